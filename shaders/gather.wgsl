@@ -1,0 +1,30 @@
+// Rows by number: y[i] = x[index[i]], or zeros where index[i] is 0xffffffff. With the inverse index this is also its
+// own backward (each row of x is picked once at the most), so there is no scatter and nothing to race.
+
+struct Params {
+    rows: u32,
+    width: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> index: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    if i >= p.rows * p.width {
+        return;
+    }
+    let row = index[i / p.width];
+    if row == 0xffffffffu {
+        y[i] = 0.0;
+    } else {
+        y[i] = x[row * p.width + i % p.width];
+    }
+}

@@ -1,0 +1,85 @@
+// LayerNorm over the last dimension of x [rows, width], one workgroup per row.
+//
+// forward: y = (x − mean)·rstd·gain + shift; stats [rows,2] keeps mean and rstd for backward.
+// backward, for a frozen gain: dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) with g = dy·gain, plus `base` (the gradient
+// that reaches x past the norm, on the residual stream) when BASE is 1.
+// Open constants: BASE (backward only; 0 in forward).
+
+struct Params {
+    rows: u32,
+    width: u32,
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> gain: array<f32>;
+@group(0) @binding(3) var<storage, read> shift: array<f32>; // forward: shift; backward: dy
+@group(0) @binding(4) var<storage, read> base: array<f32>;
+@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>; // forward: y; backward: dx
+
+@compute @workgroup_size(64)
+fn forward(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let row = wid.y * nwg.x + wid.x;
+    if row >= p.rows {
+        return;
+    }
+    let at = row * p.width;
+    let width = f32(p.width);
+    var sum = 0.0;
+    for (var i = lid; i < p.width; i += 64u) {
+        sum += x[at + i];
+    }
+    let mean = total(sum, lid) / width;
+    // A second pass over the row: the variance as mean(x²) − mean² would cancel.
+    var squares = 0.0;
+    for (var i = lid; i < p.width; i += 64u) {
+        let d = x[at + i] - mean;
+        squares += d * d;
+    }
+    let rstd = inverseSqrt(total(squares, lid) / width + p.eps);
+    for (var i = lid; i < p.width; i += 64u) {
+        y[at + i] = (x[at + i] - mean) * rstd * gain[i] + shift[i];
+    }
+    if lid == 0u {
+        stats[row * 2u] = mean;
+        stats[row * 2u + 1u] = rstd;
+    }
+}
+
+@compute @workgroup_size(64)
+fn backward(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let row = wid.y * nwg.x + wid.x;
+    if row >= p.rows {
+        return;
+    }
+    let at = row * p.width;
+    let mean = stats[row * 2u];
+    let rstd = stats[row * 2u + 1u];
+    var plain = 0.0;
+    var along = 0.0;
+    for (var i = lid; i < p.width; i += 64u) {
+        let g = shift[at + i] * gain[i];
+        plain += g;
+        along += g * (x[at + i] - mean) * rstd;
+    }
+    let mean_g = total(plain, lid) / f32(p.width);
+    let mean_gx = total(along, lid) / f32(p.width);
+    for (var i = lid; i < p.width; i += 64u) {
+        let g = shift[at + i] * gain[i];
+        var d = rstd * (g - mean_g - (x[at + i] - mean) * rstd * mean_gx);
+        if BASE == 1u {
+            d += base[at + i];
+        }
+        y[at + i] = d;
+    }
+}

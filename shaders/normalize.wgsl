@@ -1,0 +1,61 @@
+// L2 normalisation over the last dimension of [rows, width], one workgroup per row.
+//
+// forward: y = x/‖x‖; norms [rows] keeps ‖x‖.  backward: dx = (dy − u·(u·dy))/‖x‖ with u = x/‖x‖; dy in `other`.
+// A row of zeros stays zero: the norm is held at 1e-12 or more.
+
+struct Params {
+    rows: u32,
+    width: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> other: array<f32>;
+@group(0) @binding(3) var<storage, read_write> norms: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn forward(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let row = wid.y * nwg.x + wid.x;
+    if row >= p.rows {
+        return;
+    }
+    let at = row * p.width;
+    var squares = 0.0;
+    for (var i = lid; i < p.width; i += 64u) {
+        squares += x[at + i] * x[at + i];
+    }
+    let norm = max(sqrt(total(squares, lid)), 1e-12);
+    for (var i = lid; i < p.width; i += 64u) {
+        y[at + i] = x[at + i] / norm;
+    }
+    if lid == 0u {
+        norms[row] = norm;
+    }
+}
+
+@compute @workgroup_size(64)
+fn backward(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let row = wid.y * nwg.x + wid.x;
+    if row >= p.rows {
+        return;
+    }
+    let at = row * p.width;
+    let norm = norms[row];
+    var dot = 0.0;
+    for (var i = lid; i < p.width; i += 64u) {
+        dot += x[at + i] / norm * other[at + i];
+    }
+    dot = total(dot, lid);
+    for (var i = lid; i < p.width; i += 64u) {
+        y[at + i] = (other[at + i] - x[at + i] / norm * dot) / norm;
+    }
+}

@@ -1,0 +1,183 @@
+//! A CLIP loaded from a folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::config::{ClipConfig, Preprocess};
+use super::image_tower::{ImagePlan, ImageTower};
+use super::text_tower::TextTower;
+use super::tokenizer::Tokenizer;
+use super::weights::{Checkpoint, Loader};
+use crate::data::{Rgb, center_crop, resize_shortest_edge, to_pixels};
+use crate::gpu::Gpu;
+use crate::{Error, Result};
+
+/// What tells one model from another: adapter files record it and refuse any other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelId {
+    /// The folder's name, for people.
+    pub name: String,
+    /// SHA-256 of model.safetensors, which decides.
+    pub sha256: String,
+}
+
+/// A frozen CLIP on a GPU.
+pub struct Clip {
+    /// The device.
+    pub gpu: Gpu,
+    /// Architecture.
+    pub config: ClipConfig,
+    /// How pictures become pixels.
+    pub preprocess: Preprocess,
+    /// How texts become ids; an error, kept until it is asked for, when the folder has none.
+    tokenizer: Result<Tokenizer>,
+    /// Image tower.
+    pub image: ImageTower,
+    /// Text tower.
+    pub text: TextTower,
+    /// exp of the stored logit_scale: 100 for OpenAI's models.
+    pub logit_scale: f32,
+    folder: PathBuf,
+    checkpoint: Arc<Checkpoint>,
+    id: OnceLock<ModelId>,
+}
+
+impl Clip {
+    /// Loads a model folder: model.safetensors, tokenizer.json and, for Hugging Face's names, config.json and
+    /// preprocessor_config.json.
+    ///
+    /// # Errors
+    /// Every broken or contradictory file is an error that names the file and the tensor or key.
+    pub fn load(gpu: &Gpu, folder: &Path) -> Result<Clip> {
+        if !folder.is_dir() {
+            return Err(Error::config(folder, "no such model folder; give the folder that holds model.safetensors"));
+        }
+        let path = folder.join("model.safetensors");
+        let checkpoint = Arc::new(Checkpoint::open(&path)?);
+        let config = ClipConfig::of_folder(folder, &checkpoint)?;
+        let preprocess = Preprocess::of_folder(folder, &config)?;
+        let tokenizer = Tokenizer::open(&folder.join("tokenizer.json"), config.context);
+        let loader = Loader { gpu, checkpoint: &checkpoint };
+        let logit_scale = checkpoint.values("logit_scale", &[])?.first().copied().unwrap_or(f32::NAN).exp();
+        if !(logit_scale.is_finite() && logit_scale > 0.0) {
+            return Err(Error::config(&path, format!("exp(logit_scale) is {logit_scale}, not a positive number")));
+        }
+        Ok(Clip {
+            gpu: gpu.clone(),
+            image: ImageTower::load(&loader, &config)?,
+            text: TextTower::load(&loader, &checkpoint, &config)?,
+            config,
+            preprocess,
+            tokenizer,
+            logit_scale,
+            folder: folder.to_path_buf(),
+            checkpoint,
+            id: OnceLock::new(),
+        })
+    }
+
+    /// The model's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the folder's tokenizer.json is missing or broken.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(|e| Error::config(self.folder.join("tokenizer.json"), strip(e)))
+    }
+
+    /// The model's identity; hashes the checkpoint on first use.
+    pub fn id(&self) -> &ModelId {
+        self.id.get_or_init(|| {
+            let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+            let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+            let digest = Sha256::digest(self.checkpoint.bytes());
+            ModelId { name, sha256: digest.iter().map(|b| format!("{b:02x}")).collect() }
+        })
+    }
+
+    /// Pixels [3, R, R] of a picture: resize, crop, normalise as the checkpoint's preprocessor does.
+    pub fn pixels(&self, picture: &Rgb) -> Vec<f32> {
+        let size = self.preprocess.size;
+        to_pixels(&center_crop(&resize_shortest_edge(picture, size), size), &self.preprocess.normalize)
+    }
+
+    /// Pixels [3, R, R] of a picture that already is R×R (an augmented view).
+    pub fn view_pixels(&self, view: &Rgb) -> Vec<f32> {
+        to_pixels(view, &self.preprocess.normalize)
+    }
+
+    /// Features [texts, embedding] on the host, un-normalised.
+    ///
+    /// # Errors
+    /// A tokenizer or device that fails.
+    pub fn encode_texts<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<f32>> {
+        let tokenizer = self.tokenizer()?;
+        let ids = texts.iter().map(|t| tokenizer.prompt(t.as_ref())).collect::<Result<Vec<_>>>()?;
+        self.text.encode(&ids, self.config.end)
+    }
+
+    /// An encoder of pictures in batches of up to `batch`.
+    ///
+    /// # Errors
+    /// Out of memory: a smaller batch needs less.
+    pub fn image_encoder(&self, batch: usize) -> Result<ImageEncoder<'_>> {
+        Ok(ImageEncoder { clip: self, plan: self.image.plan(batch.max(1))?, batch: batch.max(1) })
+    }
+}
+
+/// The message of an error without the path in front of it.
+fn strip(error: &Error) -> String {
+    match error {
+        Error::Config { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The image tower recorded once, run for any number of pictures.
+pub struct ImageEncoder<'a> {
+    clip: &'a Clip,
+    plan: ImagePlan,
+    batch: usize,
+}
+
+impl ImageEncoder<'_> {
+    /// Pictures that one step takes.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Features [n, embedding] on the host, un-normalised, of pixels [n, 3, R, R]. `done` is called with the number
+    /// of pictures after each step.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `pixels` does not hold whole pictures; a lost device.
+    pub fn encode(&mut self, pixels: &[f32], done: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
+        let one = 3 * self.clip.preprocess.size.pow(2);
+        if pixels.len() % one != 0 {
+            return Err(Error::invalid(format!("{} pixel values; one picture has {one}", pixels.len())));
+        }
+        let mut features = Vec::with_capacity(pixels.len() / one * self.clip.config.embedding);
+        for chunk in pixels.chunks(one * self.batch) {
+            let n = chunk.len() / one;
+            if n == self.batch {
+                self.clip.gpu.write(&self.plan.pixels, chunk)?;
+            } else {
+                let mut padded = chunk.to_vec();
+                padded.resize(one * self.batch, 0.0);
+                self.clip.gpu.write(&self.plan.pixels, &padded)?;
+            }
+            self.plan.plan.run()?;
+            let all = self.clip.gpu.read::<f32>(&self.plan.features)?;
+            features.extend(&all[..n * self.clip.config.embedding]);
+            done(n);
+        }
+        Ok(features)
+    }
+}

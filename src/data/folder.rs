@@ -1,0 +1,314 @@
+//! Sets of pictures kept as one folder per class, and decoding many pictures on all cores.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use crate::data::decode::{decode, pictures_below, visible_entries};
+use crate::data::{Rgb, is_picture};
+use crate::{Error, Result};
+
+/// A picture and its class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The picture's file.
+    pub path: PathBuf,
+    /// Its class: an index into the list of classes.
+    pub label: usize,
+}
+
+/// A set of pictures kept as one folder per class.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// The folder that holds the class folders.
+    pub root: PathBuf,
+    /// The class folders' names as they are on disk, sorted; [`Folder::names`] has them as text for a prompt.
+    pub classes: Vec<String>,
+    /// All pictures, by class and then by path; `label` is an index into `classes`.
+    pub items: Vec<Item>,
+}
+
+impl Folder {
+    /// Lists a set: every sub-folder of `root` is a class, the pictures in it (at any depth) are the class's items.
+    ///
+    /// Names that start with a dot are passed over, and so are files beside the class folders.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if `root` is no folder, has fewer than two class folders, or if a class folder holds no
+    /// picture, has a name that is not UTF-8 or leaves nothing for a prompt, or has the name of another class once
+    /// underscores are spaces; [`Error::Io`] if a folder cannot be read.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        if !root.is_dir() {
+            let found = if root.exists() { "this is a file" } else { "there is no such folder" };
+            return Err(Error::data(root, format!("{found}: give the folder that holds one folder per class")));
+        }
+        let entries = visible_entries(root)?;
+        let mut folders = Vec::new();
+        for path in entries.iter().filter(|path| path.is_dir()) {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                return Err(Error::data(path, "the class folder's name is not UTF-8: rename it"));
+            };
+            folders.push((name.to_owned(), path));
+        }
+        folders.sort();
+        if folders.len() < 2 {
+            let found = match folders.first() {
+                Some((name, _)) => format!("there is just one class folder, '{name}'"),
+                None if entries.iter().any(|path| is_picture(path)) => {
+                    "there are pictures but no class folders".to_owned()
+                }
+                None => "there are no class folders".to_owned(),
+            };
+            return Err(Error::data(root, format!("{found}: put the pictures of each class into a folder of its own")));
+        }
+        let mut classes: Vec<String> = Vec::with_capacity(folders.len());
+        let mut items = Vec::new();
+        for (label, (name, path)) in folders.into_iter().enumerate() {
+            let text = class_name(&name);
+            if text.is_empty() {
+                return Err(Error::data(path, "the folder's name must name the class: rename it"));
+            }
+            if let Some(other) = classes.iter().find(|other| class_name(other) == text) {
+                let reason = format!("the class '{text}' is also that of the folder '{other}': rename or merge them");
+                return Err(Error::data(path, reason));
+            }
+            let pictures = pictures_below(path)?;
+            if pictures.is_empty() {
+                return Err(Error::data(path, "the class folder holds no picture: add some or remove the folder"));
+            }
+            items.extend(pictures.into_iter().map(|path| Item { path, label }));
+            classes.push(name);
+        }
+        Ok(Self { root: root.to_path_buf(), classes, items })
+    }
+
+    /// The classes as text for a prompt: [`class_name`] of each.
+    pub fn names(&self) -> Vec<String> {
+        self.classes.iter().map(|class| class_name(class)).collect()
+    }
+}
+
+/// A class folder's name as text for a prompt: underscores become spaces, and those at the ends go.
+pub fn class_name(raw: &str) -> String {
+    raw.replace('_', " ").trim().to_owned()
+}
+
+/// What [`decode_items`] or [`decode_map`] made of a list of items.
+#[derive(Debug)]
+pub struct Decoded<T = Rgb> {
+    /// The items that could be decoded, in the order given, each with its picture or what was made of it.
+    pub items: Vec<(Item, T)>,
+    /// Why each of the others could not, in the same order; every error names its file.
+    pub skipped: Vec<Error>,
+}
+
+/// Decodes pictures on all cores and keeps them whole; see [`decode_map`], which keeps only what is needed of each.
+///
+/// # Errors
+///
+/// As [`decode_map`].
+pub fn decode_items(items: &[Item], strict: bool, progress: &(dyn Fn(usize) + Sync)) -> Result<Decoded> {
+    decode_map(items, strict, progress, |_, picture| picture)
+}
+
+/// Decodes pictures on all cores and keeps `map(index, picture)` of each, `index` being its place in `items`.
+///
+/// `map` runs on the thread that decoded the picture, so a resize there is spread over the cores, and no more whole
+/// pictures are in memory than there are threads. `progress` is called after every picture with the number done so
+/// far; calls come from several threads and may overtake each other. The result does not depend on either.
+///
+/// # Errors
+///
+/// Pictures that cannot be decoded end up in [`Decoded::skipped`]. With `strict`, the first of them in the order of
+/// `items` is the error instead, and the pictures after it are left alone.
+pub fn decode_map<T: Send>(
+    items: &[Item],
+    strict: bool,
+    progress: &(dyn Fn(usize) + Sync),
+    map: impl Fn(usize, Rgb) -> T + Sync,
+) -> Result<Decoded<T>> {
+    let done = AtomicUsize::new(0);
+    let first_failed = AtomicUsize::new(usize::MAX);
+    let results: Vec<Option<Result<T>>> = items
+        .par_iter()
+        .enumerate()
+        .map(|(index, item)| {
+            // Only what follows a failure is given up, so the first failure in order is always reached.
+            if strict && first_failed.load(Ordering::Relaxed) < index {
+                return None;
+            }
+            let result = decode(&item.path).map(|picture| map(index, picture));
+            if result.is_err() {
+                first_failed.fetch_min(index, Ordering::Relaxed);
+            }
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+            Some(result)
+        })
+        .collect();
+    let mut decoded = Decoded { items: Vec::with_capacity(items.len()), skipped: Vec::new() };
+    for (item, result) in items.iter().zip(results) {
+        match result {
+            Some(Ok(value)) => decoded.items.push((item.clone(), value)),
+            Some(Err(error)) if strict => return Err(error),
+            Some(Err(error)) => decoded.skipped.push(error),
+            None => {}
+        }
+    }
+    Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A folder that holds empty files of these names.
+    fn files(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        folder
+    }
+
+    fn refused(names: &[&str]) -> String {
+        Folder::open(files(names).path()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn classes_and_pictures_are_sorted() {
+        let folder = files(&[
+            "wild_cat/b.png",
+            "wild_cat/a/z.jpg",
+            "ant/2.png",
+            "ant/10.png",
+            "ant/readme.txt",
+            ".git/x.png",
+            "stray.png",
+            "wild_cat/.thumb.png",
+        ]);
+        let set = Folder::open(folder.path()).unwrap();
+        assert_eq!(set.classes, ["ant", "wild_cat"]);
+        assert_eq!(set.names(), ["ant", "wild cat"]);
+        let items: Vec<_> = set.items.iter().map(|item| (item.path.clone(), item.label)).collect();
+        let expected = [("ant/10.png", 0), ("ant/2.png", 0), ("wild_cat/a/z.jpg", 1), ("wild_cat/b.png", 1)];
+        assert_eq!(items, expected.map(|(path, label)| (folder.path().join(path), label)));
+    }
+
+    #[test]
+    fn sets_without_two_classes_are_refused() {
+        assert!(refused(&["a.txt"]).contains("no class folders"));
+        assert!(refused(&["a.png"]).contains("pictures but no class folders"));
+        assert!(refused(&["only/a.png"]).contains("just one class folder, 'only'"));
+        assert!(refused(&["only/a.png", ".hidden/b.png"]).contains("just one"));
+    }
+
+    #[test]
+    fn a_class_without_pictures_is_refused_by_name() {
+        let error = refused(&["a/1.png", "b/notes.txt", "c/1.png"]);
+        assert!(error.contains("b: the class folder holds no picture"), "{error}");
+    }
+
+    #[test]
+    fn a_root_that_is_no_folder_is_refused() {
+        let folder = files(&["file.png"]);
+        let error = Folder::open(folder.path().join("file.png")).unwrap_err().to_string();
+        assert!(error.contains("file.png: this is a file"), "{error}");
+        let error = Folder::open(folder.path().join("gone")).unwrap_err().to_string();
+        assert!(error.contains("gone: there is no such folder"), "{error}");
+    }
+
+    #[test]
+    fn classes_of_the_same_name_are_refused() {
+        let error = refused(&["big_cat/1.png", "big cat/1.png"]);
+        assert!(error.contains("'big cat' is also that of the folder"), "{error}");
+        assert!(refused(&["_/1.png", "a/1.png"]).contains("must name the class"));
+    }
+
+    #[test]
+    fn names_become_text() {
+        assert_eq!(class_name("annual_crop_land"), "annual crop land");
+        assert_eq!(class_name("_tench_ "), "tench");
+    }
+
+    /// Five items, of which 1 and 3 are damaged, of growing width.
+    fn five() -> (tempfile::TempDir, Vec<Item>) {
+        let folder = tempfile::tempdir().unwrap();
+        let items = (0..5)
+            .map(|label| {
+                let path = folder.path().join(format!("{label}.png"));
+                if label % 2 == 1 {
+                    fs::write(&path, "damaged").unwrap();
+                } else {
+                    image::RgbImage::new(label as u32 + 1, 1).save(&path).unwrap();
+                }
+                Item { path, label }
+            })
+            .collect();
+        (folder, items)
+    }
+
+    #[test]
+    fn damaged_pictures_are_skipped_and_named() {
+        let (_folder, items) = five();
+        let seen = Mutex::new(Vec::new());
+        let decoded = decode_items(&items, false, &|done| seen.lock().unwrap().push(done)).unwrap();
+        let kept: Vec<_> = decoded.items.iter().map(|(item, rgb)| (item.label, rgb.width)).collect();
+        assert_eq!(kept, [(0, 1), (2, 3), (4, 5)]);
+        let skipped: Vec<_> = decoded.skipped.iter().map(ToString::to_string).collect();
+        assert_eq!(skipped.len(), 2);
+        assert!(skipped[0].contains("1.png") && skipped[1].contains("3.png"), "{skipped:?}");
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn strict_gives_the_first_damaged_picture() {
+        let (_folder, mut items) = five();
+        let error = decode_items(&items, true, &|_| {}).unwrap_err().to_string();
+        assert!(error.contains("1.png"), "{error}");
+        items.reverse();
+        let error = decode_items(&items, true, &|_| {}).unwrap_err().to_string();
+        assert!(error.contains("3.png"), "{error}");
+        items.retain(|item| item.label % 2 == 0);
+        assert_eq!(decode_items(&items, true, &|_| {}).unwrap().items.len(), 3);
+    }
+
+    #[test]
+    fn strict_gives_the_first_damaged_picture_even_where_a_later_one_fails_sooner() {
+        let (folder, items) = five();
+        // On two threads or more, the second half fails at once, long before the first half reaches its failure.
+        let list: Vec<Item> = (0..200)
+            .map(|index| match index {
+                49 => items[1].clone(),
+                0..100 => items[0].clone(),
+                _ => Item { path: folder.path().join("missing.png"), label: 0 },
+            })
+            .collect();
+        let slow = |_, _| std::thread::sleep(std::time::Duration::from_millis(1));
+        let error = decode_map(&list, true, &|_| {}, slow).unwrap_err().to_string();
+        assert!(error.contains("1.png"), "{error}");
+    }
+
+    #[test]
+    fn map_sees_the_place_in_the_list() {
+        let (_folder, items) = five();
+        let decoded = decode_map(&items[2..], false, &|_| {}, |index, picture| (index, picture.width)).unwrap();
+        let values: Vec<_> = decoded.items.into_iter().map(|(_, value)| value).collect();
+        assert_eq!(values, [(0, 3), (2, 5)]);
+    }
+
+    #[test]
+    fn no_items_give_none() {
+        let decoded = decode_items(&[], true, &|_| {}).unwrap();
+        assert!(decoded.items.is_empty() && decoded.skipped.is_empty());
+    }
+}

@@ -1,0 +1,26 @@
+//! Pictures on their way to the GPU, all on the CPU: finding and decoding files, resizing exactly as Pillow does,
+//! random views for augmentation, and the few-shot choice of the CoOp and Dassl code.
+//!
+//! The order of use: [`Folder::open`] lists a folder-per-class set, [`few_shot`] splits its items into support,
+//! validation and test, [`decode_map`] decodes items on all cores and applies [`resize_center_crop`] (or
+//! [`Augment::view`] for the support) to each, and [`to_pixels`] turns the result into the numbers a tower reads.
+//!
+//! Everything random here comes from [`PythonRandom`], seeded by the caller. Per-picture draws use a seed derived by
+//! [`stream_seed`], so no result depends on the number of threads or on the order in which they run.
+
+pub mod augment;
+pub mod decode;
+pub mod folder;
+pub mod python_random;
+pub mod resize;
+pub mod sampling;
+
+pub use augment::{Augment, stream_seed};
+pub use decode::{decode, is_picture, list_pictures};
+pub use folder::{Decoded, Folder, Item, class_name, decode_items, decode_map};
+pub use python_random::PythonRandom;
+pub use resize::{
+    Normalize, Rgb, center_crop, flip_horizontal, resize_bicubic, resize_center_crop, resize_crop,
+    resize_shortest_edge, to_pixels,
+};
+pub use sampling::{Split, few_shot};

@@ -1,0 +1,148 @@
+//! The library's errors. Each names the thing that is wrong (a file, a tensor, an option) and,
+//! where there is one, the remedy. Applications match on the variant; [`std::fmt::Display`] gives one line.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that can go wrong in tipi.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No GPU adapter at all is visible to wgpu.
+    #[error(
+        "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
+    )]
+    NoAdapter,
+    /// The adapter asked for by name or index is not there.
+    #[error("no adapter '{asked}' (have: {available}); `tipi devices` lists them")]
+    AdapterNotFound {
+        /// What `--adapter` or `TIPI_ADAPTER` said.
+        asked: String,
+        /// The adapters that exist, with their indices.
+        available: String,
+    },
+    /// The adapter cannot do what was asked of it.
+    #[error("adapter {adapter}: {reason}")]
+    Unsupported {
+        /// The adapter's name.
+        adapter: String,
+        /// What it lacks.
+        reason: String,
+    },
+    /// The driver reported an error, or a command failed validation.
+    #[error("GPU error: {0}")]
+    Gpu(String),
+    /// The device was lost (driver reset, watchdog, unplugged).
+    #[error("GPU device lost: {0}; start again, with a smaller batch if it was a time-out")]
+    DeviceLost(String),
+    /// A buffer does not fit the adapter's memory or its binding limits.
+    #[error("out of GPU memory: {what} needs {needed} bytes, the adapter allows {limit}; use a smaller batch")]
+    OutOfMemory {
+        /// What was to be allocated.
+        what: String,
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A safetensors file is truncated, hostile or malformed.
+    #[error("{}: not a sound safetensors file: {reason}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor that must be there is not.
+    #[error("{}: tensor '{tensor}' is missing", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// A tensor has another shape or dtype than it must have.
+    #[error("{}: tensor '{tensor}' is {found}, expected {expected}", path.display())]
+    TensorForm {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Shape and dtype that would be right.
+        expected: String,
+        /// Shape and dtype that are there.
+        found: String,
+    },
+    /// A configuration file is malformed, or contradicts itself or the weights.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A picture could not be decoded.
+    #[error("{}: cannot decode picture: {reason}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// A data folder or list does not fit what was asked of it.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// The folder or list.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// An adapter file (what `tipi fit` writes) is malformed or belongs to another model.
+    #[error("{}: {reason}", path.display())]
+    AdapterFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// An option, argument or shape is out of range or contradicts another.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The library's result type.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps an I/O error with the path it concerns.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Error::Io { path: path.as_ref().to_path_buf(), source }
+    }
+
+    /// An [`Error::Data`] about `path`.
+    pub fn data(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Error::Data { path: path.as_ref().to_path_buf(), reason: reason.into() }
+    }
+
+    /// An [`Error::Config`] about `path`.
+    pub fn config(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Error::Config { path: path.as_ref().to_path_buf(), reason: reason.into() }
+    }
+
+    /// An [`Error::AdapterFile`] about `path`.
+    pub fn adapter_file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Error::AdapterFile { path: path.as_ref().to_path_buf(), reason: reason.into() }
+    }
+
+    /// An [`Error::Invalid`].
+    pub fn invalid(reason: impl Into<String>) -> Self {
+        Error::Invalid(reason.into())
+    }
+}

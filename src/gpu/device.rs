@@ -1,0 +1,509 @@
+//! Adapters and the open device.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::pipeline::Pipelines;
+use super::pool::{FreeList, rounded};
+use super::profile::Profile;
+use super::tensor::{DType, Element, Storage, Tensor};
+use crate::{Error, Result};
+
+/// How long a submission may run before tipi gives up on it. Plans are split so that each submission takes far
+/// less than a second on a GPU; a CPU driver may need minutes for a large one.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How to open a device.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceOptions {
+    /// Index or part of the name of the adapter; `None` takes `TIPI_ADAPTER`, else the best one.
+    pub adapter: Option<String>,
+    /// Keep index and loop checks in the shaders. `None`: on in debug builds and with `TIPI_CHECKED=1`.
+    pub checked: Option<bool>,
+    /// Collect per-kernel timestamps (`--profile`). Slower: every dispatch gets a pass of its own.
+    pub profile: bool,
+}
+
+/// What tipi knows of an adapter, and what it would use of it.
+#[derive(Clone, Debug)]
+pub struct AdapterReport {
+    /// Index, as `--adapter` takes it.
+    pub index: usize,
+    /// The adapter's name.
+    pub name: String,
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "CPU" or "other".
+    pub kind: &'static str,
+    /// Vulkan, Metal, Dx12, …
+    pub backend: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// Workgroup memory in bytes.
+    pub workgroup_memory: u32,
+    /// Invocations per workgroup.
+    pub max_invocations: u32,
+    /// Smallest and largest subgroup size; zeros where the adapter has none.
+    pub subgroup: (u32, u32),
+    /// Features that tipi uses when they are there.
+    pub uses: Vec<&'static str>,
+    /// Whether it would be picked without `--adapter`.
+    pub default: bool,
+}
+
+/// Features used when present: name shown, and the flag.
+const OPTIONAL: [(&str, wgpu::Features); 2] =
+    [("timestamps", wgpu::Features::TIMESTAMP_QUERY), ("pipeline cache", wgpu::Features::PIPELINE_CACHE)];
+
+fn kind(ty: wgpu::DeviceType) -> &'static str {
+    match ty {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "CPU",
+        wgpu::DeviceType::Other => "other",
+    }
+}
+
+/// Lower is better: discrete before integrated before virtual before unknown before CPU.
+fn rank(ty: wgpu::DeviceType) -> u32 {
+    match ty {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+/// Which adapter to take, and why. `wanted` is an index or part of a name; a pure function so that it can be tested.
+fn choose(adapters: &[(String, wgpu::DeviceType)], wanted: Option<&str>) -> Result<(usize, String)> {
+    if adapters.is_empty() {
+        return Err(Error::NoAdapter);
+    }
+    if let Some(wanted) = wanted {
+        let by_index = wanted.parse::<usize>().ok().filter(|i| *i < adapters.len());
+        let lower = wanted.to_lowercase();
+        let by_name = || adapters.iter().position(|(name, _)| !lower.is_empty() && name.to_lowercase().contains(&lower));
+        return match by_index.or_else(by_name) {
+            Some(i) => Ok((i, format!("asked for as '{wanted}'"))),
+            None => Err(Error::AdapterNotFound {
+                asked: wanted.into(),
+                available: adapters
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (name, ty))| format!("{i}: {name} ({})", kind(*ty)))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+        };
+    }
+    let mut best = 0;
+    for (i, (_, ty)) in adapters.iter().enumerate() {
+        if rank(*ty) < rank(adapters[best].1) {
+            best = i;
+        }
+    }
+    let why = if adapters.len() == 1 {
+        "the only adapter".to_string()
+    } else {
+        format!("best of {}: discrete before integrated before CPU", adapters.len())
+    };
+    Ok((best, why))
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let mut desc = wgpu::InstanceDescriptor::new_without_display_handle();
+    desc.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let instance = wgpu::Instance::new(desc);
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
+}
+
+fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType)> {
+    adapters.iter().map(|a| a.get_info()).map(|i| (i.name, i.device_type)).collect()
+}
+
+fn asked(options: &DeviceOptions) -> Option<String> {
+    options.adapter.clone().or_else(|| std::env::var("TIPI_ADAPTER").ok()).filter(|s| !s.is_empty())
+}
+
+/// All adapters, with what tipi would use of each (`tipi devices`).
+///
+/// # Errors
+/// [`Error::NoAdapter`] when there are none.
+pub fn list_adapters() -> Result<Vec<AdapterReport>> {
+    let adapters = enumerate();
+    let (default, _) = choose(&names(&adapters), None)?;
+    Ok(adapters
+        .iter()
+        .enumerate()
+        .map(|(index, adapter)| {
+            let info = adapter.get_info();
+            let limits = adapter.limits();
+            AdapterReport {
+                index,
+                kind: kind(info.device_type),
+                backend: info.backend.to_string(),
+                driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+                max_binding: limits.max_storage_buffer_binding_size,
+                workgroup_memory: limits.max_compute_workgroup_storage_size,
+                max_invocations: limits.max_compute_invocations_per_workgroup,
+                subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+                uses: OPTIONAL.iter().filter(|(_, f)| adapter.features().contains(*f)).map(|(n, _)| *n).collect(),
+                default: index == default,
+                name: info.name,
+            }
+        })
+        .collect())
+}
+
+/// What went wrong asynchronously: the first validation error, and device loss.
+#[derive(Debug, Default)]
+struct Faults {
+    error: Option<String>,
+    lost: Option<String>,
+}
+
+pub(super) struct Inner {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub pipelines: Pipelines,
+    pub profile: Option<Mutex<Profile>>,
+    info: wgpu::AdapterInfo,
+    limits: wgpu::Limits,
+    reason: String,
+    faults: Arc<Mutex<Faults>>,
+    pool: Arc<FreeList>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.pipelines.save();
+        // Drivers dislike a device that goes away with work under way.
+        let _ = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(5)) });
+    }
+}
+
+/// An open device. Cheap to clone; all clones share buffers and pipelines.
+#[derive(Clone)]
+pub struct Gpu(pub(super) Arc<Inner>);
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gpu({})", self.describe())
+    }
+}
+
+/// Where tipi keeps what it can make again: `TIPI_CACHE_DIR`, else the user's cache folder.
+fn cache_dir() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    var("TIPI_CACHE_DIR").or_else(|| {
+        if cfg!(target_os = "windows") {
+            var("LOCALAPPDATA").map(|p| p.join("tipi"))
+        } else if cfg!(target_os = "macos") {
+            var("HOME").map(|p| p.join("Library/Caches/tipi"))
+        } else {
+            var("XDG_CACHE_HOME").or_else(|| var("HOME").map(|p| p.join(".cache"))).map(|p| p.join("tipi"))
+        }
+    })
+}
+
+impl Gpu {
+    /// Opens the adapter that `options` ask for, else the best one: discrete before integrated before CPU.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], [`Error::AdapterNotFound`], [`Error::Unsupported`] when profiling is asked for and the
+    /// adapter has no timestamps, [`Error::Gpu`] when the driver refuses the device.
+    pub fn open(options: &DeviceOptions) -> Result<Gpu> {
+        let adapters = enumerate();
+        let (index, reason) = choose(&names(&adapters), asked(options).as_deref())?;
+        let adapter = &adapters[index];
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let mut features = wgpu::Features::empty();
+        for (_, feature) in OPTIONAL {
+            features |= adapter.features() & feature;
+        }
+        if options.profile && !features.contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Err(Error::Unsupported {
+                adapter: info.name,
+                reason: "no timestamp queries, so --profile cannot work; run without it".into(),
+            });
+        }
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("tipi"),
+            required_features: features,
+            required_limits: limits.clone(),
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        }))
+        .map_err(|e| Error::Gpu(format!("{}: {e}", info.name)))?;
+
+        let faults = Arc::new(Mutex::new(Faults::default()));
+        let sink = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let mut faults = sink.lock().unwrap_or_else(PoisonError::into_inner);
+            faults.error.get_or_insert_with(|| error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+        }));
+        let sink = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                let mut faults = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                faults.lost.get_or_insert(message);
+            }
+        });
+
+        let checked = options
+            .checked
+            .unwrap_or(cfg!(debug_assertions) || std::env::var("TIPI_CHECKED").is_ok_and(|v| v == "1"));
+        let cache_file = wgpu::util::pipeline_cache_key(&info)
+            .and_then(|key| Some(cache_dir()?.join(format!("pipelines-{}-{key}", env!("CARGO_PKG_VERSION")))));
+        let pipelines = Pipelines::new(&device, checked, cache_file);
+        let profile = options.profile.then(|| Mutex::new(Profile::new(queue.get_timestamp_period())));
+        let pool = Arc::new(FreeList::default());
+        let inner = Inner { device, queue, pipelines, profile, info, limits, reason, faults, pool };
+        Ok(Gpu(Arc::new(inner)))
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.0.info.name
+    }
+
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "CPU" or "other".
+    pub fn kind(&self) -> &'static str {
+        kind(self.0.info.device_type)
+    }
+
+    /// Whether the "GPU" is a driver that runs on the CPU: kernels pick other tiles there.
+    pub fn is_cpu(&self) -> bool {
+        self.0.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// Name, kind, backend and why this adapter was taken, in one line.
+    pub fn describe(&self) -> String {
+        format!("{} ({}, {}): {}", self.name(), self.kind(), self.0.info.backend, self.0.reason)
+    }
+
+    /// Bytes of all tensors made outside of plans, in use or kept for reuse.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.0.pool.allocated()
+    }
+
+    /// Largest tensor that one kernel can bind, in bytes.
+    pub fn max_binding(&self) -> u64 {
+        self.0.limits.max_storage_buffer_binding_size.min(self.0.limits.max_buffer_size)
+    }
+
+    /// A tensor with contents from the host.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] past the adapter's limits, [`Error::Invalid`] when `data` does not fill `shape`.
+    pub fn upload<T: Element>(&self, what: &str, data: &[T], shape: &[usize]) -> Result<Tensor> {
+        if data.len() != shape.iter().product::<usize>() {
+            return Err(Error::invalid(format!("{what}: {} values for shape {shape:?}", data.len())));
+        }
+        let tensor = self.empty(what, shape, T::DTYPE)?;
+        self.write(&tensor, data)?;
+        Ok(tensor)
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] past the adapter's limits.
+    pub fn zeros(&self, what: &str, shape: &[usize]) -> Result<Tensor> {
+        self.upload(what, &vec![0f32; shape.iter().product()], shape)
+    }
+
+    /// A tensor whose contents are undefined.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] past the adapter's limits.
+    pub fn empty(&self, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        self.allocate(&self.0.pool, what, shape, dtype)
+    }
+
+    pub(super) fn allocate(
+        &self,
+        home: &Arc<FreeList>,
+        what: &str,
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Tensor> {
+        let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64));
+        let bytes = elements.and_then(|n| n.checked_mul(4)).unwrap_or(u64::MAX);
+        if bytes == 0 {
+            return Err(Error::invalid(format!("{what}: shape {shape:?} has no elements")));
+        }
+        if bytes > self.max_binding() {
+            return Err(Error::OutOfMemory { what: what.into(), needed: bytes, limit: self.max_binding() });
+        }
+        let buffer = match home.take(bytes) {
+            Some(buffer) => buffer,
+            None => {
+                let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+                let buffer = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(what),
+                    size: rounded(bytes).min(self.0.limits.max_buffer_size),
+                    usage: wgpu::BufferUsages::STORAGE
+                        | wgpu::BufferUsages::COPY_SRC
+                        | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                });
+                if pollster::block_on(scope.pop()).is_some() {
+                    let limit = home.allocated();
+                    return Err(Error::OutOfMemory { what: what.into(), needed: bytes, limit });
+                }
+                home.note(buffer.size());
+                buffer
+            }
+        };
+        let storage = Storage { buffer: Some(buffer), home: Arc::downgrade(home) };
+        Ok(Tensor { storage: Arc::new(storage), shape: shape.to_vec(), dtype })
+    }
+
+    /// Overwrites a tensor's contents. Takes effect before the next plan that is run.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when length or element type differ.
+    pub fn write<T: Element>(&self, tensor: &Tensor, data: &[T]) -> Result<()> {
+        if data.len() != tensor.len() || T::DTYPE != tensor.dtype() {
+            return Err(Error::invalid(format!(
+                "writing {} values to a {:?} tensor of shape {:?}",
+                data.len(),
+                tensor.dtype(),
+                tensor.shape()
+            )));
+        }
+        // Pieces, each flushed: otherwise a large upload is staged a second time in full.
+        const PIECE: usize = 16 << 20;
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            self.0.queue.write_buffer(tensor.buffer()?, (i * PIECE) as u64, piece);
+            if bytes.len() > PIECE {
+                self.0.queue.submit([]);
+                self.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A tensor's contents. Waits for all work submitted so far.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`], [`Error::Invalid`] when the element type differs.
+    pub fn read<T: Element>(&self, tensor: &Tensor) -> Result<Vec<T>> {
+        if T::DTYPE != tensor.dtype() {
+            return Err(Error::invalid(format!("reading a {:?} tensor as {:?}", tensor.dtype(), T::DTYPE)));
+        }
+        let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: tensor.bytes(),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(tensor.buffer()?, 0, &staging, 0, tensor.bytes());
+        self.0.queue.submit([encoder.finish()]);
+        let bytes = self.map(&staging)?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    /// Maps a read-back buffer and copies it out.
+    pub(super) fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u8>> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result);
+        });
+        self.wait()?;
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(Error::Gpu(format!("read-back: {e}"))),
+            Err(_) => return Err(Error::Gpu("read-back did not finish".into())),
+        }
+        let bytes =
+            staging.slice(..).get_mapped_range().map_err(|e| Error::Gpu(format!("read-back: {e}")))?.to_vec();
+        staging.unmap();
+        Ok(bytes)
+    }
+
+    /// Waits until everything submitted has run, within bounds.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the device is gone or stays silent, [`Error::Gpu`] on any error noted so far.
+    pub fn wait(&self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let poll = self
+                .0
+                .device
+                .poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(10)) });
+            self.check()?;
+            match poll {
+                Ok(_) => return Ok(()),
+                Err(wgpu::PollError::Timeout) if start.elapsed() < PATIENCE => {}
+                Err(wgpu::PollError::Timeout) => {
+                    return Err(Error::DeviceLost(format!("no answer for {} s", PATIENCE.as_secs())));
+                }
+                Err(e) => return Err(Error::Gpu(e.to_string())),
+            }
+        }
+    }
+
+    /// The first error that the driver reported, if any.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`].
+    pub fn check(&self) -> Result<()> {
+        let faults = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lost) = &faults.lost {
+            return Err(Error::DeviceLost(lost.clone()));
+        }
+        match &faults.error {
+            Some(error) => Err(Error::Gpu(error.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The timestamps collected so far, when the device was opened with `profile`.
+    pub fn profile(&self) -> Option<Profile> {
+        self.0.profile.as_ref().map(|p| p.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    pub(super) fn limits(&self) -> &wgpu::Limits {
+        &self.0.limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::choose;
+    use crate::Error;
+    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+
+    fn adapters() -> Vec<(String, wgpu::DeviceType)> {
+        vec![("llvmpipe".into(), Cpu), ("Intel Iris".into(), IntegratedGpu), ("GeForce RTX".into(), DiscreteGpu)]
+    }
+
+    #[test]
+    fn prefers_discrete_and_says_why() {
+        let (i, why) = choose(&adapters(), None).unwrap();
+        assert_eq!(i, 2);
+        assert!(why.contains("discrete before integrated"));
+        assert_eq!(choose(&adapters()[..2], None).unwrap().0, 1);
+        assert_eq!(choose(&adapters()[..1], None).unwrap(), (0, "the only adapter".into()));
+    }
+
+    #[test]
+    fn an_asked_for_adapter_is_taken_or_is_an_error() {
+        assert_eq!(choose(&adapters(), Some("0")).unwrap().0, 0);
+        assert_eq!(choose(&adapters(), Some("iris")).unwrap().0, 1);
+        let error = choose(&adapters(), Some("7")).unwrap_err();
+        assert!(matches!(error, Error::AdapterNotFound { .. }));
+        assert!(error.to_string().contains("2: GeForce RTX (discrete GPU)"), "{error}");
+        assert!(matches!(choose(&[], None), Err(Error::NoAdapter)));
+    }
+}

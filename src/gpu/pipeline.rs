@@ -1,0 +1,166 @@
+//! Shaders, their variants, and the compiled pipelines, kept in memory and in an on-disk cache.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How a shader uses a storage binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    Write,
+}
+
+/// One WGSL file. Binding 0 is the uniform parameter block; bindings 1… are storage buffers in the order of `access`.
+#[derive(Debug)]
+pub struct Shader {
+    /// Name of the family, as in `shaders/<name>.wgsl`.
+    pub name: &'static str,
+    /// The WGSL text. Constants that it leaves open come from [`Variant::consts`].
+    pub source: &'static str,
+    /// How the storage bindings are used.
+    pub access: &'static [Access],
+}
+
+/// A shader with its entry point chosen and its open constants filled in.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// The shader.
+    pub shader: &'static Shader,
+    /// Entry point.
+    pub entry: &'static str,
+    /// Values for the constants that the WGSL text leaves open, declared as `const NAME: u32 = value;` before it.
+    pub consts: Vec<(&'static str, u32)>,
+}
+
+impl Variant {
+    /// A variant of `shader` with entry point `entry`.
+    pub fn new(shader: &'static Shader, entry: &'static str, consts: &[(&'static str, u32)]) -> Self {
+        Variant { shader, entry, consts: consts.to_vec() }
+    }
+
+    /// The complete WGSL text.
+    pub fn wgsl(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.consts {
+            text.push_str(&format!("const {name}: u32 = {value}u;\n"));
+        }
+        text.push_str(self.shader.source);
+        text
+    }
+
+    /// A name that tells this variant from all others, for labels and caches.
+    pub fn key(&self) -> String {
+        let mut key = format!("{}/{}", self.shader.name, self.entry);
+        for (name, value) in &self.consts {
+            key.push_str(&format!(",{name}={value}"));
+        }
+        key
+    }
+}
+
+/// A compiled variant.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub compute: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// All pipelines of one device.
+#[derive(Debug)]
+pub(super) struct Pipelines {
+    compiled: Mutex<HashMap<String, Arc<Pipeline>>>,
+    cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    checked: bool,
+}
+
+impl Pipelines {
+    /// `checked` keeps index and loop checks in the shaders; `cache_file` is where the driver's cache is kept.
+    pub fn new(device: &wgpu::Device, checked: bool, cache_file: Option<PathBuf>) -> Self {
+        let cache = cache_file.filter(|_| device.features().contains(wgpu::Features::PIPELINE_CACHE)).map(|path| {
+            let data = std::fs::read(&path).ok();
+            let desc = wgpu::PipelineCacheDescriptor { label: Some("tipi"), data: data.as_deref(), fallback: true };
+            // SAFETY: the data comes from `save` of an earlier run; wgpu checks its header against adapter and
+            // driver and starts empty when they differ (`fallback`).
+            let cache = unsafe { device.create_pipeline_cache(&desc) };
+            (cache, path)
+        });
+        Pipelines { compiled: Mutex::new(HashMap::new()), cache, checked }
+    }
+
+    /// The pipeline of `variant`, compiled on first use.
+    pub fn get(&self, device: &wgpu::Device, variant: &Variant) -> Arc<Pipeline> {
+        let key = variant.key();
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = compiled.get(&key) {
+            return pipeline.clone();
+        }
+        let checks = if self.checked {
+            wgpu::ShaderRuntimeChecks::checked()
+        } else {
+            wgpu::ShaderRuntimeChecks::unchecked()
+        };
+        let desc = wgpu::ShaderModuleDescriptor {
+            label: Some(&key),
+            source: wgpu::ShaderSource::Wgsl(Cow::Owned(variant.wgsl())),
+        };
+        // SAFETY: every kernel guards its indices by the sizes in its parameter block, which the modules in
+        // `kernels` check against the tensors before recording; the tests run with the checks on.
+        let module = unsafe { device.create_shader_module_trusted(desc, checks) };
+        let buffer = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let mut entries = vec![buffer(0, wgpu::BufferBindingType::Uniform)];
+        for (i, access) in variant.shader.access.iter().enumerate() {
+            let read_only = *access == Access::Read;
+            entries.push(buffer(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }));
+        }
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(variant.shader.name),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(variant.shader.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&key),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(variant.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[],
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: self.cache.as_ref().map(|(cache, _)| cache),
+        });
+        let pipeline = Arc::new(Pipeline { compute, layout });
+        compiled.insert(key, pipeline.clone());
+        pipeline
+    }
+
+    /// Writes the driver's cache to disk, through a temporary file. A failure only costs the next start some time,
+    /// so it is logged, not returned.
+    pub fn save(&self) {
+        let Some((cache, path)) = &self.cache else { return };
+        let Some(data) = cache.get_data() else { return };
+        let Some(dir) = path.parent() else { return };
+        let written = std::fs::create_dir_all(dir).and_then(|()| {
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            std::io::Write::write_all(&mut file, &data)?;
+            file.persist(path).map_err(|e| e.error)?;
+            Ok(())
+        });
+        if let Err(error) = written {
+            tracing::debug!("pipeline cache {} not kept: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! QuickGELU and erf-GELU (`shaders/activation.wgsl`).
+
+use super::expect;
+use crate::Result;
+use crate::gpu::Access::{Read, Write};
+use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+
+/// The activation of a tower's MLPs. It comes from the checkpoint, never from a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// x·σ(1.702x): OpenAI, MetaCLIP, DFN.
+    QuickGelu,
+    /// x·Φ(x), exact: LAION-2B, DataComp.
+    Gelu,
+}
+
+impl Activation {
+    /// The number that shaders know it by.
+    pub(super) fn code(self) -> u32 {
+        match self {
+            Activation::QuickGelu => 1,
+            Activation::Gelu => 2,
+        }
+    }
+}
+
+static SHADER: Shader = Shader {
+    name: "activation",
+    source: concat!(include_str!("../../shaders/activation.wgsl"), include_str!("../../shaders/gelu.wgsl")),
+    access: &[Read, Read, Write],
+};
+
+pub(super) fn variants() -> Vec<Variant> {
+    let both = [Activation::QuickGelu, Activation::Gelu];
+    both.iter().flat_map(|a| ["forward", "backward"].map(|e| Variant::new(&SHADER, e, &[("ACT", a.code())]))).collect()
+}
+
+/// y = act(x), elementwise.
+///
+/// # Errors
+/// Out of memory.
+pub fn forward(rec: &mut Recorder, activation: Activation, x: &Tensor) -> Result<Tensor> {
+    record(rec, "forward", "activation", activation, x, x)
+}
+
+/// dx = dy·act′(x); `x` is the value before the activation.
+///
+/// # Errors
+/// Shapes that differ; out of memory.
+pub fn backward(rec: &mut Recorder, activation: Activation, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    expect("activation", "dy", dy, x.shape())?;
+    record(rec, "backward", "activation dx", activation, x, dy)
+}
+
+fn record(
+    rec: &mut Recorder,
+    entry: &'static str,
+    label: &'static str,
+    activation: Activation,
+    x: &Tensor,
+    other: &Tensor,
+) -> Result<Tensor> {
+    let y = rec.temp("activation", x.shape())?;
+    rec.dispatch(&Dispatch {
+        variant: Variant::new(&SHADER, entry, &[("ACT", activation.code())]),
+        label,
+        params: bytemuck::bytes_of(&[x.len() as u32, 0, 0, 0]),
+        bindings: &[x, other, &y],
+        grid: Grid::cover(x.len(), 64),
+        flops: 8.0 * x.len() as f64,
+        bytes: 8.0 * x.len() as f64,
+    })?;
+    Ok(y)
+}

@@ -1,0 +1,219 @@
+//! Attention over packed sequences (`shaders/attention.wgsl`).
+
+use super::{expect, expect_matrix};
+use crate::gpu::Access::{Read, Write};
+use crate::gpu::{Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
+use crate::{Error, Result};
+
+static SHADER: Shader = Shader {
+    name: "attention",
+    source: include_str!("../../shaders/attention.wgsl"),
+    access: &[Read, Read, Read, Read, Write, Write],
+};
+
+/// Rows that one workgroup handles.
+const BLOCK: usize = 32;
+
+const ENTRIES: [&str; 5] = ["forward", "weights", "dot_rows", "backward_q", "backward_kv"];
+
+fn variant(entry: &'static str, head: usize, causal: bool) -> Variant {
+    Variant::new(&SHADER, entry, &[("HEAD", head as u32), ("CAUSAL", u32::from(causal))])
+}
+
+pub(super) fn variants() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for entry in ENTRIES {
+        for head in [12, 64, 80] {
+            all.extend([false, true].map(|causal| variant(entry, head, causal)));
+        }
+    }
+    all
+}
+
+/// One sequence of a packed batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its first row.
+    pub start: usize,
+    /// Its number of rows.
+    pub len: usize,
+}
+
+/// Which rows attend to which.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    blocks: Tensor,
+    count: usize,
+    rows: usize,
+    longest: usize,
+    pairs: f64,
+    causal: bool,
+}
+
+impl Pattern {
+    /// Sequences that lie one after the other, each attending to itself. When `prefix` is given, it is the first
+    /// span, and every other sequence attends to all of it too: its keys and values are computed once and its
+    /// gradient is summed over all the others in their order.
+    ///
+    /// # Errors
+    /// Spans that are empty or do not lie one after the other; out of memory.
+    pub fn new(gpu: &Gpu, prefix: Option<Span>, sequences: &[Span], causal: bool) -> Result<Pattern> {
+        let mut next = 0;
+        for span in prefix.iter().chain(sequences) {
+            if span.len == 0 || span.start != next {
+                return Err(Error::invalid(format!("attention: sequence {span:?} where row {next} should start")));
+            }
+            next += span.len;
+        }
+        let shared = prefix.unwrap_or(Span { start: 0, len: 0 });
+        let mut blocks: Vec<u32> = Vec::new();
+        let mut add = |span: &Span, prefix: Span, users: Span| {
+            for first in (span.start..span.start + span.len).step_by(BLOCK) {
+                let rows = BLOCK.min(span.start + span.len - first);
+                let numbers =
+                    [first, rows, prefix.start, prefix.len, span.start, span.len, users.start, users.len];
+                blocks.extend(numbers.map(|v| v as u32));
+            }
+        };
+        let none = Span { start: 0, len: 0 };
+        if let Some(prefix) = &prefix {
+            add(prefix, none, Span { start: prefix.len, len: next - prefix.len });
+        }
+        for span in sequences {
+            add(span, shared, none);
+        }
+        let own: f64 = prefix.iter().chain(sequences).map(|s| (s.len * s.len) as f64).sum();
+        let pairs = own * if causal { 0.5 } else { 1.0 } + (shared.len * (next - shared.len)) as f64;
+        let longest = sequences.iter().map(|s| s.len).max().unwrap_or(0) + shared.len;
+        let count = blocks.len() / 8;
+        let blocks = gpu.upload("attention blocks", &blocks, &[count, 8])?;
+        Ok(Pattern { blocks, count, rows: next, longest, pairs, causal })
+    }
+
+    /// `batch` sequences of `tokens` rows each.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn uniform(gpu: &Gpu, batch: usize, tokens: usize, causal: bool) -> Result<Pattern> {
+        let spans: Vec<_> = (0..batch).map(|b| Span { start: b * tokens, len: tokens }).collect();
+        Pattern::new(gpu, None, &spans, causal)
+    }
+
+    /// Rows of all sequences together.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// Output of [`forward`].
+pub struct Attended {
+    /// [rows, width]: the heads' mixtures, side by side.
+    pub y: Tensor,
+    /// [rows, heads]: log of the softmax's denominator, for [`backward`].
+    pub lse: Tensor,
+}
+
+#[derive(Clone, Copy)]
+struct Form {
+    heads: usize,
+    width: usize,
+    head: usize,
+}
+
+fn form(qkv: &Tensor, pattern: &Pattern, heads: usize) -> Result<Form> {
+    let width = qkv.cols() / 3;
+    if heads == 0 || qkv.cols() != 3 * width || width % heads != 0 {
+        return Err(Error::invalid(format!("attention: {:?} is not three times {heads} heads", qkv.shape())));
+    }
+    expect_matrix("attention", "qkv", qkv, pattern.rows, 3 * width)?;
+    Ok(Form { heads, width, head: width / heads })
+}
+
+fn params(pattern: &Pattern, heads: usize, keys: usize) -> [u32; 4] {
+    [pattern.rows, heads, pattern.count, keys].map(|v| v as u32)
+}
+
+/// softmax(q·kᵀ/√head)·v per head, for qkv [rows, 3·width].
+///
+/// # Errors
+/// Shapes that do not fit; out of memory.
+pub fn forward(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize) -> Result<Attended> {
+    let f = form(qkv, pattern, heads)?;
+    let y = rec.temp("attention", &[pattern.rows, f.width])?;
+    let lse = rec.temp("attention lse", &[pattern.rows, heads])?;
+    rec.dispatch(&Dispatch {
+        variant: variant("forward", f.head, pattern.causal),
+        label: "attention",
+        params: bytemuck::bytes_of(&params(pattern, heads, 0)),
+        bindings: &[&pattern.blocks, qkv, qkv, qkv, &lse, &y],
+        grid: Grid::Cube(pattern.count, heads, 1),
+        flops: 4.0 * pattern.pairs * f.width as f64,
+        bytes: 4.0 * (qkv.len() + y.len()) as f64,
+    })?;
+    Ok(Attended { y, lse })
+}
+
+/// The attention weights [rows, heads, longest sequence], prefix first, zeros where a key is not seen. For looking
+/// at; neither inference nor training writes them.
+///
+/// # Errors
+/// Shapes that do not fit; out of memory.
+pub fn weights(rec: &mut Recorder, qkv: &Tensor, lse: &Tensor, pattern: &Pattern, heads: usize) -> Result<Tensor> {
+    let f = form(qkv, pattern, heads)?;
+    expect("attention weights", "lse", lse, &[pattern.rows, heads])?;
+    let y = rec.temp("attention weights", &[pattern.rows, heads, pattern.longest])?;
+    rec.dispatch(&Dispatch {
+        variant: variant("weights", f.head, pattern.causal),
+        label: "attention weights",
+        params: bytemuck::bytes_of(&params(pattern, heads, pattern.longest)),
+        bindings: &[&pattern.blocks, qkv, qkv, qkv, lse, &y],
+        grid: Grid::Cube(pattern.count, heads, 1),
+        flops: 2.0 * pattern.pairs * f.width as f64,
+        bytes: 4.0 * (qkv.len() + y.len()) as f64,
+    })?;
+    Ok(y)
+}
+
+/// dqkv [rows, 3·width] from what forward took and gave, and dy [rows, width]. Weights are rebuilt from `lse`.
+///
+/// # Errors
+/// Shapes that do not fit; out of memory.
+pub fn backward(
+    rec: &mut Recorder,
+    qkv: &Tensor,
+    out: &Attended,
+    dy: &Tensor,
+    pattern: &Pattern,
+    heads: usize,
+) -> Result<Tensor> {
+    let f = form(qkv, pattern, heads)?;
+    expect_matrix("attention dx", "dy", dy, pattern.rows, f.width)?;
+    expect("attention dx", "lse", &out.lse, &[pattern.rows, heads])?;
+    let delta = rec.temp("attention delta", &[pattern.rows, heads])?;
+    let unused = rec.temp("unused", &[1])?;
+    let params = params(pattern, f.heads, 0);
+    rec.dispatch(&Dispatch {
+        variant: variant("dot_rows", f.head, pattern.causal),
+        label: "attention delta",
+        params: bytemuck::bytes_of(&params),
+        bindings: &[&pattern.blocks, &out.y, dy, dy, &unused, &delta],
+        grid: Grid::cover(pattern.rows * heads, 64),
+        flops: 2.0 * dy.len() as f64,
+        bytes: 8.0 * dy.len() as f64,
+    })?;
+    let dqkv = rec.temp("dqkv", qkv.shape())?;
+    for (entry, label, products) in
+        [("backward_q", "attention dq", 6.0), ("backward_kv", "attention dkv", 8.0)]
+    {
+        rec.dispatch(&Dispatch {
+            variant: variant(entry, f.head, pattern.causal),
+            label,
+            params: bytemuck::bytes_of(&params),
+            bindings: &[&pattern.blocks, qkv, dy, &delta, &out.lse, &dqkv],
+            grid: Grid::Cube(pattern.count, heads, 1),
+            flops: products * pattern.pairs * f.width as f64,
+            bytes: 4.0 * (2 * qkv.len() + dy.len()) as f64,
+        })?;
+    }
+    Ok(dqkv)
+}

@@ -1,0 +1,59 @@
+//! One module per shader family: checks shapes, picks a variant, records the dispatch. Forward and backward side by
+//! side. Every function takes the [`crate::gpu::Recorder`] first and returns the tensors it makes.
+//!
+//! How to add one: ARCHITECTURE.md, "Adding a kernel".
+
+pub mod activation;
+pub mod affinity;
+pub mod attention;
+pub mod gather;
+pub mod gemm;
+pub mod layernorm;
+pub mod loss;
+pub mod noise;
+pub mod normalize;
+pub mod optim;
+pub mod patch;
+pub mod reduce;
+pub mod search;
+pub mod softmax;
+
+use crate::gpu::{Tensor, Variant};
+use crate::{Error, Result};
+
+/// Every shader variant that tipi can build, for translation tests: with odd and common constants where they are open.
+pub fn variants() -> Vec<Variant> {
+    [
+        activation::variants(),
+        affinity::variants(),
+        attention::variants(),
+        gather::variants(),
+        gemm::variants(),
+        layernorm::variants(),
+        loss::variants(),
+        noise::variants(),
+        normalize::variants(),
+        optim::variants(),
+        patch::variants(),
+        reduce::variants(),
+        search::variants(),
+        softmax::variants(),
+    ]
+    .concat()
+}
+
+/// An error unless `tensor` has the shape that the kernel needs.
+fn expect(kernel: &str, what: &str, tensor: &Tensor, shape: &[usize]) -> Result<()> {
+    if tensor.shape() == shape {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{kernel}: {what} has shape {:?}, expected {shape:?}", tensor.shape())))
+}
+
+/// An error unless `tensor` has this many rows and columns, whatever its leading dimensions.
+fn expect_matrix(kernel: &str, what: &str, tensor: &Tensor, rows: usize, cols: usize) -> Result<()> {
+    if tensor.rows() == rows && tensor.cols() == cols {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{kernel}: {what} has shape {:?}, expected {rows} rows of {cols}", tensor.shape())))
+}

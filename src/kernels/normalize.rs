@@ -1,0 +1,67 @@
+//! L2 normalisation of rows (`shaders/normalize.wgsl`).
+
+use super::{expect, expect_matrix};
+use crate::Result;
+use crate::gpu::Access::{Read, Write};
+use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+
+static SHADER: Shader = Shader {
+    name: "normalize",
+    source: concat!(include_str!("../../shaders/normalize.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
+    access: &[Read, Read, Write, Write],
+};
+
+pub(super) fn variants() -> Vec<Variant> {
+    vec![Variant::new(&SHADER, "forward", &[]), Variant::new(&SHADER, "backward", &[])]
+}
+
+/// Output of [`forward`].
+pub struct Unit {
+    /// x/‖x‖, of x's shape.
+    pub y: Tensor,
+    /// [rows]: ‖x‖, for [`backward`].
+    pub norms: Tensor,
+}
+
+/// Rows of length 1; a row of zeros stays zero.
+///
+/// # Errors
+/// Out of memory.
+pub fn forward(rec: &mut Recorder, x: &Tensor) -> Result<Unit> {
+    let y = rec.temp("normalize", x.shape())?;
+    let norms = rec.temp("norms", &[x.rows()])?;
+    record(rec, "forward", "normalize", x, x, &norms, &y)?;
+    Ok(Unit { y, norms })
+}
+
+/// dx from the input, the norms that forward kept, and dy.
+///
+/// # Errors
+/// Shapes that do not fit; out of memory.
+pub fn backward(rec: &mut Recorder, x: &Tensor, norms: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    expect("normalize dx", "norms", norms, &[x.rows()])?;
+    expect_matrix("normalize dx", "dy", dy, x.rows(), x.cols())?;
+    let dx = rec.temp("normalize dx", x.shape())?;
+    record(rec, "backward", "normalize dx", x, dy, norms, &dx)?;
+    Ok(dx)
+}
+
+fn record(
+    rec: &mut Recorder,
+    entry: &'static str,
+    label: &'static str,
+    x: &Tensor,
+    other: &Tensor,
+    norms: &Tensor,
+    y: &Tensor,
+) -> Result<()> {
+    rec.dispatch(&Dispatch {
+        variant: Variant::new(&SHADER, entry, &[]),
+        label,
+        params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, 0, 0]),
+        bindings: &[x, other, norms, y],
+        grid: Grid::Linear(x.rows()),
+        flops: 4.0 * x.len() as f64,
+        bytes: 8.0 * x.len() as f64,
+    })
+}

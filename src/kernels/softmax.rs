@@ -1,0 +1,47 @@
+//! Row-wise softmax (`shaders/softmax.wgsl`).
+
+use super::expect;
+use crate::Result;
+use crate::gpu::Access::{Read, Write};
+use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+
+static SHADER: Shader = Shader {
+    name: "softmax",
+    source: concat!(include_str!("../../shaders/softmax.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
+    access: &[Read, Read, Write],
+};
+
+pub(super) fn variants() -> Vec<Variant> {
+    vec![Variant::new(&SHADER, "forward", &[]), Variant::new(&SHADER, "backward", &[])]
+}
+
+/// softmax(x) over the last dimension.
+///
+/// # Errors
+/// Out of memory.
+pub fn forward(rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
+    record(rec, "forward", "softmax", x, x)
+}
+
+/// dx of [`forward`], from its output `y` and dy.
+///
+/// # Errors
+/// Shapes that differ; out of memory.
+pub fn backward(rec: &mut Recorder, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    expect("softmax dx", "dy", dy, y.shape())?;
+    record(rec, "backward", "softmax dx", y, dy)
+}
+
+fn record(rec: &mut Recorder, entry: &'static str, label: &'static str, x: &Tensor, other: &Tensor) -> Result<Tensor> {
+    let y = rec.temp(label, x.shape())?;
+    rec.dispatch(&Dispatch {
+        variant: Variant::new(&SHADER, entry, &[]),
+        label,
+        params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, 0, 0]),
+        bindings: &[x, other, &y],
+        grid: Grid::Linear(x.rows()),
+        flops: 5.0 * x.len() as f64,
+        bytes: 8.0 * x.len() as f64,
+    })?;
+    Ok(y)
+}

@@ -1,0 +1,8 @@
+//! Layers with explicit forward and backward. The backbone's are frozen: their backward gives dX only, and nothing is
+//! kept that only a weight gradient would need. What trains is named as such and gives dW too.
+
+mod block;
+mod linear;
+
+pub use block::{Block, Saved, Taps, Transformer};
+pub use linear::{FrozenLinear, LayerNorm, LinearGrads, TrainableLinear};
