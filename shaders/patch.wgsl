@@ -6,7 +6,7 @@
 struct Params {
     batch: u32,
     size: u32,
-    patch: u32,
+    side: u32, // of a patch
     grid: u32,
     width: u32,
 }
@@ -24,7 +24,7 @@ fn unfold(
     @builtin(local_invocation_index) lid: u32,
 ) {
     let i = (wid.y * nwg.x + wid.x) * 64u + lid;
-    let area = p.patch * p.patch;
+    let area = p.side * p.side;
     let depth = 3u * area;
     if i >= p.batch * p.grid * p.grid * depth {
         return;
@@ -34,8 +34,8 @@ fn unfold(
     let image = row / (p.grid * p.grid);
     let cell = row % (p.grid * p.grid);
     let channel = within / area;
-    let py = (cell / p.grid) * p.patch + (within % area) / p.patch;
-    let px = (cell % p.grid) * p.patch + within % p.patch;
+    let py = (cell / p.grid) * p.side + (within % area) / p.side;
+    let px = (cell % p.grid) * p.side + within % p.side;
     y[i] = x[((image * 3u + channel) * p.size + py) * p.size + px];
 }
 

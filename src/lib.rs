@@ -1,5 +1,6 @@
 //! tipi: few-shot CLIP on any GPU.
 
+pub mod adapt;
 pub mod clip;
 pub mod data;
 mod error;

@@ -156,8 +156,7 @@ struct HfPreprocess {
 }
 
 /// OpenAI's mean and standard deviation.
-const OPENAI: Normalize =
-    Normalize { mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.261_302_6, 0.275_777_1] };
+const OPENAI: Normalize = Normalize::CLIP;
 
 fn activation(path: &Path, name: &str) -> Result<Activation> {
     match name {

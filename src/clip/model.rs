@@ -11,7 +11,7 @@ use super::image_tower::{ImagePlan, ImageTower};
 use super::text_tower::TextTower;
 use super::tokenizer::Tokenizer;
 use super::weights::{Checkpoint, Loader};
-use crate::data::{Rgb, center_crop, resize_shortest_edge, to_pixels};
+use crate::data::{Rgb, resize_center_crop, to_pixels};
 use crate::gpu::Gpu;
 use crate::{Error, Result};
 
@@ -105,7 +105,7 @@ impl Clip {
     /// Pixels [3, R, R] of a picture: resize, crop, normalise as the checkpoint's preprocessor does.
     pub fn pixels(&self, picture: &Rgb) -> Vec<f32> {
         let size = self.preprocess.size;
-        to_pixels(&center_crop(&resize_shortest_edge(picture, size), size), &self.preprocess.normalize)
+        to_pixels(&resize_center_crop(picture, size), &self.preprocess.normalize)
     }
 
     /// Pixels [3, R, R] of a picture that already is R×R (an augmented view).

@@ -418,12 +418,17 @@ impl Gpu {
         staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result);
         });
-        self.wait()?;
-        match receiver.try_recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => return Err(Error::Gpu(format!("read-back: {e}"))),
-            Err(_) => return Err(Error::Gpu("read-back did not finish".into())),
-        }
+        let start = Instant::now();
+        let mapped = loop {
+            self.wait()?;
+            // The callback may run on another thread that polls the same device, a moment after our wait.
+            match receiver.recv_timeout(Duration::from_millis(100)) {
+                Ok(mapped) => break mapped,
+                Err(_) if start.elapsed() < PATIENCE => {}
+                Err(_) => return Err(Error::DeviceLost("a read-back did not finish".into())),
+            }
+        };
+        mapped.map_err(|e| Error::Gpu(format!("read-back: {e}")))?;
         let bytes =
             staging.slice(..).get_mapped_range().map_err(|e| Error::Gpu(format!("read-back: {e}")))?.to_vec();
         staging.unmap();

@@ -1,0 +1,121 @@
+//! Tip-Adapter (arXiv 2207.09519): a cache of the support pictures' features, and no training.
+//!
+//! Keys G [N, D]: each support picture's un-normalised features averaged over its augmented views, then normalised.
+//! logits = s·f·Wᵀ + α·exp(−β(1 − f·Gᵀ))·L with L the one-hot labels. With the keys sorted by class, ·L is a sum over
+//! each class's run of keys, and the affinity matrix is never written.
+
+use super::zero_shot::Classifier;
+use crate::gpu::{Gpu, Recorder, Tensor};
+use crate::kernels::{affinity, normalize, reduce};
+use crate::{Error, Result};
+
+/// The cache's two hyper-parameters.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TipParams {
+    /// Weight of the cache term.
+    pub alpha: f64,
+    /// Sharpness of the affinity.
+    pub beta: f64,
+}
+
+impl TipParams {
+    /// The authors' starting point, for when there is nothing to search on.
+    pub const INITIAL: TipParams = TipParams { alpha: 1.0, beta: 5.5 };
+}
+
+/// Keys [N, D], in the order of the pictures, from un-normalised features of their views [views, N, D].
+///
+/// # Errors
+/// A length that does not fit; a device that fails.
+pub fn keys(gpu: &Gpu, features: &[f32], views: usize, width: usize) -> Result<Vec<f32>> {
+    let n = features.len() / (views * width).max(1);
+    let raw = gpu.upload("views", features, &[views, n, width])?;
+    super::compute(gpu, |rec| {
+        let mean = reduce::mean_first(rec, &raw)?;
+        Ok(normalize::forward(rec, &mean)?.y)
+    })
+}
+
+/// A cache on the GPU.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    keys: affinity::Keys,
+    host_keys: Vec<f32>,
+    host_labels: Vec<u32>,
+}
+
+impl Cache {
+    /// A cache of normalised keys [N, width] with their labels. A class may have no key: its cache term is zero.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when lengths differ, a label is out of range or a key is not finite; out of memory.
+    pub fn new(gpu: &Gpu, keys: &[f32], labels: &[u32], classes: usize, width: usize) -> Result<Cache> {
+        if labels.is_empty() || keys.len() != labels.len() * width {
+            return Err(Error::invalid(format!("{} labels for {} key values of width {width}", labels.len(), keys.len())));
+        }
+        if let Some(label) = labels.iter().find(|l| **l as usize >= classes) {
+            return Err(Error::invalid(format!("label {label} in the cache, of {classes} classes")));
+        }
+        if let Some(at) = keys.iter().position(|k| !k.is_finite()) {
+            return Err(Error::invalid(format!("key {} of the cache is not finite", at / width)));
+        }
+        // A stable sort: equal inputs give one order of summation.
+        let mut order: Vec<usize> = (0..labels.len()).collect();
+        order.sort_by_key(|i| labels[*i]);
+        let host_keys: Vec<f32> = order.iter().flat_map(|i| &keys[i * width..(i + 1) * width]).copied().collect();
+        let host_labels: Vec<u32> = order.iter().map(|i| labels[*i]).collect();
+        let starts: Vec<u32> =
+            (0..=classes as u32).map(|c| host_labels.partition_point(|label| *label < c) as u32).collect();
+        let keys = affinity::Keys {
+            keys: gpu.upload("cache keys", &host_keys, &[labels.len(), width])?,
+            starts: gpu.upload("cache starts", &starts, &[classes + 1])?,
+        };
+        Ok(Cache { keys, host_keys, host_labels })
+    }
+
+    /// Keys and labels, sorted by class.
+    pub fn host(&self) -> (&[f32], &[u32]) {
+        (&self.host_keys, &self.host_labels)
+    }
+
+    /// Records the cache terms [betas, n, classes] of normalised features f [n, D] for up to
+    /// [`affinity::MAX_BETAS`] values of β.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn record_terms(&self, rec: &mut Recorder, f: &Tensor, betas: &Tensor) -> Result<Tensor> {
+        affinity::cache_term(rec, f, &self.keys, betas, 1.0, None)
+    }
+
+    /// Records zero-shot logits plus α times the cache term, [n, classes], for normalised features f [n, D].
+    /// `affinity` are the features that meet the keys; they differ from `f` only in Tip-Adapter++.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn record_logits(
+        &self,
+        rec: &mut Recorder,
+        classifier: &Classifier,
+        f: &Tensor,
+        affinity: &Tensor,
+        params: TipParams,
+    ) -> Result<Tensor> {
+        let base = classifier.record(rec, f)?;
+        let beta = rec.gpu().upload("beta", &[params.beta as f32], &[1])?;
+        let y = affinity::cache_term(rec, affinity, &self.keys, &beta, params.alpha as f32, Some(&base))?;
+        y.reshape(&[f.rows(), classifier.classes()])
+    }
+
+    /// Logits [n, classes] of un-normalised image features [n, D].
+    ///
+    /// # Errors
+    /// A length that does not fit; a device that fails.
+    pub fn logits(&self, gpu: &Gpu, classifier: &Classifier, features: &[f32], params: TipParams) -> Result<Vec<f32>> {
+        let width = self.keys.keys.cols();
+        let raw = gpu.upload("image features", features, &[features.len() / width, width])?;
+        super::compute(gpu, |rec| {
+            let f = normalize::forward(rec, &raw)?.y;
+            self.record_logits(rec, classifier, &f, &f, params)
+        })
+    }
+}

@@ -1,0 +1,670 @@
+//! Whole methods against reference cases computed in float64 (`tests/golden/`, or another set of the same form in
+//! `TIPI_GOLDEN`). Every `out.*` tensor of a case must be compared: one that is forgotten is a failure, and so is a
+//! case of a kind that nobody knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tipi::adapt::pini::{self, NoisyPrompts};
+use tipi::adapt::search::{Grid, Order, linspace, search};
+use tipi::adapt::tip::{self, Cache, TipParams};
+use tipi::adapt::zero_shot::{self, Classifier};
+use tipi::adapt::{argmax, schedule};
+use tipi::clip::{Clip, Prompts, Tokenizer};
+use tipi::data::{Normalize, Rgb, center_crop, resize_center_crop, resize_shortest_edge, to_pixels};
+use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
+use tipi::kernels::gemm::{Epilogue, Layout, matmul};
+use tipi::kernels::normalize;
+
+/// The manifest's own bound: FACTOR·f32_err + 2e-6·max_abs.
+const FACTOR: f64 = 10.0;
+
+/// Kinds that tipi does not have yet.
+const LATER: [&str; 5] =
+    ["tip_adapter_f", "adapter_gradients", "adapter_training", "dino_training", "pini_cnn_gradients"];
+
+/// Outputs of cache_methods that belong to Tip-X, which tipi does not have yet.
+fn tip_x(name: &str) -> bool {
+    name.contains("kl") || name.contains("tipx")
+}
+
+fn root() -> PathBuf {
+    std::env::var_os("TIPI_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+}
+
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::open(&DeviceOptions { checked: Some(true), ..DeviceOptions::default() }).unwrap())
+}
+
+fn manifest() -> &'static Value {
+    static MANIFEST: OnceLock<Value> = OnceLock::new();
+    MANIFEST.get_or_init(|| {
+        let path = root().join("manifest.json");
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
+    })
+}
+
+struct Array {
+    shape: Vec<usize>,
+    values: Vec<f64>,
+}
+
+impl Array {
+    fn f32(&self) -> Vec<f32> {
+        self.values.iter().map(|v| *v as f32).collect()
+    }
+
+    fn u32(&self) -> Vec<u32> {
+        self.values.iter().map(|v| *v as u32).collect()
+    }
+
+    fn u8(&self) -> Vec<u8> {
+        self.values.iter().map(|v| *v as u8).collect()
+    }
+
+    /// Rows of the last dimension.
+    fn ids(&self) -> Vec<Vec<u32>> {
+        self.u32().chunks(*self.shape.last().unwrap()).map(<[u32]>::to_vec).collect()
+    }
+}
+
+fn read(path: &Path) -> BTreeMap<String, Array> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let convert = |view: &safetensors::tensor::TensorView<'_>| {
+        use safetensors::Dtype;
+        let d = view.data();
+        match view.dtype() {
+            Dtype::F32 => d.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+            Dtype::F64 => d.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+            Dtype::I64 => d.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
+            Dtype::I32 => d.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+            Dtype::I16 => d.chunks_exact(2).map(|b| i16::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+            Dtype::U8 => d.iter().map(|b| f64::from(*b)).collect(),
+            other => panic!("{}: dtype {other:?}", path.display()),
+        }
+    };
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| (name, Array { shape: view.shape().to_vec(), values: convert(&view) }))
+        .collect()
+}
+
+/// A case, and which of its outputs have been compared.
+struct Case {
+    name: String,
+    json: &'static Value,
+    arrays: BTreeMap<String, Array>,
+    compared: BTreeSet<String>,
+    worst: (f64, String),
+}
+
+impl Case {
+    fn input(&self, name: &str) -> &Array {
+        self.arrays.get(name).unwrap_or_else(|| panic!("{}: no {name}", self.name))
+    }
+
+    fn param(&self, name: &str) -> &'static Value {
+        &self.json["params"][name]
+    }
+
+    fn strings(&self, name: &str) -> Vec<String> {
+        self.param(name).as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_string()).collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.arrays.contains_key(name)
+    }
+
+    fn model(&self) -> Clip {
+        Clip::load(gpu(), &root().join(self.json["model"].as_str().unwrap())).unwrap()
+    }
+
+    /// Largest difference as a share of the bound.
+    fn excess(&self, name: &str, got: &[f32]) -> f64 {
+        let want = self.input(name);
+        assert_eq!(got.len(), want.values.len(), "{}: {name}: {:?}", self.name, want.shape);
+        let entry = &self.json["tensors"][name];
+        if entry["exact"].as_bool() == Some(true) {
+            let equal = got.iter().zip(&want.values).all(|(g, w)| f64::from(*g) == *w);
+            return if equal { 0.0 } else { f64::INFINITY };
+        }
+        let number = |key: &str| entry[key].as_f64().unwrap_or_else(|| panic!("{}: {name}: no {key}", self.name));
+        let bound = FACTOR * number("f32_err") + 2e-6 * number("max_abs");
+        got.iter()
+            .zip(&want.values)
+            .map(|(g, w)| {
+                let share = (f64::from(*g) - w).abs() / bound.max(f64::MIN_POSITIVE);
+                if share.is_nan() { f64::INFINITY } else { share }
+            })
+            .fold(0.0, f64::max)
+    }
+
+    /// Compares, after showing that the comparison rejects an error planted in one element.
+    fn compare(&mut self, name: &str, got: &[f32]) {
+        let mut wrong = got.to_vec();
+        let at = wrong.len() / 2;
+        wrong[at] += 1e-3 * (1.0 + self.json["tensors"][name]["max_abs"].as_f64().unwrap_or(1.0)) as f32;
+        assert!(self.excess(name, &wrong) > 1.0, "{}: {name}: a planted error went unnoticed", self.name);
+        let excess = self.excess(name, got);
+        assert!(excess <= 1.0, "{}: {name}: {excess:.3} times its bound", self.name);
+        if excess > self.worst.0 {
+            self.worst = (excess, name.to_string());
+        }
+        self.compared.insert(name.to_string());
+    }
+
+    /// All outputs must have been compared, but for those that belong to methods tipi does not have.
+    fn finish(self, later: impl Fn(&str) -> bool) {
+        let missed: Vec<_> = self
+            .arrays
+            .keys()
+            .filter(|k| k.starts_with("out.") && !self.compared.contains(*k) && !later(k))
+            .collect();
+        assert!(missed.is_empty(), "{}: not compared: {missed:?}", self.name);
+        println!(
+            "{:16} {:3} outputs compared, worst {:.3} of its bound ({})",
+            self.name,
+            self.compared.len(),
+            self.worst.0,
+            self.worst.1
+        );
+    }
+}
+
+fn cases(kind: &str) -> Vec<Case> {
+    let all: Vec<Case> = manifest()["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["kind"] == kind)
+        .map(|json| Case {
+            name: json["name"].as_str().unwrap().to_string(),
+            arrays: json["file"].as_str().map(|f| read(&root().join(f))).unwrap_or_default(),
+            json,
+            compared: BTreeSet::new(),
+            worst: (0.0, "-".into()),
+        })
+        .collect();
+    assert!(!all.is_empty(), "no case of kind {kind}");
+    all
+}
+
+fn host(t: &Tensor) -> Vec<f32> {
+    gpu().read(t).unwrap()
+}
+
+fn compute(record: impl FnOnce(&mut Recorder) -> tipi::Result<Tensor>) -> Vec<f32> {
+    let mut rec = Recorder::new(gpu());
+    let y = record(&mut rec).unwrap();
+    rec.finish().unwrap().run().unwrap();
+    host(&y)
+}
+
+/// Rows of length 1.
+fn unit(values: &[f32], width: usize) -> Vec<f32> {
+    let x = gpu().upload("x", values, &[values.len() / width, width]).unwrap();
+    compute(|rec| Ok(normalize::forward(rec, &x)?.y))
+}
+
+/// a·bᵀ·scale of host matrices of equal width.
+fn product(a: &[f32], b: &[f32], width: usize, scale: f32) -> Vec<f32> {
+    let a = gpu().upload("a", a, &[a.len() / width, width]).unwrap();
+    let b = gpu().upload("b", b, &[b.len() / width, width]).unwrap();
+    compute(|rec| matmul(rec, Layout::Nt, &a, &b, &Epilogue { alpha: scale, ..Epilogue::default() }))
+}
+
+#[test]
+fn every_case_is_of_a_known_kind() {
+    let known = [
+        "clip_forward",
+        "zero_shot",
+        "image_preparation",
+        "tokenizer",
+        "cache_methods",
+        "pini_training",
+        "schedules",
+    ];
+    for case in manifest()["cases"].as_array().unwrap() {
+        let kind = case["kind"].as_str().unwrap();
+        if LATER.contains(&kind) {
+            println!("{:16} waits for its method ({kind})", case["name"].as_str().unwrap());
+        } else {
+            assert!(known.contains(&kind), "case {} is of unknown kind {kind}", case["name"]);
+        }
+    }
+}
+
+#[test]
+fn clip_forward() {
+    for mut case in cases("clip_forward") {
+        let clip = case.model();
+        clip_forward_case(&mut case, &clip);
+        case.finish(|_| false);
+    }
+}
+
+fn clip_forward_case(case: &mut Case, clip: &Clip) {
+    let pixels = case.input("in.pixel_values").f32();
+    let batch = case.input("in.pixel_values").shape[0];
+    let ids = case.input("in.input_ids").ids();
+    let d = clip.config.embedding;
+
+    // The tokenizer gives the same ids, up to the padding.
+    let tokenizer = clip.tokenizer().unwrap();
+    for (text, want) in case.strings("texts").iter().zip(&ids) {
+        let got = tokenizer.prompt(text).unwrap();
+        assert_eq!(got, want[..got.len()], "{}: '{text}'", case.name);
+        let pad = case.param("pad_id").as_u64().unwrap() as u32;
+        assert!(want[got.len()..].iter().all(|id| *id == pad));
+    }
+
+    let ends: Vec<f32> = ids.iter().map(|row| clip.config.end.position(row).unwrap() as f32).collect();
+    case.compare("out.end_positions", &ends);
+
+    // As people use it: pictures through a batch that does not divide their number, texts cut at the end token.
+    let image = clip.image_encoder(3).unwrap().encode(&pixels, &mut |_| {}).unwrap();
+    let text = clip.text.encode(&ids, clip.config.end).unwrap();
+    case.compare("out.image_features", &image);
+    case.compare("out.text_features", &text);
+    let (image_unit, text_unit) = (unit(&image, d), unit(&text, d));
+    case.compare("out.image_unit", &image_unit);
+    case.compare("out.text_unit", &text_unit);
+    case.compare("out.logits_per_image", &product(&image_unit, &text_unit, d, clip.logit_scale));
+
+    // The insides, from the kernels that training uses.
+    let taps = clip.image.tapped(&pixels, batch).unwrap();
+    let first = |t: &Tensor, tokens: usize| host(t)[..t.len() / t.rows() * tokens].to_vec();
+    let tokens = clip.config.image_tokens();
+    let prefix = "out.act.image";
+    case.compare(&format!("{prefix}.embedded"), &first(&taps.embedded, tokens));
+    case.compare(&format!("{prefix}.pre"), &first(&taps.pre, tokens));
+    compare_insides(case, prefix, &taps.blocks, &taps.last, clip.config.image.heads, tokens);
+    case.compare(&format!("{prefix}.pooled"), &first(&taps.pooled, 1));
+    case.compare("out.image_features", &host(&taps.features));
+
+    let whole = Prompts::pack_whole(&ids, clip.config.end).unwrap();
+    let taps = clip.text.tapped(&whole).unwrap();
+    let tokens = ids[0].len();
+    let prefix = "out.act.text";
+    compare_insides(case, prefix, &taps.blocks, &taps.last, clip.config.text.heads, tokens);
+    case.compare(&format!("{prefix}.pooled"), &first(&taps.pooled, 1));
+    case.compare("out.text_features", &host(&taps.features));
+}
+
+fn compare_insides(
+    case: &mut Case,
+    prefix: &str,
+    blocks: &[Tensor],
+    last: &tipi::nn::Taps,
+    heads: usize,
+    tokens: usize,
+) {
+    let first = |t: &Tensor| host(t)[..t.cols() * tokens].to_vec();
+    for (i, block) in blocks.iter().enumerate() {
+        case.compare(&format!("{prefix}.block{i}"), &first(block));
+    }
+    // Ours is [rows, heads, keys], the reference's [1, heads, rows, keys].
+    let weights = host(&last.weights);
+    let keys = last.weights.cols();
+    let by_head: Vec<f32> = (0..heads)
+        .flat_map(|h| (0..tokens).map(move |t| (t * heads + h) * keys))
+        .flat_map(|at| weights[at..at + tokens].to_vec())
+        .collect();
+    case.compare(&format!("{prefix}.last.prob"), &by_head);
+    let rest =
+        [("n1", &last.n1), ("mixed", &last.mixed), ("mid", &last.mid), ("n2", &last.n2), ("up", &last.up), ("mlp", &last.mlp)];
+    for (name, tensor) in rest {
+        case.compare(&format!("{prefix}.last.{name}"), &first(tensor));
+    }
+}
+
+/// A wrong activation, eps, width of the head or end token "still works": the cases must notice each.
+#[test]
+fn clip_forward_notices_a_wrong_configuration() {
+    let case = cases("clip_forward").into_iter().find(|c| root().join(c.json["model"].as_str().unwrap()).join("config.json").exists());
+    let Some(case) = case else { panic!("no case with a Hugging Face folder") };
+    let folder = root().join(case.json["model"].as_str().unwrap());
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
+    let (pixels, ids) = (case.input("in.pixel_values").f32(), case.input("in.input_ids").ids());
+    let mut mistakes: Vec<(&str, &str, Value)> = Vec::new();
+    for side in ["vision_config", "text_config"] {
+        let act = if config[side]["hidden_act"] == "gelu" { "quick_gelu" } else { "gelu" };
+        mistakes.push((side, "hidden_act", act.into()));
+        mistakes.push((side, "layer_norm_eps", 1e-3.into()));
+        let heads = config[side]["num_attention_heads"].as_u64().unwrap();
+        mistakes.push((side, "num_attention_heads", if heads == 1 { 2 } else { 1 }.into()));
+    }
+    for (side, key, value) in mistakes {
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+        let mut wrong = config.clone();
+        wrong[side][key] = value;
+        std::fs::write(copy.path().join("config.json"), wrong.to_string()).unwrap();
+        let clip = Clip::load(gpu(), copy.path()).unwrap();
+        let excess = if side == "vision_config" {
+            case.excess("out.image_features", &clip.image_encoder(4).unwrap().encode(&pixels, &mut |_| {}).unwrap())
+        } else {
+            case.excess("out.text_features", &clip.text.encode(&ids, clip.config.end).unwrap())
+        };
+        println!("wrong {side}.{key}: {excess:.0} times the bound");
+        assert!(excess > 10.0, "a wrong {side}.{key} went unnoticed: {excess}");
+    }
+}
+
+#[test]
+fn zero_shot() {
+    for mut case in cases("zero_shot") {
+        let clip = case.model();
+        let (classes, templates) = (case.strings("classnames"), case.strings("templates"));
+        let d = clip.config.embedding;
+        let texts = zero_shot::prompts(&classes, &templates).unwrap();
+        for (text, want) in texts.iter().zip(case.input("in.input_ids").ids()) {
+            let got = clip.tokenizer().unwrap().prompt(text).unwrap();
+            assert_eq!(got, want[..got.len()], "{}: '{text}'", case.name);
+        }
+        let mut classifier = Classifier::new(&clip, &classes, &templates).unwrap();
+        classifier.scale = case.param("scale").as_f64().unwrap() as f32;
+        let weights = host(&classifier.weights);
+        let by_column: Vec<f32> = (0..d).flat_map(|i| weights.iter().skip(i).step_by(d).copied()).collect();
+        case.compare("out.class_weights", &by_column);
+        let pixels = case.input("in.pixel_values").f32();
+        let features = clip.image_encoder(4).unwrap().encode(&pixels, &mut |_| {}).unwrap();
+        case.compare("out.logits", &classifier.logits(&features, gpu()).unwrap());
+
+        // Planted: templates averaged without normalising each first.
+        let raw = clip.encode_texts(&texts).unwrap();
+        let mean: Vec<f32> = raw
+            .chunks(templates.len() * d)
+            .flat_map(|c| (0..d).map(|i| c.iter().skip(i).step_by(d).sum::<f32>()).collect::<Vec<_>>())
+            .collect();
+        let wrong = unit(&mean, d);
+        let wrong: Vec<f32> = (0..d).flat_map(|i| wrong.iter().skip(i).step_by(d).copied()).collect();
+        assert!(case.excess("out.class_weights", &wrong) > 10.0);
+        case.finish(|_| false);
+    }
+}
+
+#[test]
+fn image_preparation() {
+    for mut case in cases("image_preparation") {
+        let size = case.param("size").as_u64().unwrap() as usize;
+        let count = case.param("shapes_wh").as_array().unwrap().len();
+        for i in 0..count {
+            let input = case.input(&format!("in.image{i}"));
+            let picture = Rgb::new(input.shape[1], input.shape[0], input.u8()).unwrap();
+            let resized = resize_shortest_edge(&picture, size);
+            let as_f32: Vec<f32> = resized.data.iter().map(|v| f32::from(*v)).collect();
+            let cropped = center_crop(&resized, size);
+            assert_eq!(cropped, resize_center_crop(&picture, size), "the fused path differs for image {i}");
+            case.compare(&format!("out.resized{i}"), &as_f32);
+            case.compare(&format!("out.pixels{i}"), &to_pixels(&cropped, &Normalize::CLIP));
+        }
+        case.finish(|_| false);
+    }
+}
+
+#[test]
+fn tokenizer() {
+    for case in cases("tokenizer") {
+        let folder = root().join(case.json["folder"].as_str().unwrap());
+        let cases: Value =
+            serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+        let context = cases["context"].as_u64().unwrap() as usize;
+        let tokenizer = Tokenizer::open(&folder.join("tokenizer.json"), context).unwrap();
+        let numbers = |v: &Value| v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect::<Vec<_>>();
+        let texts = cases["cases"].as_array().unwrap();
+        assert!(!texts.is_empty());
+        for entry in texts {
+            let text = entry["text"].as_str().unwrap();
+            assert_eq!(tokenizer.ids(text).unwrap(), numbers(&entry["ids"]), "'{text}'");
+            let mut padded = tokenizer.prompt(text).unwrap();
+            padded.resize(context, 0);
+            assert_eq!(padded, numbers(&entry["padded"]), "'{text}'");
+        }
+        println!("{:16} {} texts equal", case.name, texts.len());
+    }
+}
+
+fn floats(v: &Value) -> Vec<f64> {
+    v.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect()
+}
+
+fn spaced(v: &Value) -> Vec<f64> {
+    let v = v.as_array().unwrap();
+    assert_eq!(v[0], "linspace");
+    linspace(v[1].as_f64().unwrap(), v[2].as_f64().unwrap(), v[3].as_u64().unwrap() as usize)
+}
+
+#[test]
+fn cache_methods_tip() {
+    for mut case in cases("cache_methods") {
+        let classes = case.param("classes").as_u64().unwrap() as usize;
+        let w = case.input("in.W");
+        let d = w.shape[0];
+        // Stored [D, classes].
+        let weights: Vec<f32> = (0..classes).flat_map(|c| (0..d).map(move |i| i * classes + c)).map(|i| w.values[i] as f32).collect();
+        let classifier = Classifier::from_weights(gpu(), &weights, classes, 100.0).unwrap();
+        let labels = case.input("in.cache_labels").u32();
+        let val_labels = case.input("in.val.labels").u32();
+        let test_labels = case.input("in.test.labels").u32();
+        let near = manifest()["near"]["tip"].as_f64().unwrap();
+        assert!(near > 0.0);
+
+        // Tip-Adapter, and Tip-Adapter++ with features of the corrected tower on both sides of the affinity.
+        for (suffix, method) in [("", "tip"), ("_corrected", "tippp")] {
+            let views = case.input(&format!("in.views{suffix}"));
+            let keys = tip::keys(gpu(), &views.f32(), views.shape[0], d).unwrap();
+            case.compare(&format!("out.keys{suffix}"), &keys);
+            let cache = Cache::new(gpu(), &keys, &labels, classes, d).unwrap();
+
+            let set = |split: &str, suffix: &str| case.input(&format!("in.{split}.f{suffix}")).f32();
+            let (test, val) = (set("test", ""), set("val", ""));
+            let (test_affinity, val_affinity) = (set("test", suffix), set("val", suffix));
+            let upload = |v: &[f32]| gpu().upload("features", v, &[v.len() / d, d]).unwrap();
+            if suffix.is_empty() {
+                case.compare("out.zero_shot", &product(&test, &weights, d, 100.0));
+                case.compare("out.affinity", &product(&test, &keys, d, 1.0));
+            } else {
+                let rows = case.input("out.affinity_corrected").shape[0];
+                case.compare("out.affinity_corrected", &product(&test_affinity[..rows * d], &keys, d, 1.0));
+            }
+            let (f, g) = (upload(&test), upload(&test_affinity));
+            let logits = |params: TipParams| compute(|rec| cache.record_logits(rec, &classifier, &f, &g, params));
+            let probes = case.param("probes_alpha_beta_gamma").as_array().unwrap();
+            for (i, probe) in probes.iter().enumerate() {
+                let p = floats(probe);
+                case.compare(&format!("out.probe{i}.{method}"), &logits(TipParams { alpha: p[0], beta: p[1] }));
+            }
+            // Planted: keys that were never normalised.
+            let mean = tip::keys(gpu(), &keys.iter().map(|k| k * 1.01).collect::<Vec<_>>(), 1, d).unwrap();
+            assert_eq!(mean.len(), keys.len());
+            let wrong = Cache::new(gpu(), &keys.iter().map(|k| k * 1.01).collect::<Vec<_>>(), &labels, classes, d).unwrap();
+            let p = floats(&probes[0]);
+            let wrong = compute(|rec| wrong.record_logits(rec, &classifier, &f, &g, TipParams { alpha: p[0], beta: p[1] }));
+            assert!(case.excess(&format!("out.probe0.{method}"), &wrong) > 10.0);
+
+            let best = &case.param("best")[method];
+            let params = TipParams { alpha: best["alpha"].as_f64().unwrap(), beta: best["beta"].as_f64().unwrap() };
+            let at_best = logits(params);
+            case.compare(&format!("out.best.{method}"), &at_best);
+            let right = at_best.chunks(classes).zip(&test_labels).filter(|(r, l)| argmax(r) == **l as usize).count();
+            let off = right.abs_diff(best["test_correct"].as_u64().unwrap() as usize);
+            assert!(off as u64 <= best["test_near"].as_u64().unwrap(), "{}: {method}: test count off by {off}", case.name);
+
+            let val_f = upload(&val);
+            let base = product(&val, &weights, d, 100.0);
+            let base = gpu().upload("base", &base, &[val_labels.len(), classes]).unwrap();
+            let val_g = if suffix.is_empty() { val_f } else { upload(&val_affinity) };
+            let grid = case.param("grid");
+            let (alphas, betas) = (spaced(&grid["alphas"]), spaced(&grid["betas"]));
+            let grid_ab = Grid { alphas, betas, order: Order::AlphaBeta };
+            check_grid(&mut case, method, &grid_ab, |g| search(gpu(), &cache, &base, &val_g, &val_labels, g).unwrap());
+            if suffix.is_empty() {
+                let own = &grid["tip_search"];
+                let (tops, steps) = (floats(&own["search_scale"]), floats(&own["search_step"]));
+                let grid = Grid::tip_adapter((tops[0], tops[1]), (steps[0] as usize, steps[1] as usize));
+                let last = floats(&own["last_beta_alpha"]);
+                assert!((grid.betas.last().unwrap() - last[0]).abs() < 1e-9 && (grid.alphas.last().unwrap() - last[1]).abs() < 1e-9);
+                check_grid(&mut case, "tip_search", &grid, |g| search(gpu(), &cache, &base, &val_g, &val_labels, g).unwrap());
+            }
+        }
+        case.finish(tip_x);
+    }
+}
+
+fn check_grid(case: &mut Case, method: &str, grid: &Grid, run: impl Fn(&Grid) -> tipi::adapt::search::Found) {
+    let found = run(grid);
+    let (correct, near) = (format!("out.grid.{method}.correct"), format!("out.grid.{method}.near"));
+    let differs = |counts: &[u32]| {
+        let (want, near) = (case.input(&correct).u32(), case.input(&near).u32());
+        assert_eq!(counts.len(), want.len());
+        counts.iter().zip(&want).zip(&near).filter(|((g, w), n)| g.abs_diff(**w) > **n).count()
+    };
+    assert_eq!(differs(&found.counts), 0, "{}: {method}: points off by more than their near rows", case.name);
+    // Planted: the loops exchanged, and one count too many everywhere.
+    let more: Vec<u32> = found.counts.iter().map(|c| c + 1 + case.input(&near).u32().iter().max().unwrap()).collect();
+    assert!(differs(&more) > 0);
+    let best = &case.param("best")[method];
+    if best["unambiguous"].as_bool().unwrap() {
+        assert!((found.params.alpha - best["alpha"].as_f64().unwrap()).abs() < 1e-9, "{}: {method}", case.name);
+        assert!((found.params.beta - best["beta"].as_f64().unwrap()).abs() < 1e-9, "{}: {method}", case.name);
+    }
+    let off = u64::from(found.correct).abs_diff(best["val_correct"].as_u64().unwrap());
+    assert!(off <= u64::from(*case.input(&near).u32().iter().max().unwrap()));
+    case.compared.insert(correct);
+    case.compared.insert(near);
+}
+
+#[test]
+fn pini_training() {
+    for mut case in cases("pini_training") {
+        let worst = pini_case(&mut case, None);
+        assert!(worst <= 1.0);
+        case.finish(|_| false);
+    }
+}
+
+/// Deliberate mistakes in the step itself: each must be noticed in what training leaves behind.
+#[test]
+fn pini_training_notices_mistakes() {
+    for mistake in ["decay", "momentum", "rate", "noise"] {
+        let mut worst = 0f64;
+        for mut case in cases("pini_training") {
+            worst = worst.max(pini_case(&mut case, Some(mistake)));
+        }
+        println!("wrong {mistake}: {worst:.0} times the bound");
+        assert!(worst > 10.0, "a wrong {mistake} went unnoticed: {worst}");
+    }
+}
+
+/// Runs a case; with a mistake nothing is compared and the largest excess of what training leaves is given.
+fn pini_case(case: &mut Case, mistake: Option<&str>) -> f64 {
+    let clip = case.model();
+    let (d, width) = (clip.config.embedding, clip.text.width());
+    let (noisy, draws) =
+        (case.param("template_len").as_u64().unwrap() as usize, case.param("draws").as_u64().unwrap() as usize);
+    let e = d / case.param("reduction").as_u64().unwrap() as usize;
+    assert!((f64::from(clip.logit_scale) / case.param("logit_scale_exp").as_f64().unwrap() - 1.0).abs() < 1e-6);
+    let ids = case.input("in.prompt_ids").ids();
+    let prompts = NoisyPrompts::from_ids(&clip, &ids, noisy).unwrap();
+    let template = case.param("template").as_str().unwrap();
+    let built = NoisyPrompts::new(&clip, template, &case.strings("classnames")).unwrap();
+    assert_eq!(built, prompts, "{}: prompts built from class names differ", case.name);
+
+    let values: Vec<Vec<f32>> = pini::PARAMETERS.iter().map(|p| case.input(&format!("in.param.{p}")).f32()).collect();
+    let params = pini::Params::upload(gpu(), &values, noisy, width, d, e).unwrap();
+    let trainer = pini::Trainer::new(&clip, prompts, params).unwrap();
+    let pixels = case.input("in.pixel_values").f32();
+    let batch = case.input("in.pixel_values").shape[0];
+    let images = clip.image_encoder(batch).unwrap().encode(&pixels, &mut |_| {}).unwrap();
+    if mistake.is_none() {
+        case.compare("out.image_features", &images);
+    }
+    let step = trainer.step(batch, draws, false).unwrap();
+    let mut config = pini::Config::paper(template, 0);
+    config.momentum = case.param("momentum").as_f64().unwrap();
+    config.weight_decay = case.param("weight_decay").as_f64().unwrap();
+    match mistake {
+        Some("decay") => config.weight_decay = 0.0,
+        Some("momentum") => config.momentum = 0.0,
+        _ => {}
+    }
+    for (i, lr) in floats(case.param("lr")).into_iter().enumerate() {
+        let lr = if mistake == Some("rate") && i == 1 { lr * 1.01 } else { lr };
+        let mut eps = case.input(&format!("in.step{i}.eps_text")).f32();
+        if mistake == Some("noise") {
+            eps.rotate_right(width);
+        }
+        gpu().write(&step.eps_text, &eps).unwrap();
+        gpu().write(&step.eps_image, &case.input(&format!("in.step{i}.eps_image")).f32()).unwrap();
+        let labels = case.input(&format!("in.step{i}.labels")).u32();
+        step.run(gpu(), &images, &labels, &config, lr, i as u32).unwrap();
+        if mistake.is_some() {
+            continue;
+        }
+        let spread: Vec<f32> = host(&step.spread).iter().map(|v| v.abs()).collect();
+        let outputs = [
+            ("logits", host(&step.logits)),
+            ("text", host(&step.text)),
+            ("mu", host(&step.mean)),
+            ("spread", spread),
+            ("attention", host(&step.attention)),
+            ("noisy", host(&step.noisy)),
+            ("loss", host(&step.loss)),
+        ];
+        for (name, got) in outputs {
+            let name = format!("out.step{i}.{name}");
+            if case.has(&name) {
+                case.compare(&name, &got);
+            }
+        }
+        for (name, grad) in pini::PARAMETERS.iter().zip(&step.grads) {
+            let name = format!("out.step{i}.grad.{name}");
+            if case.has(&name) {
+                case.compare(&name, &host(grad));
+            }
+        }
+    }
+    let mut worst = 0f64;
+    let last = trainer.params.download(gpu()).unwrap();
+    for ((name, start), end) in pini::PARAMETERS.iter().zip(&values).zip(&last) {
+        let delta: Vec<f32> = end.iter().zip(start).map(|(e, s)| (f64::from(*e) - f64::from(*s)) as f32).collect();
+        for (what, got) in [("final", end), ("delta", &delta)] {
+            let name = format!("out.{what}.{name}");
+            if !case.has(&name) {
+                continue;
+            }
+            if mistake.is_some() {
+                worst = worst.max(case.excess(&name, got));
+            } else {
+                case.compare(&name, got);
+            }
+        }
+    }
+    worst
+}
+
+#[test]
+fn schedules() {
+    for case in cases("schedules") {
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 + 1e-9 * b.abs();
+        let want = floats(case.param("pini_lr_per_epoch"));
+        assert!(!want.is_empty());
+        for (epoch, want) in want.iter().enumerate() {
+            assert!(close(schedule::pini(epoch, 100, 0.001), *want), "epoch {epoch}");
+        }
+        assert!(!close(schedule::pini(2, 100, 0.001), want[1]), "a schedule that is off by one must be noticed");
+        let key = "tip_f_lr_per_step_total_40";
+        for (step, want) in floats(case.param(key)).iter().enumerate() {
+            assert!(close(schedule::cosine(step, 40, 0.001), *want), "step {step}");
+        }
+    }
+}
