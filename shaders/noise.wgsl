@@ -68,8 +68,9 @@ fn normal(
         return;
     }
     let words = philox(vec4<u32>(block, p.first, counter[2], 0u), vec2<u32>(counter[0], counter[1]));
-    let r0 = sqrt(-2.0 * log(unit(words.x)));
-    let r1 = sqrt(-2.0 * log(unit(words.z)));
+    // The logarithm of a number next to 1 may come out above 0: its error is absolute there.
+    let r0 = sqrt(max(-2.0 * log(unit(words.x)), 0.0));
+    let r1 = sqrt(max(-2.0 * log(unit(words.z)), 0.0));
     let t0 = 6.2831853 * unit(words.y);
     let t1 = 6.2831853 * unit(words.w);
     let values = vec4<f32>(r0 * cos(t0), r0 * sin(t0), r1 * cos(t1), r1 * sin(t1));

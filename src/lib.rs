@@ -1,11 +1,41 @@
 //! tipi: few-shot CLIP on any GPU.
+//!
+//! Hand-written WGSL on wgpu runs CLIP and adapts it to a user's own few pictures per class, on any Vulkan, Metal or
+//! DX12 device, without CUDA and without Python.
+//!
+//! ```no_run
+//! use tipi::adapt::zero_shot::Classifier;
+//! use tipi::clip::Clip;
+//! use tipi::data::decode;
+//! use tipi::gpu::{DeviceOptions, Gpu};
+//!
+//! # fn main() -> tipi::Result<()> {
+//! let gpu = Gpu::open(&DeviceOptions::default())?;
+//! let clip = Clip::load(&gpu, "weights/picto".as_ref())?;
+//! let classes = ["anchor".to_string(), "bell".to_string()];
+//! let classifier = Classifier::new(&clip, &classes, &["an icon of {}".to_string()])?;
+//! let pixels = clip.pixels(&decode("picture.png".as_ref())?);
+//! let features = clip.image_encoder(1)?.encode(&pixels, &mut |_| {})?;
+//! let logits = classifier.logits(&features, &gpu)?;
+//! println!("{}: {logits:?}", gpu.describe());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The house, from the bottom up: [`gpu`] knows wgpu and nothing of CLIP; [`kernels`] has one module per shader
+//! family; [`nn`] the layers; [`clip`] the towers; [`data`] pictures on the CPU; [`encode`] takes pictures to features;
+//! [`adapt`] has one module per method; [`report`] draws. ARCHITECTURE.md tells the data's way through it.
 
 pub mod adapt;
 pub mod clip;
 pub mod data;
+pub mod encode;
 mod error;
+mod files;
 pub mod gpu;
 pub mod kernels;
 pub mod nn;
+pub mod report;
 
 pub use error::{Error, Result};
+pub use files::write_atomic;

@@ -22,8 +22,7 @@ fn translate(wgsl: &str, entry: &str) -> Result<(), String> {
 
     let pipeline = msl::PipelineOptions { entry_point: Some((stage, entry.into())), ..Default::default() };
     let options = msl::Options { lang_version: (2, 4), ..Default::default() };
-    let (text, translated) =
-        msl::write_string(&module, &info, &options, &pipeline).map_err(|e| format!("MSL: {e}"))?;
+    let (text, translated) = msl::write_string(&module, &info, &options, &pipeline).map_err(|e| format!("MSL: {e}"))?;
     if translated.entry_point_names.len() != 1 {
         return Err("MSL: not one entry point".into());
     }

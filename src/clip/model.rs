@@ -147,7 +147,12 @@ pub struct ImageEncoder<'a> {
     batch: usize,
 }
 
-impl ImageEncoder<'_> {
+impl<'a> ImageEncoder<'a> {
+    /// The model.
+    pub fn clip(&self) -> &'a Clip {
+        self.clip
+    }
+
     /// Pictures that one step takes.
     pub fn batch(&self) -> usize {
         self.batch

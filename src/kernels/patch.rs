@@ -5,11 +5,8 @@ use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "patch",
-    source: include_str!("../../shaders/patch.wgsl"),
-    access: &[Read, Read, Read, Write],
-};
+static SHADER: Shader =
+    Shader { name: "patch", source: include_str!("../../shaders/patch.wgsl"), access: &[Read, Read, Read, Write] };
 
 pub(super) fn variants() -> Vec<Variant> {
     vec![Variant::new(&SHADER, "unfold", &[]), Variant::new(&SHADER, "assemble", &[])]
@@ -37,7 +34,7 @@ pub fn forward(rec: &mut Recorder, pixels: &Tensor, e: &PatchEmbedding) -> Resul
     let [batch, 3, size, size_x] = *pixels.shape() else {
         return Err(Error::invalid(format!("patch: pixels have shape {:?}, expected [batch,3,R,R]", pixels.shape())));
     };
-    let grid = size / e.patch;
+    let grid = size.checked_div(e.patch).unwrap_or(0);
     let width = e.class.len();
     if size != size_x || grid == 0 {
         return Err(Error::invalid(format!("patch: pictures of {size_x}×{size} with patches of {}", e.patch)));

@@ -1,9 +1,9 @@
 //! Counting right answers over a grid of α and β (`shaders/search.wgsl`).
 
 use super::expect;
-use crate::Result;
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::{Error, Result};
 
 static SHADER: Shader = Shader {
     name: "search",
@@ -25,6 +25,9 @@ pub fn count(rec: &mut Recorder, base: &Tensor, cache: &Tensor, labels: &Tensor,
     let betas = cache.len() / base.len();
     expect("search", "cache", cache, &[betas, rows, classes])?;
     expect("search", "labels", labels, &[rows])?;
+    if labels.dtype() != DType::U32 {
+        return Err(Error::invalid("search: labels must be u32"));
+    }
     let counts = rec.temp_u32("counts", &[betas, alphas.len()])?;
     let points = betas * alphas.len();
     rec.dispatch(&Dispatch {

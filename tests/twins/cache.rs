@@ -5,8 +5,7 @@ use super::real::{Real, Tracked, dot, sum};
 /// y [betas, queries, classes] = scale·Σ over class c's keys of exp(−β(1 − f·g)).
 pub fn cache_term<T: Real>(f: &[T], keys: &[T], starts: &[u32], betas: &[T], scale: f32, width: usize) -> Vec<T> {
     // The affinity matrix [queries, keys], written out.
-    let affinity: Vec<Vec<T>> =
-        f.chunks(width).map(|f| keys.chunks(width).map(|g| dot(f, g)).collect()).collect();
+    let affinity: Vec<Vec<T>> = f.chunks(width).map(|f| keys.chunks(width).map(|g| dot(f, g)).collect()).collect();
     let mut y = Vec::new();
     for beta in betas {
         for row in &affinity {

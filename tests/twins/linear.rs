@@ -40,7 +40,9 @@ pub fn epilogue<T: Real>(
 }
 
 fn sigmoid<T: Real>(x: T) -> T {
-    T::of(1.0) / (T::of(1.0) + (-x).exp())
+    // Whichever of the two equal forms does not overflow.
+    let one = T::of(1.0);
+    if x.value() < 0.0 { x.exp() / (one + x.exp()) } else { one / (one + (-x).exp()) }
 }
 
 /// Φ(x), the normal distribution.

@@ -85,9 +85,7 @@ const GAMMA: f64 = 8.0;
 /// through the twin's formula (for a dot product of length K it is about √K·u·Σ|aᵢbᵢ|/√K…√K·u·|Σaᵢbᵢ|, depending on
 /// cancellation), u = 2⁻²⁴ is the final rounding to f32 and m the smallest normal f32, below which GPUs flush to zero.
 pub fn tolerance(want: &[Tracked]) -> Vec<f64> {
-    want.iter()
-        .map(|v| GAMMA * v.variance.sqrt() + real::U * v.value.abs() + f64::from(f32::MIN_POSITIVE))
-        .collect()
+    want.iter().map(|v| GAMMA * v.variance.sqrt() + real::U * v.value.abs() + f64::from(f32::MIN_POSITIVE)).collect()
 }
 
 /// The first element outside its bound, in words.
@@ -99,7 +97,8 @@ pub fn mismatch(got: &[f32], want: &[f64], tol: &[f64]) -> Option<String> {
         let off = (f64::from(*g) - w).abs();
         // A NaN compares as false, so it is a mismatch.
         let close = off <= *t;
-        (!close).then(|| format!("element {i} of {}: got {g:e}, expected {w:e}: off by {off:e}, bound {t:e}", want.len()))
+        (!close)
+            .then(|| format!("element {i} of {}: got {g:e}, expected {w:e}: off by {off:e}, bound {t:e}", want.len()))
     })
 }
 

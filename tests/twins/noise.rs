@@ -84,7 +84,7 @@ pub fn image<T: Real>(
         let from = i / draws * width;
         y.extend(eps.iter().enumerate().map(|(d, e)| {
             let s = spread[from + d];
-            v[from + d] + mean[from + d] + if signed { s } else { s.abs() } * *e
+            v[from + d] + if signed { s } else { s.abs() } * *e + mean[from + d]
         }));
     }
     y

@@ -1,1 +1,83 @@
-fn main() {}
+//! The command line: thin. What it does is in the library; here are options, progress bars and tables.
+
+mod classify;
+mod common;
+mod demo;
+mod devices;
+mod embed;
+mod fit;
+mod predict;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Few-shot CLIP on any GPU: no CUDA, no Python.
+#[derive(Parser)]
+#[command(name = "tipi", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the GPU adapters and what tipi would use of each.
+    Devices(devices::Args),
+    /// Adapt the bundled model to the bundled pictures, and show what each method gains.
+    Demo(demo::Args),
+    /// Tell which of some labels fits each picture, from text alone.
+    Classify(classify::Args),
+    /// Write features of pictures or texts to a safetensors file.
+    #[command(subcommand)]
+    Embed(embed::Args),
+    /// Adapt a model to a folder of pictures, one sub-folder per class.
+    #[command(subcommand)]
+    Fit(fit::Args),
+    /// Classify pictures with an adapter that `fit` wrote.
+    Predict(predict::Args),
+}
+
+fn main() -> ExitCode {
+    quiet_device_selection();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("TIPI_LOG").unwrap_or_else(|_| "tipi=warn".into()))
+        .init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; everything else is, and like all of ours it has code 2.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match &cli.command {
+        Command::Devices(args) => devices::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Classify(args) => classify::run(args),
+        Command::Embed(args) => embed::run(args),
+        Command::Fit(args) => fit::run(args),
+        Command::Predict(args) => predict::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Mesa's device-selection layer asks a Wayland or X server which GPU is the default, and complains on stderr where
+/// there is none. tipi picks the adapter itself.
+fn quiet_device_selection() {
+    if cfg!(target_os = "linux") && std::env::var_os("NODEVICE_SELECT").is_none() {
+        // SAFETY: nothing else runs yet; no other thread reads the environment.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}

@@ -1,0 +1,27 @@
+# Everything here can be run by hand as well; the targets save typing and look after the Vulkan driver.
+
+# Passed on to `tipi demo`, for instance: make demo DEMO_ARGS="--shots 4"
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench lint
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' Makefile
+
+setup: ## install a Vulkan driver if there is none
+	@./scripts/setup-vulkan.sh
+
+demo: setup ## run the demo; DEMO_ARGS="..." is passed on
+	cargo run --release -- demo $(DEMO_ARGS)
+
+test: setup ## run all tests
+	cargo test
+
+bench: setup ## run the benchmarks
+	cargo bench
+
+lint: ## check formatting, lints and documentation
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

@@ -1,0 +1,180 @@
+//! Time per kernel: record once, then run the plan and wait. `cargo bench --bench kernels`; `TIPI_ADAPTER` picks the
+//! adapter. Groups marked "flop" count floating-point operations as elements, so that criterion's Gelem/s are GFLOP/s;
+//! the others count the bytes that must move.
+#![allow(missing_docs)] // of what criterion's macros make
+#![allow(clippy::unwrap_used)] // a bench that cannot run may end
+
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tipi::Result;
+use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
+use tipi::kernels::activation::{self, Activation};
+use tipi::kernels::attention::{self, Pattern, Span};
+use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
+use tipi::kernels::{affinity, layernorm, loss, noise, normalize, patch, reduce, search, softmax};
+
+/// The device, and inputs for it.
+struct Bench {
+    gpu: Gpu,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Bench { gpu: Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap() }
+    }
+
+    /// Numbers in [−1, 1) without a pattern that a kernel could profit from.
+    fn tensor(&self, shape: &[usize]) -> Tensor {
+        let mut state = 1u32;
+        let data: Vec<f32> = (0..shape.iter().product())
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect();
+        self.gpu.upload("bench", &data, shape).unwrap()
+    }
+
+    fn indices(&self, n: usize, below: usize) -> Tensor {
+        let data: Vec<u32> = (0..n).map(|i| (i * 7919 % below) as u32).collect();
+        self.gpu.upload("bench", &data, &[n]).unwrap()
+    }
+
+    /// One line of a group. `bytes` none: count the plan's floating-point operations.
+    fn run<R>(
+        &self,
+        criterion: &mut Criterion,
+        group: &str,
+        name: &str,
+        bytes: Option<usize>,
+        record: impl FnOnce(&mut Recorder) -> Result<R>,
+    ) {
+        let mut rec = Recorder::new(&self.gpu);
+        let out = record(&mut rec).unwrap();
+        let plan = rec.finish().unwrap();
+        let mut group = criterion.benchmark_group(group);
+        group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+        group.throughput(match bytes {
+            Some(bytes) => Throughput::Bytes(bytes as u64),
+            None => Throughput::Elements(plan.flops() as u64),
+        });
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                plan.run().unwrap();
+                self.gpu.wait().unwrap();
+            });
+        });
+        group.finish();
+        drop(out);
+    }
+}
+
+fn products(c: &mut Criterion) {
+    let bench = Bench::new();
+    let group = "gemm (flop)";
+    for kernel in Kernel::ALL {
+        for (layout, m, n, k) in [
+            (Layout::Nt, 1600, 3072, 768),
+            (Layout::Nt, 320, 768, 768),
+            (Layout::Nn, 320, 768, 768),
+            (Layout::Tn, 320, 768, 768),
+        ] {
+            let (a, b) = match layout {
+                Layout::Nt => ([m, k], [n, k]),
+                Layout::Nn => ([m, k], [k, n]),
+                Layout::Tn => ([k, m], [k, n]),
+            };
+            let (a, b) = (bench.tensor(&a), bench.tensor(&b));
+            bench.run(c, group, &format!("{kernel:?} {layout:?} {m}x{n}x{k}"), None, |rec| {
+                gemm::matmul_with(rec, kernel, layout, &a, &b, &Epilogue::default())
+            });
+        }
+    }
+    let (a, b, bias, residual) =
+        (bench.tensor(&[320, 768]), bench.tensor(&[768, 768]), bench.tensor(&[768]), bench.tensor(&[320, 768]));
+    let epilogue =
+        Epilogue { bias: Some(&bias), activation: Some(Activation::QuickGelu), residual: Some(&residual), alpha: 1.0 };
+    bench.run(c, group, "bias, QuickGELU, residual 320x768x768", None, |rec| {
+        gemm::matmul(rec, Layout::Nt, &a, &b, &epilogue)
+    });
+    let pixels = bench.tensor(&[8, 3, 224, 224]);
+    let embedding = patch::PatchEmbedding {
+        weight: bench.tensor(&[192, 3 * 32 * 32]),
+        class: bench.tensor(&[192]),
+        position: bench.tensor(&[50, 192]),
+        patch: 32,
+    };
+    bench.run(c, group, "patch embedding 8x224, patches of 32, width 192", None, |rec| {
+        patch::forward(rec, &pixels, &embedding)
+    });
+}
+
+fn attention(c: &mut Criterion) {
+    let bench = Bench::new();
+    let group = "attention (flop)";
+    let heads = 3;
+    let width = heads * 64;
+    let mut pair = |name: &str, pattern: &Pattern| {
+        let (qkv, dy) = (bench.tensor(&[pattern.rows(), 3 * width]), bench.tensor(&[pattern.rows(), width]));
+        bench.run(c, group, &format!("{name} forward"), None, |rec| attention::forward(rec, &qkv, pattern, heads));
+        // Forward once, to have its output; only backward is in the plan that is timed.
+        let mut rec = Recorder::new(&bench.gpu);
+        let out = attention::forward(&mut rec, &qkv, pattern, heads).unwrap();
+        let forward = rec.finish().unwrap();
+        forward.run().unwrap();
+        bench.run(c, group, &format!("{name} backward"), None, |rec| {
+            attention::backward(rec, &qkv, &out, &dy, pattern, heads)
+        });
+    };
+    pair("60 texts of 24", &Pattern::uniform(&bench.gpu, 60, 24, true).unwrap());
+    let spans: Vec<_> = (0..60).map(|i| Span { start: 20 + i * 4, len: 4 }).collect();
+    let prefix = Some(Span { start: 0, len: 20 });
+    pair("60 texts of 4 after 20 shared", &Pattern::new(&bench.gpu, prefix, &spans, true).unwrap());
+    pair("8 pictures of 50", &Pattern::uniform(&bench.gpu, 8, 50, false).unwrap());
+}
+
+fn rows(c: &mut Criterion) {
+    let bench = Bench::new();
+    let (rows, width) = (1600, 768);
+    let (x, dy, gain) = (bench.tensor(&[rows, width]), bench.tensor(&[rows, width]), bench.tensor(&[width]));
+    let (stats, norms) = (bench.tensor(&[rows, 2]), bench.tensor(&[rows]));
+    let labels = bench.indices(rows, width);
+    let group = "rows 1600x768";
+    let passes = |n: usize| Some(n * 4 * rows * width);
+    bench.run(c, group, "layernorm", passes(2), |rec| layernorm::forward(rec, &x, &gain, &gain, 1e-5));
+    bench.run(c, group, "layernorm dx", passes(3), |rec| layernorm::backward(rec, &x, &stats, &gain, &dy, None));
+    bench.run(c, group, "normalize", passes(2), |rec| normalize::forward(rec, &x));
+    bench.run(c, group, "normalize dx", passes(3), |rec| normalize::backward(rec, &x, &norms, &dy));
+    bench.run(c, group, "softmax", passes(2), |rec| softmax::forward(rec, &x));
+    bench.run(c, group, "softmax dx", passes(3), |rec| softmax::backward(rec, &x, &dy));
+    bench.run(c, group, "cross-entropy", passes(2), |rec| loss::cross_entropy(rec, &x, &labels));
+    for kind in [Activation::QuickGelu, Activation::Gelu] {
+        bench.run(c, group, &format!("{kind:?}"), passes(2), |rec| activation::forward(rec, kind, &x));
+        bench.run(c, group, &format!("{kind:?} dx"), passes(3), |rec| activation::backward(rec, kind, &x, &dy));
+    }
+    bench.run(c, group, "sum of rows", passes(1), |rec| reduce::sum_rows(rec, &x));
+    let counter = bench.indices(4, 9);
+    bench.run(c, group, "normal", passes(1), |rec| noise::normal(rec, &counter, 1, &dy));
+}
+
+fn cache(c: &mut Criterion) {
+    let bench = Bench::new();
+    let (queries, width, classes, shots) = (256, 512, 32, 16);
+    let (f, keys) = (bench.tensor(&[queries, width]), bench.tensor(&[classes * shots, width]));
+    let starts: Vec<u32> = (0..=classes).map(|c| (c * shots) as u32).collect();
+    let starts = bench.gpu.upload("bench", &starts, &[classes + 1]).unwrap();
+    let keys = affinity::Keys { keys, starts };
+    let (base, labels) = (bench.tensor(&[queries, classes]), bench.indices(queries, classes));
+    for count in [1, affinity::MAX_BETAS] {
+        let betas = bench.tensor(&[count]);
+        bench.run(c, "cache (flop)", &format!("affinity, {count} betas"), None, |rec| {
+            affinity::cache_term(rec, &f, &keys, &betas, 1.0, None)
+        });
+    }
+    let (cached, alphas) = (bench.tensor(&[20, queries, classes]), bench.tensor(&[20]));
+    bench.run(c, "cache (flop)", "search, 20 by 20", None, |rec| search::count(rec, &base, &cached, &labels, &alphas));
+}
+
+criterion_group!(benches, products, attention, rows, cache);
+criterion_main!(benches);

@@ -1,0 +1,71 @@
+#!/bin/sh
+# Makes sure that tipi can be built and has a Vulkan driver to run on. Silent when there is nothing to do.
+set -u
+
+# ldconfig lies in a folder that ordinary users often do not search.
+PATH=$PATH:/usr/sbin:/sbin
+
+fail() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+has_loader() {
+    if command -v ldconfig >/dev/null 2>&1; then
+        case $(ldconfig -p 2>/dev/null) in *libvulkan.so.1*) return 0 ;; esac
+    fi
+    # musl systems have no library cache to ask.
+    for file in /usr/lib/libvulkan.so.1 /usr/local/lib/libvulkan.so.1; do
+        [ -e "$file" ] && return 0
+    done
+    return 1
+}
+
+has_driver() {
+    [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] && return 0
+    for file in /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json /usr/local/share/vulkan/icd.d/*.json; do
+        [ -e "$file" ] && return 0
+    done
+    return 1
+}
+
+by_hand() {
+    fail "$1" \
+        'Install a Vulkan loader and a driver, then try again. With Mesa, whose CPU driver needs no GPU:' \
+        '  Debian, Ubuntu:  apt-get install libvulkan1 mesa-vulkan-drivers' \
+        '  Fedora:          dnf install vulkan-loader mesa-vulkan-drivers' \
+        '  Arch:            pacman -S vulkan-icd-loader vulkan-swrast' \
+        '  openSUSE:        zypper install libvulkan1 libvulkan_lvp' \
+        '  Alpine:          apk add vulkan-loader mesa-vulkan-swrast'
+}
+
+command -v cargo >/dev/null 2>&1 ||
+    fail 'No Rust toolchain found (cargo is not in PATH): install it from https://rustup.rs, then try again.'
+
+case $(uname -s) in
+    Darwin) exit 0 ;;                # Metal is part of the system,
+    MINGW* | MSYS* | CYGWIN*) exit 0 ;; # and so is DirectX 12.
+esac
+
+if has_loader && has_driver; then
+    exit 0
+fi
+command -v apt-get >/dev/null 2>&1 || by_hand 'No Vulkan driver found.'
+
+if [ "$(id -u)" -eq 0 ]; then
+    as_root() { "$@"; }
+elif command -v sudo >/dev/null 2>&1; then
+    as_root() { sudo "$@"; }
+else
+    by_hand 'No Vulkan driver found, and installing one needs root or sudo.'
+fi
+
+echo "No Vulkan driver found: installing libvulkan1 and mesa-vulkan-drivers (Mesa's CPU driver), so that tipi runs without a GPU driver."
+as_root apt-get update &&
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends libvulkan1 mesa-vulkan-drivers ||
+    by_hand 'The installation failed; apt-get said why, above.'
+
+if ! has_loader || ! has_driver; then
+    by_hand 'The packages are installed, but there is still no Vulkan driver.'
+fi

@@ -1,0 +1,88 @@
+//! `tipi classify`: zero-shot.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tipi::adapt::probabilities;
+use tipi::adapt::zero_shot::Classifier;
+use tipi::clip::Clip;
+
+use crate::common::{self, GpuArgs};
+use crate::ui;
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model folder.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Labels, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    labels: Vec<String>,
+    /// Prompt with {} for the label; several are averaged.
+    #[arg(long = "template", default_value = "a photo of a {}.")]
+    templates: Vec<String>,
+    /// Pictures and folders of pictures.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// One JSON array on stdout.
+    #[arg(long)]
+    json: bool,
+    /// Fail at the first picture that cannot be decoded.
+    #[arg(long)]
+    strict: bool,
+    /// Pictures per step.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    #[command(flatten)]
+    gpu: GpuArgs,
+}
+
+/// Classifies.
+pub fn run(args: &Args) -> Result<()> {
+    let labels: Vec<String> = args.labels.iter().map(|l| l.trim().to_string()).filter(|l| !l.is_empty()).collect();
+    if labels.is_empty() {
+        return Err(tipi::Error::Invalid("--labels names no label; separate them by commas".into()).into());
+    }
+    let gpu = args.gpu.open()?;
+    let clip = Clip::load(&gpu, &args.model)?;
+    let classifier = Classifier::new(&clip, &labels, &args.templates)?;
+    let pictures = common::encode_paths(&clip, &args.paths, args.batch as usize, args.strict)?;
+    let logits = classifier.logits(&pictures.features, &gpu)?;
+    print_ranked(&pictures.paths, &logits, &labels, args.json)?;
+    common::finish(&gpu);
+    Ok(())
+}
+
+/// Prints class, probability and runner-up of each picture.
+pub fn print_ranked(paths: &[PathBuf], logits: &[f32], classes: &[String], json: bool) -> Result<()> {
+    let mut rows = Vec::with_capacity(paths.len());
+    let mut table = ui::table(&["picture", "class", "probability", "runner-up", "probability"]);
+    for (path, row) in paths.iter().zip(logits.chunks_exact(classes.len())) {
+        let p = probabilities(row);
+        let mut order: Vec<usize> = (0..p.len()).collect();
+        order.sort_by(|a, b| p[*b].total_cmp(&p[*a]));
+        let second = order.get(1).copied();
+        let shown = path.display().to_string();
+        rows.push(serde_json::json!({
+            "path": shown,
+            "class": classes[order[0]],
+            "probability": p[order[0]],
+            "runner_up": second.map(|i| &classes[i]),
+            "runner_up_probability": second.map(|i| p[i]),
+        }));
+        table.add_row([
+            shown,
+            classes[order[0]].clone(),
+            format!("{:.1} %", 100.0 * p[order[0]]),
+            second.map_or("-".into(), |i| classes[i].clone()),
+            second.map_or("-".into(), |i| format!("{:.1} %", 100.0 * p[i])),
+        ]);
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        println!("{table}");
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Options and steps that several commands share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tipi::Error;
+use tipi::clip::Clip;
+use tipi::data::{decode, list_pictures};
+use tipi::gpu::{DeviceOptions, Gpu};
+
+use crate::ui;
+
+/// Which GPU, and whether to time its kernels.
+#[derive(Args, Clone)]
+pub struct GpuArgs {
+    /// GPU adapter, by index or part of its name (see `tipi devices`); TIPI_ADAPTER says the same.
+    #[arg(long = "adapter", visible_alias = "device", id = "gpu_adapter", value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+    /// Print a table of the time that each kernel took.
+    #[arg(long)]
+    pub profile: bool,
+}
+
+impl GpuArgs {
+    /// Opens the adapter and says which and why.
+    pub fn open(&self) -> Result<Gpu> {
+        let options = DeviceOptions { adapter: self.adapter.clone(), checked: None, profile: self.profile };
+        let gpu = Gpu::open(&options)?;
+        eprintln!("adapter: {}", gpu.describe());
+        Ok(gpu)
+    }
+}
+
+/// Prints the profile when there is one.
+pub fn finish(gpu: &Gpu) {
+    if let Some(profile) = gpu.profile() {
+        ui::print_profile(&profile);
+    }
+}
+
+/// Pictures as a command takes them, decoded and prepared.
+pub struct Pictures {
+    /// Those that could be decoded, in input order.
+    pub paths: Vec<PathBuf>,
+    /// Un-normalised features [pictures, D].
+    pub features: Vec<f32>,
+}
+
+/// Encodes picture files and folders in input order. A broken picture inside a folder is named, skipped and counted;
+/// one that was named itself, or any with `strict`, is an error.
+pub fn encode_paths(clip: &Clip, inputs: &[PathBuf], batch: usize, strict: bool) -> Result<Pictures> {
+    let mut paths = Vec::new();
+    for input in inputs {
+        let explicit = !input.is_dir();
+        paths.extend(list_pictures(input)?.into_iter().map(|p| (p, explicit)));
+    }
+    let mut encoder = clip.image_encoder(batch.min(paths.len()).max(1))?;
+    let bar = ui::bar(paths.len(), "encoding pictures");
+    let mut all = Pictures { paths: Vec::new(), features: Vec::new() };
+    let mut skipped = 0;
+    for chunk in paths.chunks(batch.max(1) * 4) {
+        use rayon::prelude::*;
+        let decoded: Vec<Result<Vec<f32>, Error>> =
+            chunk.par_iter().map(|(path, _)| decode(path).map(|picture| clip.pixels(&picture))).collect();
+        let mut pixels = Vec::new();
+        for ((path, explicit), result) in chunk.iter().zip(decoded) {
+            match result {
+                Ok(values) => {
+                    pixels.extend(values);
+                    all.paths.push(path.clone());
+                }
+                Err(error) if *explicit || strict => return Err(error.into()),
+                Err(error) => {
+                    bar.suspend(|| eprintln!("skipped: {error}"));
+                    skipped += 1;
+                    bar.inc(1);
+                }
+            }
+        }
+        all.features.extend(encoder.encode(&pixels, &mut |n| bar.inc(n as u64))?);
+    }
+    bar.finish_and_clear();
+    note_skipped(skipped);
+    if all.paths.is_empty() {
+        return Err(Error::Invalid("none of the pictures could be decoded".into()).into());
+    }
+    Ok(all)
+}
+
+/// Says how many pictures were left out.
+pub fn note_skipped(count: usize) {
+    if count > 0 {
+        eprintln!("{count} {} skipped (--strict makes that an error)", if count == 1 { "picture" } else { "pictures" });
+    }
+}
+
+/// Fails early when `path` cannot be written, before work is spent on it.
+pub fn check_writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::Invalid(format!("{}: is a folder; give the name of a file", path.display())).into());
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    tempfile::NamedTempFile::new_in(folder)
+        .map(drop)
+        .with_context(|| format!("{}: cannot be written; does its folder exist, and may you write there?", path.display()))
+}
+
+/// Where the repository's own files are: the working folder, beside the program, or where it was built.
+pub fn bundled(relative: &str) -> Result<PathBuf> {
+    let mut tried = vec![PathBuf::from(relative)];
+    if let Ok(program) = std::env::current_exe() {
+        tried.extend(program.ancestors().skip(1).take(4).map(|folder| folder.join(relative)));
+    }
+    tried.push(Path::new(env!("CARGO_MANIFEST_DIR")).join(relative));
+    tried.into_iter().find(|path| path.exists()).with_context(|| {
+        format!("{relative} is not here; run tipi in its repository, where the bundled model and pictures are")
+    })
+}

@@ -1,0 +1,271 @@
+//! `tipi demo`: the main job on the bundled model and pictures.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use indicatif::ProgressBar;
+use tipi::adapt::pini::{self, Pini};
+use tipi::adapt::tip::{self, Cache};
+use tipi::adapt::zero_shot::Classifier;
+use tipi::adapt::{accuracy, argmax, probabilities};
+use tipi::clip::{Clip, ImageEncoder};
+use tipi::data::{Augment, Folder, decode};
+use tipi::encode::{self, Encoded, Views};
+use tipi::report::{Cell, Prediction, write_grid};
+
+use crate::common::{self, GpuArgs};
+use crate::fit::choose;
+use crate::ui;
+
+/// The bundled model's template.
+const TEMPLATE: &str = "an icon of";
+
+/// Sets and shots of the demonstration.
+const RUNS: [(&str, &[usize]); 2] = [("shifted", &[1, 2]), ("novel", &[1, 2, 4])];
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// One JSON object on stdout instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Seeds of the few-shot choice and of training; accuracies are averaged.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    seeds: Vec<u64>,
+    /// Where to write the picture of predictions.
+    #[arg(long, value_name = "FILE", default_value = "pictos-demo.png")]
+    out: PathBuf,
+    /// PiNI's passes over the pictures.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: u32,
+    /// PiNI's steps at most, however many pictures there are.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    max_steps: u32,
+    #[command(flatten)]
+    gpu: GpuArgs,
+}
+
+struct Row {
+    set: &'static str,
+    method: &'static str,
+    shots: usize,
+    accuracies: Vec<f64>,
+    seconds: f64,
+}
+
+/// Everything that one set, number of shots and seed need.
+struct Run<'a> {
+    clip: &'a Clip,
+    folder: &'a Folder,
+    /// Features of all pictures of the set, encoded once.
+    all: &'a Encoded,
+    shots: usize,
+    seed: u64,
+}
+
+/// Logits of the test pictures under one method.
+struct Outcome {
+    method: &'static str,
+    logits: Vec<f32>,
+    seconds: f64,
+}
+
+/// Runs the demonstration.
+pub fn run(args: &Args) -> Result<()> {
+    common::check_writable(&args.out)?;
+    let start = Instant::now();
+    let gpu = args.gpu.open()?;
+    let clip = Clip::load(&gpu, &common::bundled("weights/picto")?)?;
+    let pictures = common::bundled("examples/pictos")?;
+    let mut encoder = clip.image_encoder(32)?;
+    let mut rows: Vec<Row> = Vec::new();
+    let mut cells = Vec::new();
+    let steps = RUNS.iter().map(|(_, shots)| shots.len()).sum::<usize>() * args.seeds.len() * 100;
+    let bar = ui::bar(steps, "");
+    for (set, all_shots) in RUNS {
+        let folder = Folder::open(pictures.join(set))?;
+        bar.set_message(format!("{set}: encoding pictures"));
+        bar.tick();
+        let all = encode::encode(&mut encoder, &folder.items, &Views::Center, true, &mut |_| bar.tick())?;
+        for shots in all_shots {
+            for (i, seed) in args.seeds.iter().enumerate() {
+                let run = Run { clip: &clip, folder: &folder, all: &all, shots: *shots, seed: *seed };
+                let (outcomes, test) = methods(&run, args, &mut encoder, &bar, set)?;
+                let labels: Vec<u32> = test.iter().map(|t| all.items[*t].label as u32).collect();
+                for outcome in &outcomes {
+                    let right = accuracy(&outcome.logits, &labels, folder.classes.len());
+                    let same = |r: &&mut Row| r.set == set && r.method == outcome.method && r.shots == *shots;
+                    match rows.iter_mut().find(same) {
+                        Some(row) => {
+                            row.accuracies.push(right);
+                            row.seconds += outcome.seconds;
+                        }
+                        None => rows.push(Row {
+                            set,
+                            method: outcome.method,
+                            shots: *shots,
+                            accuracies: vec![right],
+                            seconds: outcome.seconds,
+                        }),
+                    }
+                }
+                // The last number of shots of each set goes into the picture.
+                if i == 0 && Some(shots) == all_shots.last() {
+                    cells.extend(grid(&run, &outcomes, &test)?);
+                }
+            }
+        }
+    }
+    bar.finish_and_clear();
+    write_grid(&args.out, &title(&args.seeds), &cells, 6)?;
+    print(args, &gpu.describe(), gpu.name(), &rows, start.elapsed().as_secs_f64())?;
+    common::finish(&gpu);
+    Ok(())
+}
+
+fn title(seeds: &[u64]) -> String {
+    format!("tipi demo, seed {}: left out pictures, and what each method says", seeds.first().copied().unwrap_or(1))
+}
+
+/// Runs all methods; also gives the test pictures as indices into the set.
+fn methods(
+    run: &Run<'_>,
+    args: &Args,
+    encoder: &mut ImageEncoder<'_>,
+    bar: &ProgressBar,
+    set: &str,
+) -> Result<(Vec<Outcome>, Vec<usize>)> {
+    let (clip, gpu, folder, shots) = (run.clip, &run.clip.gpu, run.folder, run.shots);
+    let d = clip.config.embedding;
+    let names = folder.names();
+    let split = tipi::data::few_shot(&folder.items, &folder.classes, &folder.root, shots, shots.min(2), run.seed)?;
+    let index = |items: &[tipi::data::Item]| -> Vec<usize> {
+        items.iter().filter_map(|i| run.all.items.iter().position(|a| a.path == i.path)).collect()
+    };
+    let take = |indices: &[usize]| -> Vec<f32> {
+        indices.iter().flat_map(|i| &run.all.features[i * d..(i + 1) * d]).copied().collect()
+    };
+    let labels = |indices: &[usize]| -> Vec<u32> { indices.iter().map(|i| run.all.items[*i].label as u32).collect() };
+    let (support, val, test) = (index(&split.support), index(&split.val), index(&split.test));
+    let test_features = take(&test);
+    let mut outcomes = Vec::new();
+    let base = bar.position();
+    let say = |what: &str| {
+        bar.set_message(format!("{set} {shots}-shot: {what}"));
+        bar.tick();
+    };
+
+    say("zero-shot");
+    let start = Instant::now();
+    let classifier = Classifier::new(clip, &names, &[format!("{TEMPLATE} {{}}")])?;
+    let logits = classifier.logits(&test_features, gpu)?;
+    outcomes.push(Outcome { method: "zero-shot", logits, seconds: start.elapsed().as_secs_f64() });
+
+    say("Tip-Adapter");
+    let start = Instant::now();
+    let views = Views::Random { augment: Augment::TIP, count: 10, first: 0, seed: run.seed };
+    let encoded = encode::encode(encoder, &split.support, &views, true, &mut |_| bar.tick())?;
+    let keys = tip::keys(gpu, &encode::by_view(&encoded.features, views.count(), d), views.count(), d)?;
+    let cache = Cache::new(gpu, &keys, &encoded.labels(), names.len(), d)?;
+    let (params, _) = choose(gpu, &classifier, &cache, &take(&val), &labels(&val))?;
+    let logits = cache.logits(gpu, &classifier, &test_features, params)?;
+    outcomes.push(Outcome { method: "tip-adapter", logits, seconds: start.elapsed().as_secs_f64() });
+    bar.set_position(base + 10);
+
+    let start = Instant::now();
+    let mut config = pini::Config::paper(TEMPLATE, run.seed);
+    config.lr = pini::Config::rate(clip.logit_scale);
+    let per_epoch = (support.len() / config.batch.min(support.len())).max(1);
+    config.epochs = (args.epochs as usize).min((args.max_steps as usize).div_ceil(per_epoch)).max(1);
+    let untrained = Pini::untrained(clip, &names, &config)?;
+    let logits = untrained.logits(gpu, &test_features)?;
+    outcomes.push(Outcome { method: "pini-untrained", logits, seconds: start.elapsed().as_secs_f64() });
+    let start = Instant::now();
+    let features = take(&support);
+    let trained =
+        pini::train(clip, &names, &config, &labels(&support), &mut |_| Ok(features.clone()), &mut |p| {
+            bar.set_message(format!("{set} {shots}-shot: PiNI {}/{}", p.step, p.steps));
+            bar.set_position(base + 10 + (90 * p.step / p.steps) as u64);
+        })?;
+    let logits = trained.logits(gpu, &test_features)?;
+    outcomes.push(Outcome { method: "pini", logits, seconds: start.elapsed().as_secs_f64() });
+    bar.set_position(base + 100);
+    Ok((outcomes, test))
+}
+
+/// A dozen test pictures, spread over the classes, with what each method says.
+fn grid(run: &Run<'_>, outcomes: &[Outcome], test: &[usize]) -> Result<Vec<Cell>> {
+    let names = run.folder.names();
+    let c = names.len();
+    let mut cells = Vec::new();
+    for at in (0..test.len()).step_by((test.len() / 12).max(1)).take(12) {
+        let item = &run.all.items[test[at]];
+        let predictions = outcomes
+            .iter()
+            .filter(|o| o.method != "pini-untrained")
+            .map(|o| {
+                let row = &o.logits[at * c..(at + 1) * c];
+                let best = argmax(row);
+                Prediction {
+                    method: o.method.to_string(),
+                    class: names[best].clone(),
+                    probability: probabilities(row)[best],
+                    correct: best == item.label,
+                }
+            })
+            .collect();
+        cells.push(Cell { picture: decode(&item.path)?, truth: names[item.label].clone(), predictions });
+    }
+    Ok(cells)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+fn deviation(values: &[f64]) -> f64 {
+    let m = mean(values);
+    (values.iter().map(|v| (v - m).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt()
+}
+
+fn print(args: &Args, adapter: &str, name: &str, rows: &[Row], seconds: f64) -> Result<()> {
+    if args.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|r| {
+                serde_json::json!({
+                    "set": r.set, "method": r.method, "shots": r.shots,
+                    "accuracy": mean(&r.accuracies), "seconds": r.seconds,
+                })
+            })
+            .collect();
+        let object = serde_json::json!({
+            "adapter": name, "seeds": args.seeds, "seconds": seconds, "picture": shown(&args.out), "rows": rows,
+        });
+        println!("{}", serde_json::to_string_pretty(&object)?);
+        return Ok(());
+    }
+    let mut table = ui::table(&["set", "shots", "method", "accuracy", "gain", "seconds"]);
+    for row in rows {
+        let zero = rows.iter().find(|r| r.set == row.set && r.shots == row.shots && r.method == "zero-shot");
+        let gain = zero.map_or(0.0, |z| mean(&row.accuracies) - mean(&z.accuracies));
+        let spread =
+            if row.accuracies.len() > 1 { format!(" ± {:.1}", 100.0 * deviation(&row.accuracies)) } else { String::new() };
+        table.add_row([
+            row.set.to_string(),
+            row.shots.to_string(),
+            row.method.to_string(),
+            format!("{:.1} %{spread}", 100.0 * mean(&row.accuracies)),
+            if row.method == "zero-shot" { String::new() } else { format!("{:+.1}", 100.0 * gain) },
+            format!("{:.1}", row.seconds),
+        ]);
+    }
+    println!("{table}");
+    println!("{adapter}; {seconds:.0} s in all. Some predictions: {}", shown(&args.out));
+    Ok(())
+}
+
+fn shown(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}

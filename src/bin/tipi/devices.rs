@@ -1,0 +1,61 @@
+//! `tipi devices`.
+
+use anyhow::Result;
+use tipi::gpu::{AdapterReport, list_adapters};
+use tipi::kernels::gemm::Kernel;
+
+use crate::ui;
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// One JSON array on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists the adapters.
+pub fn run(args: &Args) -> Result<()> {
+    let adapters = list_adapters()?;
+    if args.json {
+        let rows: Vec<_> = adapters
+            .iter()
+            .map(|a| {
+                serde_json::json!({
+                    "index": a.index, "name": a.name, "kind": a.kind, "backend": a.backend, "driver": a.driver,
+                    "max_binding": a.max_binding, "workgroup_memory": a.workgroup_memory,
+                    "max_invocations": a.max_invocations, "subgroup": [a.subgroup.0, a.subgroup.1],
+                    "uses": uses(a), "default": a.default,
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    let mut table =
+        ui::table(&["", "adapter", "kind", "backend", "driver", "binding", "workgroup", "subgroup", "tipi uses"]);
+    for a in &adapters {
+        table.add_row([
+            format!("{}{}", a.index, if a.default { " *" } else { "" }),
+            a.name.clone(),
+            a.kind.to_string(),
+            a.backend.clone(),
+            a.driver.clone(),
+            format!("{} MiB", a.max_binding >> 20),
+            format!("{} KiB, {}", a.workgroup_memory >> 10, a.max_invocations),
+            if a.subgroup.0 == a.subgroup.1 { a.subgroup.0.to_string() } else { format!("{}–{}", a.subgroup.0, a.subgroup.1) },
+            uses(a).join(", "),
+        ]);
+    }
+    println!("{table}\n* is taken without --adapter");
+    Ok(())
+}
+
+/// What tipi would use: the GEMM that suits the adapter, and its optional features.
+fn uses(adapter: &AdapterReport) -> Vec<&'static str> {
+    let gemm = match Kernel::select(adapter.kind == "CPU") {
+        Kernel::Tile => "GEMM in workgroup tiles",
+        Kernel::Rows => "GEMM in register tiles",
+    };
+    std::iter::once(gemm).chain(adapter.uses.iter().copied()).collect()
+}

@@ -1,0 +1,59 @@
+//! `tipi predict`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tipi::adapt::adapter_file;
+use tipi::clip::Clip;
+
+use crate::common::{self, GpuArgs};
+
+/// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The file that `tipi fit` wrote.
+    #[arg(long, value_name = "FILE")]
+    adapter: PathBuf,
+    /// Model folder; by default the one that the adapter was fitted with.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Pictures and folders of pictures.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// One JSON array on stdout.
+    #[arg(long)]
+    json: bool,
+    /// Fail at the first picture that cannot be decoded.
+    #[arg(long)]
+    strict: bool,
+    /// Pictures per step.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// GPU adapter, by index or part of its name (see `tipi devices`); TIPI_ADAPTER says the same.
+    #[arg(long, value_name = "NAME|INDEX")]
+    device: Option<String>,
+    /// Print a table of the time that each kernel took.
+    #[arg(long)]
+    profile: bool,
+}
+
+/// Predicts.
+pub fn run(args: &Args) -> Result<()> {
+    let file = adapter_file::File::open(&args.adapter)?;
+    let folder = args.model.clone().unwrap_or_else(|| file.meta.model_folder.clone());
+    if !folder.is_dir() {
+        return Err(tipi::Error::adapter_file(
+            &args.adapter,
+            format!("its model '{}' is no longer in {}; say where it is with --model", file.meta.model.name, folder.display()),
+        )
+        .into());
+    }
+    let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
+    let clip = Clip::load(&gpu, &folder)?;
+    let adapter = file.bind(&clip)?;
+    let pictures = common::encode_paths(&clip, &args.paths, args.batch as usize, args.strict)?;
+    let logits = adapter.logits(&clip, &pictures.features)?;
+    crate::classify::print_ranked(&pictures.paths, &logits, &file.meta.classes, args.json)?;
+    common::finish(&gpu);
+    Ok(())
+}

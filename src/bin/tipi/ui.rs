@@ -1,0 +1,45 @@
+//! What people see: progress bars and tables. All of it goes to stderr or, for results, to stdout.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use tipi::gpu::Profile;
+
+/// A bar with rate and time left; hidden by itself where stderr is no terminal.
+pub fn bar(total: usize, what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total as u64);
+    let style = ProgressStyle::with_template(
+        "{msg:28} {bar:28} {human_pos}/{human_len}  {per_sec:>12}  {elapsed} gone, {eta} left",
+    );
+    if let Ok(style) = style {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar.set_message(what.to_string());
+    bar
+}
+
+/// A table with a header.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.to_vec());
+    table
+}
+
+/// The per-kernel times that `--profile` collects.
+pub fn print_profile(profile: &Profile) {
+    let rows = profile.rows();
+    let all: f64 = rows.iter().map(|r| r.seconds).sum();
+    let mut table = table(&["kernel", "calls", "ms", "share", "GFLOP/s", "GB/s"]);
+    for row in &rows {
+        let rate = |work: f64| if row.seconds > 0.0 { format!("{:.1}", work / row.seconds / 1e9) } else { "-".into() };
+        table.add_row([
+            row.label.clone(),
+            row.calls.to_string(),
+            format!("{:.1}", row.seconds * 1e3),
+            format!("{:.1} %", 100.0 * row.seconds / all.max(1e-12)),
+            rate(row.flops),
+            rate(row.bytes),
+        ]);
+    }
+    eprintln!("{table}");
+}

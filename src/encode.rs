@@ -1,0 +1,167 @@
+//! From picture files to features: decode and resize on all cores, a bounded number of pictures at a time, and run the
+//! image tower on them. Memory does not grow with the number of pictures, but for their features.
+
+use crate::clip::ImageEncoder;
+use crate::data::{Augment, Item, PythonRandom, Rgb, Split, decode_map, few_shot, resize_center_crop, stream_seed};
+use crate::{Error, Result};
+
+/// Pictures decoded before the tower runs on them.
+const CHUNK: usize = 128;
+
+/// How pictures become network inputs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Views {
+    /// The picture itself: resized and centre-cropped. One view.
+    Center,
+    /// This many random views, numbered from `first`; the same seed, picture and number give the same view.
+    Random {
+        /// How views are drawn.
+        augment: Augment,
+        /// How many.
+        count: usize,
+        /// Number of the first: an epoch's views differ from the last one's.
+        first: usize,
+        /// Seed.
+        seed: u64,
+    },
+}
+
+impl Views {
+    /// Views of each picture.
+    pub fn count(&self) -> usize {
+        match self {
+            Views::Center => 1,
+            Views::Random { count, .. } => *count,
+        }
+    }
+
+    fn of(&self, picture: &Rgb, index: usize, size: usize) -> Vec<Rgb> {
+        match self {
+            Views::Center => vec![resize_center_crop(picture, size)],
+            Views::Random { augment, count, first, seed } => (*first..first + count)
+                .map(|view| {
+                    let seed = stream_seed(*seed, index as u64, view as u64);
+                    augment.view(picture, size, &mut PythonRandom::new(seed))
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Features of pictures.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    /// Un-normalised features [pictures, views, D].
+    pub features: Vec<f32>,
+    /// The pictures that could be decoded, in order.
+    pub items: Vec<Item>,
+    /// Those that could not, and why.
+    pub skipped: Vec<Error>,
+}
+
+impl Encoded {
+    /// Labels of the pictures.
+    pub fn labels(&self) -> Vec<u32> {
+        self.items.iter().map(|i| i.label as u32).collect()
+    }
+}
+
+/// Encodes pictures under `views`. `done` is called with the number of views after each step of the tower.
+///
+/// # Errors
+/// With `strict`, the first picture that cannot be decoded; a lost device.
+pub fn encode(
+    encoder: &mut ImageEncoder<'_>,
+    items: &[Item],
+    views: &Views,
+    strict: bool,
+    done: &mut dyn FnMut(usize),
+) -> Result<Encoded> {
+    let mut all = Encoded::default();
+    for (number, chunk) in items.chunks(CHUNK).enumerate() {
+        let clip = encoder.clip();
+        let decoded = decode_map(chunk, strict, &|_| {}, |i, picture| {
+            let views = views.of(&picture, number * CHUNK + i, clip.preprocess.size);
+            views.iter().flat_map(|view| clip.view_pixels(view)).collect::<Vec<f32>>()
+        })?;
+        let mut pixels = Vec::new();
+        for (item, values) in decoded.items {
+            all.items.push(item);
+            pixels.extend(values);
+        }
+        all.features.extend(encoder.encode(&pixels, done)?);
+        all.skipped.extend(decoded.skipped);
+    }
+    Ok(all)
+}
+
+/// A few-shot split with its support encoded.
+#[derive(Debug)]
+pub struct Support {
+    /// The split, without pictures that cannot be decoded.
+    pub split: Split,
+    /// Features of the support pictures.
+    pub support: Encoded,
+    /// Features of the validation pictures, not augmented.
+    pub val: Encoded,
+    /// Pictures that were left out, and why.
+    pub skipped: Vec<Error>,
+}
+
+/// Chooses a few-shot split of `items` and encodes support and validation pictures. A chosen picture that cannot be
+/// decoded is left out of the set and the choice made again, so each class still has its `shots`.
+///
+/// # Errors
+/// A class with fewer sound pictures than `shots`; with `strict`, the first broken picture; a lost device.
+#[allow(clippy::too_many_arguments)]
+pub fn support(
+    encoder: &mut ImageEncoder<'_>,
+    folder: &crate::data::Folder,
+    (shots, val_shots): (usize, usize),
+    seed: u64,
+    views: &Views,
+    strict: bool,
+    done: &mut dyn FnMut(usize),
+) -> Result<Support> {
+    let mut items = folder.items.clone();
+    let mut skipped = Vec::new();
+    loop {
+        let split = few_shot(&items, &folder.classes, &folder.root, shots, val_shots, seed)?;
+        let support = encode(encoder, &split.support, views, strict, done)?;
+        let val = encode(encoder, &split.val, &Views::Center, strict, done)?;
+        if support.skipped.is_empty() && val.skipped.is_empty() {
+            return Ok(Support { split, support, val, skipped });
+        }
+        let sound: std::collections::HashSet<_> =
+            support.items.iter().chain(&val.items).map(|i| i.path.clone()).collect();
+        let chosen: std::collections::HashSet<_> =
+            split.support.iter().chain(&split.val).map(|i| i.path.clone()).collect();
+        items.retain(|i| !chosen.contains(&i.path) || sound.contains(&i.path));
+        skipped.extend(support.skipped);
+        skipped.extend(val.skipped);
+    }
+}
+
+/// Turns features [pictures, views, D] into [views, pictures, D], the order in which views are averaged.
+pub fn by_view(features: &[f32], views: usize, width: usize) -> Vec<f32> {
+    let pictures = features.len() / (views * width).max(1);
+    let mut out = Vec::with_capacity(features.len());
+    for view in 0..views {
+        for picture in 0..pictures {
+            let at = (picture * views + view) * width;
+            out.extend_from_slice(&features[at..at + width]);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::by_view;
+
+    #[test]
+    fn views_change_places_with_pictures() {
+        // Two pictures, three views, width 1: picture·10 + view.
+        assert_eq!(by_view(&[0., 1., 2., 10., 11., 12.], 3, 1), [0., 10., 1., 11., 2., 12.]);
+    }
+}

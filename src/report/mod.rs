@@ -1,0 +1,5 @@
+//! Results for people to look at.
+
+pub mod grid;
+
+pub use grid::{Cell, Prediction, write_grid};

@@ -1,0 +1,1309 @@
+//! Every kernel against its f64 twin on odd shapes, the twins against finite differences, and the GPU layer's promises.
+//!
+//! Each comparison is also shown to fail: on elements that are off by a few bounds (`twins::assert_close`), and on
+//! twins with an error in their mathematics (`check_rejects`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod twins;
+
+use std::sync::OnceLock;
+
+use tipi::gpu::{Access, DType, DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
+use tipi::kernels::activation::{self, Activation};
+use tipi::kernels::attention::{self, Pattern, Span};
+use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
+use tipi::kernels::{affinity, gather, layernorm, loss, noise, normalize, optim, patch, reduce, search, softmax};
+use tipi::{Error, Result};
+use twins::attention::{Heads, Ragged};
+use twins::linear::Patches;
+use twins::noise::Draw;
+use twins::rowwise::{Flaw, Sgd};
+use twins::{Random, Real, Tracked, assert_close, check, check_gradient, check_rejects, tolerance, values, widen};
+
+const ACTIVATIONS: [Activation; 2] = [Activation::QuickGelu, Activation::Gelu];
+
+/// The adapter that `TIPI_ADAPTER` asks for, else the best one, with index checks in the shaders.
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::open(&DeviceOptions { checked: Some(true), ..Default::default() }).unwrap())
+}
+
+fn up(x: &[f32], shape: &[usize]) -> Tensor {
+    gpu().upload("test", x, shape).unwrap()
+}
+
+fn up_u32(x: &[u32]) -> Tensor {
+    gpu().upload("test", x, &[x.len()]).unwrap()
+}
+
+fn plan_on<R>(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<R>) -> (Plan, R) {
+    let mut rec = Recorder::new(gpu);
+    let out = record(&mut rec).unwrap();
+    (rec.finish().unwrap(), out)
+}
+
+/// Records, runs, and reads back what the recording returned.
+fn run<const N: usize>(record: impl FnOnce(&mut Recorder) -> Result<[Tensor; N]>) -> [Vec<f32>; N] {
+    let (plan, out) = plan_on(gpu(), record);
+    plan.run().unwrap();
+    out.map(|t| gpu().read(&t).unwrap())
+}
+
+fn run1(record: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<f32> {
+    let [y] = run(|rec| Ok([record(rec)?]));
+    y
+}
+
+fn invalid<T>(what: &str, result: Result<T>) {
+    match result {
+        Err(Error::Invalid(_)) => {}
+        Err(other) => panic!("{what}: {other} where Invalid was expected"),
+        Ok(_) => panic!("{what}: no error"),
+    }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|v| v.to_bits()).collect()
+}
+
+// ---- The twins themselves ------------------------------------------------------------------------------------------
+
+#[test]
+fn erf_agrees_with_its_table() {
+    // Abramowitz and Stegun, table 7.1.
+    for (x, y) in [
+        (0.1, 0.112_462_916_018_284_9),
+        (0.5, 0.520_499_877_813_046_5),
+        (1.0, 0.842_700_792_949_714_9),
+        (2.0, 0.995_322_265_018_952_7),
+        (2.5, 0.999_593_047_982_555),
+        (3.0, 0.999_977_909_503_001_4),
+    ] {
+        assert!((twins::real::erf(x) - y).abs() < 1e-14, "erf({x})");
+        assert!((twins::real::erf(-x) + y).abs() < 1e-14, "erf(-{x})");
+    }
+    let (below, above) = (twins::real::erf(2.5 - 1e-13), twins::real::erf(2.5 + 1e-13));
+    assert!((below - above).abs() < 1e-14, "the two branches meet");
+}
+
+#[test]
+fn twin_gradients_agree_with_finite_differences() {
+    let mut random = Random::new(1);
+    let mut draw = |n: usize| widen::<f64>(&random.vector(n));
+
+    for kind in ACTIVATIONS {
+        let (x, dy) = (draw(9).iter().map(|v| 4.0 * v).collect::<Vec<_>>(), draw(9));
+        let dx = twins::linear::activation_backward(kind, &x, &dy);
+        check_gradient("activation", |x| twins::linear::activation(kind, x), &x, &dy, &dx);
+    }
+
+    // A linear layer's two gradients are GEMMs in the other layouts.
+    let [m, n, k] = [3, 4, 5];
+    let (x, w, dy) = (draw(m * k), draw(n * k), draw(m * n));
+    let dx = twins::linear::matmul(Layout::Nn, &dy, &w, [m, k, n]);
+    check_gradient("gemm dx", |x| twins::linear::matmul(Layout::Nt, x, &w, [m, n, k]), &x, &dy, &dx);
+    let dw = twins::linear::matmul(Layout::Tn, &dy, &x, [n, k, m]);
+    check_gradient("gemm dw", |w| twins::linear::matmul(Layout::Nt, &x, w, [m, n, k]), &w, &dy, &dw);
+
+    let width = 7;
+    let (x, gain, shift, dy, eps) = (draw(3 * width), draw(width), draw(width), draw(3 * width), 1e-2);
+    let norm = |x: &[f64]| twins::rowwise::layernorm(x, &gain, &shift, eps, Flaw::None).0;
+    let dx = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, None);
+    check_gradient("layernorm", norm, &x, &dy, &dx);
+    // With `base` the gradient is that of x + layernorm(x), where base is the outer gradient.
+    let dx = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, Some(&dy));
+    let outer = |x: &[f64]| norm(x).iter().zip(x).map(|(y, x)| y + x).collect();
+    check_gradient("layernorm with base", outer, &x, &dy, &dx);
+
+    let dx = twins::rowwise::normalize_backward(&x, &dy, width, true);
+    check_gradient("normalize", |x| twins::rowwise::normalize(x, width).0, &x, &dy, &dx);
+    let dx = twins::rowwise::softmax_backward(&twins::rowwise::softmax(&x, width), &dy, width);
+    check_gradient("softmax", |x| twins::rowwise::softmax(x, width), &x, &dy, &dx);
+    let labels = [3, 0, 6];
+    let dx = twins::rowwise::cross_entropy_backward(&x, &labels, width);
+    let mean = |x: &[f64]| vec![twins::rowwise::cross_entropy(x, &labels, width).iter().sum::<f64>() / 3.0];
+    check_gradient("cross-entropy", mean, &x, &[1.0], &dx);
+
+    for causal in [false, true] {
+        for prefix in [0, 2] {
+            let ragged = Ragged { prefix, lens: vec![3, 1, 2], causal };
+            let heads = Heads { count: 2, head: 3, unscaled: false };
+            let (qkv, dy) = (draw(ragged.rows() * 3 * heads.width()), draw(ragged.rows() * heads.width()));
+            let dx = twins::attention::backward(&qkv, &dy, &ragged, heads);
+            let what = format!("attention {ragged:?}");
+            check_gradient(&what, |x| twins::attention::forward(x, &ragged, heads).0, &qkv, &dy, &dx);
+        }
+    }
+
+    let (rows, width, noisy) = (5, 3, 1..4);
+    let (x, mean, spread, eps, dy) = (draw(rows * width), draw(9), draw(9), draw(9), draw(rows * width));
+    let (dmean, dspread) = twins::noise::text_backward(&dy, noisy.clone(), &eps, width);
+    let text = |mean: &[f64], spread: &[f64]| twins::noise::text(&x, noisy.clone(), mean, spread, &eps, width);
+    check_gradient("text noise, mean", |m| text(m, &spread), &mean, &dy, &dmean);
+    check_gradient("text noise, spread", |s| text(&mean, s), &spread, &dy, &dspread);
+
+    let (rows, draws) = (3, 4);
+    let (v, eps, dy) = (draw(rows * width), draw(rows * draws * width), draw(rows * draws * width));
+    let (dmean, dspread) = twins::noise::image_backward(&dy, draws, &spread, &eps, width);
+    let image = |mean: &[f64], spread: &[f64]| twins::noise::image(&v, draws, mean, spread, &eps, width, false);
+    check_gradient("image noise, mean", |m| image(m, &spread), &mean, &dy, &dmean);
+    check_gradient("image noise, spread", |s| image(&mean, s), &spread, &dy, &dspread);
+}
+
+// ---- GEMM and what goes with it ------------------------------------------------------------------------------------
+
+#[test]
+fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
+    let mut random = Random::new(2);
+    for [m, n, k] in [[1, 1, 1], [3, 5, 7], [9, 33, 4], [8, 32, 16], [65, 33, 17], [1, 150, 192], [70, 130, 129]] {
+        let (a, b) = (random.vector(m * k), random.vector(n * k));
+        let (bias, residual) = (random.vector(n), random.vector(m * n));
+        let (a_t, b_t) = (widen::<Tracked>(&a), widen::<Tracked>(&b));
+        let (bias_t, residual_t) = (widen::<Tracked>(&bias), widen::<Tracked>(&residual));
+        let (bias_g, residual_g) = (up(&bias, &[n]), up(&residual, &[m, n]));
+        for layout in Layout::ALL {
+            let product = twins::linear::matmul(layout, &a_t, &b_t, [m, n, k]);
+            let (a_shape, b_shape) = match layout {
+                Layout::Nt => ([m, k], [n, k]),
+                Layout::Nn => ([m, k], [k, n]),
+                Layout::Tn => ([k, m], [k, n]),
+            };
+            let (a_g, b_g) = (up(&a, &a_shape), up(&b, &b_shape));
+            for kernel in Kernel::ALL {
+                for code in 0..12 {
+                    let activation = [None, Some(Activation::QuickGelu), Some(Activation::Gelu)][code % 3];
+                    let (with_bias, with_residual) = (code / 3 % 2 == 1, code / 6 == 1);
+                    let alpha = if code % 2 == 0 { 1.0 } else { -0.7 };
+                    let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, alpha {alpha}, epilogue {code}");
+                    let epilogue = Epilogue {
+                        alpha,
+                        bias: with_bias.then_some(&bias_g),
+                        activation,
+                        residual: with_residual.then_some(&residual_g),
+                    };
+                    let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &a_g, &b_g, &epilogue));
+                    let twin = |product: &[Tracked], alpha, bias, activation, residual| {
+                        twins::linear::epilogue(product, alpha, bias, activation, residual)
+                    };
+                    let bias_t = with_bias.then_some(&bias_t[..]);
+                    let residual_t = with_residual.then_some(&residual_t[..]);
+                    check(&what, &got, &twin(&product, alpha, bias_t, activation, residual_t));
+
+                    let rejects = |error: &str, wrong: &[Tracked]| check_rejects(&what, error, &got, wrong);
+                    if alpha != 1.0 {
+                        rejects("no alpha", &twin(&product, 1.0, bias_t, activation, residual_t));
+                    }
+                    if with_bias {
+                        rejects("no bias", &twin(&product, alpha, None, activation, residual_t));
+                    }
+                    if with_residual {
+                        rejects("no residual", &twin(&product, alpha, bias_t, activation, None));
+                    }
+                    if let Some(kind) = activation {
+                        rejects("no activation", &twin(&product, alpha, bias_t, None, residual_t));
+                        let other = ACTIVATIONS.into_iter().find(|a| *a != kind);
+                        rejects("the other activation", &twin(&product, alpha, bias_t, other, residual_t));
+                        if with_residual {
+                            // Residual before the activation instead of after it.
+                            let early = twin(&product, alpha, bias_t, None, residual_t);
+                            rejects("residual first", &twin(&early, 1.0, None, activation, None));
+                        }
+                    }
+                }
+                if k > 1 {
+                    // The reduction stops one short: A's last column is zero.
+                    let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}");
+                    let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &a_g, &b_g, &Epilogue::default()));
+                    let mut short = a_t.clone();
+                    for i in 0..m {
+                        let last = if layout == Layout::Tn { (k - 1) * m + i } else { i * k + k - 1 };
+                        short[last] = Tracked::of(0.0);
+                    }
+                    let wrong = twins::linear::matmul(layout, &short, &b_t, [m, n, k]);
+                    check_rejects(&what, "k − 1 terms", &got, &wrong);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gemm_folds_leading_dimensions() {
+    let mut random = Random::new(3);
+    let (a, b) = (random.vector(2 * 3 * 5), random.vector(4 * 5));
+    let got = run1(|rec| gemm::matmul(rec, Layout::Nt, &up(&a, &[2, 3, 5]), &up(&b, &[4, 5]), &Epilogue::default()));
+    check("folded", &got, &twins::linear::matmul(Layout::Nt, &widen(&a), &widen(&b), [6, 4, 5]));
+}
+
+#[test]
+fn activations_and_their_slopes() {
+    let mut random = Random::new(4);
+    for kind in ACTIVATIONS {
+        for n in [1, 64, 67, 1000] {
+            let mut x = random.vector_in(n, -9.0, 9.0);
+            // Where the pieces of erf meet, and where everything saturates.
+            for (slot, v) in x.iter_mut().zip([0.0, 1.414, 1.4143, -5.656, 5.658, -40.0, 40.0, -1e4, 1e4, 1e-30]) {
+                *slot = v;
+            }
+            let dy = random.vector(n);
+            let (x_g, dy_g) = (up(&x, &[n]), up(&dy, &[n]));
+            let [y, dx] =
+                run(|rec| Ok([activation::forward(rec, kind, &x_g)?, activation::backward(rec, kind, &x_g, &dy_g)?]));
+            let (x, dy) = (widen::<Tracked>(&x), widen::<Tracked>(&dy));
+            let what = format!("{kind:?} {n}");
+            check(&what, &y, &twins::linear::activation(kind, &x));
+            check(&format!("{what} dx"), &dx, &twins::linear::activation_backward(kind, &x, &dy));
+            if n > 64 {
+                let other = ACTIVATIONS.into_iter().find(|a| *a != kind).unwrap();
+                check_rejects(&what, "the other activation", &y, &twins::linear::activation(other, &x));
+                let wrong = twins::linear::activation_backward(other, &x, &dy);
+                check_rejects(&what, "the other slope", &dx, &wrong);
+                let wrong: Vec<_> = dy.iter().zip(&y).map(|(d, y)| *d * Tracked::of(f64::from(*y))).collect();
+                check_rejects(&what, "the value for the slope", &dx, &wrong);
+            }
+        }
+    }
+}
+
+#[test]
+fn patch_embedding_is_the_strided_convolution() {
+    let mut random = Random::new(5);
+    for s in [
+        Patches { batch: 1, size: 1, patch: 1, width: 1 },
+        Patches { batch: 3, size: 12, patch: 4, width: 5 },
+        Patches { batch: 2, size: 17, patch: 5, width: 33 }, // two rows and columns of pixels left over
+        Patches { batch: 2, size: 9, patch: 5, width: 12 },
+    ] {
+        let pixels = random.vector(s.batch * 3 * s.size * s.size);
+        let weight = random.vector(s.width * 3 * s.patch * s.patch);
+        let (class, position) = (random.vector(s.width), random.vector(s.tokens() * s.width));
+        let embedding = patch::PatchEmbedding {
+            weight: up(&weight, &[s.width, 3 * s.patch * s.patch]),
+            class: up(&class, &[s.width]),
+            position: up(&position, &[s.tokens(), s.width]),
+            patch: s.patch,
+        };
+        let got = run1(|rec| patch::forward(rec, &up(&pixels, &[s.batch, 3, s.size, s.size]), &embedding));
+        let (pixels, weight) = (widen::<Tracked>(&pixels), widen::<Tracked>(&weight));
+        let (class, position) = (widen::<Tracked>(&class), widen::<Tracked>(&position));
+        let what = format!("patches {s:?}");
+        check(&what, &got, &twins::linear::patch_embedding(&pixels, &weight, &class, &position, s));
+
+        let nowhere = vec![Tracked::of(0.0); position.len()];
+        let wrong = twins::linear::patch_embedding(&pixels, &weight, &class, &nowhere, s);
+        check_rejects(&what, "no positions", &got, &wrong);
+        if s.patch > 1 {
+            let turned: Vec<_> =
+                weight.chunks(s.patch * s.patch).flat_map(|w| twins::linear::transpose(w, s.patch)).collect();
+            let wrong = twins::linear::patch_embedding(&pixels, &turned, &class, &position, s);
+            check_rejects(&what, "rows for columns", &got, &wrong);
+        }
+    }
+}
+
+#[test]
+fn reductions() {
+    let mut random = Random::new(6);
+    for [groups, terms, width] in [[1, 1, 1], [3, 33, 5], [5, 2, 67], [2, 150, 12], [33, 7, 192]] {
+        let x = random.vector(groups * terms * width);
+        let x_g = up(&x, &[groups, terms, width]);
+        let rows = groups * terms;
+        let [middle, first, sum] = run(|rec| {
+            Ok([
+                reduce::mean_middle(rec, &x_g)?,
+                reduce::mean_first(rec, &x_g)?,
+                reduce::sum_rows(rec, &x_g.reshape(&[rows, width])?)?,
+            ])
+        });
+        let x = widen::<Tracked>(&x);
+        let what = format!("reduce {groups}×{terms}×{width}");
+        check(&what, &middle, &twins::linear::reduce(&x, [groups, terms, width], true));
+        check(&what, &first, &twins::linear::reduce(&x, [1, groups, terms * width], true));
+        check(&what, &sum, &twins::linear::reduce(&x, [1, rows, width], false));
+        if terms > 1 {
+            let wrong = twins::linear::reduce(&x, [groups, terms, width], false);
+            check_rejects(&what, "a sum for the mean", &middle, &wrong);
+            check_rejects(&what, "a mean for the sum", &sum, &twins::linear::reduce(&x, [1, rows, width], true));
+        }
+    }
+    let x = random.vector(9);
+    let got = run1(|rec| reduce::mean_first(rec, &up(&x, &[9])));
+    check("mean of a vector", &got, &twins::linear::reduce(&widen(&x), [1, 9, 1], true));
+}
+
+#[test]
+fn gather_picks_rows_and_its_inverse_puts_them_back() {
+    let mut random = Random::new(7);
+    for (rows, width) in [(1, 1), (3, 5), (33, 12), (67, 150)] {
+        let x = random.vector(rows * width);
+        let mut index: Vec<u32> = random.labels(rows + 2, rows);
+        index[1] = gather::NONE;
+        let got = run1(|rec| gather::rows(rec, &up(&x, &[rows, width]), &up_u32(&index)));
+        let want = twins::linear::gather(&x, &index, width);
+        assert_eq!(bits(&got), bits(&want), "{rows}×{width}");
+        let mut wrong = index.clone();
+        wrong[0] = gather::NONE;
+        assert_ne!(bits(&got), bits(&twins::linear::gather(&x, &wrong, width)), "a planted index passed");
+
+        // Each row picked once at most: the gradient of picking is a gather by the inverse.
+        let picked: Vec<u32> = (0..rows as u32).rev().step_by(2).collect();
+        let back = gather::inverse(&picked, rows);
+        let dy = random.vector(picked.len() * width);
+        let dx = run1(|rec| gather::rows(rec, &up(&dy, &[picked.len(), width]), &up_u32(&back)));
+        let mut want = vec![0.0; rows * width];
+        for (row, dy) in picked.iter().zip(dy.chunks(width)) {
+            want[*row as usize * width..][..width].copy_from_slice(dy);
+        }
+        assert_eq!(bits(&dx), bits(&want), "back, {rows}×{width}");
+    }
+}
+
+// ---- Rows ----------------------------------------------------------------------------------------------------------
+
+const ROWS: [usize; 4] = [1, 3, 33, 67];
+const WIDTHS: [usize; 7] = [1, 5, 12, 33, 64, 150, 192];
+
+#[test]
+fn layernorm_forward_and_backward() {
+    let mut random = Random::new(8);
+    let eps = 1e-5;
+    for rows in ROWS {
+        for width in WIDTHS {
+            // Ordinary rows, rows so flat that eps decides, and rows far from zero.
+            for (size, offset) in [(1.0, 0.0), (1e-3, 0.0), (1.0, 300.0)] {
+                if width == 1 && offset != 0.0 {
+                    continue; // nothing but the mean's rounding error would be compared
+                }
+                let x: Vec<f32> =
+                    random.vector(rows * width).iter().map(|v| (f64::from(*v) * size + offset) as f32).collect();
+                let (gain, shift) = (random.vector_in(width, 0.5, 1.5), random.vector(width));
+                let (dy, base) = (random.vector(rows * width), random.vector(rows * width));
+                let shape = [rows, width];
+                let (x_g, gain_g, shift_g) = (up(&x, &shape), up(&gain, &[width]), up(&shift, &[width]));
+                let (dy_g, base_g) = (up(&dy, &shape), up(&base, &shape));
+                let [y, stats, dx, based] = run(|rec| {
+                    let n = layernorm::forward(rec, &x_g, &gain_g, &shift_g, eps)?;
+                    let dx = layernorm::backward(rec, &x_g, &n.stats, &gain_g, &dy_g, None)?;
+                    let based = layernorm::backward(rec, &x_g, &n.stats, &gain_g, &dy_g, Some(&base_g))?;
+                    Ok([n.y, n.stats, dx, based])
+                });
+                let (x, gain, shift) = (widen::<Tracked>(&x), widen(&gain), widen(&shift));
+                let (dy, base) = (widen(&dy), widen::<Tracked>(&base));
+                let what = format!("layernorm {rows}×{width}, ±{size} around {offset}");
+                let (y_t, stats_t) = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::None);
+                check(&what, &y, &y_t);
+                check(&format!("{what} stats"), &stats, &stats_t);
+                let dx_t = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, None);
+                check(&format!("{what} dx"), &dx, &dx_t);
+                let based_t = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, Some(&base));
+                check(&format!("{what} dx with base"), &based, &based_t);
+
+                if width > 1 {
+                    check_rejects(&what, "no base", &based, &dx_t);
+                    let wrong = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::Sample).0;
+                    check_rejects(&what, "variance over n − 1", &y, &wrong);
+                    if size < 1.0 {
+                        let wrong = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::NoEps).0;
+                        check_rejects(&what, "no eps", &y, &wrong);
+                        let wrong = twins::rowwise::layernorm_backward(&x, &gain, &dy, 0.0, None);
+                        check_rejects(&what, "no eps in dx", &dx, &wrong);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn normalize_forward_and_backward() {
+    let mut random = Random::new(9);
+    for rows in ROWS {
+        for width in WIDTHS {
+            let mut x = random.vector_in(rows * width, -3.0, 5.0);
+            let dy = random.vector(rows * width);
+            if rows > 1 {
+                x[width..2 * width].fill(0.0);
+            }
+            let shape = [rows, width];
+            let (x_g, dy_g) = (up(&x, &shape), up(&dy, &shape));
+            let [y, norms, dx] = run(|rec| {
+                let n = normalize::forward(rec, &x_g)?;
+                let dx = normalize::backward(rec, &x_g, &n.norms, &dy_g)?;
+                Ok([n.y, n.norms, dx])
+            });
+            let (x, dy) = (widen::<Tracked>(&x), widen::<Tracked>(&dy));
+            let what = format!("normalize {rows}×{width}");
+            let (y_t, norms_t) = twins::rowwise::normalize(&x, width);
+            check(&what, &y, &y_t);
+            check(&format!("{what} norms"), &norms, &norms_t);
+            let dx_t = twins::rowwise::normalize_backward(&x, &dy, width, true);
+            if rows > 1 {
+                assert!(y[width..2 * width].iter().all(|v| *v == 0.0), "{what}: a row of zeros stays zero");
+                // That row's gradient is dy/1e-12; it must not hide the others in `check`'s look at the bounds.
+                let rest = 2 * width..;
+                let (got, want) = (&dx[rest.clone()], &dx_t[rest]);
+                assert_close(&format!("{what} dx"), got, &values(want), &tolerance(want));
+                check(&format!("{what} dx of the zero row"), &dx[width..2 * width], &dx_t[width..2 * width]);
+            }
+            if width == 1 {
+                // The true gradient is 0, so that bounds cannot be measured by it.
+                assert_close(&what, &dx[..1], &values(&dx_t[..1]), &tolerance(&dx_t[..1]));
+            } else {
+                check(&format!("{what} dx"), &dx[..width], &dx_t[..width]);
+                let wrong = twins::rowwise::normalize_backward(&x, &dy, width, false);
+                check_rejects(&what, "length taken as constant", &dx[..width], &wrong[..width]);
+            }
+        }
+    }
+}
+
+#[test]
+fn softmax_forward_and_backward() {
+    let mut random = Random::new(10);
+    for rows in ROWS {
+        for width in WIDTHS {
+            for size in [2.0, 1e4] {
+                let x = random.vector_in(rows * width, -size, size);
+                let dy = random.vector(rows * width);
+                let shape = [rows, width];
+                let (x_g, dy_g) = (up(&x, &shape), up(&dy, &shape));
+                let [y, dx] = run(|rec| {
+                    let y = softmax::forward(rec, &x_g)?;
+                    let dx = softmax::backward(rec, &y, &dy_g)?;
+                    Ok([y, dx])
+                });
+                let what = format!("softmax {rows}×{width}, ±{size}");
+                let y_t = twins::rowwise::softmax(&widen::<Tracked>(&x), width);
+                check(&what, &y, &y_t);
+                // Backward from the softmax that the kernel was given.
+                let (y_f, dy) = (widen::<Tracked>(&y), widen::<Tracked>(&dy));
+                check(&format!("{what} dx"), &dx, &twins::rowwise::softmax_backward(&y_f, &dy, width));
+                if width == 1 {
+                    assert!(y.iter().all(|v| *v == 1.0), "{what}");
+                } else if size < 10.0 {
+                    let wrong: Vec<_> = y_f.iter().zip(&dy).map(|(y, d)| *y * *d).collect();
+                    check_rejects(&what, "no mean in dx", &dx, &wrong);
+                    let doubled: Vec<Tracked> = x.iter().map(|v| Tracked::of(2.0 * f64::from(*v))).collect();
+                    check_rejects(&what, "another temperature", &y, &twins::rowwise::softmax(&doubled, width));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn cross_entropy_and_its_gradient() {
+    let mut random = Random::new(11);
+    for rows in ROWS {
+        for classes in WIDTHS {
+            for size in [3.0, 1e4] {
+                let logits = random.vector_in(rows * classes, -size, size);
+                let labels = random.labels(rows, classes);
+                let (x_g, labels_g) = (up(&logits, &[rows, classes]), up_u32(&labels));
+                let [losses, grad] = run(|rec| {
+                    let ce = loss::cross_entropy(rec, &x_g, &labels_g)?;
+                    Ok([ce.losses, ce.grad])
+                });
+                let x = widen::<Tracked>(&logits);
+                let what = format!("cross-entropy {rows}×{classes}, ±{size}");
+                check(&what, &losses, &twins::rowwise::cross_entropy(&x, &labels, classes));
+                let grad_t = twins::rowwise::cross_entropy_backward(&x, &labels, classes);
+                check(&format!("{what} dx"), &grad, &grad_t);
+                if classes == 1 {
+                    assert!(losses.iter().chain(&grad).all(|v| *v == 0.0), "{what}: one class is certain");
+                } else {
+                    let other: Vec<u32> = labels.iter().map(|l| (l + 1) % classes as u32).collect();
+                    let wrong = twins::rowwise::cross_entropy(&x, &other, classes);
+                    check_rejects(&what, "another label", &losses, &wrong);
+                    let wrong = twins::rowwise::cross_entropy_backward(&x, &other, classes);
+                    check_rejects(&what, "another label in dx", &grad, &wrong);
+                    if rows > 1 && size < 10.0 {
+                        let sum: Vec<_> = grad_t.iter().map(|v| *v * Tracked::of(rows as f64)).collect();
+                        check_rejects(&what, "the sum's gradient", &grad, &sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// More rows, and more elements, than one dimension of a dispatch takes.
+#[test]
+fn grids_past_one_dimension() {
+    let (rows, width) = (70_001, 3);
+    let x = Random::new(12).vector(rows * width);
+    let got = run1(|rec| softmax::forward(rec, &up(&x, &[rows, width])));
+    check("70001 rows", &got, &twins::rowwise::softmax(&widen::<Tracked>(&x), width));
+    let n = 65_535 * 64 + 4_097;
+    let x: Vec<f32> = (0..n).map(|i| (i % 1000) as f32 * 0.01 - 5.0).collect();
+    let got = run1(|rec| activation::forward(rec, Activation::QuickGelu, &up(&x, &[n])));
+    let want = twins::linear::activation(Activation::QuickGelu, &widen::<Tracked>(&x[..1000]));
+    for (i, part) in got.chunks(1000).enumerate().filter(|(i, _)| i % 500 == 0 || *i >= n / 1000 - 1) {
+        check(&format!("elements from {}", i * 1000), part, &want[..part.len()]);
+    }
+    assert!(got.iter().enumerate().all(|(i, v)| v.to_bits() == got[i % 1000].to_bits()));
+}
+
+// ---- Attention -----------------------------------------------------------------------------------------------------
+
+fn pattern(r: &Ragged) -> Pattern {
+    let prefix = (r.prefix > 0).then_some(Span { start: 0, len: r.prefix });
+    let mut start = r.prefix;
+    let spans: Vec<Span> = r
+        .lens
+        .iter()
+        .map(|len| {
+            start += len;
+            Span { start: start - len, len: *len }
+        })
+        .collect();
+    let pattern = Pattern::new(gpu(), prefix, &spans, r.causal).unwrap();
+    assert_eq!(pattern.rows(), r.rows());
+    pattern
+}
+
+fn attention_case(random: &mut Random, ragged: &Ragged, heads: Heads, size: f64) {
+    let (rows, width) = (ragged.rows(), heads.width());
+    let what = format!("attention {ragged:?}, {} heads of {}, ±{size}", heads.count, heads.head);
+    let (qkv, dy) = (random.vector_in(rows * 3 * width, -size, size), random.vector(rows * width));
+    let (qkv_g, dy_g, pattern) = (up(&qkv, &[rows, 3 * width]), up(&dy, &[rows, width]), pattern(ragged));
+    let [y, lse, weights, dqkv] = run(|rec| {
+        let out = attention::forward(rec, &qkv_g, &pattern, heads.count)?;
+        let weights = attention::weights(rec, &qkv_g, &out.lse, &pattern, heads.count)?;
+        let dqkv = attention::backward(rec, &qkv_g, &out, &dy_g, &pattern, heads.count)?;
+        Ok([out.y, out.lse, weights, dqkv])
+    });
+    let (qkv, dy) = (widen::<Tracked>(&qkv), widen::<Tracked>(&dy));
+    let (y_t, lse_t) = twins::attention::forward(&qkv, ragged, heads);
+    check(&what, &y, &y_t);
+    check(&format!("{what} lse"), &lse, &lse_t);
+    check(&format!("{what} weights"), &weights, &twins::attention::weights(&qkv, ragged, heads));
+    check(&format!("{what} dqkv"), &dqkv, &twins::attention::backward(&qkv, &dy, ragged, heads));
+
+    let longest = ragged.lens.iter().copied().max().unwrap_or(0);
+    let rejects = |error: &str, ragged: &Ragged, heads: Heads| {
+        check_rejects(&what, error, &y, &twins::attention::forward(&qkv, ragged, heads).0);
+        let wrong = twins::attention::backward(&qkv, &dy, ragged, heads);
+        check_rejects(&format!("{what} dqkv"), error, &dqkv, &wrong);
+    };
+    if longest > 2 {
+        rejects("the other mask", &Ragged { causal: !ragged.causal, ..ragged.clone() }, heads);
+        if heads.head > 1 {
+            rejects("no scale", ragged, Heads { unscaled: true, ..heads });
+        }
+        if ragged.prefix > 0 {
+            // The prefix's rows as a sequence that nobody else sees.
+            let lens = [&[ragged.prefix], &ragged.lens[..]].concat();
+            rejects("no prefix", &Ragged { prefix: 0, lens, ..ragged.clone() }, heads);
+        }
+        if ragged.lens.len() > 1 {
+            let lens = vec![ragged.lens.iter().sum()];
+            rejects("sequences that see each other", &Ragged { lens, ..ragged.clone() }, heads);
+        }
+    }
+}
+
+#[test]
+fn attention_forward_weights_and_backward() {
+    let mut random = Random::new(13);
+    for (count, head) in [(1, 1), (3, 12), (2, 16), (1, 33), (3, 64), (2, 80)] {
+        let heads = Heads { count, head, unscaled: false };
+        for causal in [false, true] {
+            for prefix in [0, 5] {
+                let ragged = Ragged { prefix, lens: vec![7, 1, 33, 2], causal };
+                attention_case(&mut random, &ragged, heads, 1.0);
+            }
+        }
+    }
+    let heads = Heads { count: 2, head: 12, unscaled: false };
+    for causal in [false, true] {
+        for (prefix, lens) in [
+            (0, vec![1]),
+            (0, vec![70]),
+            (0, vec![32, 64, 65, 31]),
+            (40, vec![3, 70, 1, 35]),
+            (1, vec![1, 1]),
+            (64, vec![5, 5, 5]),
+            (3, vec![]),
+        ] {
+            attention_case(&mut random, &Ragged { prefix, lens, causal }, heads, 1.0);
+        }
+        // Scores up to ±40: the running maximum has to move.
+        attention_case(&mut random, &Ragged { prefix: 4, lens: vec![9, 40], causal }, heads, 6.0);
+    }
+}
+
+#[test]
+fn uniform_patterns_are_equal_spans() {
+    let mut random = Random::new(14);
+    let (batch, tokens, heads) = (3, 17, 2);
+    let qkv = up(&random.vector(batch * tokens * 3 * 24), &[batch * tokens, 72]);
+    for causal in [false, true] {
+        let uniform = Pattern::uniform(gpu(), batch, tokens, causal).unwrap();
+        let spans = pattern(&Ragged { prefix: 0, lens: vec![tokens; batch], causal });
+        let [a, b] = run(|rec| {
+            Ok([attention::forward(rec, &qkv, &uniform, heads)?.y, attention::forward(rec, &qkv, &spans, heads)?.y])
+        });
+        assert_eq!(bits(&a), bits(&b));
+    }
+}
+
+// ---- Noise ---------------------------------------------------------------------------------------------------------
+
+fn normals(draw: Draw, n: usize) -> Vec<f32> {
+    let counter = up_u32(&[draw.seed as u32, (draw.seed >> 32) as u32, draw.step, 0]);
+    let out = gpu().empty("noise", &[n], DType::F32).unwrap();
+    let (plan, ()) = plan_on(gpu(), |rec| noise::normal(rec, &counter, draw.stream, &out));
+    plan.run().unwrap();
+    gpu().read(&out).unwrap()
+}
+
+#[test]
+fn philox_gives_the_published_numbers() {
+    // kat_vectors of Random123, philox4x32 with 10 rounds.
+    for (counter, key, want) in [
+        ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+        ([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
+        (
+            [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+            [0xa409_3822, 0x299f_31d0],
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+        ),
+    ] {
+        assert_eq!(twins::noise::philox(counter, key), want);
+    }
+}
+
+#[test]
+fn normals_are_those_of_the_counter() {
+    for (n, draw) in [
+        (1, Draw { seed: 0, step: 0, stream: 0 }),
+        (5, Draw { seed: 7, step: 1, stream: 2 }),
+        (1030, Draw { seed: 0x243f_6a88_85a3_08d3, step: u32::MAX, stream: 3 }),
+        (20_003, Draw { seed: u64::MAX, step: 12, stream: 0xdead_beef }),
+    ] {
+        let got = normals(draw, n);
+        let what = format!("normal {n} of {draw:?}");
+        check(&what, &got, &twins::noise::normal(draw, n, false));
+        check_rejects(&what, "sine for cosine", &got, &twins::noise::normal(draw, n, true));
+        let later = Draw { step: draw.step.wrapping_add(1), ..draw };
+        check_rejects(&what, "the next step", &got, &twins::noise::normal(later, n, false));
+
+        assert_eq!(bits(&got), bits(&normals(draw, n)), "{what}: the same counter, the same bits");
+        let others = [
+            later,
+            Draw { stream: draw.stream.wrapping_add(1), ..draw },
+            Draw { seed: draw.seed ^ 1, ..draw },
+            Draw { seed: draw.seed ^ 1 << 32, ..draw },
+        ];
+        for other in others {
+            assert_ne!(bits(&got), bits(&normals(other, n)), "{what} is that of {other:?}");
+        }
+    }
+}
+
+#[test]
+fn normals_are_normal() {
+    let n = 1 << 20;
+    let x = normals(Draw { seed: 5, step: 6, stream: 7 }, n);
+    assert!(x.iter().all(|v| v.is_finite() && v.abs() < 5.8), "within what 24 bits allow");
+    let moment = |p: i32| x.iter().map(|v| f64::from(*v).powi(p)).sum::<f64>() / n as f64;
+    // Five standard deviations of each estimate.
+    let within = |what: &str, got: f64, want: f64, variance: f64| {
+        let tol = 5.0 * (variance / n as f64).sqrt();
+        assert!((got - want).abs() < tol, "{what}: {got}, expected {want} ± {tol}");
+    };
+    within("mean", moment(1), 0.0, 1.0);
+    within("variance", moment(2), 1.0, 2.0);
+    within("third moment", moment(3), 0.0, 15.0);
+    within("fourth moment", moment(4), 3.0, 96.0);
+    for lag in [1, 2, 4] {
+        let together = x.windows(lag + 1).map(|w| f64::from(w[0]) * f64::from(w[lag])).sum::<f64>() / n as f64;
+        within("autocorrelation", together, 0.0, 1.0);
+    }
+}
+
+#[test]
+fn text_noise() {
+    let mut random = Random::new(15);
+    for (rows, noisy, width) in [(1, 0..1, 1), (5, 1..4, 3), (67, 30..67, 33), (33, 0..3, 192)] {
+        let (x, dy) = (random.vector(rows * width), random.vector(rows * width));
+        let n = noisy.len() * width;
+        let (mean, spread, eps) = (random.vector(n), random.vector(n), random.vector(n));
+        let part = [noisy.len(), width];
+        let (x_g, dy_g) = (up(&x, &[rows, width]), up(&dy, &[rows, width]));
+        let (mean_g, spread_g, eps_g) = (up(&mean, &part), up(&spread, &part), up(&eps, &part));
+        let [y, dmean, dspread] = run(|rec| {
+            let y = noise::text_apply(rec, &x_g, noisy.clone(), &mean_g, &spread_g, &eps_g)?;
+            let (dmean, dspread) = noise::text_backward(rec, &dy_g, noisy.clone(), &eps_g)?;
+            Ok([y, dmean, dspread])
+        });
+        let (x, dy) = (widen::<Tracked>(&x), widen::<Tracked>(&dy));
+        let (mean, spread, eps) = (widen(&mean), widen(&spread), widen::<Tracked>(&eps));
+        let what = format!("text noise {noisy:?} of {rows}×{width}");
+        check(&what, &y, &twins::noise::text(&x, noisy.clone(), &mean, &spread, &eps, width));
+        let (dmean_t, dspread_t) = twins::noise::text_backward(&dy, noisy.clone(), &eps, width);
+        check(&format!("{what} dmean"), &dmean, &dmean_t);
+        check(&format!("{what} dspread"), &dspread, &dspread_t);
+
+        let absolute: Vec<_> = spread.iter().map(|s| s.abs()).collect();
+        if n > 3 {
+            let wrong = twins::noise::text(&x, noisy.clone(), &mean, &absolute, &eps, width);
+            check_rejects(&what, "|spread|", &y, &wrong);
+        }
+        check_rejects(&what, "dmean for dspread", &dspread, &dmean_t);
+        check_rejects(&what, "no noise", &y, &x);
+    }
+}
+
+#[test]
+fn image_noise() {
+    let mut random = Random::new(16);
+    for (rows, draws, width) in [(1, 1, 1), (3, 4, 5), (33, 7, 12), (5, 2, 150)] {
+        let v = random.vector(rows * width);
+        let (mean, mut spread) = (random.vector(rows * width), random.vector(rows * width));
+        spread[0] = -0.4;
+        if rows > 1 {
+            spread[1] = 0.0;
+            spread[2] = -0.0;
+        }
+        let n = rows * draws;
+        let (eps, dy) = (random.vector_in(n * width, 0.1, 2.0), random.vector(n * width));
+        let shape = [rows, width];
+        let (v_g, mean_g, spread_g) = (up(&v, &shape), up(&mean, &shape), up(&spread, &shape));
+        let (eps_g, dy_g) = (up(&eps, &[n, width]), up(&dy, &[n, width]));
+        let [y, dmean, dspread] = run(|rec| {
+            let y = noise::image_apply(rec, &v_g, draws, &mean_g, &spread_g, &eps_g)?;
+            let (dmean, dspread) = noise::image_backward(rec, &dy_g, draws, &spread_g, &eps_g)?;
+            Ok([y, dmean, dspread])
+        });
+        let (v, mean, spread) = (widen::<Tracked>(&v), widen::<Tracked>(&mean), widen::<Tracked>(&spread));
+        let (eps, dy) = (widen::<Tracked>(&eps), widen::<Tracked>(&dy));
+        let what = format!("image noise {rows}·{draws}×{width}");
+        check(&what, &y, &twins::noise::image(&v, draws, &mean, &spread, &eps, width, false));
+        let (dmean_t, dspread_t) = twins::noise::image_backward(&dy, draws, &spread, &eps, width);
+        check(&format!("{what} dmean"), &dmean, &dmean_t);
+        check(&format!("{what} dspread"), &dspread, &dspread_t);
+        if rows > 1 {
+            assert!(dspread[1] == 0.0 && dspread[2] == 0.0, "{what}: |0| has slope 0");
+        }
+        let wrong = twins::noise::image(&v, draws, &mean, &spread, &eps, width, true);
+        check_rejects(&what, "spread with its sign", &y, &wrong);
+        let absolute: Vec<_> = spread.iter().map(|s| s.abs()).collect();
+        let wrong = twins::noise::image_backward(&dy, draws, &absolute, &eps, width).1;
+        check_rejects(&what, "no sign in dspread", &dspread, &wrong);
+    }
+}
+
+// ---- Training and search -------------------------------------------------------------------------------------------
+
+#[test]
+fn sgd_over_several_steps() {
+    let mut random = Random::new(17);
+    for n in [1, 67, 1000] {
+        let options = [
+            Sgd { lr: 0.1, momentum: 0.9, decay: 5e-2 },
+            Sgd { lr: 0.02, momentum: 0.9, decay: 5e-2 }, // lr changes between runs of the one plan
+            Sgd { lr: 0.3, momentum: 0.5, decay: 0.0 },
+            Sgd { lr: 0.07, momentum: 0.0, decay: 0.1 },
+        ];
+        let w = random.vector(n);
+        let (w_g, velocity_g) = (up(&w, &[n]), gpu().zeros("velocity", &[n]).unwrap());
+        let (hyper_g, grad_g) = (gpu().zeros("hyper", &[4]).unwrap(), gpu().zeros("grad", &[n]).unwrap());
+        let (plan, ()) = plan_on(gpu(), |rec| optim::sgd(rec, &hyper_g, &grad_g, &velocity_g, &w_g));
+        let mut w_t = widen::<Tracked>(&w);
+        let mut velocity_t = vec![Tracked::of(0.0); n];
+        for (step, o) in options.into_iter().enumerate() {
+            let grad = random.vector(n);
+            gpu().write(&hyper_g, &[o.lr, o.momentum, o.decay, 0.0]).unwrap();
+            gpu().write(&grad_g, &grad).unwrap();
+            plan.run().unwrap();
+            let grad = widen::<Tracked>(&grad);
+            let before = (velocity_t.clone(), w_t.clone());
+            twins::rowwise::sgd_step(o, &grad, &mut velocity_t, &mut w_t);
+            let (got, velocity) = (gpu().read(&w_g).unwrap(), gpu().read(&velocity_g).unwrap());
+            let what = format!("sgd, {n} weights, step {step}");
+            check(&what, &got, &w_t);
+            check(&format!("{what} velocity"), &velocity, &velocity_t);
+            let wrong = |error: &str, o: Sgd| {
+                let (mut velocity, mut w) = before.clone();
+                twins::rowwise::sgd_step(o, &grad, &mut velocity, &mut w);
+                check_rejects(&what, error, &got, &w);
+            };
+            if step > 0 && o.momentum > 0.0 {
+                wrong("no momentum", Sgd { momentum: 0.0, ..o });
+            }
+            if o.decay > 0.0 {
+                wrong("no decay", Sgd { decay: 0.0, ..o });
+            }
+            wrong("a step the other way", Sgd { lr: -o.lr, ..o });
+        }
+    }
+}
+
+#[test]
+fn cache_terms() {
+    let mut random = Random::new(18);
+    // (queries, width, keys by class, betas, base)
+    for (queries, width, per_class, count, with_base) in [
+        (1, 1, vec![1], 1, false),
+        (3, 5, vec![2, 0, 7], 1, true),
+        (33, 12, vec![0, 16, 1, 5, 0], 7, false),
+        (67, 33, vec![4, 3, 8], 20, false),
+        (35, 150, vec![9; 11], 1, true),
+        (32, 192, vec![16, 0, 1], 3, false),
+    ] {
+        let (keys_n, classes) = (per_class.iter().sum::<usize>(), per_class.len());
+        let mut starts = vec![0];
+        for n in &per_class {
+            starts.push(starts[starts.len() - 1] + *n as u32);
+        }
+        let (f, keys) = (random.unit_rows(queries, width), random.unit_rows(keys_n, width));
+        let (betas, base) = (random.vector_in(count, 0.3, 12.0), random.vector(queries * classes));
+        let scale = 1.7;
+        let cache = affinity::Keys { keys: up(&keys, &[keys_n, width]), starts: up_u32(&starts) };
+        let base_g = up(&base, &[queries, classes]);
+        let got = run1(|rec| {
+            let (f, betas) = (up(&f, &[queries, width]), up(&betas, &[count]));
+            affinity::cache_term(rec, &f, &cache, &betas, scale, with_base.then_some(&base_g))
+        });
+        let (f, keys, betas) = (widen::<Tracked>(&f), widen::<Tracked>(&keys), widen::<Tracked>(&betas));
+        let twin = |starts: &[u32], betas: &[Tracked], scale: f32, with_base: bool| -> Vec<Tracked> {
+            let y = twins::cache::cache_term(&f, &keys, starts, betas, scale, width);
+            let base = widen::<Tracked>(&base);
+            y.iter().enumerate().map(|(i, v)| if with_base { *v + base[i] } else { *v }).collect()
+        };
+        let what = format!("cache term {queries}×{width}, {per_class:?}, {count} betas");
+        check(&what, &got, &twin(&starts, &betas, scale, with_base));
+        check_rejects(&what, "no scale", &got, &twin(&starts, &betas, 1.0, with_base));
+        if with_base {
+            check_rejects(&what, "no base", &got, &twin(&starts, &betas, scale, false));
+        }
+        if count > 1 {
+            let turned: Vec<_> = betas.iter().rev().copied().collect();
+            check_rejects(&what, "betas turned round", &got, &twin(&starts, &turned, scale, with_base));
+        }
+        if classes > 1 {
+            let mut moved = starts.clone();
+            moved[1] = if starts[1] > 0 { starts[1] - 1 } else { 1 };
+            check_rejects(&what, "a key of another class", &got, &twin(&moved, &betas, scale, with_base));
+        }
+    }
+}
+
+#[test]
+fn cache_terms_take_every_number_of_betas() {
+    let mut random = Random::new(19);
+    let (queries, width, classes) = (5, 8, 2);
+    let (f, keys) = (random.unit_rows(queries, width), random.unit_rows(7, width));
+    let cache = affinity::Keys { keys: up(&keys, &[7, width]), starts: up_u32(&[0, 3, 7]) };
+    for count in 1..=affinity::MAX_BETAS {
+        let betas = random.vector_in(count, 0.3, 12.0);
+        let got =
+            run1(|rec| affinity::cache_term(rec, &up(&f, &[queries, width]), &cache, &up(&betas, &[count]), 0.5, None));
+        assert_eq!(got.len(), count * queries * classes);
+        let want =
+            twins::cache::cache_term::<Tracked>(&widen(&f), &widen(&keys), &[0, 3, 7], &widen(&betas), 0.5, width);
+        check(&format!("{count} betas"), &got, &want);
+    }
+}
+
+fn counts(base: &[f32], cache: &[f32], labels: &[u32], alphas: &[f32], classes: usize) -> Vec<u32> {
+    let rows = labels.len();
+    let betas = cache.len() / base.len();
+    let (plan, out) = plan_on(gpu(), |rec| {
+        let (base, cache) = (up(base, &[rows, classes]), up(cache, &[betas, rows, classes]));
+        search::count(rec, &base, &cache, &up_u32(labels), &up(alphas, &[alphas.len()]))
+    });
+    plan.run().unwrap();
+    gpu().read(&out).unwrap()
+}
+
+#[test]
+fn search_counts_right_answers() {
+    let mut random = Random::new(20);
+    for (rows, classes, betas, alphas) in [(1, 1, 1, 1), (3, 5, 2, 3), (67, 12, 5, 7), (150, 33, 3, 20)] {
+        let (base, cache) = (random.vector(rows * classes), random.vector(betas * rows * classes));
+        let labels = random.labels(rows, classes);
+        let alphas = random.vector_in(alphas, 0.0, 4.0);
+        let got = counts(&base, &cache, &labels, &alphas, classes);
+        let want = twins::cache::search(&base, &cache, &labels, &alphas, classes, false);
+        assert_eq!(got.len(), want.len());
+        let unsure: u32 = want.iter().map(|c| c.most - c.least).sum();
+        assert!(unsure as usize <= want.len() / 20, "the data must decide: {unsure} rows are too close to call");
+        let fits = |want: &[twins::cache::Count]| got.iter().zip(want).all(|(g, w)| w.least <= *g && *g <= w.most);
+        assert!(fits(&want), "search {rows}×{classes}: {got:?}, expected {want:?}");
+        if rows > 3 {
+            let other: Vec<u32> = labels.iter().map(|l| (l + 1) % classes as u32).collect();
+            assert!(
+                !fits(&twins::cache::search(&base, &cache, &other, &alphas, classes, false)),
+                "other labels passed"
+            );
+        }
+    }
+}
+
+#[test]
+fn search_gives_ties_to_the_first() {
+    // Halves and quarters: all sums are exact.
+    let mut random = Random::new(21);
+    let (rows, classes) = (130, 5);
+    let mut coarse = |n: usize| (0..n).map(|_| random.below(3) as f32 * 0.5).collect::<Vec<_>>();
+    let (base, cache, alphas) = (coarse(rows * classes), coarse(2 * rows * classes), vec![0.0, 0.5, 1.0, 2.0]);
+    let labels = random.labels(rows, classes);
+    let got = counts(&base, &cache, &labels, &alphas, classes);
+    let first = twins::cache::search(&base, &cache, &labels, &alphas, classes, false);
+    let last = twins::cache::search(&base, &cache, &labels, &alphas, classes, true);
+    // No row is too close to call except exact ties, which the model decides.
+    assert!(first.iter().all(|c| c.least == c.most));
+    assert_eq!(got, first.iter().map(|c| c.least).collect::<Vec<_>>());
+    assert_ne!(got, last.iter().map(|c| c.least).collect::<Vec<_>>(), "ties to the last passed");
+}
+
+// ---- Errors --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let t = |shape: &[usize]| gpu().zeros("test", shape).unwrap();
+    let u = |n: usize| up_u32(&vec![0; n]);
+    let rec = &mut Recorder::new(gpu());
+    let act = Activation::Gelu;
+    let (m34, m35, m43, v3, v4, v5) = (t(&[3, 4]), t(&[3, 5]), t(&[4, 3]), t(&[3]), t(&[4]), t(&[5]));
+
+    invalid("activation", activation::backward(rec, act, &m34, &m35));
+    for layout in Layout::ALL {
+        invalid("gemm", gemm::matmul(rec, layout, &m34, &t(&[5, 7]), &Epilogue::default()));
+    }
+    let with = |bias, residual| Epilogue { bias, residual, ..Default::default() };
+    invalid("gemm bias", gemm::matmul(rec, Layout::Nt, &m34, &m34, &with(Some(&v4), None)));
+    invalid("gemm residual", gemm::matmul(rec, Layout::Nt, &m34, &m34, &with(None, Some(&m34))));
+    invalid("layernorm gain", layernorm::forward(rec, &m34, &v3, &v4, 1e-5).map(|_| ()));
+    invalid("layernorm shift", layernorm::forward(rec, &m34, &v4, &v3, 1e-5).map(|_| ()));
+    let stats = t(&[3, 2]);
+    invalid("layernorm stats", layernorm::backward(rec, &m34, &v4, &v4, &m34, None));
+    invalid("layernorm gain", layernorm::backward(rec, &m34, &stats, &v5, &m34, None));
+    invalid("layernorm dy", layernorm::backward(rec, &m34, &stats, &v4, &m43, None));
+    invalid("layernorm base", layernorm::backward(rec, &m34, &stats, &v4, &m34, Some(&m35)));
+    invalid("normalize norms", normalize::backward(rec, &m34, &v4, &m34));
+    invalid("normalize dy", normalize::backward(rec, &m34, &v3, &m35));
+    invalid("softmax", softmax::backward(rec, &m34, &m35));
+    invalid("labels", loss::cross_entropy(rec, &m34, &u(4)).map(|_| ()));
+    invalid("labels' type", loss::cross_entropy(rec, &m34, &v3).map(|_| ()));
+    invalid("index", gather::rows(rec, &m34, &v3));
+    invalid("mean over the middle", reduce::mean_middle(rec, &m34));
+    invalid("sgd hyper", optim::sgd(rec, &v3, &m34, &m34, &m34));
+    invalid("sgd grad", optim::sgd(rec, &v4, &m35, &m34, &m34));
+    invalid("sgd velocity", optim::sgd(rec, &v4, &m34, &m35, &m34));
+    let all = &m34;
+    invalid("sgd on one buffer", optim::sgd(rec, &v4, all, all, all));
+
+    invalid("counter", noise::normal(rec, &u(3), 0, &v5));
+    invalid("counter's type", noise::normal(rec, &v4, 0, &v5));
+    invalid("text noise", noise::text_apply(rec, &m34, 0..2, &m34, &m34, &m34).map(|_| ()));
+    let m24 = t(&[2, 4]);
+    invalid("text noise past the end", noise::text_apply(rec, &m34, 2..4, &m24, &m24, &m24));
+    invalid("text noise dx past the end", noise::text_backward(rec, &m34, 2..4, &m24).map(|_| ()));
+    invalid("text noise dx", noise::text_backward(rec, &m34, 0..1, &m24).map(|_| ()));
+    invalid("image noise mean", noise::image_apply(rec, &m34, 2, &m35, &m34, &t(&[6, 4])));
+    invalid("image noise eps", noise::image_apply(rec, &m34, 2, &m34, &m34, &m34));
+    invalid("no draws", noise::image_apply(rec, &m34, 0, &m34, &m34, &m34));
+    invalid("image noise dx", noise::image_backward(rec, &m34, 2, &m34, &t(&[6, 4])).map(|_| ()));
+
+    let embedding = |weight: &[usize], position: &[usize], patch| patch::PatchEmbedding {
+        weight: t(weight),
+        class: t(&[5]),
+        position: t(position),
+        patch,
+    };
+    let pixels = t(&[2, 3, 8, 8]);
+    let sound = embedding(&[5, 48], &[5, 5], 4);
+    assert!(patch::forward(rec, &pixels, &sound).is_ok());
+    invalid("two channels", patch::forward(rec, &t(&[2, 2, 8, 8]), &sound));
+    invalid("not square", patch::forward(rec, &t(&[2, 3, 8, 9]), &sound));
+    invalid("smaller than a patch", patch::forward(rec, &t(&[2, 3, 3, 3]), &sound));
+    invalid("patch weight", patch::forward(rec, &pixels, &embedding(&[5, 47], &[5, 5], 4)));
+    invalid("positions", patch::forward(rec, &pixels, &embedding(&[5, 48], &[4, 5], 4)));
+    invalid("patches of nothing", patch::forward(rec, &pixels, &embedding(&[5, 48], &[5, 5], 0)));
+
+    let span = |start, len| Span { start, len };
+    invalid("no sequences", Pattern::new(gpu(), None, &[], false));
+    invalid("an empty sequence", Pattern::new(gpu(), None, &[span(0, 0)], false));
+    invalid("a gap", Pattern::new(gpu(), None, &[span(0, 2), span(3, 1)], false));
+    invalid("an overlap", Pattern::new(gpu(), Some(span(0, 2)), &[span(1, 2)], false));
+    let pattern = Pattern::uniform(gpu(), 3, 1, true).unwrap();
+    let qkv = t(&[3, 12]);
+    let out = attention::forward(rec, &qkv, &pattern, 2).unwrap();
+    invalid("attention heads", attention::forward(rec, &qkv, &pattern, 3).map(|_| ()));
+    invalid("no heads", attention::forward(rec, &qkv, &pattern, 0).map(|_| ()));
+    invalid("attention width", attention::forward(rec, &t(&[3, 13]), &pattern, 1).map(|_| ()));
+    invalid("attention width", attention::forward(rec, &t(&[3, 2]), &pattern, 1).map(|_| ()));
+    invalid("attention rows", attention::forward(rec, &t(&[4, 12]), &pattern, 2).map(|_| ()));
+    invalid("attention lse", attention::weights(rec, &qkv, &v3, &pattern, 2));
+    invalid("attention dy", attention::backward(rec, &qkv, &out, &m35, &pattern, 2));
+
+    let keys = affinity::Keys { keys: t(&[6, 4]), starts: u(3) };
+    invalid("keys' width", affinity::cache_term(rec, &m35, &keys, &t(&[1]), 1.0, None));
+    let floats = affinity::Keys { starts: v3.clone(), ..keys.clone() };
+    invalid("starts' type", affinity::cache_term(rec, &m34, &floats, &t(&[1]), 1.0, None));
+    let none = affinity::Keys { starts: u(1), ..keys.clone() };
+    invalid("no classes", affinity::cache_term(rec, &m34, &none, &t(&[1]), 1.0, None));
+    invalid("betas", affinity::cache_term(rec, &m34, &keys, &t(&[21]), 1.0, None));
+    invalid("betas with base", affinity::cache_term(rec, &m34, &keys, &t(&[2]), 1.0, Some(&t(&[3, 2]))));
+    invalid("base", affinity::cache_term(rec, &m34, &keys, &t(&[1]), 1.0, Some(&m34)));
+    invalid("search cache", search::count(rec, &m34, &t(&[2, 4, 3]), &u(3), &v5));
+    invalid("search cache", search::count(rec, &m34, &v5, &u(3), &v5));
+    invalid("search labels", search::count(rec, &m34, &t(&[2, 3, 4]), &u(4), &v5));
+    invalid("search labels' type", search::count(rec, &m34, &t(&[2, 3, 4]), &v3, &v5));
+
+    invalid("upload", gpu().upload("test", &[1f32; 5], &[2, 3]));
+    invalid("empty", gpu().empty("test", &[2, 0], DType::F32));
+    invalid("write", gpu().write(&v3, &[1f32; 4]));
+    invalid("write of another type", gpu().write(&v3, &[1u32; 3]));
+    invalid("read of another type", gpu().read::<u32>(&v3));
+    invalid("reshape", v3.reshape(&[2, 2]));
+    gpu().check().unwrap();
+}
+
+#[test]
+fn tensors_past_the_limits_are_out_of_memory() {
+    let limit = gpu().max_binding();
+    let past = |what: &str, result: Result<Tensor>| match result {
+        Err(Error::OutOfMemory { needed, limit: l, .. }) => assert!(needed > l, "{what}: {needed} of {l}"),
+        Err(other) => panic!("{what}: {other} where OutOfMemory was expected"),
+        Ok(_) => panic!("{what}: no error"),
+    };
+    let rows = (limit / 4 / 1024) as usize + 1;
+    past("empty", gpu().empty("test", &[rows, 1024], DType::F32));
+    past("empty past 64 bits", gpu().empty("test", &[usize::MAX, 9], DType::U32));
+    let rec = &mut Recorder::new(gpu());
+    past("temp", rec.temp("test", &[1024, rows]));
+    let side = ((limit / 4) as f64).sqrt() as usize + 1;
+    let column = gpu().zeros("test", &[side, 1]).unwrap();
+    past("gemm", gemm::matmul(rec, Layout::Nt, &column, &column, &Epilogue::default()));
+    gpu().check().unwrap();
+}
+
+// ---- The GPU layer -------------------------------------------------------------------------------------------------
+
+/// A block of a tower, forward and backward, with temporaries dropped as soon as they may be.
+fn block(rec: &mut Recorder, x: &Tensor, w: &Tensor, gain: &Tensor, pattern: &Pattern) -> Result<[Tensor; 2]> {
+    let normed = layernorm::forward(rec, x, gain, gain, 1e-5)?;
+    let qkv = gemm::matmul(rec, Layout::Nt, &normed.y, w, &Epilogue::default())?;
+    let out = attention::forward(rec, &qkv, pattern, 2)?;
+    let y = softmax::forward(rec, &out.y)?;
+    let dy = softmax::backward(rec, &y, x)?;
+    let dqkv = attention::backward(rec, &qkv, &out, &dy, pattern, 2)?;
+    drop((out, qkv, dy));
+    let dn = gemm::matmul(rec, Layout::Nn, &dqkv, w, &Epilogue::default())?;
+    let dx = layernorm::backward(rec, x, &normed.stats, gain, &dn, Some(x))?;
+    Ok([y, dx])
+}
+
+const BLOCK: (usize, usize) = (51, 24);
+
+fn block_on(gpu: &Gpu) -> (Plan, [Tensor; 2]) {
+    let (rows, width) = BLOCK;
+    let mut random = Random::new(22);
+    let mut up = |shape: &[usize]| gpu.upload("test", &random.vector(shape.iter().product()), shape).unwrap();
+    let (x, w, gain) = (up(&[rows, width]), up(&[3 * width, width]), up(&[width]));
+    let pattern = Pattern::uniform(gpu, 3, rows / 3, true).unwrap();
+    plan_on(gpu, |rec| block(rec, &x, &w, &gain, &pattern))
+}
+
+fn read_all(gpu: &Gpu, out: &[Tensor; 2]) -> [Vec<u32>; 2] {
+    [0, 1].map(|i| bits(&gpu.read(&out[i]).unwrap()))
+}
+
+#[test]
+fn plans_run_twice_and_on_two_devices_give_equal_bits() {
+    let (plan, out) = block_on(gpu());
+    plan.run().unwrap();
+    let first = read_all(gpu(), &out);
+    assert!(first.iter().flatten().any(|b| *b != 0));
+    for _ in 0..3 {
+        plan.run().unwrap();
+        assert_eq!(read_all(gpu(), &out), first);
+    }
+    let other = Gpu::open(&DeviceOptions { checked: Some(true), ..Default::default() }).unwrap();
+    let (plan, out) = block_on(&other);
+    plan.run().unwrap();
+    assert_eq!(read_all(&other, &out), first, "another device");
+    // Index checks change nothing for kernels that stay in bounds.
+    let unchecked = Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap();
+    let (plan, out) = block_on(&unchecked);
+    plan.run().unwrap();
+    let relative = |a: &[u32], b: &[u32]| {
+        a.iter().zip(b).all(|(a, b)| {
+            let (a, b) = (f32::from_bits(*a), f32::from_bits(*b));
+            (a - b).abs() <= 1e-5 * (1.0 + a.abs())
+        })
+    };
+    let got = read_all(&unchecked, &out);
+    assert!(relative(&got[0], &first[0]) && relative(&got[1], &first[1]), "without checks");
+}
+
+#[test]
+fn temporaries_are_reused_and_clobber_nothing() {
+    let n = 4096;
+    let x = Random::new(23).vector(n);
+    let x_g = up(&x, &[n]);
+    let links = 12;
+    let chain = |rec: &mut Recorder, keep: &mut Vec<Tensor>, kept: &[usize]| -> Result<Tensor> {
+        let mut y = x_g.clone();
+        for i in 0..links {
+            y = activation::forward(rec, Activation::Gelu, &y)?;
+            if kept.contains(&i) {
+                keep.push(y.clone());
+            }
+        }
+        Ok(y)
+    };
+    let mut all = Vec::new();
+    let every: Vec<usize> = (0..links).collect();
+    let (plan, last) = plan_on(gpu(), |rec| chain(rec, &mut all, &every));
+    plan.run().unwrap();
+    let want: Vec<Vec<f32>> = all.iter().map(|t| gpu().read(t).unwrap()).collect();
+    assert_eq!(plan.allocated_bytes(), (links * n * 4) as u64, "held tensors share nothing");
+    assert_eq!(bits(&gpu().read::<f32>(&last).unwrap()), bits(&want[links - 1]));
+
+    let mut some = Vec::new();
+    let (plan, last) = plan_on(gpu(), |rec| chain(rec, &mut some, &[2, 5]));
+    // Two held, and two between which the rest alternates.
+    assert_eq!(plan.allocated_bytes(), (4 * n * 4) as u64);
+    for _ in 0..2 {
+        plan.run().unwrap();
+        assert_eq!(bits(&gpu().read::<f32>(&some[0]).unwrap()), bits(&want[2]));
+        assert_eq!(bits(&gpu().read::<f32>(&some[1]).unwrap()), bits(&want[5]));
+        assert_eq!(bits(&gpu().read::<f32>(&last).unwrap()), bits(&want[links - 1]));
+        assert_eq!(bits(&gpu().read::<f32>(&x_g).unwrap()), bits(&x), "the input");
+    }
+
+    // A plan keeps what it reads alive: an input dropped by its owner is not handed to the next who asks.
+    let input = up(&x, &[n]);
+    let (plan, y) = plan_on(gpu(), |rec| activation::forward(rec, Activation::Gelu, &input));
+    drop(input);
+    let others: Vec<Tensor> = (0..4).map(|_| up(&vec![9.0; n], &[n])).collect();
+    plan.run().unwrap();
+    assert_eq!(bits(&gpu().read::<f32>(&y).unwrap()), bits(&want[0]));
+    drop(others);
+    // And what a plan made stays whole when the plan is gone.
+    drop(plan);
+    let others: Vec<Tensor> = (0..4).map(|_| up(&vec![9.0; n], &[n])).collect();
+    assert_eq!(bits(&gpu().read::<f32>(&y).unwrap()), bits(&want[0]));
+    drop(others);
+}
+
+#[test]
+fn the_pool_takes_buffers_back() {
+    let gpu = Gpu::open(&DeviceOptions { checked: Some(true), ..Default::default() }).unwrap();
+    for i in 0..20 {
+        let x = gpu.upload("test", &vec![i as f32; 1000 + i], &[1000 + i]).unwrap();
+        assert_eq!(gpu.read::<f32>(&x).unwrap(), vec![i as f32; 1000 + i]);
+    }
+    let bytes = gpu.allocated_bytes();
+    assert!(bytes <= 3 * 4352, "{bytes} bytes for one tensor at a time");
+}
+
+/// A kernel of the tests' own, so that its cost can be stated at will.
+static TWICE: Shader = Shader {
+    name: "twice",
+    source: "@group(0) @binding(0) var<uniform> n: vec4<u32>;
+        @group(0) @binding(1) var<storage, read> x: array<f32>;
+        @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size(64)
+        fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+            if id.x < n.x { y[id.x] = 2.0 * x[id.x] + 1.0; }
+        }",
+    access: &[Access::Read, Access::Write],
+};
+
+fn twice(rec: &mut Recorder, x: &Tensor, flops: f64) -> Result<Tensor> {
+    let y = rec.temp("twice", x.shape())?;
+    rec.dispatch(&Dispatch {
+        variant: Variant::new(&TWICE, "main", &[]),
+        label: "twice",
+        params: bytemuck::bytes_of(&[x.len() as u32, 0, 0, 0]),
+        bindings: &[x, &y],
+        grid: Grid::cover(x.len(), 64),
+        flops,
+        bytes: 0.0,
+    })?;
+    Ok(y)
+}
+
+#[test]
+fn a_plan_in_several_submissions_gives_equal_bits() {
+    let (rows, width) = BLOCK;
+    let mut random = Random::new(24);
+    let (x, w) =
+        (up(&random.vector(rows * width), &[rows, width]), up(&random.vector(3 * width * width), &[3 * width, width]));
+    let gain = up(&random.vector(width), &[width]);
+    let pattern = Pattern::uniform(gpu(), 3, rows / 3, false).unwrap();
+    let mut results = Vec::new();
+    for flops in [0.0, 3e10, 1e12] {
+        let (plan, out) = plan_on(gpu(), |rec| {
+            let x = twice(rec, &x, flops)?;
+            let [y, dx] = block(rec, &x, &w, &gain, &pattern)?;
+            let x = twice(rec, &dx, flops)?;
+            let [_, dx] = block(rec, &x, &w, &gain, &pattern)?;
+            Ok([twice(rec, &y, flops)?, twice(rec, &dx, flops)?])
+        });
+        plan.run().unwrap();
+        results.push((plan.submissions(), read_all(gpu(), &out)));
+    }
+    assert_eq!(results.iter().map(|r| r.0).collect::<Vec<_>>(), [1, 2, 4]);
+    assert_eq!(results[0].1, results[1].1);
+    assert_eq!(results[0].1, results[2].1);
+}
+
+#[test]
+fn dispatches_that_would_race_or_do_not_fit_are_errors() {
+    let rec = &mut Recorder::new(gpu());
+    let x = up(&[1.0; 8], &[8]);
+    let dispatch = |rec: &mut Recorder, bindings: &[&Tensor], groups| {
+        rec.dispatch(&Dispatch {
+            variant: Variant::new(&TWICE, "main", &[]),
+            label: "twice",
+            params: bytemuck::bytes_of(&[8u32, 0, 0, 0]),
+            bindings,
+            grid: Grid::Cube(groups, 1, 1),
+            flops: 0.0,
+            bytes: 0.0,
+        })
+    };
+    invalid("in place", dispatch(rec, &[&x, &x.reshape(&[2, 4]).unwrap()], 1));
+    invalid("one binding", dispatch(rec, &[&x], 1));
+    let y = rec.temp("y", &[8]).unwrap();
+    invalid("no workgroups", dispatch(rec, &[&x, &y], 0));
+    invalid("too many workgroups", dispatch(rec, &[&x, &y], 1 << 20));
+    dispatch(rec, &[&x, &y], 1).unwrap();
+}
+
+#[test]
+fn profiles_have_times() {
+    let gpu = match Gpu::open(&DeviceOptions { profile: true, checked: Some(true), ..Default::default() }) {
+        // Some adapters have no timestamps, and say so.
+        Err(Error::Unsupported { .. }) => return,
+        other => other.unwrap(),
+    };
+    let (m, n, k) = (200, 150, 300);
+    let (a, b) = (gpu.zeros("a", &[m, k]).unwrap(), gpu.zeros("b", &[n, k]).unwrap());
+    let (plan, y) = plan_on(&gpu, |rec| {
+        let c = gemm::matmul(rec, Layout::Nt, &a, &b, &Epilogue::default())?;
+        softmax::forward(rec, &c)
+    });
+    assert_eq!(plan.labels(), ["gemm nt", "softmax"]);
+    plan.run().unwrap();
+    plan.run().unwrap();
+    assert!((gpu.read::<f32>(&y).unwrap()[0] - 1.0 / n as f32).abs() < 1e-6);
+    let rows = gpu.profile().unwrap().rows();
+    assert_eq!(rows.len(), 2);
+    assert!(rows[0].seconds >= rows[1].seconds, "slowest first");
+    let row = rows.iter().find(|r| r.label == "gemm nt").unwrap();
+    assert_eq!(row.calls, 2);
+    assert!(row.seconds > 0.0 && row.seconds < 60.0, "{} s", row.seconds);
+    assert_eq!(row.flops, 2.0 * 2.0 * (m * n * k) as f64);
+    assert!(row.bytes > 0.0);
+    // A device opened without it keeps none.
+    assert!(self::gpu().profile().is_none());
+}
