@@ -43,8 +43,8 @@ command -v cargo >/dev/null 2>&1 ||
     fail 'No Rust toolchain found (cargo is not in PATH): install it from https://rustup.rs, then try again.'
 
 case $(uname -s) in
-    Darwin) exit 0 ;;                # Metal is part of the system,
-    MINGW* | MSYS* | CYGWIN*) exit 0 ;; # and so is DirectX 12.
+    # Metal and DirectX 12 are part of their systems.
+    Darwin | MINGW* | MSYS* | CYGWIN*) exit 0 ;;
 esac
 
 if has_loader && has_driver; then
@@ -61,10 +61,10 @@ else
 fi
 
 echo "No Vulkan driver found: installing libvulkan1 and mesa-vulkan-drivers (Mesa's CPU driver), so that tipi runs without a GPU driver."
-as_root apt-get update &&
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends libvulkan1 mesa-vulkan-drivers ||
+if ! as_root apt-get update || ! as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends libvulkan1 mesa-vulkan-drivers; then
     by_hand 'The installation failed; apt-get said why, above.'
+fi
 
 if ! has_loader || ! has_driver; then
     by_hand 'The packages are installed, but there is still no Vulkan driver.'

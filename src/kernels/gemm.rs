@@ -54,7 +54,7 @@ impl Default for Epilogue<'_> {
 pub enum Kernel {
     /// 64×64 tiles through workgroup memory: GPUs.
     Tile,
-    /// 8×4 register tiles without workgroup memory: drivers that run on the CPU.
+    /// 16×12 register tiles without workgroup memory: drivers that run on the CPU.
     Rows,
 }
 
@@ -169,7 +169,7 @@ pub fn matmul_with(
     let c = rec.temp(layout.label(), &[m, n])?;
     let grid = match kernel {
         Kernel::Tile => Grid::Cube(n.div_ceil(64), m.div_ceil(64), 1),
-        Kernel::Rows => Grid::Cube(n.div_ceil(32), m.div_ceil(8), 1),
+        Kernel::Rows => Grid::Cube(n.div_ceil(96), m.div_ceil(16), 1),
     };
     let (mf, nf, kf) = (m as f64, n as f64, k as f64);
     rec.dispatch(&Dispatch {

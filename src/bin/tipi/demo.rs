@@ -30,6 +30,12 @@ pub struct Args {
     /// One JSON object on stdout instead of the table.
     #[arg(long)]
     json: bool,
+    /// Sets to run: shifted, novel.
+    #[arg(long, value_delimiter = ',', default_value = "shifted,novel")]
+    sets: Vec<String>,
+    /// Numbers of pictures per class to run.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4")]
+    shots: Vec<usize>,
     /// Seeds of the few-shot choice and of training; accuracies are averaged.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     seeds: Vec<u64>,
@@ -71,6 +77,26 @@ struct Outcome {
     seconds: f64,
 }
 
+impl Args {
+    /// What of [`RUNS`] was asked for.
+    fn runs(&self) -> Result<Vec<(&'static str, Vec<usize>)>> {
+        if let Some(unknown) = self.sets.iter().find(|s| RUNS.iter().all(|(set, _)| set != s)) {
+            return Err(tipi::Error::Invalid(format!("--sets has no '{unknown}'; there are shifted and novel")).into());
+        }
+        let chosen = |shots: &[usize]| shots.iter().copied().filter(|k| self.shots.contains(k)).collect::<Vec<_>>();
+        let runs: Vec<_> = RUNS
+            .iter()
+            .filter(|(set, _)| self.sets.iter().any(|s| s == set))
+            .map(|(set, shots)| (*set, chosen(shots)))
+            .filter(|(_, shots)| !shots.is_empty())
+            .collect();
+        if runs.is_empty() || self.seeds.is_empty() {
+            return Err(tipi::Error::Invalid("nothing to run: --shots are 1 and 2 on shifted, 1, 2 and 4 on novel".into()).into());
+        }
+        Ok(runs)
+    }
+}
+
 /// Runs the demonstration.
 pub fn run(args: &Args) -> Result<()> {
     common::check_writable(&args.out)?;
@@ -81,9 +107,11 @@ pub fn run(args: &Args) -> Result<()> {
     let mut encoder = clip.image_encoder(32)?;
     let mut rows: Vec<Row> = Vec::new();
     let mut cells = Vec::new();
-    let steps = RUNS.iter().map(|(_, shots)| shots.len()).sum::<usize>() * args.seeds.len() * 100;
+    let runs = args.runs()?;
+    let steps = runs.iter().map(|(_, shots)| shots.len()).sum::<usize>() * args.seeds.len() * 100;
     let bar = ui::bar(steps, "");
-    for (set, all_shots) in RUNS {
+    for (set, all_shots) in &runs {
+        let set = *set;
         let folder = Folder::open(pictures.join(set))?;
         bar.set_message(format!("{set}: encoding pictures"));
         bar.tick();

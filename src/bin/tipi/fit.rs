@@ -68,10 +68,10 @@ pub struct Tip {
     #[arg(long, default_value_t = 10)]
     views: usize,
     /// Weight of the cache term; by default chosen, with β, on pictures that are not learned from.
-    #[arg(long, requires = "beta")]
+    #[arg(long, requires = "beta", allow_negative_numbers = true)]
     alpha: Option<f64>,
     /// Sharpness of the affinity.
-    #[arg(long, requires = "alpha")]
+    #[arg(long, requires = "alpha", allow_negative_numbers = true)]
     beta: Option<f64>,
 }
 
@@ -87,7 +87,7 @@ pub struct Pini {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
     /// Top of the learning-rate schedule; by default the paper's 0.001, more for a model with a small logit scale.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Noise draws per picture.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

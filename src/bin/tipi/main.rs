@@ -11,6 +11,7 @@ mod ui;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// Few-shot CLIP on any GPU: no CUDA, no Python.
@@ -50,10 +51,16 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; everything else is, and like all of ours it has code 2.
-            let code = if error.use_stderr() { 2 } else { 0 };
-            let _ = error.print();
-            return ExitCode::from(code);
+            // Help and version are no errors; everything else is, and like all of ours it is one line with code 2.
+            if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                let _ = error.print();
+                return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            }
+            let text = error.render().to_string();
+            let message = text.split("\n\nUsage:").next().unwrap_or(&text);
+            let message = message.split("\n\nFor more information").next().unwrap_or(message);
+            eprintln!("{} (--help tells more)", message.split_whitespace().collect::<Vec<_>>().join(" "));
+            return ExitCode::from(2);
         }
     };
     let result = match &cli.command {

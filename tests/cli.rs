@@ -1,0 +1,402 @@
+//! The program, run as a user runs it, with good input and bad.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn tipi(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tipi")).args(args).current_dir(root()).output().unwrap()
+}
+
+fn good(args: &[&str]) -> (String, String) {
+    let out = tipi(args);
+    let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert!(out.status.success(), "{args:?}: {stderr}");
+    (stdout, stderr)
+}
+
+/// Fails with code 2 and one line that begins with "error:" and holds all of `needles`; panics are no errors.
+fn bad(args: &[&str], needles: &[&str]) {
+    let out = tipi(args);
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
+    let lines: Vec<_> = stderr.lines().filter(|l| !l.starts_with("adapter:") && !l.starts_with("skipped:")).collect();
+    assert_eq!(lines.len(), 1, "{args:?}: more than one line: {stderr}");
+    assert!(lines[0].starts_with("error: "), "{stderr}");
+    for needle in needles {
+        assert!(lines[0].contains(needle), "{args:?}: no '{needle}' in: {}", lines[0]);
+    }
+}
+
+fn features(path: &Path) -> (Vec<usize>, Vec<f32>) {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let view = file.tensor("features").unwrap();
+    (view.shape().to_vec(), bytemuck::pod_collect_to_vec(view.data()))
+}
+
+const MODEL: &str = "weights/picto";
+
+/// Three classes of the bundled pictures, `count` pictures each.
+fn pictures(count: usize) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for class in ["anchor", "credit_card", "umbrella"] {
+        let folder = dir.path().join(class);
+        std::fs::create_dir(&folder).unwrap();
+        let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("examples/pictos/shifted").join(class))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        files.sort();
+        for file in &files[..count] {
+            std::fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    dir
+}
+
+fn s(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn devices_are_listed() {
+    let (table, _) = good(&["devices"]);
+    assert!(table.contains('*') && table.contains("GEMM"), "{table}");
+    let (json, _) = good(&["devices", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.as_array().unwrap().iter().filter(|a| a["default"] == true).count(), 1);
+}
+
+#[test]
+fn a_wrong_option_is_one_line_too() {
+    bad(&["fit", "tip", "--model", MODEL, "--data", "d", "--shots", "0", "--out", "o"], &["--shots", "0"]);
+    bad(&["fit", "tip", "--model", MODEL], &["--data", "--shots", "--out"]);
+    bad(&["frobnicate"], &["frobnicate"]);
+    assert!(good(&["--help"]).0.contains("predict"));
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_an_error() {
+    let picture = "examples/pictos/shifted/anchor";
+    bad(
+        &["classify", "--model", MODEL, "--labels", "a,b", picture, "--adapter", "no such card"],
+        &["no such card", "tipi devices", "0: "],
+    );
+    let out = Command::new(env!("CARGO_BIN_EXE_tipi"))
+        .args(["classify", "--model", MODEL, "--labels", "a,b", picture])
+        .env("TIPI_ADAPTER", "99")
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8(out.stderr).unwrap().contains("'99'"));
+    bad(&["predict", "--adapter", "none.safetensors", picture], &["none.safetensors"]);
+}
+
+#[test]
+fn classify_names_what_is_in_the_pictures() {
+    let labels = "anchor,credit card,umbrella";
+    let dir = pictures(4);
+    let (json, stderr) =
+        good(&["classify", "--model", MODEL, "--labels", labels, "--template", "an icon of {}", "--json", s(dir.path())]);
+    assert!(stderr.contains("adapter:"), "which adapter and why must be said: {stderr}");
+    let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows.len(), 12);
+    let right = rows
+        .iter()
+        .filter(|r| r["path"].as_str().unwrap().contains(&r["class"].as_str().unwrap().replace(' ', "_")))
+        .count();
+    assert!(right >= 9, "{right} of 12");
+    for row in &rows {
+        let (p, q) = (row["probability"].as_f64().unwrap(), row["runner_up_probability"].as_f64().unwrap());
+        assert!(p >= q && p + q <= 1.0 + 1e-9);
+    }
+    let (table, _) = good(&["classify", "--model", MODEL, "--labels", labels, s(dir.path())]);
+    assert!(table.contains("runner-up"));
+    bad(&["classify", "--model", MODEL, "--labels", " , ", s(dir.path())], &["--labels"]);
+    bad(&["classify", "--model", MODEL, "--labels", "a", "--template", "no place", s(dir.path())], &["no place", "{}"]);
+}
+
+#[test]
+fn embed_writes_what_the_reference_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("f.safetensors");
+    let golden = root().join("tests/golden");
+    let case = golden.join("clip_b.safetensors");
+    let bytes = std::fs::read(&case).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    for (what, input, output) in
+        [("image", "in.pixel_values", "out.image_features"), ("text", "in.input_ids", "out.text_features")]
+    {
+        // Under the names that `embed` takes.
+        let plain = dir.path().join("in.safetensors");
+        let name = if what == "image" { "pixel_values" } else { "input_ids" };
+        let data = safetensors::serialize([(name, file.tensor(input).unwrap())], None).unwrap();
+        std::fs::write(&plain, data).unwrap();
+        good(&["embed", what, "--model", s(&golden.join("model_b")), "--out", s(&out), s(&plain), "--batch", "3"]);
+        let (shape, got) = features(&out);
+        let want = file.tensor(output).unwrap();
+        assert_eq!(shape, want.shape());
+        let want: Vec<f32> = bytemuck::pod_collect_to_vec(want.data());
+        assert!(got.iter().zip(&want).all(|(g, w)| (g - w).abs() < 4e-5), "{what}");
+        assert!(got.iter().any(|g| g.abs() > 0.5), "the comparison must have something to compare");
+    }
+}
+
+#[test]
+fn embed_keeps_the_order_of_files_folders_lines_and_arguments() {
+    let dir = pictures(2);
+    let out = dir.path().join("f.safetensors");
+    let (anchor, umbrella) = (dir.path().join("anchor"), dir.path().join("umbrella"));
+    good(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&umbrella), s(&anchor)]);
+    let (shape, both) = features(&out);
+    assert_eq!(shape, [4, 192]);
+    good(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&anchor)]);
+    let (_, alone) = features(&out);
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+    assert!(close(&both[2 * 192..], &alone));
+    assert!(!close(&both[..2 * 192], &alone));
+
+    let lines = dir.path().join("lines.txt");
+    std::fs::write(&lines, "a bell\nan anchor\n").unwrap();
+    good(&["embed", "text", "--model", MODEL, "--out", s(&out), "an umbrella", s(&lines)]);
+    let (shape, mixed) = features(&out);
+    assert_eq!(shape, [3, 192]);
+    good(&["embed", "text", "--model", MODEL, "--out", s(&out), "an anchor"]);
+    assert!(close(&mixed[2 * 192..], &features(&out).1));
+}
+
+#[test]
+fn fit_and_predict_with_tip_adapter() {
+    let dir = pictures(6);
+    let (a, b) = (dir.path().join("a.safetensors"), dir.path().join("b.safetensors"));
+    let data = tempfile::tempdir().unwrap();
+    for class in ["anchor", "credit_card", "umbrella"] {
+        std::fs::rename(dir.path().join(class), data.path().join(class)).unwrap();
+    }
+    let fit = |out: &Path| {
+        good(&[
+            "fit", "tip", "--model", MODEL, "--data", s(data.path()), "--shots", "2", "--seed", "7", "--views", "3",
+            "--template", "an icon of {}", "--out", s(out),
+        ])
+    };
+    let (_, stderr) = fit(&a);
+    assert!(stderr.contains("alpha") && stderr.contains("validation"), "{stderr}");
+    fit(&b);
+    assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap(), "one seed, one adapter: equal bytes");
+
+    let predict = || good(&["predict", "--adapter", s(&a), "--json", s(data.path())]).0;
+    let json = predict();
+    assert_eq!(json, predict(), "equal logits");
+    let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows.len(), 18);
+    let right = rows
+        .iter()
+        .filter(|r| r["path"].as_str().unwrap().contains(&r["class"].as_str().unwrap().replace(' ', "_")))
+        .count();
+    assert!(right >= 14, "{right} of 18");
+
+    // Another model is refused, a file that is no adapter too, and a damaged one.
+    let other = root().join("tests/golden/model_a");
+    bad(&["predict", "--adapter", s(&a), "--model", s(&other), s(data.path())], &["a.safetensors", "picto", "model_a"]);
+    let weights = "weights/picto/model.safetensors";
+    bad(&["predict", "--adapter", weights, s(data.path())], &["model.safetensors", "tipi fit"]);
+    let bytes = std::fs::read(&a).unwrap();
+    std::fs::write(&b, &bytes[..bytes.len() - 100]).unwrap();
+    bad(&["predict", "--adapter", s(&b), s(data.path())], &["b.safetensors", "truncated"]);
+}
+
+#[test]
+fn fit_and_predict_with_pini() {
+    let data = pictures(3);
+    let out = tempfile::tempdir().unwrap();
+    let (a, b) = (out.path().join("a.safetensors"), out.path().join("b.safetensors"));
+    for path in [&a, &b] {
+        good(&[
+            "fit", "pini", "--model", MODEL, "--data", s(data.path()), "--shots", "2", "--epochs", "3", "--template",
+            "an icon of", "--out", s(path),
+        ]);
+    }
+    assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap(), "one seed, one adapter: equal bytes");
+    let (json, _) = good(&["predict", "--adapter", s(&a), "--json", s(data.path())]);
+    let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows.len(), 9);
+    bad(
+        &["fit", "pini", "--model", MODEL, "--data", s(data.path()), "--shots", "2", "--lr", "-1", "--out", s(&a)],
+        &["--lr"],
+    );
+}
+
+#[test]
+fn demo_reports_in_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let picture = dir.path().join("grid.png");
+    let (json, _) = good(&[
+        "demo", "--json", "--sets", "shifted", "--shots", "1", "--epochs", "1", "--out", s(&picture),
+    ]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(!json["adapter"].as_str().unwrap().is_empty());
+    let rows = json["rows"].as_array().unwrap();
+    let methods: Vec<_> = rows.iter().map(|r| r["method"].as_str().unwrap()).collect();
+    assert_eq!(methods, ["zero-shot", "tip-adapter", "pini-untrained", "pini"]);
+    for row in rows {
+        assert_eq!((row["set"].as_str(), row["shots"].as_u64()), (Some("shifted"), Some(1)));
+        let accuracy = row["accuracy"].as_f64().unwrap();
+        // Sixty classes: guessing gives 0.017.
+        assert!(accuracy > 0.1 && accuracy < 0.9, "{row}");
+        assert!(row["seconds"].as_f64().unwrap() > 0.0);
+    }
+    assert!(image::open(&picture).unwrap().width() > 300);
+    bad(&["demo", "--sets", "nowhere"], &["nowhere", "shifted"]);
+    bad(&["demo", "--out", "no/such/folder/grid.png"], &["no/such/folder/grid.png"]);
+}
+
+#[test]
+fn the_profile_is_a_table() {
+    let (_, stderr) = good(&["embed", "text", "--model", MODEL, "--out", "/dev/null", "a bell", "--profile"]);
+    assert!(stderr.contains("gemm nt") && stderr.contains("GFLOP/s"), "{stderr}");
+}
+
+#[test]
+fn corrupt_pictures_are_named_skipped_and_counted_unless_strict() {
+    let data = pictures(5);
+    let broken = data.path().join("anchor/aaa.png");
+    std::fs::write(&broken, b"\x89PNG\r\n\x1a\n and then nothing").unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let f = out.path().join("f.safetensors");
+    let (_, stderr) = good(&["embed", "image", "--model", MODEL, "--out", s(&f), s(data.path())]);
+    assert!(stderr.contains("aaa.png") && stderr.contains("1 picture skipped"), "{stderr}");
+    assert_eq!(features(&f).0, [15, 192]);
+    let g = out.path().join("g.safetensors");
+    bad(&["embed", "image", "--model", MODEL, "--out", s(&g), s(data.path()), "--strict"], &["aaa.png"]);
+    bad(&["embed", "image", "--model", MODEL, "--out", s(&g), s(&broken)], &["aaa.png"]);
+    assert!(!g.exists(), "nothing half-written");
+
+    // Whichever pictures the seed chooses, each class gets its two.
+    for seed in ["1", "2", "3"] {
+        let args = |strict: &'static str| {
+            ["fit", "tip", "--model", MODEL, "--data", s(data.path()), "--shots", "4", "--views", "0", "--out", s(&g), "--seed", seed, strict]
+                .into_iter()
+                .filter(|a| !a.is_empty())
+                .collect::<Vec<_>>()
+        };
+        good(&args(""));
+        let bytes = std::fs::read(&g).unwrap();
+        assert_eq!(SafeTensors::deserialize(&bytes).unwrap().tensor("labels").unwrap().shape(), [12]);
+    }
+}
+
+#[test]
+fn bad_data_is_an_error_that_names_it() {
+    let data = pictures(2);
+    let fit = |extra: &[&str], needles: &[&str]| {
+        let mut args = vec!["fit", "tip", "--model", MODEL, "--data", s(data.path())];
+        args.extend(extra);
+        bad(&args, needles);
+    };
+    let out = data.path().join("a.safetensors");
+    fit(&["--shots", "3", "--out", s(&out)], &["anchor", "3"]);
+    assert!(!out.exists());
+    fit(&["--shots", "1", "--out", "/no/such/folder/a.safetensors"], &["/no/such/folder/a.safetensors"]);
+    fit(&["--shots", "1", "--out", s(data.path())], &["is a folder"]);
+    bad(&["fit", "tip", "--model", MODEL, "--data", "nowhere", "--shots", "1", "--out", s(&out)], &["nowhere"]);
+    std::fs::create_dir(data.path().join("empty")).unwrap();
+    fit(&["--shots", "1", "--out", s(&out)], &["empty"]);
+}
+
+/// A copy of a golden model with one file changed.
+fn broken_model(name: &str, change: impl Fn(&mut Vec<u8>)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(root().join("tests/golden/model_b")).unwrap() {
+        let entry = entry.unwrap();
+        let mut bytes = std::fs::read(entry.path()).unwrap();
+        if entry.file_name() == name {
+            change(&mut bytes);
+        }
+        std::fs::write(dir.path().join(entry.file_name()), bytes).unwrap();
+    }
+    dir
+}
+
+/// Replaces `from` by `to`, of equal length where it is inside a safetensors header.
+fn replace(bytes: &mut Vec<u8>, from: &str, to: &str) {
+    let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("no {from}"));
+    bytes.splice(at..at + from.len(), to.bytes());
+}
+
+#[test]
+fn broken_models_are_errors_that_name_file_and_tensor() {
+    let picture = "examples/pictos/shifted/anchor";
+    let check = |dir: &Path, needles: &[&str]| {
+        bad(&["classify", "--model", s(dir), "--labels", "a,b", picture], needles);
+    };
+    check(Path::new("no/such/model"), &["no/such/model"]);
+    let weights = "model.safetensors";
+    let dir = broken_model(weights, |b| b.truncate(b.len() / 2));
+    check(dir.path(), &[weights, "truncated"]);
+    let dir = broken_model(weights, |b| b.truncate(5));
+    check(dir.path(), &[weights]);
+    let dir = broken_model(weights, |b| b[..8].copy_from_slice(&(1u64 << 63).to_le_bytes()));
+    check(dir.path(), &[weights]);
+    let dir = broken_model(weights, |b| b[8] = b'!');
+    check(dir.path(), &[weights]);
+    // A tensor under another name, of another type, of another shape.
+    let dir = broken_model(weights, |b| replace(b, "text_model.final_layer_norm.bias", "text_model.final_layer_norm.bia_"));
+    check(dir.path(), &[weights, "text_model.final_layer_norm.bias", "missing"]);
+    let dir = broken_model(weights, |b| {
+        let at = b.windows(12).position(|w| w == b"logit_scale\"").unwrap();
+        let dtype = at + b[at..].windows(3).position(|w| w == b"F32").unwrap();
+        b[dtype..dtype + 3].copy_from_slice(b"I32");
+    });
+    check(dir.path(), &[weights, "logit_scale", "I32"]);
+    // A configuration that contradicts the weights.
+    let dir = broken_model("config.json", |b| replace(b, "\"intermediate_size\": 200", "\"intermediate_size\": 208"));
+    check(dir.path(), &[weights, "fc1.weight", "208"]);
+    let dir = broken_model("config.json", |b| replace(b, "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2"));
+    check(dir.path(), &[weights, "layers.2", "2 layers"]);
+    let dir = broken_model("config.json", |b| replace(b, "\"num_attention_heads\": 6", "\"num_attention_heads\": 7"));
+    check(dir.path(), &["config.json", "7 heads"]);
+    let dir = broken_model("config.json", |b| replace(b, "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"tanh\""));
+    check(dir.path(), &["config.json", "tanh", "quick_gelu"]);
+    let dir = broken_model("config.json", |b| b.truncate(40));
+    check(dir.path(), &["config.json"]);
+    let dir = broken_model("tokenizer.json", |b| b.truncate(40));
+    check(dir.path(), &["tokenizer.json"]);
+    let dir = broken_model("preprocessor_config.json", |b| replace(b, "\"resample\": 3", "\"resample\": 2"));
+    check(dir.path(), &["preprocessor_config.json", "resample"]);
+}
+
+#[test]
+fn inputs_of_the_wrong_form_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, out) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    let write = |name: &str, dtype, shape: Vec<usize>, bytes: &[u8]| {
+        let view = safetensors::tensor::TensorView::new(dtype, shape, bytes).unwrap();
+        std::fs::write(&input, safetensors::serialize([(name, view)], None).unwrap()).unwrap();
+    };
+    use safetensors::Dtype::{F32, I32};
+    write("pixel_values", F32, vec![1, 3, 2, 2], &[0; 48]);
+    bad(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&input)], &["pixel_values", "[n, 3, 64, 64]"]);
+    write("other", F32, vec![1], &[0; 4]);
+    bad(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&input)], &["pixel_values", "missing"]);
+    let ids: Vec<u8> = [2046i32, 5000, 2047].iter().flat_map(|v| v.to_le_bytes()).collect();
+    write("input_ids", I32, vec![1, 3], &ids);
+    bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["5000", "2048"]);
+    let ids: Vec<u8> = [2046i32, -1, 2047].iter().flat_map(|v| v.to_le_bytes()).collect();
+    write("input_ids", I32, vec![1, 3], &ids);
+    bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["input_ids"]);
+    let ids: Vec<u8> = [2046i32, 7, 7].iter().flat_map(|v| v.to_le_bytes()).collect();
+    write("input_ids", I32, vec![1, 3], &ids);
+    bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["end token"]);
+    let ids: Vec<u8> = std::iter::repeat_n(7i32, 60).chain([2047]).flat_map(i32::to_le_bytes).collect();
+    write("input_ids", I32, vec![1, 61], &ids);
+    bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["context of 40"]);
+    assert!(!out.exists());
+}

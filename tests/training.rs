@@ -1,0 +1,186 @@
+//! A PiNI step as a whole, on the bundled model: what it computes, what it leaves out, and that it learns.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use tipi::adapt::pini::{self, Config, NoisyPrompts, PARAMETERS, Params, Pini, Trainer};
+use tipi::clip::{Clip, Prompts};
+use tipi::gpu::{DeviceOptions, Gpu};
+
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::open(&DeviceOptions { checked: Some(true), ..DeviceOptions::default() }).unwrap())
+}
+
+fn clip() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    CLIP.get_or_init(|| Clip::load(gpu(), &Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto")).unwrap())
+}
+
+fn classes() -> Vec<String> {
+    ["anchor", "bell", "credit card", "fire extinguisher", "fish"].map(String::from).to_vec()
+}
+
+/// Features with some structure: a direction per class, and a deterministic ripple.
+fn features(labels: &[u32], d: usize) -> Vec<f32> {
+    labels
+        .iter()
+        .enumerate()
+        .flat_map(|(i, label)| (0..d).map(move |j| ((j as u32 * (label + 1) + 3 * i as u32) as f32 * 0.37).sin()))
+        .collect()
+}
+
+#[test]
+fn prompts_are_cut_at_the_end_token_and_share_their_prefix() {
+    let prompts = NoisyPrompts::new(clip(), "an icon of", &classes()).unwrap();
+    let tokenizer = clip().tokenizer().unwrap();
+    assert_eq!(prompts.noisy, pini::PREFIX_WORDS + tokenizer.ids("an icon of").unwrap().len());
+    // Per class: the name, "." and the end token.
+    let own: usize = classes().iter().map(|c| tokenizer.ids(&format!("{c}.")).unwrap().len() + 1).sum();
+    assert_eq!(prompts.prompts.rows(), 1 + prompts.noisy + own);
+}
+
+#[test]
+fn a_shared_prefix_changes_nothing() {
+    let tokenizer = clip().tokenizer().unwrap();
+    let texts: Vec<_> = classes().iter().map(|c| tokenizer.prompt(&format!("x x x an icon of {c}.")).unwrap()).collect();
+    let alone = clip().text.encode(&texts, clip().config.end).unwrap();
+    let shared = Prompts::pack_shared(&texts, clip().config.end, 7).unwrap();
+    assert!(shared.rows() < Prompts::pack(&texts, clip().config.end).unwrap().rows());
+    let taps = clip().text.tapped(&shared).unwrap();
+    let together: Vec<f32> = gpu().read(&taps.features).unwrap();
+    let top = alone.iter().fold(0f32, |m, v| m.max(v.abs()));
+    for (a, b) in alone.iter().zip(&together) {
+        assert!((a - b).abs() < 2e-5 * top, "{a} and {b}");
+    }
+}
+
+#[test]
+fn a_step_computes_no_weight_gradients_of_the_tower() {
+    let prompts = NoisyPrompts::new(clip(), "an icon of", &classes()).unwrap();
+    let rows = prompts.prompts.rows();
+    let params = Params::init(clip(), prompts.noisy, 1, 1).unwrap();
+    let trainer = Trainer::new(clip(), prompts, params).unwrap();
+    let (batch, draws) = (6, 2);
+    let step = trainer.step(batch, draws, true).unwrap();
+    let labels = step.plan.labels();
+    // The five linear layers of the image noise, and the three products that hand a gradient over classes or pictures.
+    assert_eq!(labels.iter().filter(|l| **l == "gemm tn").count(), 5 + 3);
+    let layers = clip().config.text.layers;
+    assert_eq!(labels.iter().filter(|l| **l == "layernorm dx").count(), 2 * layers + 1);
+    assert_eq!(labels.iter().filter(|l| **l == "sgd").count(), PARAMETERS.len());
+
+    // Memory: per row and layer the residual stream twice, queries/keys/values, the attention's output and the MLP
+    // before its activation; besides that what is under way in one block, and the head. A weight gradient of a single
+    // block's MLP alone would exceed what is left.
+    let (w, mlp, d) = (clip().config.text.width, clip().config.text.mlp, clip().config.embedding);
+    let saved = layers * rows * (6 * w + mlp + 16);
+    let under_way = rows * (2 * mlp + 8 * w);
+    let head = 5 * d * d + 30 * (batch * draws + classes().len()) * d + 8 * trainer.prompts.noisy * w;
+    let bound = 4 * (saved + under_way + head) as u64 + 256 * labels.len() as u64;
+    let tower = 4 * (4 * w * w + 2 * w * mlp) as u64 * layers as u64;
+    println!("plan {} bytes, bound {bound}, weight gradients would add {tower}", step.plan.allocated_bytes());
+    assert!(step.plan.allocated_bytes() < bound);
+    assert!(bound + tower > 2 * bound, "the bound would not notice weight gradients");
+}
+
+/// The whole chain, loss by parameters, against a central difference along a random direction.
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let prompts = NoisyPrompts::new(clip(), "an icon of", &classes()).unwrap();
+    let params = Params::init(clip(), prompts.noisy, 2, 3).unwrap();
+    let start = params.download(gpu()).unwrap();
+    let trainer = Trainer::new(clip(), prompts, params).unwrap();
+    let step = trainer.step(5, 2, true).unwrap();
+    let config = Config::paper("an icon of", 3);
+    let labels = [0, 1, 2, 3, 4];
+    let images = features(&labels, clip().config.embedding);
+    // Learning rate zero: parameters stay, the loss and the gradients are computed.
+    let loss = || {
+        step.run(gpu(), &images, &labels, &config, 0.0, 0).unwrap();
+        f64::from(gpu().read::<f32>(&step.loss).unwrap()[0])
+    };
+    loss();
+    let grads: Vec<Vec<f32>> = step.grads.iter().map(|g| gpu().read(g).unwrap()).collect();
+    for (i, name) in PARAMETERS.iter().enumerate() {
+        let norm = grads[i].iter().map(|g| f64::from(g * g)).sum::<f64>().sqrt();
+        if name.ends_with("fc_k.bias") {
+            // A shift of all of a row's softmax inputs: exactly zero but for rounding.
+            assert!(norm < 1e-4, "{name}: {norm}");
+            continue;
+        }
+        // Along the gradient itself the slope is its length.
+        let h = 3e-4 * start[i].iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt().max(1e-2);
+        let at = |sign: f64| {
+            let moved: Vec<f32> =
+                start[i].iter().zip(&grads[i]).map(|(v, g)| (f64::from(*v) + sign * h * f64::from(*g) / norm) as f32).collect();
+            gpu().write(trainer.params.tensors()[i], &moved).unwrap();
+            loss()
+        };
+        let slope = (at(1.0) - at(-1.0)) / (2.0 * h);
+        gpu().write(trainer.params.tensors()[i], &start[i]).unwrap();
+        println!("{name}: {norm:.6} and {slope:.6}");
+        assert!((slope - norm).abs() < 2e-2 * norm + 1e-4, "{name}: gradient {norm}, difference {slope}");
+    }
+}
+
+fn cross_entropy(logits: &[f32], labels: &[u32]) -> f64 {
+    let rows = logits.chunks(classes().len()).zip(labels);
+    rows.map(|(row, label)| -tipi::adapt::probabilities(row)[*label as usize].ln()).sum::<f64>() / labels.len() as f64
+}
+
+fn train(seed: u64, epochs: usize) -> (Vec<Vec<f32>>, Vec<f32>, Vec<f32>) {
+    let labels: Vec<u32> = (0..15).map(|i| i % 5).collect();
+    let images = features(&labels, clip().config.embedding);
+    let config = Config { epochs, batch: 8, lr: 0.02, ..Config::paper("an icon of", seed) };
+    let mut losses = Vec::new();
+    let trained = pini::train(clip(), &classes(), &config, &labels, &mut |_| Ok(images.clone()), &mut |p| {
+        losses.push(p.loss);
+    })
+    .unwrap();
+    let logits = trained.logits(gpu(), &images).unwrap();
+    (trained.params.download(gpu()).unwrap(), logits, losses)
+}
+
+#[test]
+fn training_lowers_the_loss_and_repeats_bit_for_bit() {
+    let (params, logits, losses) = train(1, 30);
+    // One full batch an epoch: the partial one is dropped.
+    assert_eq!(losses.len(), 30);
+    // Each step sees other pictures and other noise; what counts is the loss on all pictures at the noise's mean.
+    let config = Config { batch: 8, lr: 0.02, ..Config::paper("an icon of", 1) };
+    let labels: Vec<u32> = (0..15).map(|i| i % 5).collect();
+    let images = features(&labels, clip().config.embedding);
+    let before = Pini::untrained(clip(), &classes(), &config).unwrap().logits(gpu(), &images).unwrap();
+    let (before, after) = (cross_entropy(&before, &labels), cross_entropy(&logits, &labels));
+    println!("cross-entropy {before:.3} before, {after:.3} after");
+    assert!(after < 0.7 * before, "{before} before, {after} after");
+    let again = train(1, 30);
+    let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&logits), bits(&again.1));
+    assert!(params.iter().zip(&again.0).all(|(a, b)| bits(a) == bits(b)));
+    assert_ne!(bits(&logits), bits(&train(2, 30).1), "another seed must not give the same bits");
+}
+
+#[test]
+fn a_rate_that_diverges_is_an_error() {
+    let labels: Vec<u32> = (0..5).collect();
+    let images = features(&labels, clip().config.embedding);
+    let config = Config { epochs: 40, lr: 1e12, ..Config::paper("an icon of", 1) };
+    let result = pini::train(clip(), &classes(), &config, &labels, &mut |_| Ok(images.clone()), &mut |_| {});
+    let error = result.err().expect("a rate of 1e12 must diverge").to_string();
+    assert!(error.contains("diverged") && error.contains("--lr"), "{error}");
+}
+
+#[test]
+fn bad_arguments_are_errors() {
+    let mut none = |_| Ok(Vec::new());
+    let config = Config::paper("an icon of", 1);
+    assert!(pini::train(clip(), &classes(), &config, &[5], &mut none, &mut |_| {}).is_err());
+    assert!(pini::train(clip(), &classes(), &config, &[], &mut none, &mut |_| {}).is_err());
+    assert!(pini::train(clip(), &classes(), &config, &[0], &mut none, &mut |_| {}).is_err());
+    let long = vec!["a very long class name that goes on and on and on and never seems to end at all".to_string()];
+    assert!(NoisyPrompts::new(clip(), "an icon of", &long).is_err());
+    assert!(Params::init(clip(), 19, 7, 1).is_err(), "7 does not divide the embedding width");
+    assert!(Pini::untrained(clip(), &classes(), &Config { reduction: 0, ..config }).is_err());
+}
