@@ -53,6 +53,9 @@ impl Bench {
         let mut rec = Recorder::new(&self.gpu);
         let out = record(&mut rec).unwrap();
         let plan = rec.finish().unwrap();
+        // Once before: drivers compile on first use.
+        plan.run().unwrap();
+        self.gpu.wait().unwrap();
         let mut group = criterion.benchmark_group(group);
         group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
         group.throughput(match bytes {

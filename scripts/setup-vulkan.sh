@@ -47,22 +47,31 @@ case $(uname -s) in
     Darwin | MINGW* | MSYS* | CYGWIN*) exit 0 ;;
 esac
 
+# Rust links with the system's C compiler.
+packages=
+command -v cc >/dev/null 2>&1 || packages="gcc libc6-dev"
 if has_loader && has_driver; then
-    exit 0
+    [ -n "$packages" ] || exit 0
+    why="No C compiler found, which Rust links programs with"
+else
+    packages="libvulkan1 mesa-vulkan-drivers${packages:+ $packages}"
+    why="No Vulkan driver found"
 fi
-command -v apt-get >/dev/null 2>&1 || by_hand 'No Vulkan driver found.'
+command -v apt-get >/dev/null 2>&1 || by_hand "$why."
 
 if [ "$(id -u)" -eq 0 ]; then
     as_root() { "$@"; }
 elif command -v sudo >/dev/null 2>&1; then
     as_root() { sudo "$@"; }
 else
-    by_hand 'No Vulkan driver found, and installing one needs root or sudo.'
+    by_hand "$why, and installing needs root or sudo."
 fi
 
-echo "No Vulkan driver found: installing libvulkan1 and mesa-vulkan-drivers (Mesa's CPU driver), so that tipi runs without a GPU driver."
+echo "$why: installing $packages (Mesa's driver runs on the CPU, so no GPU is needed)."
+
+# shellcheck disable=SC2086 # a list of names
 if ! as_root apt-get update || ! as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y --no-install-recommends libvulkan1 mesa-vulkan-drivers; then
+    apt-get install -y --no-install-recommends $packages; then
     by_hand 'The installation failed; apt-get said why, above.'
 fi
 

@@ -1,7 +1,7 @@
 // Multi-head attention over packed sequences, forward and backward, without a [T,T] matrix in memory.
 //
 // Rows of all sequences lie one after the other in qkv [rows, 3·width] (queries, keys, values side by side).
-// `blocks` cuts them into runs of at most 32 rows of one sequence, eight numbers each:
+// `blocks` cuts them into runs of at most BLOCK rows of one sequence, eight numbers each:
 //   0 first row, 1 number of rows,
 //   2 first row and 3 length of the shared prefix that these rows also attend to (length 0: none),
 //   4 first row and 5 length of their own sequence,
@@ -10,7 +10,7 @@
 // is uniform across the workgroup. CAUSAL: a row sees its own sequence up to itself; the prefix it sees whole.
 //
 // forward keeps lse [rows, heads], the log of the softmax's denominator, from which backward rebuilds the weights.
-// Open constants: HEAD (head width), CAUSAL.
+// Open constants: HEAD (head width), CAUSAL, BLOCK (rows per workgroup).
 
 struct Params {
     rows: u32,
@@ -56,13 +56,16 @@ fn block_end(b: Block) -> u32 {
     return select(b.own + b.own_rows, b.row + b.rows, CAUSAL == 1u);
 }
 
-@compute @workgroup_size(32)
+@compute @workgroup_size(BLOCK)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let b = block_at(wid.x);
+    if lid >= b.rows {
+        return;
+    }
     let head = wid.y;
     let width = p.heads * HEAD;
     let stride = 3u * width;
-    let row = b.row + min(lid, b.rows - 1u);
+    let row = b.row + lid;
     let scale = inverseSqrt(f32(HEAD));
     var q: array<f32, HEAD>;
     var acc: array<f32, HEAD>;
@@ -93,9 +96,6 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             top = next;
         }
     }
-    if lid >= b.rows {
-        return;
-    }
     for (var d = 0u; d < HEAD; d++) {
         y[row * width + head * HEAD + d] = acc[d] / sum;
     }
@@ -104,7 +104,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 
 // y [rows, heads, keys] = the attention weights themselves, prefix first; zeros where a key is not seen. For looking
 // at them: nothing on the way of inference or training writes this matrix.
-@compute @workgroup_size(32)
+@compute @workgroup_size(BLOCK)
 fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let b = block_at(wid.x);
     let head = wid.y;
@@ -150,13 +150,16 @@ fn dot_rows(
 }
 
 // The query third of y [rows, 3·width].
-@compute @workgroup_size(32)
+@compute @workgroup_size(BLOCK)
 fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let b = block_at(wid.x);
+    if lid >= b.rows {
+        return;
+    }
     let head = wid.y;
     let width = p.heads * HEAD;
     let stride = 3u * width;
-    let row = b.row + min(lid, b.rows - 1u);
+    let row = b.row + lid;
     let scale = inverseSqrt(f32(HEAD));
     var q: array<f32, HEAD>;
     var g: array<f32, HEAD>;
@@ -187,9 +190,6 @@ fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
             }
         }
     }
-    if lid >= b.rows {
-        return;
-    }
     for (var d = 0u; d < HEAD; d++) {
         y[row * stride + head * HEAD + d] = dq[d];
     }
@@ -197,13 +197,16 @@ fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
 
 // The key and value thirds of y [rows, 3·width]: each row gathers from the queries that see it, its own sequence's
 // first, then those that have it in their prefix: a fixed order, and no two invocations write one element.
-@compute @workgroup_size(32)
+@compute @workgroup_size(BLOCK)
 fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let b = block_at(wid.x);
+    if lid >= b.rows {
+        return;
+    }
     let head = wid.y;
     let width = p.heads * HEAD;
     let stride = 3u * width;
-    let row = b.row + min(lid, b.rows - 1u);
+    let row = b.row + lid;
     let scale = inverseSqrt(f32(HEAD));
     var k: array<f32, HEAD>;
     var v: array<f32, HEAD>;
@@ -236,9 +239,6 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
                 dv[d] = fma(w, dy[from_out + d], dv[d]);
             }
         }
-    }
-    if lid >= b.rows {
-        return;
     }
     for (var d = 0u; d < HEAD; d++) {
         y[row * stride + width + head * HEAD + d] = dk[d];

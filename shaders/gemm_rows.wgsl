@@ -72,8 +72,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid
         store(row0 + r, col0 + 4u, c1[r]);
         store(row0 + r, col0 + 8u, c2[r]);
     }
-    // The epilogue in a pass of its own over what this invocation just stored: inside the loop above it would be too
-    // much code to unroll, and the sums would have to be indexed.
+    // The epilogue in a pass of its own over what this invocation just stored. In `store` it would be unrolled with
+    // it, 192 times: as fast, but drivers would take seconds to compile it.
     for (var row = row0; row < min(row0 + ROWS, p.m); row++) {
         for (var col = col0; col < min(col0 + COLS, p.n); col++) {
             let i = row * p.n + col;

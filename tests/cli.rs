@@ -104,8 +104,17 @@ fn an_adapter_that_is_not_there_is_an_error() {
 fn classify_names_what_is_in_the_pictures() {
     let labels = "anchor,credit card,umbrella";
     let dir = pictures(4);
-    let (json, stderr) =
-        good(&["classify", "--model", MODEL, "--labels", labels, "--template", "an icon of {}", "--json", s(dir.path())]);
+    let (json, stderr) = good(&[
+        "classify",
+        "--model",
+        MODEL,
+        "--labels",
+        labels,
+        "--template",
+        "an icon of {}",
+        "--json",
+        s(dir.path()),
+    ]);
     assert!(stderr.contains("adapter:"), "which adapter and why must be said: {stderr}");
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
     assert_eq!(rows.len(), 12);
@@ -183,8 +192,22 @@ fn fit_and_predict_with_tip_adapter() {
     }
     let fit = |out: &Path| {
         good(&[
-            "fit", "tip", "--model", MODEL, "--data", s(data.path()), "--shots", "2", "--seed", "7", "--views", "3",
-            "--template", "an icon of {}", "--out", s(out),
+            "fit",
+            "tip",
+            "--model",
+            MODEL,
+            "--data",
+            s(data.path()),
+            "--shots",
+            "2",
+            "--seed",
+            "7",
+            "--views",
+            "3",
+            "--template",
+            "an icon of {}",
+            "--out",
+            s(out),
         ])
     };
     let (_, stderr) = fit(&a);
@@ -220,8 +243,20 @@ fn fit_and_predict_with_pini() {
     let (a, b) = (out.path().join("a.safetensors"), out.path().join("b.safetensors"));
     for path in [&a, &b] {
         good(&[
-            "fit", "pini", "--model", MODEL, "--data", s(data.path()), "--shots", "2", "--epochs", "3", "--template",
-            "an icon of", "--out", s(path),
+            "fit",
+            "pini",
+            "--model",
+            MODEL,
+            "--data",
+            s(data.path()),
+            "--shots",
+            "2",
+            "--epochs",
+            "3",
+            "--template",
+            "an icon of",
+            "--out",
+            s(path),
         ]);
     }
     assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap(), "one seed, one adapter: equal bytes");
@@ -238,9 +273,8 @@ fn fit_and_predict_with_pini() {
 fn demo_reports_in_json() {
     let dir = tempfile::tempdir().unwrap();
     let picture = dir.path().join("grid.png");
-    let (json, _) = good(&[
-        "demo", "--json", "--sets", "shifted", "--shots", "1", "--epochs", "1", "--out", s(&picture),
-    ]);
+    let (json, _) =
+        good(&["demo", "--json", "--sets", "shifted", "--shots", "1", "--epochs", "1", "--out", s(&picture)]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(!json["adapter"].as_str().unwrap().is_empty());
     let rows = json["rows"].as_array().unwrap();
@@ -282,10 +316,26 @@ fn corrupt_pictures_are_named_skipped_and_counted_unless_strict() {
     // Whichever pictures the seed chooses, each class gets its two.
     for seed in ["1", "2", "3"] {
         let args = |strict: &'static str| {
-            ["fit", "tip", "--model", MODEL, "--data", s(data.path()), "--shots", "4", "--views", "0", "--out", s(&g), "--seed", seed, strict]
-                .into_iter()
-                .filter(|a| !a.is_empty())
-                .collect::<Vec<_>>()
+            [
+                "fit",
+                "tip",
+                "--model",
+                MODEL,
+                "--data",
+                s(data.path()),
+                "--shots",
+                "4",
+                "--views",
+                "0",
+                "--out",
+                s(&g),
+                "--seed",
+                seed,
+                strict,
+            ]
+            .into_iter()
+            .filter(|a| !a.is_empty())
+            .collect::<Vec<_>>()
         };
         good(&args(""));
         let bytes = std::fs::read(&g).unwrap();
@@ -348,7 +398,8 @@ fn broken_models_are_errors_that_name_file_and_tensor() {
     let dir = broken_model(weights, |b| b[8] = b'!');
     check(dir.path(), &[weights]);
     // A tensor under another name, of another type, of another shape.
-    let dir = broken_model(weights, |b| replace(b, "text_model.final_layer_norm.bias", "text_model.final_layer_norm.bia_"));
+    let dir =
+        broken_model(weights, |b| replace(b, "text_model.final_layer_norm.bias", "text_model.final_layer_norm.bia_"));
     check(dir.path(), &[weights, "text_model.final_layer_norm.bias", "missing"]);
     let dir = broken_model(weights, |b| {
         let at = b.windows(12).position(|w| w == b"logit_scale\"").unwrap();

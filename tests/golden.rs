@@ -160,11 +160,8 @@ impl Case {
 
     /// All outputs must have been compared, but for those that belong to methods tipi does not have.
     fn finish(self, later: impl Fn(&str) -> bool) {
-        let missed: Vec<_> = self
-            .arrays
-            .keys()
-            .filter(|k| k.starts_with("out.") && !self.compared.contains(*k) && !later(k))
-            .collect();
+        let missed: Vec<_> =
+            self.arrays.keys().filter(|k| k.starts_with("out.") && !self.compared.contains(*k) && !later(k)).collect();
         assert!(missed.is_empty(), "{}: not compared: {missed:?}", self.name);
         println!(
             "{:16} {:3} outputs compared, worst {:.3} of its bound ({})",
@@ -220,15 +217,8 @@ fn product(a: &[f32], b: &[f32], width: usize, scale: f32) -> Vec<f32> {
 
 #[test]
 fn every_case_is_of_a_known_kind() {
-    let known = [
-        "clip_forward",
-        "zero_shot",
-        "image_preparation",
-        "tokenizer",
-        "cache_methods",
-        "pini_training",
-        "schedules",
-    ];
+    let known =
+        ["clip_forward", "zero_shot", "image_preparation", "tokenizer", "cache_methods", "pini_training", "schedules"];
     for case in manifest()["cases"].as_array().unwrap() {
         let kind = case["kind"].as_str().unwrap();
         if LATER.contains(&kind) {
@@ -316,8 +306,14 @@ fn compare_insides(
         .flat_map(|at| weights[at..at + tokens].to_vec())
         .collect();
     case.compare(&format!("{prefix}.last.prob"), &by_head);
-    let rest =
-        [("n1", &last.n1), ("mixed", &last.mixed), ("mid", &last.mid), ("n2", &last.n2), ("up", &last.up), ("mlp", &last.mlp)];
+    let rest = [
+        ("n1", &last.n1),
+        ("mixed", &last.mixed),
+        ("mid", &last.mid),
+        ("n2", &last.n2),
+        ("up", &last.up),
+        ("mlp", &last.mlp),
+    ];
     for (name, tensor) in rest {
         case.compare(&format!("{prefix}.last.{name}"), &first(tensor));
     }
@@ -326,7 +322,9 @@ fn compare_insides(
 /// A wrong activation, eps, width of the head or end token "still works": the cases must notice each.
 #[test]
 fn clip_forward_notices_a_wrong_configuration() {
-    let case = cases("clip_forward").into_iter().find(|c| root().join(c.json["model"].as_str().unwrap()).join("config.json").exists());
+    let case = cases("clip_forward")
+        .into_iter()
+        .find(|c| root().join(c.json["model"].as_str().unwrap()).join("config.json").exists());
     let Some(case) = case else { panic!("no case with a Hugging Face folder") };
     let folder = root().join(case.json["model"].as_str().unwrap());
     let config: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
@@ -415,8 +413,7 @@ fn image_preparation() {
 fn tokenizer() {
     for case in cases("tokenizer") {
         let folder = root().join(case.json["folder"].as_str().unwrap());
-        let cases: Value =
-            serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+        let cases: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
         let context = cases["context"].as_u64().unwrap() as usize;
         let tokenizer = Tokenizer::open(&folder.join("tokenizer.json"), context).unwrap();
         let numbers = |v: &Value| v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect::<Vec<_>>();
@@ -450,7 +447,8 @@ fn cache_methods_tip() {
         let w = case.input("in.W");
         let d = w.shape[0];
         // Stored [D, classes].
-        let weights: Vec<f32> = (0..classes).flat_map(|c| (0..d).map(move |i| i * classes + c)).map(|i| w.values[i] as f32).collect();
+        let weights: Vec<f32> =
+            (0..classes).flat_map(|c| (0..d).map(move |i| i * classes + c)).map(|i| w.values[i] as f32).collect();
         let classifier = Classifier::from_weights(gpu(), &weights, classes, 100.0).unwrap();
         let labels = case.input("in.cache_labels").u32();
         let val_labels = case.input("in.val.labels").u32();
@@ -486,9 +484,11 @@ fn cache_methods_tip() {
             // Planted: keys that were never normalised.
             let mean = tip::keys(gpu(), &keys.iter().map(|k| k * 1.01).collect::<Vec<_>>(), 1, d).unwrap();
             assert_eq!(mean.len(), keys.len());
-            let wrong = Cache::new(gpu(), &keys.iter().map(|k| k * 1.01).collect::<Vec<_>>(), &labels, classes, d).unwrap();
+            let wrong =
+                Cache::new(gpu(), &keys.iter().map(|k| k * 1.01).collect::<Vec<_>>(), &labels, classes, d).unwrap();
             let p = floats(&probes[0]);
-            let wrong = compute(|rec| wrong.record_logits(rec, &classifier, &f, &g, TipParams { alpha: p[0], beta: p[1] }));
+            let wrong =
+                compute(|rec| wrong.record_logits(rec, &classifier, &f, &g, TipParams { alpha: p[0], beta: p[1] }));
             assert!(case.excess(&format!("out.probe0.{method}"), &wrong) > 10.0);
 
             let best = &case.param("best")[method];
@@ -497,7 +497,11 @@ fn cache_methods_tip() {
             case.compare(&format!("out.best.{method}"), &at_best);
             let right = at_best.chunks(classes).zip(&test_labels).filter(|(r, l)| argmax(r) == **l as usize).count();
             let off = right.abs_diff(best["test_correct"].as_u64().unwrap() as usize);
-            assert!(off as u64 <= best["test_near"].as_u64().unwrap(), "{}: {method}: test count off by {off}", case.name);
+            assert!(
+                off as u64 <= best["test_near"].as_u64().unwrap(),
+                "{}: {method}: test count off by {off}",
+                case.name
+            );
 
             let val_f = upload(&val);
             let base = product(&val, &weights, d, 100.0);
@@ -512,8 +516,13 @@ fn cache_methods_tip() {
                 let (tops, steps) = (floats(&own["search_scale"]), floats(&own["search_step"]));
                 let grid = Grid::tip_adapter((tops[0], tops[1]), (steps[0] as usize, steps[1] as usize));
                 let last = floats(&own["last_beta_alpha"]);
-                assert!((grid.betas.last().unwrap() - last[0]).abs() < 1e-9 && (grid.alphas.last().unwrap() - last[1]).abs() < 1e-9);
-                check_grid(&mut case, "tip_search", &grid, |g| search(gpu(), &cache, &base, &val_g, &val_labels, g).unwrap());
+                assert!(
+                    (grid.betas.last().unwrap() - last[0]).abs() < 1e-9
+                        && (grid.alphas.last().unwrap() - last[1]).abs() < 1e-9
+                );
+                check_grid(&mut case, "tip_search", &grid, |g| {
+                    search(gpu(), &cache, &base, &val_g, &val_labels, g).unwrap()
+                });
             }
         }
         case.finish(tip_x);

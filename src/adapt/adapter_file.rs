@@ -167,22 +167,26 @@ impl File {
         };
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
         SafeTensors::deserialize(&bytes).map_err(bad)?;
-        let json = metadata.metadata().as_ref().and_then(|m| m.get("tipi")).ok_or_else(|| {
-            Error::adapter_file(path, "this is no adapter of tipi's; `tipi fit` writes them")
-        })?;
+        let json = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get("tipi"))
+            .ok_or_else(|| Error::adapter_file(path, "this is no adapter of tipi's; `tipi fit` writes them"))?;
         let meta: Meta = serde_json::from_str(json)
             .map_err(|e| Error::adapter_file(path, format!("its description is not understood: {e}")))?;
         if meta.format != FORMAT {
             let found = &meta.format;
-            return Err(Error::adapter_file(path, format!("format '{found}', this tipi reads '{FORMAT}'; fit it again")));
+            return Err(Error::adapter_file(
+                path,
+                format!("format '{found}', this tipi reads '{FORMAT}'; fit it again"),
+            ));
         }
         Ok(File { path: path.to_path_buf(), bytes, meta })
     }
 
     fn values(&self, file: &SafeTensors<'_>, name: &str, dtype: Dtype, rank: usize) -> Result<(Vec<u8>, Vec<usize>)> {
-        let view = file
-            .tensor(name)
-            .map_err(|_| Error::MissingTensor { path: self.path.clone(), tensor: name.into() })?;
+        let view =
+            file.tensor(name).map_err(|_| Error::MissingTensor { path: self.path.clone(), tensor: name.into() })?;
         if view.dtype() != dtype || view.shape().len() != rank {
             return Err(Error::TensorForm {
                 path: self.path.clone(),

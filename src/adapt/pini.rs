@@ -120,7 +120,13 @@ impl Params {
         for (i, shape) in shapes.iter().enumerate() {
             let mut rng = PythonRandom::new(stream_seed(seed, 0x5049_4e49, i as u64));
             let n: usize = shape.iter().product();
-            let fan_in = if i < 2 { 0 } else if i < 8 { d } else { e };
+            let fan_in = if i < 2 {
+                0
+            } else if i < 8 {
+                d
+            } else {
+                e
+            };
             values.push(if fan_in == 0 {
                 (0..n).map(|_| (0.02 * normal(&mut rng)) as f32).collect()
             } else {
@@ -584,9 +590,7 @@ impl Pini {
         let d = self.text.cols();
         let v = gpu.upload("image features", features, &[features.len() / d, d])?;
         let zero = gpu.zeros("eps", &[features.len() / d, d])?;
-        super::compute(gpu, |rec| {
-            Ok(head_forward(rec, &self.params, &v, &self.text, &zero, 1, self.scale)?.logits)
-        })
+        super::compute(gpu, |rec| Ok(head_forward(rec, &self.params, &v, &self.text, &zero, 1, self.scale)?.logits))
     }
 }
 

@@ -51,7 +51,11 @@ impl Cache {
     /// [`Error::Invalid`] when lengths differ, a label is out of range or a key is not finite; out of memory.
     pub fn new(gpu: &Gpu, keys: &[f32], labels: &[u32], classes: usize, width: usize) -> Result<Cache> {
         if labels.is_empty() || keys.len() != labels.len() * width {
-            return Err(Error::invalid(format!("{} labels for {} key values of width {width}", labels.len(), keys.len())));
+            return Err(Error::invalid(format!(
+                "{} labels for {} key values of width {width}",
+                labels.len(),
+                keys.len()
+            )));
         }
         if let Some(label) = labels.iter().find(|l| **l as usize >= classes) {
             return Err(Error::invalid(format!("label {label} in the cache, of {classes} classes")));

@@ -186,9 +186,10 @@ impl ClipConfig {
         if v.num_channels.is_some_and(|c| c != 3) {
             return Err(Error::config(path, "vision_config.num_channels must be 3"));
         }
-        let embedding = hf.projection_dim.or(t.projection_dim).or(v.projection_dim).ok_or_else(|| {
-            Error::config(path, "projection_dim is missing; it is the width of the joint embedding")
-        })?;
+        let embedding =
+            hf.projection_dim.or(t.projection_dim).or(v.projection_dim).ok_or_else(|| {
+                Error::config(path, "projection_dim is missing; it is the width of the joint embedding")
+            })?;
         let config = ClipConfig {
             image: TowerConfig {
                 width: v.hidden_size,
@@ -356,10 +357,8 @@ impl Preprocess {
                 ));
             }
         }
-        let normalize = Normalize {
-            mean: hf.image_mean.unwrap_or(OPENAI.mean),
-            std: hf.image_std.unwrap_or(OPENAI.std),
-        };
+        let normalize =
+            Normalize { mean: hf.image_mean.unwrap_or(OPENAI.mean), std: hf.image_std.unwrap_or(OPENAI.std) };
         if normalize.std.iter().any(|s| !(*s > 0.0)) {
             return Err(Error::config(&path, "image_std must be positive"));
         }

@@ -245,7 +245,13 @@ impl TextTower {
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn backward(&self, rec: &mut Recorder, dfeatures: &Tensor, saved: TextSaved, packed: &Packed) -> Result<Tensor> {
+    pub fn backward(
+        &self,
+        rec: &mut Recorder,
+        dfeatures: &Tensor,
+        saved: TextSaved,
+        packed: &Packed,
+    ) -> Result<Tensor> {
         let dpooled = self.projection.backward(rec, dfeatures)?;
         let dpicked = self.norm.backward(rec, &saved.picked, &saved.stats, &dpooled, None)?;
         let dx = gather::rows(rec, &dpicked, &packed.inverse)?;

@@ -103,9 +103,7 @@ impl Checkpoint {
     }
 
     fn info(&self, name: &str) -> Result<&safetensors::tensor::TensorInfo> {
-        self.metadata
-            .info(name)
-            .ok_or_else(|| Error::MissingTensor { path: self.path.clone(), tensor: name.into() })
+        self.metadata.info(name).ok_or_else(|| Error::MissingTensor { path: self.path.clone(), tensor: name.into() })
     }
 
     /// How many numbered layers follow `prefix` (`<prefix><number>.…`), counting from 0 to the highest number.

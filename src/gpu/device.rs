@@ -85,7 +85,8 @@ fn choose(adapters: &[(String, wgpu::DeviceType)], wanted: Option<&str>) -> Resu
     if let Some(wanted) = wanted {
         let by_index = wanted.parse::<usize>().ok().filter(|i| *i < adapters.len());
         let lower = wanted.to_lowercase();
-        let by_name = || adapters.iter().position(|(name, _)| !lower.is_empty() && name.to_lowercase().contains(&lower));
+        let by_name =
+            || adapters.iter().position(|(name, _)| !lower.is_empty() && name.to_lowercase().contains(&lower));
         return match by_index.or_else(by_name) {
             Some(i) => Ok((i, format!("asked for as '{wanted}'"))),
             None => Err(Error::AdapterNotFound {
@@ -181,7 +182,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.pipelines.save();
         // Drivers dislike a device that goes away with work under way.
-        let _ = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(5)) });
+        let _ =
+            self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(5)) });
     }
 }
 
@@ -255,9 +257,8 @@ impl Gpu {
             }
         });
 
-        let checked = options
-            .checked
-            .unwrap_or(cfg!(debug_assertions) || std::env::var("TIPI_CHECKED").is_ok_and(|v| v == "1"));
+        let checked =
+            options.checked.unwrap_or(cfg!(debug_assertions) || std::env::var("TIPI_CHECKED").is_ok_and(|v| v == "1"));
         let cache_file = wgpu::util::pipeline_cache_key(&info)
             .and_then(|key| Some(cache_dir()?.join(format!("pipelines-{}-{key}", env!("CARGO_PKG_VERSION")))));
         let pipelines = Pipelines::new(&device, checked, cache_file);
@@ -302,7 +303,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::OutOfMemory`] past the adapter's limits, [`Error::Invalid`] when `data` does not fill `shape`.
     pub fn upload<T: Element>(&self, what: &str, data: &[T], shape: &[usize]) -> Result<Tensor> {
-        if data.len() != shape.iter().product::<usize>() {
+        let elements = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if elements != Some(data.len()) {
             return Err(Error::invalid(format!("{what}: {} values for shape {shape:?}", data.len())));
         }
         let tensor = self.empty(what, shape, T::DTYPE)?;
@@ -315,7 +317,11 @@ impl Gpu {
     /// # Errors
     /// [`Error::OutOfMemory`] past the adapter's limits.
     pub fn zeros(&self, what: &str, shape: &[usize]) -> Result<Tensor> {
-        self.upload(what, &vec![0f32; shape.iter().product()], shape)
+        let tensor = self.empty(what, shape, DType::F32)?;
+        let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.clear_buffer(tensor.buffer()?, 0, None);
+        self.0.queue.submit([encoder.finish()]);
+        Ok(tensor)
     }
 
     /// A tensor whose contents are undefined.
@@ -326,13 +332,7 @@ impl Gpu {
         self.allocate(&self.0.pool, what, shape, dtype)
     }
 
-    pub(super) fn allocate(
-        &self,
-        home: &Arc<FreeList>,
-        what: &str,
-        shape: &[usize],
-        dtype: DType,
-    ) -> Result<Tensor> {
+    pub(super) fn allocate(&self, home: &Arc<FreeList>, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64));
         let bytes = elements.and_then(|n| n.checked_mul(4)).unwrap_or(u64::MAX);
         if bytes == 0 {
@@ -348,9 +348,7 @@ impl Gpu {
                 let buffer = self.0.device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some(what),
                     size: rounded(bytes).min(self.0.limits.max_buffer_size),
-                    usage: wgpu::BufferUsages::STORAGE
-                        | wgpu::BufferUsages::COPY_SRC
-                        | wgpu::BufferUsages::COPY_DST,
+                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
                     mapped_at_creation: false,
                 });
                 if pollster::block_on(scope.pop()).is_some() {
@@ -429,8 +427,7 @@ impl Gpu {
             }
         };
         mapped.map_err(|e| Error::Gpu(format!("read-back: {e}")))?;
-        let bytes =
-            staging.slice(..).get_mapped_range().map_err(|e| Error::Gpu(format!("read-back: {e}")))?.to_vec();
+        let bytes = staging.slice(..).get_mapped_range().map_err(|e| Error::Gpu(format!("read-back: {e}")))?.to_vec();
         staging.unmap();
         Ok(bytes)
     }

@@ -98,11 +98,8 @@ impl Pipelines {
         if let Some(pipeline) = compiled.get(&key) {
             return pipeline.clone();
         }
-        let checks = if self.checked {
-            wgpu::ShaderRuntimeChecks::checked()
-        } else {
-            wgpu::ShaderRuntimeChecks::unchecked()
-        };
+        let checks =
+            if self.checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let desc = wgpu::ShaderModuleDescriptor {
             label: Some(&key),
             source: wgpu::ShaderSource::Wgsl(Cow::Owned(variant.wgsl())),

@@ -93,7 +93,13 @@ pub struct Recorder {
 impl Recorder {
     /// An empty recording.
     pub fn new(gpu: &Gpu) -> Self {
-        Recorder { gpu: gpu.clone(), pool: Arc::new(FreeList::default()), ops: Vec::new(), params: Vec::new(), outside: Vec::new() }
+        Recorder {
+            gpu: gpu.clone(),
+            pool: Arc::new(FreeList::default()),
+            ops: Vec::new(),
+            params: Vec::new(),
+            outside: Vec::new(),
+        }
     }
 
     /// The device recorded for.

@@ -42,7 +42,7 @@ pub struct Keys {
 
 /// y [betas, queries, classes] = scale·Σ over each class's keys of exp(−β(1 − f·g)), plus `base` [queries, classes]
 /// when given (one β only). `f` [queries, width] has rows of length 1; `betas` is [1…20]. The [queries, n] affinity is
-/// never written (Tip-Adapter, METHODS of the README: "cache term").
+/// never written (Tip-Adapter, arXiv 2207.09519, eq. 5–6).
 ///
 /// # Errors
 /// Shapes that do not fit; out of memory.

@@ -11,20 +11,25 @@ static SHADER: Shader = Shader {
     access: &[Read, Read, Read, Read, Write, Write],
 };
 
-/// Rows that one workgroup handles.
-const BLOCK: usize = 32;
+/// Rows that one workgroup handles: a CPU driver runs 8 side by side, and sequences of a few rows (class names behind
+/// a shared prefix) would leave most of a larger one idle.
+fn block_rows(cpu_driver: bool) -> usize {
+    if cpu_driver { 8 } else { 32 }
+}
 
 const ENTRIES: [&str; 5] = ["forward", "weights", "dot_rows", "backward_q", "backward_kv"];
 
-fn variant(entry: &'static str, head: usize, causal: bool) -> Variant {
-    Variant::new(&SHADER, entry, &[("HEAD", head as u32), ("CAUSAL", u32::from(causal))])
+fn variant(entry: &'static str, head: usize, causal: bool, block: usize) -> Variant {
+    Variant::new(&SHADER, entry, &[("HEAD", head as u32), ("CAUSAL", u32::from(causal)), ("BLOCK", block as u32)])
 }
 
 pub(super) fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     for entry in ENTRIES {
         for head in [12, 64, 80] {
-            all.extend([false, true].map(|causal| variant(entry, head, causal)));
+            for block in [block_rows(true), block_rows(false)] {
+                all.extend([false, true].map(|causal| variant(entry, head, causal, block)));
+            }
         }
     }
     all
@@ -48,6 +53,7 @@ pub struct Pattern {
     longest: usize,
     pairs: f64,
     causal: bool,
+    block: usize,
 }
 
 impl Pattern {
@@ -66,12 +72,12 @@ impl Pattern {
             next += span.len;
         }
         let shared = prefix.unwrap_or(Span { start: 0, len: 0 });
+        let block = block_rows(gpu.is_cpu());
         let mut blocks: Vec<u32> = Vec::new();
         let mut add = |span: &Span, prefix: Span, users: Span| {
-            for first in (span.start..span.start + span.len).step_by(BLOCK) {
-                let rows = BLOCK.min(span.start + span.len - first);
-                let numbers =
-                    [first, rows, prefix.start, prefix.len, span.start, span.len, users.start, users.len];
+            for first in (span.start..span.start + span.len).step_by(block) {
+                let rows = block.min(span.start + span.len - first);
+                let numbers = [first, rows, prefix.start, prefix.len, span.start, span.len, users.start, users.len];
                 blocks.extend(numbers.map(|v| v as u32));
             }
         };
@@ -87,7 +93,7 @@ impl Pattern {
         let longest = sequences.iter().map(|s| s.len).max().unwrap_or(0) + shared.len;
         let count = blocks.len() / 8;
         let blocks = gpu.upload("attention blocks", &blocks, &[count, 8])?;
-        Ok(Pattern { blocks, count, rows: next, longest, pairs, causal })
+        Ok(Pattern { blocks, count, rows: next, longest, pairs, causal, block })
     }
 
     /// `batch` sequences of `tokens` rows each.
@@ -122,7 +128,7 @@ struct Form {
 
 fn form(qkv: &Tensor, pattern: &Pattern, heads: usize) -> Result<Form> {
     let width = qkv.cols() / 3;
-    if heads == 0 || qkv.cols() != 3 * width || width % heads != 0 {
+    if heads == 0 || qkv.cols() != 3 * width || !width.is_multiple_of(heads) {
         return Err(Error::invalid(format!("attention: {:?} is not three times {heads} heads", qkv.shape())));
     }
     expect_matrix("attention", "qkv", qkv, pattern.rows, 3 * width)?;
@@ -142,7 +148,7 @@ pub fn forward(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize
     let y = rec.temp("attention", &[pattern.rows, f.width])?;
     let lse = rec.temp("attention lse", &[pattern.rows, heads])?;
     rec.dispatch(&Dispatch {
-        variant: variant("forward", f.head, pattern.causal),
+        variant: variant("forward", f.head, pattern.causal, pattern.block),
         label: "attention",
         params: bytemuck::bytes_of(&params(pattern, heads, 0)),
         bindings: &[&pattern.blocks, qkv, qkv, qkv, &lse, &y],
@@ -163,7 +169,7 @@ pub fn weights(rec: &mut Recorder, qkv: &Tensor, lse: &Tensor, pattern: &Pattern
     expect("attention weights", "lse", lse, &[pattern.rows, heads])?;
     let y = rec.temp("attention weights", &[pattern.rows, heads, pattern.longest])?;
     rec.dispatch(&Dispatch {
-        variant: variant("weights", f.head, pattern.causal),
+        variant: variant("weights", f.head, pattern.causal, pattern.block),
         label: "attention weights",
         params: bytemuck::bytes_of(&params(pattern, heads, pattern.longest)),
         bindings: &[&pattern.blocks, qkv, qkv, qkv, lse, &y],
@@ -193,7 +199,7 @@ pub fn backward(
     let unused = rec.temp("unused", &[1])?;
     let params = params(pattern, f.heads, 0);
     rec.dispatch(&Dispatch {
-        variant: variant("dot_rows", f.head, pattern.causal),
+        variant: variant("dot_rows", f.head, pattern.causal, pattern.block),
         label: "attention delta",
         params: bytemuck::bytes_of(&params),
         bindings: &[&pattern.blocks, &out.y, dy, dy, &unused, &delta],
@@ -202,11 +208,9 @@ pub fn backward(
         bytes: 8.0 * dy.len() as f64,
     })?;
     let dqkv = rec.temp("dqkv", qkv.shape())?;
-    for (entry, label, products) in
-        [("backward_q", "attention dq", 6.0), ("backward_kv", "attention dkv", 8.0)]
-    {
+    for (entry, label, products) in [("backward_q", "attention dq", 6.0), ("backward_kv", "attention dkv", 8.0)] {
         rec.dispatch(&Dispatch {
-            variant: variant(entry, f.head, pattern.causal),
+            variant: variant(entry, f.head, pattern.causal, pattern.block),
             label,
             params: bytemuck::bytes_of(&params),
             bindings: &[&pattern.blocks, qkv, dy, &delta, &out.lse, &dqkv],

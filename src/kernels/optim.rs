@@ -5,11 +5,8 @@ use crate::Result;
 use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 
-static SHADER: Shader = Shader {
-    name: "optim",
-    source: include_str!("../../shaders/optim.wgsl"),
-    access: &[Read, Read, Write, Write],
-};
+static SHADER: Shader =
+    Shader { name: "optim", source: include_str!("../../shaders/optim.wgsl"), access: &[Read, Read, Write, Write] };
 
 pub(super) fn variants() -> Vec<Variant> {
     vec![Variant::new(&SHADER, "sgd", &[])]

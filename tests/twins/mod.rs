@@ -159,7 +159,8 @@ pub fn check_gradient(what: &str, f: impl Fn(&[f64]) -> Vec<f64>, x: &[f64], dy:
         .collect();
     // h⁴ = 1e-16 and ε/h = 2e-12 both lie far below this; the factor is for derivatives that are large.
     let tol = 1e-8 * slopes.iter().fold(1e-3, |m: f64, v| m.max(v.abs()));
-    let off = |dx: &[f64]| dx.len() != x.len() || dx.iter().zip(&slopes).any(|(a, b)| !((a - b).abs() <= tol));
+    let off =
+        |dx: &[f64]| dx.len() != x.len() || dx.iter().zip(&slopes).any(|(a, b)| a.is_nan() || (a - b).abs() > tol);
     assert!(!off(dx), "{what}: gradient {dx:?}, by differences {slopes:?}");
     // The check itself must see an error of a millionth, and a gradient of the wrong scale.
     let largest = (0..dx.len()).max_by(|a, b| dx[*a].abs().total_cmp(&dx[*b].abs())).unwrap();

@@ -104,9 +104,9 @@ pub fn check_writable(path: &Path) -> Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    tempfile::NamedTempFile::new_in(folder)
-        .map(drop)
-        .with_context(|| format!("{}: cannot be written; does its folder exist, and may you write there?", path.display()))
+    tempfile::NamedTempFile::new_in(folder).map(drop).with_context(|| {
+        format!("{}: cannot be written; does its folder exist, and may you write there?", path.display())
+    })
 }
 
 /// Where the repository's own files are: the working folder, beside the program, or where it was built.

@@ -91,7 +91,10 @@ impl Args {
             .filter(|(_, shots)| !shots.is_empty())
             .collect();
         if runs.is_empty() || self.seeds.is_empty() {
-            return Err(tipi::Error::Invalid("nothing to run: --shots are 1 and 2 on shifted, 1, 2 and 4 on novel".into()).into());
+            return Err(tipi::Error::Invalid(
+                "nothing to run: --shots are 1 and 2 on shifted, 1, 2 and 4 on novel".into(),
+            )
+            .into());
         }
         Ok(runs)
     }
@@ -211,11 +214,10 @@ fn methods(
     outcomes.push(Outcome { method: "pini-untrained", logits, seconds: start.elapsed().as_secs_f64() });
     let start = Instant::now();
     let features = take(&support);
-    let trained =
-        pini::train(clip, &names, &config, &labels(&support), &mut |_| Ok(features.clone()), &mut |p| {
-            bar.set_message(format!("{set} {shots}-shot: PiNI {}/{}", p.step, p.steps));
-            bar.set_position(base + 10 + (90 * p.step / p.steps) as u64);
-        })?;
+    let trained = pini::train(clip, &names, &config, &labels(&support), &mut |_| Ok(features.clone()), &mut |p| {
+        bar.set_message(format!("{set} {shots}-shot: PiNI {}/{}", p.step, p.steps));
+        bar.set_position(base + 10 + (90 * p.step / p.steps) as u64);
+    })?;
     let logits = trained.logits(gpu, &test_features)?;
     outcomes.push(Outcome { method: "pini", logits, seconds: start.elapsed().as_secs_f64() });
     bar.set_position(base + 100);
@@ -278,8 +280,11 @@ fn print(args: &Args, adapter: &str, name: &str, rows: &[Row], seconds: f64) -> 
     for row in rows {
         let zero = rows.iter().find(|r| r.set == row.set && r.shots == row.shots && r.method == "zero-shot");
         let gain = zero.map_or(0.0, |z| mean(&row.accuracies) - mean(&z.accuracies));
-        let spread =
-            if row.accuracies.len() > 1 { format!(" ± {:.1}", 100.0 * deviation(&row.accuracies)) } else { String::new() };
+        let spread = if row.accuracies.len() > 1 {
+            format!(" ± {:.1}", 100.0 * deviation(&row.accuracies))
+        } else {
+            String::new()
+        };
         table.add_row([
             row.set.to_string(),
             row.shots.to_string(),

@@ -43,7 +43,11 @@ pub fn run(args: &Args) -> Result<()> {
             a.driver.clone(),
             format!("{} MiB", a.max_binding >> 20),
             format!("{} KiB, {}", a.workgroup_memory >> 10, a.max_invocations),
-            if a.subgroup.0 == a.subgroup.1 { a.subgroup.0.to_string() } else { format!("{}–{}", a.subgroup.0, a.subgroup.1) },
+            if a.subgroup.0 == a.subgroup.1 {
+                a.subgroup.0.to_string()
+            } else {
+                format!("{}–{}", a.subgroup.0, a.subgroup.1)
+            },
             uses(a).join(", "),
         ]);
     }

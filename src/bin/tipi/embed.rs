@@ -137,10 +137,11 @@ fn texts(args: &Common, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
 /// A tensor of a safetensors file: its shape, dtype and bytes.
 fn read_tensor(path: &Path, name: &str) -> Result<(Vec<usize>, Dtype, Vec<u8>), Error> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| Error::Safetensors { path: path.into(), reason: format!("{e}; the file is truncated or damaged") })?;
-    let view =
-        file.tensor(name).map_err(|_| Error::MissingTensor { path: path.into(), tensor: name.into() })?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::Safetensors {
+        path: path.into(),
+        reason: format!("{e}; the file is truncated or damaged"),
+    })?;
+    let view = file.tensor(name).map_err(|_| Error::MissingTensor { path: path.into(), tensor: name.into() })?;
     Ok((view.shape().to_vec(), view.dtype(), view.data().to_vec()))
 }
 

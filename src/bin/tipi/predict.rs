@@ -44,7 +44,11 @@ pub fn run(args: &Args) -> Result<()> {
     if !folder.is_dir() {
         return Err(tipi::Error::adapter_file(
             &args.adapter,
-            format!("its model '{}' is no longer in {}; say where it is with --model", file.meta.model.name, folder.display()),
+            format!(
+                "its model '{}' is no longer in {}; say where it is with --model",
+                file.meta.model.name,
+                folder.display()
+            ),
         )
         .into());
     }

@@ -1,0 +1,50 @@
+//! Whole steps on the bundled model: an image-tower forward and a PiNI training step. Throughput is in floating-point
+//! operations, so criterion's Gelem/s are GFLOP/s.
+
+use std::path::Path;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tipi::adapt::pini::{Config, NoisyPrompts, Params, Trainer};
+use tipi::clip::Clip;
+use tipi::gpu::{DeviceOptions, Gpu};
+
+fn steps(c: &mut Criterion) {
+    let gpu = Gpu::open(&DeviceOptions::default()).expect("a GPU adapter");
+    eprintln!("adapter: {}", gpu.describe());
+    let clip = Clip::load(&gpu, &Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto")).expect("the model");
+
+    let mut group = c.benchmark_group("steps (flop)");
+    group.sample_size(10).measurement_time(Duration::from_secs(5));
+    for batch in [1, 8, 32] {
+        let step = clip.image.plan(batch).expect("a plan");
+        group.throughput(Throughput::Elements(step.plan.flops() as u64));
+        group.bench_function(format!("image tower forward, picto, batch {batch}"), |b| {
+            b.iter(|| {
+                step.plan.run().expect("a step");
+                gpu.wait().expect("the device");
+            });
+        });
+    }
+    for count in [10, 60] {
+        let classes: Vec<String> = (0..count).map(|i| format!("thing {i}")).collect();
+        let prompts = NoisyPrompts::new(&clip, "an icon of", &classes).expect("prompts");
+        let params = Params::init(&clip, prompts.noisy, 1, 1).expect("parameters");
+        let trainer = Trainer::new(&clip, prompts, params).expect("a trainer");
+        let step = trainer.step(32, 1, true).expect("a plan");
+        let config = Config::paper("an icon of", 1);
+        let images = vec![0.1; 32 * clip.config.embedding];
+        let labels: Vec<u32> = (0..32).map(|i| i % count as u32).collect();
+        group.throughput(Throughput::Elements(step.plan.flops() as u64));
+        group.bench_function(format!("PiNI step, picto, {count} classes, 32 pictures"), |b| {
+            b.iter(|| {
+                step.run(&gpu, &images, &labels, &config, 1e-4, 0).expect("a step");
+                gpu.wait().expect("the device");
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, steps);
+criterion_main!(benches);
