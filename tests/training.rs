@@ -189,3 +189,32 @@ fn bad_arguments_are_errors() {
     assert!(Params::init(clip(), 19, 7, 1).is_err(), "7 does not divide the embedding width");
     assert!(Pini::untrained(clip(), &classes(), &Config { reduction: 0, ..config }).is_err());
 }
+
+/// The noise that a step draws itself: standard normal, other in each step and stream, the same when drawn again.
+#[test]
+fn steps_draw_fresh_standard_normal_noise() {
+    let prompts = NoisyPrompts::new(clip(), "an icon of", &classes()).unwrap();
+    let params = Params::init(clip(), prompts.noisy, 1, 1).unwrap();
+    let trainer = Trainer::new(clip(), prompts, params).unwrap();
+    let step = trainer.step(32, 1, true).unwrap();
+    let config = Config::paper("an icon of", 9);
+    let labels: Vec<u32> = (0..32).map(|i| i % 5).collect();
+    let images = features(&labels, clip().config.embedding);
+    let mut draw = |number: u32| -> [Vec<f32>; 2] {
+        step.run(gpu(), &images, &labels, &config, 0.0, number).unwrap();
+        [gpu().read(&step.eps_text).unwrap(), gpu().read(&step.eps_image).unwrap()]
+    };
+    let (first, second, again) = (draw(0), draw(1), draw(0));
+    assert_eq!(first, again);
+    for (a, b) in first.iter().zip(&second) {
+        let n = a.len() as f64;
+        let mean = a.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+        let variance = a.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
+        let shared = a.iter().zip(b).map(|(x, y)| f64::from(x * y)).sum::<f64>() / n;
+        // Five standard deviations of each estimate.
+        let five = 5.0 / n.sqrt();
+        assert!(mean.abs() < five && (variance - 1.0).abs() < 1.5 * five, "mean {mean}, variance {variance}");
+        assert!(shared.abs() < five, "steps correlate by {shared}");
+    }
+    assert_ne!(first[0][..8], first[1][..8], "text and image noise must come from streams of their own");
+}

@@ -325,12 +325,10 @@ impl Config {
         }
     }
 
-    /// The paper's rate of 0.001 belongs to a logit scale of 100. Gradients shrink with the scale and so does what a
-    /// step of them does to the logits: smaller models need larger steps, here 0.001·(100/s)^1.5, rounded to a digit.
+    /// The paper's rate of 0.001 belongs to a logit scale of 100. Gradients are proportional to the scale, so a model
+    /// with a smaller one needs a larger rate to take the same steps: 0.001·100/s.
     pub fn rate(logit_scale: f32) -> f64 {
-        let raw = 0.001 * (100.0 / f64::from(logit_scale)).powf(1.5);
-        let digit = 10f64.powf(raw.log10().floor());
-        (raw / digit).round() * digit
+        0.1 / f64::from(logit_scale)
     }
 }
 
@@ -601,6 +599,6 @@ mod tests {
     #[test]
     fn the_rate_is_the_papers_at_a_scale_of_100() {
         assert!((Config::rate(100.0) - 0.001).abs() < 1e-12);
-        assert!((Config::rate(23.0) - 0.009).abs() < 1e-12);
+        assert!((Config::rate(25.0) - 0.004).abs() < 1e-12);
     }
 }

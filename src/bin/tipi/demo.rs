@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "pictos-demo.png")]
     out: PathBuf,
     /// PiNI's passes over the pictures.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
     /// PiNI's steps at most, however many pictures there are.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]

@@ -86,7 +86,7 @@ pub struct Pini {
     /// Passes over the pictures.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
-    /// Top of the learning-rate schedule; by default the paper's 0.001, more for a model with a small logit scale.
+    /// Top of the learning-rate schedule; by default the paper's 0.001 at a logit scale of 100, more at a smaller one.
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Noise draws per picture.
