@@ -1,6 +1,8 @@
 //! Whole steps on the bundled model: an image-tower forward and a PiNI training step. Throughput is in floating-point
 //! operations, so criterion's Gelem/s are GFLOP/s.
 
+#![allow(clippy::expect_used, missing_docs)]
+
 use std::path::Path;
 use std::time::Duration;
 

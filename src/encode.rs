@@ -51,7 +51,7 @@ impl Views {
 /// Features of pictures.
 #[derive(Debug, Default)]
 pub struct Encoded {
-    /// Un-normalised features [pictures, views, D].
+    /// Un-normalised features `[pictures, views, D]`.
     pub features: Vec<f32>,
     /// The pictures that could be decoded, in order.
     pub items: Vec<Item>,
@@ -142,7 +142,7 @@ pub fn support(
     }
 }
 
-/// Turns features [pictures, views, D] into [views, pictures, D], the order in which views are averaged.
+/// Turns features `[pictures, views, D]` into `[views, pictures, D]`, the order in which views are averaged.
 pub fn by_view(features: &[f32], views: usize, width: usize) -> Vec<f32> {
     let pictures = features.len() / (views * width).max(1);
     let mut out = Vec::with_capacity(features.len());

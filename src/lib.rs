@@ -26,6 +26,9 @@
 //! family; [`nn`] the layers; [`clip`] the towers; [`data`] pictures on the CPU; [`encode`] takes pictures to features;
 //! [`adapt`] has one module per method; [`report`] draws. ARCHITECTURE.md tells the data's way through it.
 
+// A library does not print; the program, the examples and the tests do.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod adapt;
 pub mod clip;
 pub mod data;

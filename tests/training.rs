@@ -1,5 +1,8 @@
 //! A PiNI step as a whole, on the bundled model: what it computes, what it leaves out, and that it learns.
 
+// A test that cannot go on should stop where it stands; helpers here are tests too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -200,7 +203,7 @@ fn steps_draw_fresh_standard_normal_noise() {
     let config = Config::paper("an icon of", 9);
     let labels: Vec<u32> = (0..32).map(|i| i % 5).collect();
     let images = features(&labels, clip().config.embedding);
-    let mut draw = |number: u32| -> [Vec<f32>; 2] {
+    let draw = |number: u32| -> [Vec<f32>; 2] {
         step.run(gpu(), &images, &labels, &config, 0.0, number).unwrap();
         [gpu().read(&step.eps_text).unwrap(), gpu().read(&step.eps_image).unwrap()]
     };

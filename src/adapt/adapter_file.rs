@@ -60,6 +60,9 @@ pub enum Method {
     },
 }
 
+/// A tensor on its way to a file: bytes, shape, dtype.
+type Stored = (Vec<u8>, Vec<usize>, Dtype);
+
 /// A learned adapter, ready to predict.
 pub enum Adapter {
     /// Tip-Adapter.
@@ -72,11 +75,11 @@ pub enum Adapter {
         params: TipParams,
     },
     /// PiNI.
-    Pini(Pini),
+    Pini(Box<Pini>),
 }
 
 impl Adapter {
-    /// Logits [n, classes] of un-normalised image features [n, D].
+    /// Logits `[n, classes]` of un-normalised image features `[n, D]`.
     ///
     /// # Errors
     /// A length that does not fit; a device that fails.
@@ -88,7 +91,7 @@ impl Adapter {
     }
 
     /// Tensors by name: values and shape. Labels are stored as i64.
-    fn tensors(&self, clip: &Clip) -> Result<BTreeMap<String, (Vec<u8>, Vec<usize>, Dtype)>> {
+    fn tensors(&self, clip: &Clip) -> Result<BTreeMap<String, Stored>> {
         let mut all = BTreeMap::new();
         let bytes = |values: &[f32]| bytemuck::cast_slice(values).to_vec();
         match self {
@@ -263,7 +266,7 @@ impl File {
                 let e = d / config.reduction;
                 let params = pini::Params::upload(&clip.gpu, &values, *noisy, clip.text.width(), d, e)
                     .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
-                Ok(Adapter::Pini(Pini::new(clip, prompts, params)?))
+                Ok(Adapter::Pini(Box::new(Pini::new(clip, &prompts, params)?)))
             }
         }
     }

@@ -19,7 +19,7 @@ pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Te
     gpu.read(&y)
 }
 
-/// Share of rows of `logits` [n, classes] whose largest entry is their label's; the first of equals counts.
+/// Share of rows of `logits` `[n, classes]` whose largest entry is their label's; the first of equals counts.
 pub fn accuracy(logits: &[f32], labels: &[u32], classes: usize) -> f64 {
     let right = logits.chunks_exact(classes).zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count();
     right as f64 / labels.len().max(1) as f64

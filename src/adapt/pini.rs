@@ -87,9 +87,9 @@ impl NoisyPrompts {
 /// What trains.
 #[derive(Clone, Debug)]
 pub struct Params {
-    /// [P, text width].
+    /// `[P, text width]`.
     pub text_mean: Tensor,
-    /// [P, text width], signed.
+    /// `[P, text width]`, signed.
     pub text_spread: Tensor,
     /// D → D/reduction.
     pub query: TrainableLinear,
@@ -334,29 +334,29 @@ impl Config {
 
 /// A training step, recorded once: fill the inputs, run.
 pub struct Step {
-    /// [batch, D], un-normalised image features.
+    /// `[batch, D]`, un-normalised image features.
     pub images: Tensor,
-    /// u32 [batch].
+    /// u32 `[batch]`.
     pub labels: Tensor,
-    /// [P, text width].
+    /// `[P, text width]`.
     pub eps_text: Tensor,
-    /// [batch·draws, D].
+    /// `[batch·draws, D]`.
     pub eps_image: Tensor,
-    /// [batch·draws, classes].
+    /// `[batch·draws, classes]`.
     pub logits: Tensor,
-    /// [1], mean cross-entropy.
+    /// `[1]`, mean cross-entropy.
     pub loss: Tensor,
     /// Gradients in the order of [`PARAMETERS`].
     pub grads: Vec<Tensor>,
-    /// Raw features of the noisy prompts [classes, D].
+    /// Raw features of the noisy prompts `[classes, D]`.
     pub text: Tensor,
-    /// Means of the image noise [batch, D].
+    /// Means of the image noise `[batch, D]`.
     pub mean: Tensor,
-    /// Signed spreads of the image noise [batch, D].
+    /// Signed spreads of the image noise `[batch, D]`.
     pub spread: Tensor,
-    /// Attention of pictures over classes [batch, classes].
+    /// Attention of pictures over classes `[batch, classes]`.
     pub attention: Tensor,
-    /// Noisy image features of length 1 [batch·draws, D].
+    /// Noisy image features of length 1 `[batch·draws, D]`.
     pub noisy: Tensor,
     /// The recorded step.
     pub plan: Plan,
@@ -486,7 +486,7 @@ pub struct Progress {
     pub loss: f32,
 }
 
-/// Trains PiNI on support pictures. `features(epoch)` gives the un-normalised features [n, D] of the pictures in that
+/// Trains PiNI on support pictures. `features(epoch)` gives the un-normalised features `[n, D]` of the pictures in that
 /// epoch (fixed, or of fresh random views); `labels` are theirs. The last partial batch is dropped when there is a full
 /// one. Equal inputs and seed give equal bits on one adapter.
 ///
@@ -538,7 +538,7 @@ pub fn train(
             progress(Progress { epoch: epoch + 1, step: number, steps, loss });
         }
     }
-    Pini::new(clip, trainer.prompts.clone(), trainer.params.clone())
+    Pini::new(clip, &trainer.prompts, trainer.params.clone())
 }
 
 /// PiNI for prediction, evaluated at the mean of its noise (ε = 0).
@@ -547,7 +547,7 @@ pub struct Pini {
     pub params: Params,
     /// P, the number of noisy tokens.
     pub noisy: usize,
-    /// Raw features of the prompts with their mean noise [classes, D].
+    /// Raw features of the prompts with their mean noise `[classes, D]`.
     text: Tensor,
     scale: f32,
 }
@@ -557,7 +557,7 @@ impl Pini {
     ///
     /// # Errors
     /// Out of memory, a lost device.
-    pub fn new(clip: &Clip, prompts: NoisyPrompts, params: Params) -> Result<Pini> {
+    pub fn new(clip: &Clip, prompts: &NoisyPrompts, params: Params) -> Result<Pini> {
         let gpu = &clip.gpu;
         let tokens = clip.text.embed(&prompts.prompts)?;
         let packed = clip.text.packed(&prompts.prompts)?;
@@ -577,10 +577,10 @@ impl Pini {
     pub fn untrained(clip: &Clip, classes: &[String], config: &Config) -> Result<Pini> {
         let prompts = NoisyPrompts::new(clip, &config.template, classes)?;
         let params = Params::init(clip, prompts.noisy, config.reduction, config.seed)?;
-        Pini::new(clip, prompts, params)
+        Pini::new(clip, &prompts, params)
     }
 
-    /// Logits [n, classes] of un-normalised image features [n, D].
+    /// Logits `[n, classes]` of un-normalised image features `[n, D]`.
     ///
     /// # Errors
     /// A length that does not fit; a device that fails.

@@ -61,7 +61,7 @@ pub struct Found {
     pub counts: Vec<u32>,
 }
 
-/// Counts right rows at every point. `base` [n, classes] are the zero-shot logits on the GPU, `f` [n, D] the normalised
+/// Counts right rows at every point. `base` `[n, classes]` are the zero-shot logits on the GPU, `f` `[n, D]` the normalised
 /// features that meet the cache.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Tip-Adapter (arXiv 2207.09519): a cache of the support pictures' features, and no training.
 //!
-//! Keys G [N, D]: each support picture's un-normalised features averaged over its augmented views, then normalised.
+//! Keys G `[N, D]`: each support picture's un-normalised features averaged over its augmented views, then normalised.
 //! logits = s·f·Wᵀ + α·exp(−β(1 − f·Gᵀ))·L with L the one-hot labels. With the keys sorted by class, ·L is a sum over
 //! each class's run of keys, and the affinity matrix is never written.
 
@@ -23,7 +23,7 @@ impl TipParams {
     pub const INITIAL: TipParams = TipParams { alpha: 1.0, beta: 5.5 };
 }
 
-/// Keys [N, D], in the order of the pictures, from un-normalised features of their views [views, N, D].
+/// Keys `[N, D]`, in the order of the pictures, from un-normalised features of their views `[views, N, D]`.
 ///
 /// # Errors
 /// A length that does not fit; a device that fails.
@@ -45,7 +45,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A cache of normalised keys [N, width] with their labels. A class may have no key: its cache term is zero.
+    /// A cache of normalised keys `[N, width]` with their labels. A class may have no key: its cache term is zero.
     ///
     /// # Errors
     /// [`Error::Invalid`] when lengths differ, a label is out of range or a key is not finite; out of memory.
@@ -82,7 +82,7 @@ impl Cache {
         (&self.host_keys, &self.host_labels)
     }
 
-    /// Records the cache terms [betas, n, classes] of normalised features f [n, D] for up to
+    /// Records the cache terms `[betas, n, classes]` of normalised features f `[n, D]` for up to
     /// [`affinity::MAX_BETAS`] values of β.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Cache {
         affinity::cache_term(rec, f, &self.keys, betas, 1.0, None)
     }
 
-    /// Records zero-shot logits plus α times the cache term, [n, classes], for normalised features f [n, D].
+    /// Records zero-shot logits plus α times the cache term, `[n, classes]`, for normalised features f `[n, D]`.
     /// `affinity` are the features that meet the keys; they differ from `f` only in Tip-Adapter++.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl Cache {
         y.reshape(&[f.rows(), classifier.classes()])
     }
 
-    /// Logits [n, classes] of un-normalised image features [n, D].
+    /// Logits `[n, classes]` of un-normalised image features `[n, D]`.
     ///
     /// # Errors
     /// A length that does not fit; a device that fails.

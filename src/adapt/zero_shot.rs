@@ -1,6 +1,6 @@
 //! Zero-shot CLIP (arXiv 2103.00020): a classifier from text alone.
 //!
-//! Per class, the prompts of all templates are encoded, each normalised, averaged and normalised again: W [classes, D].
+//! Per class, the prompts of all templates are encoded, each normalised, averaged and normalised again: W `[classes, D]`.
 //! logits = s·f·Wᵀ with f the normalised image features and s = exp(logit_scale).
 
 use crate::clip::Clip;
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// A text classifier on the GPU.
 #[derive(Clone, Debug)]
 pub struct Classifier {
-    /// [classes, D], rows of length 1.
+    /// `[classes, D]`, rows of length 1.
     pub weights: Tensor,
     /// exp(logit_scale).
     pub scale: f32,
@@ -43,7 +43,7 @@ impl Classifier {
         Classifier::from_features(&clip.gpu, &features, classes.len(), clip.config.embedding, clip.logit_scale)
     }
 
-    /// The classifier of un-normalised text features [classes, templates, D].
+    /// The classifier of un-normalised text features `[classes, templates, D]`.
     ///
     /// # Errors
     /// A length that does not fit; a device that fails.
@@ -58,7 +58,7 @@ impl Classifier {
         Ok(Classifier { weights, scale })
     }
 
-    /// The classifier of weights [classes, D] that are normalised already.
+    /// The classifier of weights `[classes, D]` that are normalised already.
     ///
     /// # Errors
     /// A length that does not fit; a device that fails.
@@ -72,7 +72,7 @@ impl Classifier {
         self.weights.rows()
     }
 
-    /// Logits [n, classes] of un-normalised image features [n, D].
+    /// Logits `[n, classes]` of un-normalised image features `[n, D]`.
     ///
     /// # Errors
     /// A length that does not fit; a device that fails.
@@ -85,7 +85,7 @@ impl Classifier {
         })
     }
 
-    /// Records s·f·Wᵀ [n, classes] for normalised features f [n, D].
+    /// Records s·f·Wᵀ `[n, classes]` for normalised features f `[n, D]`.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.

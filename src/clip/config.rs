@@ -359,7 +359,7 @@ impl Preprocess {
         }
         let normalize =
             Normalize { mean: hf.image_mean.unwrap_or(OPENAI.mean), std: hf.image_std.unwrap_or(OPENAI.std) };
-        if normalize.std.iter().any(|s| !(*s > 0.0)) {
+        if normalize.std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
             return Err(Error::config(&path, "image_std must be positive"));
         }
         Ok(Preprocess { size: config.image_size, normalize })

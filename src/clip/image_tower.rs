@@ -25,9 +25,9 @@ pub struct ImageTower {
 
 /// The tower recorded for one batch size: write `pixels`, run, read `features`.
 pub struct ImagePlan {
-    /// [batch, 3, R, R], normalised.
+    /// `[batch, 3, R, R]`, normalised.
     pub pixels: Tensor,
-    /// [batch, embedding], un-normalised.
+    /// `[batch, embedding]`, un-normalised.
     pub features: Tensor,
     /// The recorded step.
     pub plan: Plan,
@@ -45,7 +45,7 @@ pub struct ImageTaps {
     pub last: Taps,
     /// Class tokens after the post-norm.
     pub pooled: Tensor,
-    /// [batch, embedding].
+    /// `[batch, embedding]`.
     pub features: Tensor,
     /// The recorded step.
     pub plan: Plan,
@@ -98,7 +98,7 @@ impl ImageTower {
     /// Runs the tower once on `pixels`, keeping its insides. For comparison with other implementations.
     ///
     /// # Errors
-    /// Pixels that do not fill [batch, 3, R, R]; out of memory.
+    /// Pixels that do not fill `[batch, 3, R, R]`; out of memory.
     pub fn tapped(&self, pixels: &[f32], batch: usize) -> Result<ImageTaps> {
         let input = self.pixels(batch)?;
         self.gpu.write(&input, pixels)?;

@@ -102,18 +102,18 @@ impl Clip {
         })
     }
 
-    /// Pixels [3, R, R] of a picture: resize, crop, normalise as the checkpoint's preprocessor does.
+    /// Pixels `[3, R, R]` of a picture: resize, crop, normalise as the checkpoint's preprocessor does.
     pub fn pixels(&self, picture: &Rgb) -> Vec<f32> {
         let size = self.preprocess.size;
         to_pixels(&resize_center_crop(picture, size), &self.preprocess.normalize)
     }
 
-    /// Pixels [3, R, R] of a picture that already is R×R (an augmented view).
+    /// Pixels `[3, R, R]` of a picture that already is R×R (an augmented view).
     pub fn view_pixels(&self, view: &Rgb) -> Vec<f32> {
         to_pixels(view, &self.preprocess.normalize)
     }
 
-    /// Features [texts, embedding] on the host, un-normalised.
+    /// Features `[texts, embedding]` on the host, un-normalised.
     ///
     /// # Errors
     /// A tokenizer or device that fails.
@@ -158,14 +158,14 @@ impl<'a> ImageEncoder<'a> {
         self.batch
     }
 
-    /// Features [n, embedding] on the host, un-normalised, of pixels [n, 3, R, R]. `done` is called with the number
+    /// Features `[n, embedding]` on the host, un-normalised, of pixels `[n, 3, R, R]`. `done` is called with the number
     /// of pictures after each step.
     ///
     /// # Errors
     /// [`Error::Invalid`] when `pixels` does not hold whole pictures; a lost device.
     pub fn encode(&mut self, pixels: &[f32], done: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
         let one = 3 * self.clip.preprocess.size.pow(2);
-        if pixels.len() % one != 0 {
+        if !pixels.len().is_multiple_of(one) {
             return Err(Error::invalid(format!("{} pixel values; one picture has {one}", pixels.len())));
         }
         let mut features = Vec::with_capacity(pixels.len() / one * self.clip.config.embedding);

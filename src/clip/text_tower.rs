@@ -112,7 +112,7 @@ impl Prompts {
 pub struct TextTower {
     gpu: Gpu,
     checkpoint: Arc<Checkpoint>,
-    /// [context, width]; added to the gathered tokens on the CPU.
+    /// `[context, width]`; added to the gathered tokens on the CPU.
     positions: Vec<f32>,
     /// The blocks.
     pub transformer: Transformer,
@@ -145,7 +145,7 @@ pub struct TextTaps {
     pub last: Taps,
     /// End tokens after the final norm.
     pub pooled: Tensor,
-    /// [texts, embedding].
+    /// `[texts, embedding]`.
     pub features: Tensor,
     /// The recorded step.
     pub plan: Plan,
@@ -186,7 +186,7 @@ impl TextTower {
         self.width
     }
 
-    /// Token plus position embedding of every row, [rows, width], gathered on the CPU from the mapped file: the table
+    /// Token plus position embedding of every row, `[rows, width]`, gathered on the CPU from the mapped file: the table
     /// itself never goes to the GPU.
     ///
     /// # Errors
@@ -218,7 +218,7 @@ impl TextTower {
         })
     }
 
-    /// Records inference: rows [rows, width] → features [texts, embedding], un-normalised.
+    /// Records inference: rows `[rows, width]` → features `[texts, embedding]`, un-normalised.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
@@ -259,7 +259,7 @@ impl TextTower {
         self.transformer.backward(rec, dx, saved.blocks, &packed.pattern)
     }
 
-    /// Features of any number of texts, [texts, embedding] on the host, un-normalised. Steps are cut by rows, so memory
+    /// Features of any number of texts, `[texts, embedding]` on the host, un-normalised. Steps are cut by rows, so memory
     /// does not grow with the number of texts.
     ///
     /// # Errors

@@ -147,7 +147,7 @@ impl Checkpoint {
         Ok(widen(bytes, dtype))
     }
 
-    /// Rows `rows` of a tensor [n, width] as f32, one after the other: only their pages are read.
+    /// Rows `rows` of a tensor `[n, width]` as f32, one after the other: only their pages are read.
     ///
     /// # Errors
     /// As [`Checkpoint::values`]; [`Error::Invalid`] for a row past the end.
@@ -174,7 +174,7 @@ fn widen(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
     }
 }
 
-/// Swaps the two dimensions of a row-major [rows, cols] matrix.
+/// Swaps the two dimensions of a row-major `[rows, cols]` matrix.
 fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     for c in 0..cols {
@@ -311,7 +311,7 @@ impl Loader<'_> {
         self.norm(name, config.width, config.eps)
     }
 
-    /// The projection to the joint space as [embedding, width], whichever way it is stored.
+    /// The projection to the joint space as `[embedding, width]`, whichever way it is stored.
     pub fn projection(&self, side: Side, width: usize, embedding: usize) -> Result<FrozenLinear> {
         let name = match (self.checkpoint.names, side) {
             (Names::HuggingFace, Side::Image) => "visual_projection.weight",

@@ -34,14 +34,14 @@ struct Params {
 /// The keys that a cache term sums over, sorted by class.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// [n, width], rows of length 1, all of class 0 first, then class 1, …
+    /// `[n, width]`, rows of length 1, all of class 0 first, then class 1, …
     pub keys: Tensor,
-    /// u32 [classes+1]: class c's keys are rows starts[c]…starts[c+1].
+    /// u32 `[classes+1]`: class c's keys are rows `starts[c]…starts[c+1]`.
     pub starts: Tensor,
 }
 
-/// y [betas, queries, classes] = scale·Σ over each class's keys of exp(−β(1 − f·g)), plus `base` [queries, classes]
-/// when given (one β only). `f` [queries, width] has rows of length 1; `betas` is [1…20]. The [queries, n] affinity is
+/// y `[betas, queries, classes]` = scale·Σ over each class's keys of exp(−β(1 − f·g)), plus `base` `[queries, classes]`
+/// when given (one β only). `f` `[queries, width]` has rows of length 1; `betas` is `[1…20]`. The `[queries, n]` affinity is
 /// never written (Tip-Adapter, arXiv 2207.09519, eq. 5–6).
 ///
 /// # Errors

@@ -113,9 +113,9 @@ impl Pattern {
 
 /// Output of [`forward`].
 pub struct Attended {
-    /// [rows, width]: the heads' mixtures, side by side.
+    /// `[rows, width]`: the heads' mixtures, side by side.
     pub y: Tensor,
-    /// [rows, heads]: log of the softmax's denominator, for [`backward`].
+    /// `[rows, heads]`: log of the softmax's denominator, for [`backward`].
     pub lse: Tensor,
 }
 
@@ -139,7 +139,7 @@ fn params(pattern: &Pattern, heads: usize, keys: usize) -> [u32; 4] {
     [pattern.rows, heads, pattern.count, keys].map(|v| v as u32)
 }
 
-/// softmax(q·kᵀ/√head)·v per head, for qkv [rows, 3·width].
+/// softmax(q·kᵀ/√head)·v per head, for qkv `[rows, 3·width]`.
 ///
 /// # Errors
 /// Shapes that do not fit; out of memory.
@@ -159,7 +159,7 @@ pub fn forward(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize
     Ok(Attended { y, lse })
 }
 
-/// The attention weights [rows, heads, longest sequence], prefix first, zeros where a key is not seen. For looking
+/// The attention weights `[rows, heads, longest sequence]`, prefix first, zeros where a key is not seen. For looking
 /// at; neither inference nor training writes them.
 ///
 /// # Errors
@@ -180,7 +180,7 @@ pub fn weights(rec: &mut Recorder, qkv: &Tensor, lse: &Tensor, pattern: &Pattern
     Ok(y)
 }
 
-/// dqkv [rows, 3·width] from what forward took and gave, and dy [rows, width]. Weights are rebuilt from `lse`.
+/// dqkv `[rows, 3·width]` from what forward took and gave, and dy `[rows, width]`. Weights are rebuilt from `lse`.
 ///
 /// # Errors
 /// Shapes that do not fit; out of memory.

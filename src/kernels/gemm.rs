@@ -9,11 +9,11 @@ use crate::{Error, Result};
 /// How the operands are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// A [m,k] · B [n,k]ᵀ: forward of a linear layer with its weight as stored, [out,in].
+    /// A `[m,k]` · B `[n,k]`ᵀ: forward of a linear layer with its weight as stored, `[out,in]`.
     Nt,
-    /// A [m,k] · B [k,n]: dX of that layer.
+    /// A `[m,k]` · B `[k,n]`: dX of that layer.
     Nn,
-    /// A [k,m]ᵀ · B [k,n]: dW of a layer that trains.
+    /// A `[k,m]`ᵀ · B `[k,n]`: dW of a layer that trains.
     Tn,
 }
 
@@ -35,11 +35,11 @@ impl Layout {
 pub struct Epilogue<'a> {
     /// Factor on the product.
     pub alpha: f32,
-    /// [n], added to each row.
+    /// `[n]`, added to each row.
     pub bias: Option<&'a Tensor>,
     /// Applied after the bias.
     pub activation: Option<Activation>,
-    /// [m,n], added last.
+    /// `[m,n]`, added last.
     pub residual: Option<&'a Tensor>,
 }
 
@@ -133,7 +133,7 @@ struct Params {
     alpha: f32,
 }
 
-/// C [m,n] of `a` and `b`, whose leading dimensions are folded into rows, by the kernel for this driver.
+/// C `[m,n]` of `a` and `b`, whose leading dimensions are folded into rows, by the kernel for this driver.
 ///
 /// # Errors
 /// Shapes that do not fit each other; out of memory.

@@ -32,11 +32,11 @@ struct Params {
 pub struct Normed {
     /// The normalised rows, of x's shape.
     pub y: Tensor,
-    /// [rows, 2]: mean and reciprocal standard deviation of each row, for [`backward`].
+    /// `[rows, 2]`: mean and reciprocal standard deviation of each row, for [`backward`].
     pub stats: Tensor,
 }
 
-/// y = (x − mean)/√(var + eps)·gain + shift over the last dimension; `gain` and `shift` are [width].
+/// y = (x − mean)/√(var + eps)·gain + shift over the last dimension; `gain` and `shift` are `[width]`.
 ///
 /// # Errors
 /// Shapes that do not fit; out of memory.

@@ -17,13 +17,13 @@ pub(super) fn variants() -> Vec<Variant> {
 
 /// Output of [`cross_entropy`].
 pub struct CrossEntropy {
-    /// [rows]: −log softmax(logits)[label].
+    /// `[rows]`: −log softmax(logits)`[label]`.
     pub losses: Tensor,
-    /// [rows, classes]: gradient of the mean of `losses` by the logits.
+    /// `[rows, classes]`: gradient of the mean of `losses` by the logits.
     pub grad: Tensor,
 }
 
-/// Cross-entropy of logits [rows, classes] against u32 labels [rows], each below the number of classes.
+/// Cross-entropy of logits `[rows, classes]` against u32 labels `[rows]`, each below the number of classes.
 ///
 /// # Errors
 /// Shapes or element types that do not fit; out of memory.

@@ -19,7 +19,7 @@ pub(super) fn variants() -> Vec<Variant> {
         .to_vec()
 }
 
-/// Fills `out` with standard normals of the given stream. `counter` is u32 [4]: seed (low, high word), step, nothing;
+/// Fills `out` with standard normals of the given stream. `counter` is u32 `[4]`: seed (low, high word), step, nothing;
 /// equal counters give equal numbers on one adapter, so a step can be drawn again.
 ///
 /// # Errors
@@ -41,7 +41,7 @@ pub fn normal(rec: &mut Recorder, counter: &Tensor, stream: u32, out: &Tensor) -
     })
 }
 
-/// y = x [rows, width] with spread·ε + mean added to the rows `noisy`; mean, spread and eps are [noisy, width]
+/// y = x `[rows, width]` with spread·ε + mean added to the rows `noisy`; mean, spread and eps are `[noisy, width]`
 /// (PiNI, text noise).
 ///
 /// # Errors
@@ -76,7 +76,7 @@ pub fn text_apply(
     Ok(y)
 }
 
-/// Gradients (of mean, of spread) of [`text_apply`] from dy [rows, width].
+/// Gradients (of mean, of spread) of [`text_apply`] from dy `[rows, width]`.
 ///
 /// # Errors
 /// Shapes that do not fit; out of memory.
@@ -100,7 +100,7 @@ pub fn text_backward(rec: &mut Recorder, dy: &Tensor, noisy: Range<usize>, eps: 
     Ok((dmean, dspread))
 }
 
-/// y [rows·draws, width]: row b·draws+d is v[b] + |spread[b]|·ε + mean[b]; v, mean, spread are [rows, width], eps has
+/// y `[rows·draws, width]`: row b·draws+d is `v[b]` + |`spread[b]`|·ε + `mean[b]`; v, mean, spread are `[rows, width]`, eps has
 /// y's rows (PiNI, image noise).
 ///
 /// # Errors
@@ -131,7 +131,7 @@ pub fn image_apply(
     Ok(y)
 }
 
-/// Gradients (of mean, of the signed spread) of [`image_apply`] from dy [rows·draws, width]. The gradient of |spread|
+/// Gradients (of mean, of the signed spread) of [`image_apply`] from dy `[rows·draws, width]`. The gradient of |spread|
 /// at zero is zero, as in PyTorch. v gets none: PiNI stops it there.
 ///
 /// # Errors

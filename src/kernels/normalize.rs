@@ -19,7 +19,7 @@ pub(super) fn variants() -> Vec<Variant> {
 pub struct Unit {
     /// x/‖x‖, of x's shape.
     pub y: Tensor,
-    /// [rows]: ‖x‖, for [`backward`].
+    /// `[rows]`: ‖x‖, for [`backward`].
     pub norms: Tensor,
 }
 

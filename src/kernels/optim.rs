@@ -12,7 +12,7 @@ pub(super) fn variants() -> Vec<Variant> {
     vec![Variant::new(&SHADER, "sgd", &[])]
 }
 
-/// One SGD step on `w` in place, with momentum and weight decay as PyTorch. `hyper` [4] holds learning rate,
+/// One SGD step on `w` in place, with momentum and weight decay as PyTorch. `hyper` `[4]` holds learning rate,
 /// momentum, weight decay and nothing; `velocity` has w's shape and is zero before the first step.
 ///
 /// # Errors

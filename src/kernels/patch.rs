@@ -15,17 +15,17 @@ pub(super) fn variants() -> Vec<Variant> {
 /// The frozen parameters of a patch embedding.
 #[derive(Clone, Debug)]
 pub struct PatchEmbedding {
-    /// The convolution's weight, [width, 3·patch²] (channel, row, column); it has no bias.
+    /// The convolution's weight, `[width, 3·patch²]` (channel, row, column); it has no bias.
     pub weight: Tensor,
-    /// [width].
+    /// `[width]`.
     pub class: Tensor,
-    /// [grid²+1, width].
+    /// `[grid²+1, width]`.
     pub position: Tensor,
     /// Side of a patch in pixels.
     pub patch: usize,
 }
 
-/// pixels [batch,3,size,size] → tokens [batch, grid²+1, width]: class token first, positions added.
+/// pixels `[batch,3,size,size]` → tokens `[batch, grid²+1, width]`: class token first, positions added.
 /// Pixels beyond the last whole patch are ignored, as a convolution ignores them.
 ///
 /// # Errors

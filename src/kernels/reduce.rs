@@ -23,7 +23,7 @@ struct Params {
     pad: [u32; 2],
 }
 
-/// Mean over the middle dimension of x [groups, terms, width] → [groups, width].
+/// Mean over the middle dimension of x `[groups, terms, width]` → `[groups, width]`.
 ///
 /// # Errors
 /// Another rank; out of memory.
@@ -35,7 +35,7 @@ pub fn mean_middle(rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
     record(rec, x, &[groups, width], (groups, terms, width), steps, 1.0 / terms as f32)
 }
 
-/// Mean over the first dimension of x [terms, …] → […].
+/// Mean over the first dimension of x `[terms, …]` → `[…]`.
 ///
 /// # Errors
 /// Out of memory.
@@ -46,7 +46,7 @@ pub fn mean_first(rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
     record(rec, x, shape, (1, terms, width), (0, width), 1.0 / terms as f32)
 }
 
-/// Sum over all rows of x [rows, width] → [width]: a bias gradient.
+/// Sum over all rows of x `[rows, width]` → `[width]`: a bias gradient.
 ///
 /// # Errors
 /// Out of memory.

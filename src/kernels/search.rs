@@ -15,8 +15,8 @@ pub(super) fn variants() -> Vec<Variant> {
     vec![Variant::new(&SHADER, "main", &[])]
 }
 
-/// u32 [betas, alphas]: rows whose largest logit base + α·cache[β] is their label's, the first of equals winning.
-/// `base` is [rows, classes], `cache` [betas, rows, classes], `labels` u32 [rows].
+/// u32 `[betas, alphas]`: rows whose largest logit base + α·`cache[β]` is their label's, the first of equals winning.
+/// `base` is `[rows, classes]`, `cache` `[betas, rows, classes]`, `labels` u32 `[rows]`.
 ///
 /// # Errors
 /// Shapes that do not fit; out of memory.

@@ -12,15 +12,15 @@ use crate::kernels::gemm::Epilogue;
 pub struct Block {
     /// Before attention.
     pub ln1: LayerNorm,
-    /// Queries, keys and values in one: [3·width, width].
+    /// Queries, keys and values in one: `[3·width, width]`.
     pub qkv: FrozenLinear,
     /// Attention's output projection.
     pub out: FrozenLinear,
     /// Before the MLP.
     pub ln2: LayerNorm,
-    /// [mlp, width].
+    /// `[mlp, width]`.
     pub up: FrozenLinear,
-    /// [width, mlp].
+    /// `[width, mlp]`.
     pub down: FrozenLinear,
 }
 
@@ -40,7 +40,7 @@ pub struct Saved {
 pub struct Taps {
     /// ln1's output.
     pub n1: Tensor,
-    /// Attention weights [rows, heads, longest].
+    /// Attention weights `[rows, heads, longest]`.
     pub weights: Tensor,
     /// Mixed heads before the output projection.
     pub mixed: Tensor,
@@ -66,7 +66,7 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Inference: x [rows, width] → [rows, width], keeping nothing.
+    /// Inference: x `[rows, width]` → `[rows, width]`, keeping nothing.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.

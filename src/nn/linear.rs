@@ -5,17 +5,17 @@ use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{layernorm, reduce};
 
-/// y = x·Wᵀ + b with W [out,in]; neither trains.
+/// y = x·Wᵀ + b with W `[out,in]`; neither trains.
 #[derive(Clone, Debug)]
 pub struct FrozenLinear {
-    /// [out, in].
+    /// `[out, in]`.
     pub weight: Tensor,
-    /// [out], where the layer has one.
+    /// `[out]`, where the layer has one.
     pub bias: Option<Tensor>,
 }
 
 impl FrozenLinear {
-    /// x [rows, in] → [rows, out], with `extra`'s activation, residual and factor; its bias is the layer's own.
+    /// x `[rows, in]` → `[rows, out]`, with `extra`'s activation, residual and factor; its bias is the layer's own.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
@@ -23,7 +23,7 @@ impl FrozenLinear {
         matmul(rec, Layout::Nt, x, &self.weight, &Epilogue { bias: self.bias.as_ref(), ..*extra })
     }
 
-    /// dX [rows, in] from dY [rows, out]. There is no other gradient: the layer is frozen.
+    /// dX `[rows, in]` from dY `[rows, out]`. There is no other gradient: the layer is frozen.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
@@ -35,9 +35,9 @@ impl FrozenLinear {
 /// Frozen LayerNorm.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    /// [width].
+    /// `[width]`.
     pub gain: Tensor,
-    /// [width].
+    /// `[width]`.
     pub shift: Tensor,
     /// Added to the variance.
     pub eps: f32,
@@ -71,17 +71,17 @@ impl LayerNorm {
 /// y = x·Wᵀ + b where both train.
 #[derive(Clone, Debug)]
 pub struct TrainableLinear {
-    /// [out, in].
+    /// `[out, in]`.
     pub weight: Tensor,
-    /// [out].
+    /// `[out]`.
     pub bias: Tensor,
 }
 
 /// Gradients of a [`TrainableLinear`].
 pub struct LinearGrads {
-    /// [out, in].
+    /// `[out, in]`.
     pub weight: Tensor,
-    /// [out].
+    /// `[out]`.
     pub bias: Tensor,
 }
 
@@ -95,7 +95,7 @@ impl TrainableLinear {
         Ok(TrainableLinear { weight, bias: gpu.upload(what, bias, &[out])? })
     }
 
-    /// x [rows, in] → [rows, out].
+    /// x `[rows, in]` → `[rows, out]`.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
@@ -103,7 +103,7 @@ impl TrainableLinear {
         matmul(rec, Layout::Nt, x, &self.weight, &Epilogue { bias: Some(&self.bias), ..Epilogue::default() })
     }
 
-    /// dX [rows, in], plus `base` where given.
+    /// dX `[rows, in]`, plus `base` where given.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.

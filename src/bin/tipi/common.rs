@@ -43,7 +43,7 @@ pub fn finish(gpu: &Gpu) {
 pub struct Pictures {
     /// Those that could be decoded, in input order.
     pub paths: Vec<PathBuf>,
-    /// Un-normalised features [pictures, D].
+    /// Un-normalised features `[pictures, D]`.
     pub features: Vec<f32>,
 }
 

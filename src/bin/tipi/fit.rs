@@ -240,7 +240,7 @@ fn fit_pini(args: &Pini) -> Result<()> {
     }
     eprintln!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, start.elapsed().as_secs_f64());
     let method = Method::Pini { noisy: pini.noisy, config, augmented: !args.no_augment };
-    common.save(&clip, &folder, method, &Adapter::Pini(pini))?;
+    common.save(&clip, &folder, method, &Adapter::Pini(Box::new(pini)))?;
     common::finish(&gpu);
     Ok(())
 }
