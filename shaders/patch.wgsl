@@ -1,7 +1,9 @@
-// The two data movements of CLIP's patch embedding; the convolution itself is a GEMM between them.
+// The data movements of CLIP's patch embedding; the convolution itself is a GEMM between them.
 //
 // unfold: pixels [batch,3,size,size] → rows [batch·grid², 3·patch²], in the order of the convolution's weight.
 // assemble: y[b,0] = class + position[0]; y[b,t] = patches[b,t−1] + position[t]; y is [batch, grid²+1, width].
+// strip and fold are their transposes, for the gradient by the pixels: strip drops the class token's row; fold puts
+// each patch's pixels back (every pixel lies in one patch at most; those left over get zero).
 
 struct Params {
     batch: u32,
@@ -12,7 +14,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // unfold: pixels; assemble: patches
+@group(0) @binding(1) var<storage, read> x: array<f32>; // unfold: pixels; assemble: patches; strip: tokens; fold: unfolded patches
 @group(0) @binding(2) var<storage, read> class_embedding: array<f32>;
 @group(0) @binding(3) var<storage, read> position: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
@@ -59,4 +61,42 @@ fn assemble(
     } else {
         y[i] = x[(image * patches + token - 1u) * p.width + col] + position[token * p.width + col];
     }
+}
+
+@compute @workgroup_size(64)
+fn strip(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    let image = p.grid * p.grid * p.width;
+    if i >= p.batch * image {
+        return;
+    }
+    y[i] = x[i + (i / image + 1u) * p.width];
+}
+
+@compute @workgroup_size(64)
+fn fold(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    if i >= p.batch * 3u * p.size * p.size {
+        return;
+    }
+    let px = i % p.size;
+    let py = (i / p.size) % p.size;
+    let channel = (i / (p.size * p.size)) % 3u;
+    let image = i / (3u * p.size * p.size);
+    let cell_x = px / p.side;
+    let cell_y = py / p.side;
+    if cell_x >= p.grid || cell_y >= p.grid {
+        y[i] = 0.0;
+        return;
+    }
+    let row = (image * p.grid + cell_y) * p.grid + cell_x;
+    y[i] = x[((row * 3u + channel) * p.side + py % p.side) * p.side + px % p.side];
 }

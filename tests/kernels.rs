@@ -101,6 +101,13 @@ fn twin_gradients_agree_with_finite_differences() {
     let [m, n, k] = [3, 4, 5];
     let (x, w, dy) = (draw(m * k), draw(n * k), draw(m * n));
     let dx = twins::linear::matmul(Layout::Nn, &dy, &w, [m, k, n]);
+    let patches = Patches { batch: 2, size: 5, patch: 2, width: 3 };
+    let pixels = draw(2 * 3 * 25);
+    let (kernel, dtokens) = (draw(3 * 12), draw(2 * 5 * 3));
+    let zeros = vec![0.0; 15];
+    let embed = |x: &[f64]| twins::linear::patch_embedding(x, &kernel, &zeros[..3], &zeros, patches);
+    let dpixels = twins::linear::patch_embedding_backward(&dtokens, &kernel, patches);
+    check_gradient("patch dx", embed, &pixels, &dtokens, &dpixels);
     check_gradient("gemm dx", |x| twins::linear::matmul(Layout::Nt, x, &w, [m, n, k]), &x, &dy, &dx);
     let dw = twins::linear::matmul(Layout::Tn, &dy, &x, [n, k, m]);
     check_gradient("gemm dw", |w| twins::linear::matmul(Layout::Nt, &x, w, [m, n, k]), &w, &dy, &dw);
@@ -287,6 +294,17 @@ fn patch_embedding_is_the_strided_convolution() {
         let (pixels, weight) = (widen::<Tracked>(&pixels), widen::<Tracked>(&weight));
         let (class, position) = (widen::<Tracked>(&class), widen::<Tracked>(&position));
         let what = format!("patches {s:?}");
+        let dy = random.vector(s.batch * s.tokens() * s.width);
+        let dy_g = up(&dy, &[s.batch, s.tokens(), s.width]);
+        let dpixels = run1(|rec| patch::backward(rec, &dy_g, &embedding, s.size));
+        let dy = widen::<Tracked>(&dy);
+        check(&format!("{what} dx"), &dpixels, &twins::linear::patch_embedding_backward(&dy, &weight, s));
+        if s.patch > 1 && s.grid() > 1 {
+            let turned: Vec<_> =
+                weight.chunks(s.patch * s.patch).flat_map(|w| twins::linear::transpose(w, s.patch)).collect();
+            let wrong = twins::linear::patch_embedding_backward(&dy, &turned, s);
+            check_rejects(&format!("{what} dx"), "rows for columns", &dpixels, &wrong);
+        }
         check(&what, &got, &twins::linear::patch_embedding(&pixels, &weight, &class, &position, s));
 
         let nowhere = vec![Tracked::of(0.0); position.len()];
@@ -546,7 +564,7 @@ fn grids_past_one_dimension() {
 
 // ---- Attention -----------------------------------------------------------------------------------------------------
 
-fn pattern(r: &Ragged) -> Pattern {
+fn pattern(r: &Ragged, block: usize) -> Pattern {
     let prefix = (r.prefix > 0).then_some(Span { start: 0, len: r.prefix });
     let mut start = r.prefix;
     let spans: Vec<Span> = r
@@ -557,16 +575,23 @@ fn pattern(r: &Ragged) -> Pattern {
             Span { start: start - len, len: *len }
         })
         .collect();
-    let pattern = Pattern::new(gpu(), prefix, &spans, r.causal).unwrap();
+    let pattern = Pattern::with_block_rows(gpu(), block, prefix, &spans, r.causal).unwrap();
     assert_eq!(pattern.rows(), r.rows());
     pattern
 }
 
+/// Both block sizes, whichever this adapter would take.
 fn attention_case(random: &mut Random, ragged: &Ragged, heads: Heads, size: f64) {
+    for block in attention::BLOCK_ROWS {
+        attention_case_in_blocks(random, ragged, heads, size, block);
+    }
+}
+
+fn attention_case_in_blocks(random: &mut Random, ragged: &Ragged, heads: Heads, size: f64, block: usize) {
     let (rows, width) = (ragged.rows(), heads.width());
-    let what = format!("attention {ragged:?}, {} heads of {}, ±{size}", heads.count, heads.head);
+    let what = format!("attention {ragged:?}, {} heads of {}, ±{size}, blocks of {block}", heads.count, heads.head);
     let (qkv, dy) = (random.vector_in(rows * 3 * width, -size, size), random.vector(rows * width));
-    let (qkv_g, dy_g, pattern) = (up(&qkv, &[rows, 3 * width]), up(&dy, &[rows, width]), pattern(ragged));
+    let (qkv_g, dy_g, pattern) = (up(&qkv, &[rows, 3 * width]), up(&dy, &[rows, width]), pattern(ragged, block));
     let [y, lse, weights, dqkv] = run(|rec| {
         let out = attention::forward(rec, &qkv_g, &pattern, heads.count)?;
         let weights = attention::weights(rec, &qkv_g, &out.lse, &pattern, heads.count)?;
@@ -640,7 +665,7 @@ fn uniform_patterns_are_equal_spans() {
     let qkv = up(&random.vector(batch * tokens * 3 * 24), &[batch * tokens, 72]);
     for causal in [false, true] {
         let uniform = Pattern::uniform(gpu(), batch, tokens, causal).unwrap();
-        let spans = pattern(&Ragged { prefix: 0, lens: vec![tokens; batch], causal });
+        let spans = pattern(&Ragged { prefix: 0, lens: vec![tokens; batch], causal }, attention::BLOCK_ROWS[1]);
         let [a, b] = run(|rec| {
             Ok([attention::forward(rec, &qkv, &uniform, heads)?.y, attention::forward(rec, &qkv, &spans, heads)?.y])
         });
@@ -1026,6 +1051,7 @@ fn shapes_that_do_not_fit_are_errors() {
     invalid("patches of nothing", patch::forward(rec, &pixels, &embedding(&[5, 48], &[5, 5], 0)));
 
     let span = |start, len| Span { start, len };
+    invalid("blocks of 7", Pattern::with_block_rows(gpu(), 7, None, &[span(0, 2)], false));
     invalid("no sequences", Pattern::new(gpu(), None, &[], false));
     invalid("an empty sequence", Pattern::new(gpu(), None, &[span(0, 0)], false));
     invalid("a gap", Pattern::new(gpu(), None, &[span(0, 2), span(3, 1)], false));

@@ -193,6 +193,22 @@ fn bad_arguments_are_errors() {
     assert!(Pini::untrained(clip(), &classes(), &Config { reduction: 0, ..config }).is_err());
 }
 
+/// More rows than go through at once give what the rows give alone, and all of it can be used from several threads.
+#[test]
+fn logits_do_not_depend_on_how_rows_are_cut() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(gpu());
+    shared(clip());
+    let classifier = tipi::adapt::zero_shot::Classifier::new(clip(), &classes(), &["an icon of {}".into()]).unwrap();
+    let labels: Vec<u32> = (0..4100).map(|i| i % 5).collect();
+    let images = features(&labels, clip().config.embedding);
+    let all = classifier.logits(&images, gpu()).unwrap();
+    assert_eq!(all.len(), 4100 * 5);
+    let last = classifier.logits(&images[4097 * 192..], gpu()).unwrap();
+    assert_eq!(all[4097 * 5..], last[..]);
+    assert!(classifier.logits(&images[..100], gpu()).is_err(), "100 values are no row of 192");
+}
+
 /// The noise that a step draws itself: standard normal, other in each step and stream, the same when drawn again.
 #[test]
 fn steps_draw_fresh_standard_normal_noise() {

@@ -19,6 +19,28 @@ pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Te
     gpu.read(&y)
 }
 
+/// Rows of features that go through a method at once: bounds GPU memory, whatever the number of pictures.
+const ROWS: usize = 4096;
+
+/// Logits of un-normalised features `[n, width]`, a bounded number of rows at a time. Rows do not meet each other in any
+/// method, so the cuts do not show.
+pub(crate) fn by_rows(
+    gpu: &Gpu,
+    features: &[f32],
+    width: usize,
+    record: impl Fn(&mut Recorder, &Tensor) -> Result<Tensor>,
+) -> Result<Vec<f32>> {
+    if width == 0 || !features.len().is_multiple_of(width) {
+        return Err(crate::Error::invalid(format!("{} feature values are no rows of width {width}", features.len())));
+    }
+    let mut logits = Vec::new();
+    for chunk in features.chunks(ROWS * width) {
+        let x = gpu.upload("image features", chunk, &[chunk.len() / width, width])?;
+        logits.extend(compute(gpu, |rec| record(rec, &x))?);
+    }
+    Ok(logits)
+}
+
 /// Share of rows of `logits` `[n, classes]` whose largest entry is their label's; the first of equals counts.
 pub fn accuracy(logits: &[f32], labels: &[u32], classes: usize) -> f64 {
     let right = logits.chunks_exact(classes).zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count();

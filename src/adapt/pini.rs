@@ -336,8 +336,6 @@ impl Config {
 pub struct Step {
     /// `[batch, D]`, un-normalised image features.
     pub images: Tensor,
-    /// u32 `[batch]`.
-    pub labels: Tensor,
     /// `[P, text width]`.
     pub eps_text: Tensor,
     /// `[batch·draws, D]`.
@@ -361,7 +359,7 @@ pub struct Step {
     /// The recorded step.
     pub plan: Plan,
     draws: usize,
-    /// Labels again, one for each draw.
+    /// u32 `[batch·draws]`: each picture's label, once for each of its draws.
     drawn_labels: Tensor,
     hyper: Tensor,
     counter: Tensor,
@@ -401,7 +399,6 @@ impl<'a> Trainer<'a> {
         let params = &self.params;
         let noisy = self.prompts.noisy;
         let images = gpu.zeros("image features", &[batch, d])?;
-        let labels = gpu.upload("labels", &vec![0u32; batch], &[batch])?;
         let drawn_labels = gpu.upload("labels", &vec![0u32; batch * draws], &[batch * draws])?;
         let eps_text = gpu.zeros("eps", params.text_mean.shape())?;
         let eps_image = gpu.zeros("eps", &[batch * draws, d])?;
@@ -436,7 +433,6 @@ impl<'a> Trainer<'a> {
         }
         Ok(Step {
             images,
-            labels,
             eps_text,
             eps_image,
             logits: head.logits,
@@ -464,7 +460,6 @@ impl Step {
     /// Lengths that do not fit; a lost device.
     pub fn run(&self, gpu: &Gpu, images: &[f32], labels: &[u32], config: &Config, lr: f64, number: u32) -> Result<()> {
         gpu.write(&self.images, images)?;
-        gpu.write(&self.labels, labels)?;
         let drawn: Vec<u32> = labels.iter().flat_map(|l| std::iter::repeat_n(*l, self.draws)).collect();
         gpu.write(&self.drawn_labels, &drawn)?;
         gpu.write(&self.hyper, &[lr as f32, config.momentum as f32, config.weight_decay as f32, 0.0])?;
@@ -585,10 +580,10 @@ impl Pini {
     /// # Errors
     /// A length that does not fit; a device that fails.
     pub fn logits(&self, gpu: &Gpu, features: &[f32]) -> Result<Vec<f32>> {
-        let d = self.text.cols();
-        let v = gpu.upload("image features", features, &[features.len() / d, d])?;
-        let zero = gpu.zeros("eps", &[features.len() / d, d])?;
-        super::compute(gpu, |rec| Ok(head_forward(rec, &self.params, &v, &self.text, &zero, 1, self.scale)?.logits))
+        super::by_rows(gpu, features, self.text.cols(), |rec, v| {
+            let zero = gpu.zeros("eps", v.shape())?;
+            Ok(head_forward(rec, &self.params, v, &self.text, &zero, 1, self.scale)?.logits)
+        })
     }
 }
 

@@ -115,10 +115,8 @@ impl Cache {
     /// # Errors
     /// A length that does not fit; a device that fails.
     pub fn logits(&self, gpu: &Gpu, classifier: &Classifier, features: &[f32], params: TipParams) -> Result<Vec<f32>> {
-        let width = self.keys.keys.cols();
-        let raw = gpu.upload("image features", features, &[features.len() / width, width])?;
-        super::compute(gpu, |rec| {
-            let f = normalize::forward(rec, &raw)?.y;
+        super::by_rows(gpu, features, self.keys.keys.cols(), |rec, raw| {
+            let f = normalize::forward(rec, raw)?.y;
             self.record_logits(rec, classifier, &f, &f, params)
         })
     }

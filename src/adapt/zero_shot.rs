@@ -77,10 +77,8 @@ impl Classifier {
     /// # Errors
     /// A length that does not fit; a device that fails.
     pub fn logits(&self, features: &[f32], gpu: &Gpu) -> Result<Vec<f32>> {
-        let width = self.weights.cols();
-        let raw = gpu.upload("image features", features, &[features.len() / width, width])?;
-        super::compute(gpu, |rec| {
-            let f = normalize::forward(rec, &raw)?.y;
+        super::by_rows(gpu, features, self.weights.cols(), |rec, raw| {
+            let f = normalize::forward(rec, raw)?.y;
             self.record(rec, &f)
         })
     }

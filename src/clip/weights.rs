@@ -326,3 +326,25 @@ impl Loader<'_> {
         Ok(FrozenLinear { weight: self.gpu.upload(name, &weight, &[embedding, width])?, bias: None })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Dtype, transpose, widen};
+    use half::{bf16, f16};
+
+    #[test]
+    fn all_float_types_widen_to_their_values() {
+        let values = [0.0f32, -1.5, 0.15625, 240.0];
+        let bytes: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+        assert_eq!(widen(&bytes, Dtype::F16), values);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
+        assert_eq!(widen(&bytes, Dtype::BF16), values);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(widen(&bytes, Dtype::F32), values);
+    }
+
+    #[test]
+    fn transposing_exchanges_rows_and_columns() {
+        assert_eq!(transpose(&[1., 2., 3., 4., 5., 6.], 2, 3), [1., 4., 2., 5., 3., 6.]);
+    }
+}

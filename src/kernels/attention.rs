@@ -11,10 +11,12 @@ static SHADER: Shader = Shader {
     access: &[Read, Read, Read, Read, Write, Write],
 };
 
-/// Rows that one workgroup handles: a CPU driver runs 8 side by side, and sequences of a few rows (class names behind
-/// a shared prefix) would leave most of a larger one idle.
+/// Rows that one workgroup can handle. A CPU driver runs 8 side by side, and sequences of a few rows (class names behind
+/// a shared prefix) would leave most of a larger workgroup idle; GPUs want 32.
+pub const BLOCK_ROWS: [usize; 2] = [8, 32];
+
 fn block_rows(cpu_driver: bool) -> usize {
-    if cpu_driver { 8 } else { 32 }
+    BLOCK_ROWS[usize::from(!cpu_driver)]
 }
 
 const ENTRIES: [&str; 5] = ["forward", "weights", "dot_rows", "backward_q", "backward_kv"];
@@ -27,7 +29,7 @@ pub(super) fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     for entry in ENTRIES {
         for head in [12, 64, 80] {
-            for block in [block_rows(true), block_rows(false)] {
+            for block in BLOCK_ROWS {
                 all.extend([false, true].map(|causal| variant(entry, head, causal, block)));
             }
         }
@@ -64,6 +66,23 @@ impl Pattern {
     /// # Errors
     /// Spans that are empty or do not lie one after the other; out of memory.
     pub fn new(gpu: &Gpu, prefix: Option<Span>, sequences: &[Span], causal: bool) -> Result<Pattern> {
+        Pattern::with_block_rows(gpu, block_rows(gpu.is_cpu()), prefix, sequences, causal)
+    }
+
+    /// As [`Pattern::new`], with the number of rows per workgroup given: one of [`BLOCK_ROWS`].
+    ///
+    /// # Errors
+    /// As [`Pattern::new`]; another number of rows.
+    pub fn with_block_rows(
+        gpu: &Gpu,
+        block: usize,
+        prefix: Option<Span>,
+        sequences: &[Span],
+        causal: bool,
+    ) -> Result<Pattern> {
+        if !BLOCK_ROWS.contains(&block) {
+            return Err(Error::invalid(format!("attention: blocks of {block} rows; there are {BLOCK_ROWS:?}")));
+        }
         let mut next = 0;
         for span in prefix.iter().chain(sequences) {
             if span.len == 0 || span.start != next {
@@ -72,7 +91,6 @@ impl Pattern {
             next += span.len;
         }
         let shared = prefix.unwrap_or(Span { start: 0, len: 0 });
-        let block = block_rows(gpu.is_cpu());
         let mut blocks: Vec<u32> = Vec::new();
         let mut add = |span: &Span, prefix: Span, users: Span| {
             for first in (span.start..span.start + span.len).step_by(block) {

@@ -9,7 +9,7 @@ static SHADER: Shader =
     Shader { name: "patch", source: include_str!("../../shaders/patch.wgsl"), access: &[Read, Read, Read, Write] };
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![Variant::new(&SHADER, "unfold", &[]), Variant::new(&SHADER, "assemble", &[])]
+    ["unfold", "assemble", "strip", "fold"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
 }
 
 /// The frozen parameters of a patch embedding.
@@ -65,4 +65,40 @@ pub fn forward(rec: &mut Recorder, pixels: &Tensor, e: &PatchEmbedding) -> Resul
         bytes: 8.0 * y.len() as f64,
     })?;
     Ok(y)
+}
+
+/// dpixels `[batch,3,size,size]` from dy `[batch, grid²+1, width]`, for a frozen embedding; pixels beyond the last whole
+/// patch get zero.
+///
+/// # Errors
+/// Shapes that do not fit; out of memory.
+pub fn backward(rec: &mut Recorder, dy: &Tensor, e: &PatchEmbedding, size: usize) -> Result<Tensor> {
+    let grid = size.checked_div(e.patch).unwrap_or(0);
+    let width = e.class.len();
+    let tokens = grid * grid + 1;
+    if grid == 0 || !dy.rows().is_multiple_of(tokens) {
+        let (shape, patch) = (dy.shape(), e.patch);
+        return Err(Error::invalid(format!("patch dx: dy {shape:?} for pictures of {size} in patches of {patch}")));
+    }
+    let batch = dy.rows() / tokens;
+    expect_matrix("patch dx", "dy", dy, batch * tokens, width)?;
+    expect_matrix("patch dx", "weight", &e.weight, width, 3 * e.patch * e.patch)?;
+    let params = [batch, size, e.patch, grid, width, 0, 0, 0].map(|v| v as u32);
+    let moved = |rec: &mut Recorder, entry: &'static str, label: &'static str, x: &Tensor, shape: &[usize]| {
+        let y = rec.temp(label, shape)?;
+        rec.dispatch(&Dispatch {
+            variant: Variant::new(&SHADER, entry, &[]),
+            label,
+            params: bytemuck::bytes_of(&params),
+            bindings: &[x, x, x, &y],
+            grid: Grid::cover(y.len(), 64),
+            flops: 0.0,
+            bytes: 8.0 * y.len() as f64,
+        })?;
+        Ok::<_, Error>(y)
+    };
+    let dpatches = moved(rec, "strip", "patch strip", dy, &[batch * grid * grid, width])?;
+    let dunfolded = gemm::matmul(rec, gemm::Layout::Nn, &dpatches, &e.weight, &gemm::Epilogue::default())?;
+    drop(dpatches);
+    moved(rec, "fold", "patch fold", &dunfolded, &[batch, 3, size, size])
 }

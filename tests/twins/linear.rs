@@ -101,6 +101,31 @@ impl Patches {
     }
 }
 
+/// The convolution's transpose: what each pixel gets from the outputs that read it; pixels left over get nothing.
+pub fn patch_embedding_backward<T: Real>(dy: &[T], weight: &[T], s: Patches) -> Vec<T> {
+    let (side, grid) = (s.size, s.grid());
+    let mut dx = Vec::with_capacity(s.batch * 3 * side * side);
+    for image in 0..s.batch {
+        for channel in 0..3 {
+            for row in 0..side {
+                for col in 0..side {
+                    let (gy, gx) = (row / s.patch, col / s.patch);
+                    let mut terms = Vec::new();
+                    if gy < grid && gx < grid {
+                        let token = 1 + gy * grid + gx;
+                        for out in 0..s.width {
+                            let w = ((out * 3 + channel) * s.patch + row % s.patch) * s.patch + col % s.patch;
+                            terms.push(dy[(image * s.tokens() + token) * s.width + out] * weight[w]);
+                        }
+                    }
+                    dx.push(sum(terms));
+                }
+            }
+        }
+    }
+    dx
+}
+
 /// The strided convolution itself (no unfolding), class token and positions: [batch, grid²+1, width].
 pub fn patch_embedding<T: Real>(pixels: &[T], weight: &[T], class: &[T], position: &[T], s: Patches) -> Vec<T> {
     let (side, grid) = (s.size, s.grid());
