@@ -13,9 +13,13 @@ setup: ## install a Vulkan driver if there is none
 	@./scripts/setup-vulkan.sh
 
 demo: setup ## run the demo; DEMO_ARGS="..." is passed on
+	cargo build --release
+	@cargo run --quiet --release -- devices >/dev/null 2>&1 || ./scripts/setup-vulkan.sh --mesa
 	cargo run --release -- demo $(DEMO_ARGS)
 
 test: setup ## run all tests
+	cargo build
+	@cargo run --quiet -- devices >/dev/null 2>&1 || ./scripts/setup-vulkan.sh --mesa
 	cargo test
 
 bench: setup ## run the benchmarks

@@ -29,15 +29,16 @@ fn main() -> tipi::Result<()> {
     // Two pictures of each class, four random views of each.
     let views = Views::Random { augment: Augment::TIP, count: 4, first: 0, seed };
     let mut encoder = clip.image_encoder(32)?;
-    let support = encode::support(&mut encoder, &folder, (shots, 1), seed, &views, false, &mut |_| {})?;
+    let split = encode::choose(&folder, (shots, 1), seed, false, &|_| {})?.split;
+    let support = encode::encode(&mut encoder, &split.support, &views, false, &mut |_| {})?;
     let width = clip.config.embedding;
-    let keys = tip::keys(&gpu, &encode::by_view(&support.support.features, 4, width), 4, width)?;
-    let cache = Cache::new(&gpu, &keys, &support.support.labels(), names.len(), width)?;
+    let keys = tip::keys(&gpu, &encode::by_view(&support.features, 4, width), 4, width)?;
+    let cache = Cache::new(&gpu, &keys, &support.labels(), names.len(), width)?;
 
     let params = TipParams::INITIAL;
     let method = Method::TipAdapter { templates: templates.to_vec(), params, views: 4 };
     let meta = Meta::new(&clip, &names, method, shots, seed);
     adapter_file::save(&out, &clip, &meta, &Adapter::Tip { classifier, cache, params })?;
-    println!("{} classes, {} keys: {}", names.len(), support.support.items.len(), out.display());
+    println!("{} classes, {} keys: {}", names.len(), support.items.len(), out.display());
     Ok(())
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes sure that tipi can be built and has a Vulkan driver to run on. Silent when there is nothing to do.
+# With --mesa, installs Mesa's CPU driver even if there is some driver: it shows no adapter.
 set -u
 
 # ldconfig lies in a folder that ordinary users often do not search.
@@ -50,12 +51,12 @@ esac
 # Rust links with the system's C compiler.
 packages=
 command -v cc >/dev/null 2>&1 || packages="gcc libc6-dev"
-if has_loader && has_driver; then
+if [ "${1:-}" != --mesa ] && has_loader && has_driver; then
     [ -n "$packages" ] || exit 0
     why="No C compiler found, which Rust links programs with"
 else
     packages="libvulkan1 mesa-vulkan-drivers${packages:+ $packages}"
-    why="No Vulkan driver found"
+    why="No Vulkan adapter found"
 fi
 command -v apt-get >/dev/null 2>&1 || by_hand "$why."
 

@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let query = wid.x * 32u + lid;
     let class_ = wid.y;
     let at = min(query, p.queries - 1u) * p.width;
-    let end = starts[class_ + 1u];
+    let end = min(starts[class_ + 1u], arrayLength(&g) / p.width);
     var sums: array<f32, BETAS>;
     for (var j = starts[class_]; j < end; j += 4u) {
         let last = end - 1u;

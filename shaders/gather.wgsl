@@ -22,7 +22,8 @@ fn main(
         return;
     }
     let row = index[i / p.width];
-    if row == 0xffffffffu {
+    // 0xffffffff stands for no row; any other number past the end is a mistake, and gives zeros too.
+    if row >= arrayLength(&x) / p.width {
         y[i] = 0.0;
     } else {
         y[i] = x[row * p.width + i % p.width];

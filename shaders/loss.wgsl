@@ -24,7 +24,7 @@ fn main(
         return;
     }
     let at = row * p.classes;
-    let label = labels[row];
+    let label = min(labels[row], p.classes - 1u); // a wrong label must not read past the row
     var top = -3.0e38;
     for (var i = lid; i < p.classes; i += 64u) {
         top = max(top, x[at + i]);

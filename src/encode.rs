@@ -2,10 +2,12 @@
 //! image tower on them. Memory does not grow with the number of pictures, but for their features.
 
 use crate::clip::ImageEncoder;
-use crate::data::{Augment, Item, PythonRandom, Rgb, Split, decode_map, few_shot, resize_center_crop, stream_seed};
+use crate::data::{
+    Augment, Folder, Item, PythonRandom, Rgb, Split, decode_map, few_shot, resize_center_crop, stream_seed,
+};
 use crate::{Error, Result};
 
-/// Pictures decoded before the tower runs on them.
+/// Network inputs (pictures, or views of them) held before the tower runs on them.
 const CHUNK: usize = 128;
 
 /// How pictures become network inputs.
@@ -78,10 +80,12 @@ pub fn encode(
     done: &mut dyn FnMut(usize),
 ) -> Result<Encoded> {
     let mut all = Encoded::default();
-    for (number, chunk) in items.chunks(CHUNK).enumerate() {
+    // The bound is on pixels, so more views mean fewer pictures at a time.
+    let at_once = (CHUNK / views.count().max(1)).max(1);
+    for (number, chunk) in items.chunks(at_once).enumerate() {
         let clip = encoder.clip();
         let decoded = decode_map(chunk, strict, &|_| {}, |i, picture| {
-            let views = views.of(&picture, number * CHUNK + i, clip.preprocess.size);
+            let views = views.of(&picture, number * at_once + i, clip.preprocess.size);
             views.iter().flat_map(|view| clip.view_pixels(view)).collect::<Vec<f32>>()
         })?;
         let mut pixels = Vec::new();
@@ -95,50 +99,38 @@ pub fn encode(
     Ok(all)
 }
 
-/// A few-shot split with its support encoded.
+/// A few-shot choice among the sound pictures of a folder.
 #[derive(Debug)]
-pub struct Support {
-    /// The split, without pictures that cannot be decoded.
+pub struct Chosen {
+    /// The choice.
     pub split: Split,
-    /// Features of the support pictures.
-    pub support: Encoded,
-    /// Features of the validation pictures, not augmented.
-    pub val: Encoded,
-    /// Pictures that were left out, and why.
+    /// Pictures that cannot be decoded, and why; they were left out before choosing.
     pub skipped: Vec<Error>,
 }
 
-/// Chooses a few-shot split of `items` and encodes support and validation pictures. A chosen picture that cannot be
-/// decoded is left out of the set and the choice made again, so each class still has its `shots`.
+/// Checks that every picture of the folder can be decoded, on all cores, and chooses among those that can: `shots` of
+/// each class to learn from and up to `val_shots` more to choose hyper-parameters on. Which pictures are broken never
+/// depends on the seed. `done` is called with the number of pictures checked so far.
 ///
 /// # Errors
-/// A class with fewer sound pictures than `shots`; with `strict`, the first broken picture; a lost device.
-#[allow(clippy::too_many_arguments)]
-pub fn support(
-    encoder: &mut ImageEncoder<'_>,
-    folder: &crate::data::Folder,
+/// A class with fewer sound pictures than `shots`; with `strict`, the first broken picture.
+pub fn choose(
+    folder: &Folder,
     (shots, val_shots): (usize, usize),
     seed: u64,
-    views: &Views,
     strict: bool,
-    done: &mut dyn FnMut(usize),
-) -> Result<Support> {
-    let mut items = folder.items.clone();
-    let mut skipped = Vec::new();
-    loop {
-        let split = few_shot(&items, &folder.classes, &folder.root, shots, val_shots, seed)?;
-        let support = encode(encoder, &split.support, views, strict, done)?;
-        let val = encode(encoder, &split.val, &Views::Center, strict, done)?;
-        if support.skipped.is_empty() && val.skipped.is_empty() {
-            return Ok(Support { split, support, val, skipped });
-        }
-        let sound: std::collections::HashSet<_> =
-            support.items.iter().chain(&val.items).map(|i| i.path.clone()).collect();
-        let chosen: std::collections::HashSet<_> =
-            split.support.iter().chain(&split.val).map(|i| i.path.clone()).collect();
-        items.retain(|i| !chosen.contains(&i.path) || sound.contains(&i.path));
-        skipped.extend(support.skipped);
-        skipped.extend(val.skipped);
+    done: &(dyn Fn(usize) + Sync),
+) -> Result<Chosen> {
+    let checked = decode_map(&folder.items, strict, done, |_, _| ())?;
+    let items: Vec<Item> = checked.items.into_iter().map(|(item, ())| item).collect();
+    let skipped = checked.skipped;
+    match few_shot(&items, &folder.classes, &folder.root, shots, val_shots, seed) {
+        Ok(split) => Ok(Chosen { split, skipped }),
+        Err(Error::Data { path, reason }) if !skipped.is_empty() => Err(Error::Data {
+            path,
+            reason: format!("{reason} ({} cannot be decoded, first {})", skipped.len(), skipped[0]),
+        }),
+        Err(error) => Err(error),
     }
 }
 

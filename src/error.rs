@@ -35,17 +35,17 @@ pub enum Error {
     #[error("GPU device lost: {0}; start again, with a smaller batch if it was a time-out")]
     DeviceLost(String),
     /// A buffer does not fit the adapter's memory or its binding limits.
-    #[error("out of GPU memory: {what} needs {needed} bytes, the adapter allows {limit}; use a smaller batch")]
+    #[error("out of GPU memory: {what} needs {needed} bytes, {why}; use a smaller batch")]
     OutOfMemory {
         /// What was to be allocated.
         what: String,
         /// Bytes asked for.
         needed: u64,
-        /// Bytes allowed.
-        limit: u64,
+        /// What stands against it.
+        why: String,
     },
     /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), remedy(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum Error {
         reason: String,
     },
     /// A tensor that must be there is not.
-    #[error("{}: tensor '{tensor}' is missing", path.display())]
+    #[error("{}: tensor '{tensor}' is missing; export or fetch the file again", path.display())]
     MissingTensor {
         /// The file.
         path: PathBuf,
@@ -69,7 +69,10 @@ pub enum Error {
         tensor: String,
     },
     /// A tensor has another shape or dtype than it must have.
-    #[error("{}: tensor '{tensor}' is {found}, expected {expected}", path.display())]
+    #[error(
+        "{}: tensor '{tensor}' is {found}, expected {expected}; this file and what describes it do not belong together",
+        path.display()
+    )]
     TensorForm {
         /// The file.
         path: PathBuf,
@@ -115,6 +118,16 @@ pub enum Error {
     /// An option, argument or shape is out of range or contradicts another.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// What helps against an I/O error, as the end of its sentence.
+fn remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => "; check the path",
+        std::io::ErrorKind::PermissionDenied => "; check that you may read and write there",
+        std::io::ErrorKind::StorageFull => "; make room on the disk",
+        _ => "",
+    }
 }
 
 /// The library's result type.

@@ -29,7 +29,7 @@ fn bad(args: &[&str], needles: &[&str]) {
     let out = tipi(args);
     let stderr = String::from_utf8(out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
-    let lines: Vec<_> = stderr.lines().filter(|l| !l.starts_with("adapter:") && !l.starts_with("skipped:")).collect();
+    let lines: Vec<_> = stderr.lines().filter(|l| !l.starts_with("adapter:") && !l.contains("skipped")).collect();
     assert_eq!(lines.len(), 1, "{args:?}: more than one line: {stderr}");
     assert!(lines[0].starts_with("error: "), "{stderr}");
     for needle in needles {
@@ -266,6 +266,9 @@ fn fit_and_predict_with_pini() {
     let (json, _) = good(&["predict", "--adapter", s(&a), "--json", s(data.path())]);
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
     assert_eq!(rows.len(), 9);
+    let template = ["--template", "an icon of {}"];
+    let fit = ["fit", "pini", "--model", MODEL, "--data", s(data.path()), "--shots", "2", "--out", s(&a)];
+    bad(&[&fit[..], &template[..]].concat(), &["an icon of {}", "class name"]);
     bad(
         &["fit", "pini", "--model", MODEL, "--data", s(data.path()), "--shots", "2", "--lr", "-1", "--out", s(&a)],
         &["--lr"],
@@ -297,7 +300,9 @@ fn demo_reports_in_json() {
 
 #[test]
 fn the_profile_is_a_table() {
-    let (_, stderr) = good(&["embed", "text", "--model", MODEL, "--out", "/dev/null", "a bell", "--profile"]);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("f.safetensors");
+    let (_, stderr) = good(&["embed", "text", "--model", MODEL, "--out", s(&out), "a bell", "--profile"]);
     assert!(stderr.contains("gemm nt") && stderr.contains("GFLOP/s"), "{stderr}");
 }
 
@@ -340,7 +345,9 @@ fn corrupt_pictures_are_named_skipped_and_counted_unless_strict() {
             .filter(|a| !a.is_empty())
             .collect::<Vec<_>>()
         };
-        good(&args(""));
+        let (_, stderr) = good(&args(""));
+        assert!(stderr.contains("aaa.png") && stderr.contains("1 picture skipped"), "whatever the seed: {stderr}");
+        bad(&args("--strict"), &["aaa.png"]);
         let bytes = std::fs::read(&g).unwrap();
         assert_eq!(SafeTensors::deserialize(&bytes).unwrap().tensor("labels").unwrap().shape(), [12]);
     }
@@ -360,6 +367,10 @@ fn bad_data_is_an_error_that_names_it() {
     fit(&["--shots", "1", "--out", "/no/such/folder/a.safetensors"], &["/no/such/folder/a.safetensors"]);
     fit(&["--shots", "1", "--out", s(data.path())], &["is a folder"]);
     bad(&["fit", "tip", "--model", MODEL, "--data", "nowhere", "--shots", "1", "--out", s(&out)], &["nowhere"]);
+    // Enough files, but one of them is broken: the error says so.
+    let one = data.path().join("anchor/broken.png");
+    std::fs::write(&one, b"no picture").unwrap();
+    fit(&["--shots", "3", "--out", s(&out)], &["anchor", "3", "broken.png"]);
     std::fs::create_dir(data.path().join("empty")).unwrap();
     fit(&["--shots", "1", "--out", s(&out)], &["empty"]);
 }
@@ -425,6 +436,10 @@ fn broken_models_are_errors_that_name_file_and_tensor() {
     check(dir.path(), &["tokenizer.json"]);
     let dir = broken_model("preprocessor_config.json", |b| replace(b, "\"resample\": 3", "\"resample\": 2"));
     check(dir.path(), &["preprocessor_config.json", "resample"]);
+    let dir = broken_model("preprocessor_config.json", |b| {
+        replace(b, "\"do_center_crop\": true", "\"do_center_crop\": false");
+    });
+    check(dir.path(), &["preprocessor_config.json", "do_center_crop"]);
 }
 
 #[test]

@@ -33,22 +33,40 @@ fn tip_x(name: &str) -> bool {
     name.contains("kl") || name.contains("tipx")
 }
 
-fn root() -> PathBuf {
-    std::env::var_os("TIPI_GOLDEN")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+/// A folder of cases.
+struct Set {
+    root: PathBuf,
+    manifest: Value,
+    /// Whether every kind must be there: so in tipi's own set.
+    complete: bool,
+}
+
+impl Set {
+    fn open(root: PathBuf, complete: bool) -> Set {
+        let path = root.join("manifest.json");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Set { root, manifest: serde_json::from_str(&text).unwrap(), complete }
+    }
+}
+
+/// tipi's own cases, on which deliberate mistakes are tried.
+fn own() -> &'static Set {
+    static OWN: OnceLock<Set> = OnceLock::new();
+    OWN.get_or_init(|| Set::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), true))
+}
+
+/// The cases to compare with: those of `TIPI_GOLDEN` where it is set.
+fn chosen() -> &'static Set {
+    static CHOSEN: OnceLock<Set> = OnceLock::new();
+    match std::env::var_os("TIPI_GOLDEN") {
+        Some(root) => CHOSEN.get_or_init(|| Set::open(root.into(), false)),
+        None => own(),
+    }
 }
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| Gpu::open(&DeviceOptions { checked: Some(true), ..DeviceOptions::default() }).unwrap())
-}
-
-fn manifest() -> &'static Value {
-    static MANIFEST: OnceLock<Value> = OnceLock::new();
-    MANIFEST.get_or_init(|| {
-        let path = root().join("manifest.json");
-        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
-    })
 }
 
 struct Array {
@@ -100,6 +118,7 @@ fn read(path: &Path) -> BTreeMap<String, Array> {
 /// A case, and which of its outputs have been compared.
 struct Case {
     name: String,
+    root: &'static Path,
     json: &'static Value,
     arrays: BTreeMap<String, Array>,
     compared: BTreeSet<String>,
@@ -124,7 +143,7 @@ impl Case {
     }
 
     fn model(&self) -> Clip {
-        Clip::load(gpu(), &root().join(self.json["model"].as_str().unwrap())).unwrap()
+        Clip::load(gpu(), &self.root.join(self.json["model"].as_str().unwrap())).unwrap()
     }
 
     /// Largest difference as a share of the bound.
@@ -149,9 +168,12 @@ impl Case {
 
     /// Compares, after showing that the comparison rejects an error planted in one element.
     fn compare(&mut self, name: &str, got: &[f32]) {
+        let entry = &self.json["tensors"][name];
+        let number = |key: &str| entry[key].as_f64().unwrap_or(1.0);
         let mut wrong = got.to_vec();
         let at = wrong.len() / 2;
-        wrong[at] += 1e-3 * (1.0 + self.json["tensors"][name]["max_abs"].as_f64().unwrap_or(1.0)) as f32;
+        let bound = FACTOR * number("f32_err") + 2e-6 * number("max_abs");
+        wrong[at] += (1e-3 * (1.0 + number("max_abs"))).max(4.0 * bound) as f32;
         assert!(self.excess(name, &wrong) > 1.0, "{}: {name}: a planted error went unnoticed", self.name);
         let excess = self.excess(name, got);
         assert!(excess <= 1.0, "{}: {name}: {excess:.3} times its bound", self.name);
@@ -176,21 +198,22 @@ impl Case {
     }
 }
 
-fn cases(kind: &str) -> Vec<Case> {
-    let all: Vec<Case> = manifest()["cases"]
+fn cases(set: &'static Set, kind: &str) -> Vec<Case> {
+    let all: Vec<Case> = set.manifest["cases"]
         .as_array()
         .unwrap()
         .iter()
         .filter(|c| c["kind"] == kind)
         .map(|json| Case {
             name: json["name"].as_str().unwrap().to_string(),
-            arrays: json["file"].as_str().map(|f| read(&root().join(f))).unwrap_or_default(),
+            root: &set.root,
+            arrays: json["file"].as_str().map(|f| read(&set.root.join(f))).unwrap_or_default(),
             json,
             compared: BTreeSet::new(),
             worst: (0.0, "-".into()),
         })
         .collect();
-    assert!(!all.is_empty(), "no case of kind {kind}");
+    assert!(!all.is_empty() || !set.complete, "no case of kind {kind}");
     all
 }
 
@@ -222,7 +245,7 @@ fn product(a: &[f32], b: &[f32], width: usize, scale: f32) -> Vec<f32> {
 fn every_case_is_of_a_known_kind() {
     let known =
         ["clip_forward", "zero_shot", "image_preparation", "tokenizer", "cache_methods", "pini_training", "schedules"];
-    for case in manifest()["cases"].as_array().unwrap() {
+    for case in chosen().manifest["cases"].as_array().unwrap() {
         let kind = case["kind"].as_str().unwrap();
         if LATER.contains(&kind) {
             println!("{:16} waits for its method ({kind})", case["name"].as_str().unwrap());
@@ -234,7 +257,7 @@ fn every_case_is_of_a_known_kind() {
 
 #[test]
 fn clip_forward() {
-    for mut case in cases("clip_forward") {
+    for mut case in cases(chosen(), "clip_forward") {
         let clip = case.model();
         clip_forward_case(&mut case, &clip);
         case.finish(|_| false);
@@ -325,11 +348,11 @@ fn compare_insides(
 /// A wrong activation, eps, width of the head or end token "still works": the cases must notice each.
 #[test]
 fn clip_forward_notices_a_wrong_configuration() {
-    let case = cases("clip_forward")
+    let case = cases(own(), "clip_forward")
         .into_iter()
-        .find(|c| root().join(c.json["model"].as_str().unwrap()).join("config.json").exists());
+        .find(|c| c.root.join(c.json["model"].as_str().unwrap()).join("config.json").exists());
     let Some(case) = case else { panic!("no case with a Hugging Face folder") };
-    let folder = root().join(case.json["model"].as_str().unwrap());
+    let folder = case.root.join(case.json["model"].as_str().unwrap());
     let config: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
     let (pixels, ids) = (case.input("in.pixel_values").f32(), case.input("in.input_ids").ids());
     let mut mistakes: Vec<(&str, &str, Value)> = Vec::new();
@@ -362,7 +385,7 @@ fn clip_forward_notices_a_wrong_configuration() {
 
 #[test]
 fn zero_shot() {
-    for mut case in cases("zero_shot") {
+    for mut case in cases(chosen(), "zero_shot") {
         let clip = case.model();
         let (classes, templates) = (case.strings("classnames"), case.strings("templates"));
         let d = clip.config.embedding;
@@ -388,14 +411,15 @@ fn zero_shot() {
             .collect();
         let wrong = unit(&mean, d);
         let wrong: Vec<f32> = (0..d).flat_map(|i| wrong.iter().skip(i).step_by(d).copied()).collect();
-        assert!(case.excess("out.class_weights", &wrong) > 10.0);
+        // With one template it makes no difference.
+        assert!(templates.len() == 1 || case.excess("out.class_weights", &wrong) > 10.0);
         case.finish(|_| false);
     }
 }
 
 #[test]
 fn image_preparation() {
-    for mut case in cases("image_preparation") {
+    for mut case in cases(chosen(), "image_preparation") {
         let size = case.param("size").as_u64().unwrap() as usize;
         let count = case.param("shapes_wh").as_array().unwrap().len();
         for i in 0..count {
@@ -414,8 +438,8 @@ fn image_preparation() {
 
 #[test]
 fn tokenizer() {
-    for case in cases("tokenizer") {
-        let folder = root().join(case.json["folder"].as_str().unwrap());
+    for case in cases(chosen(), "tokenizer") {
+        let folder = case.root.join(case.json["folder"].as_str().unwrap());
         let cases: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
         let context = cases["context"].as_u64().unwrap() as usize;
         let tokenizer = Tokenizer::open(&folder.join("tokenizer.json"), context).unwrap();
@@ -445,7 +469,7 @@ fn spaced(v: &Value) -> Vec<f64> {
 
 #[test]
 fn cache_methods_tip() {
-    for mut case in cases("cache_methods") {
+    for mut case in cases(chosen(), "cache_methods") {
         let classes = case.param("classes").as_u64().unwrap() as usize;
         let w = case.input("in.W");
         let d = w.shape[0];
@@ -456,7 +480,7 @@ fn cache_methods_tip() {
         let labels = case.input("in.cache_labels").u32();
         let val_labels = case.input("in.val.labels").u32();
         let test_labels = case.input("in.test.labels").u32();
-        let near = manifest()["near"]["tip"].as_f64().unwrap();
+        let near = chosen().manifest["near"]["tip"].as_f64().unwrap();
         assert!(near > 0.0);
 
         // Tip-Adapter, and Tip-Adapter++ with features of the corrected tower on both sides of the affinity.
@@ -484,15 +508,17 @@ fn cache_methods_tip() {
                 let p = floats(probe);
                 case.compare(&format!("out.probe{i}.{method}"), &logits(TipParams { alpha: p[0], beta: p[1] }));
             }
-            // Planted: keys that were never normalised.
-            let mean = tip::keys(gpu(), &keys.iter().map(|k| k * 1.01).collect::<Vec<_>>(), 1, d).unwrap();
-            assert_eq!(mean.len(), keys.len());
-            let wrong =
-                Cache::new(gpu(), &keys.iter().map(|k| k * 1.01).collect::<Vec<_>>(), &labels, classes, d).unwrap();
-            let p = floats(&probes[0]);
-            let wrong =
-                compute(|rec| wrong.record_logits(rec, &classifier, &f, &g, TipParams { alpha: p[0], beta: p[1] }));
-            assert!(case.excess(&format!("out.probe0.{method}"), &wrong) > 10.0);
+            // Planted: keys that are not of length 1. A probe with α or β of zero cannot see that.
+            let long: Vec<f32> = keys.iter().map(|k| k * 1.01).collect();
+            let wrong = Cache::new(gpu(), &long, &labels, classes, d).unwrap();
+            let mut noticed = f64::INFINITY;
+            for (i, p) in probes.iter().map(floats).enumerate().filter(|(_, p)| p[0] * p[1] > 0.5) {
+                let params = TipParams { alpha: p[0], beta: p[1] };
+                let logits = compute(|rec| wrong.record_logits(rec, &classifier, &f, &g, params));
+                let excess = case.excess(&format!("out.probe{i}.{method}"), &logits);
+                noticed = if noticed.is_finite() { noticed.max(excess) } else { excess };
+            }
+            assert!(noticed > 10.0, "{}: {method}: keys of another length went unnoticed", case.name);
 
             let best = &case.param("best")[method];
             let params = TipParams { alpha: best["alpha"].as_f64().unwrap(), beta: best["beta"].as_f64().unwrap() };
@@ -541,7 +567,7 @@ fn check_grid(case: &mut Case, method: &str, grid: &Grid, run: impl Fn(&Grid) ->
         counts.iter().zip(&want).zip(&near).filter(|((g, w), n)| g.abs_diff(**w) > **n).count()
     };
     assert_eq!(differs(&found.counts), 0, "{}: {method}: points off by more than their near rows", case.name);
-    // Planted: the loops exchanged, and one count too many everywhere.
+    // Planted: more right answers everywhere than near rows could explain.
     let more: Vec<u32> = found.counts.iter().map(|c| c + 1 + case.input(&near).u32().iter().max().unwrap()).collect();
     assert!(differs(&more) > 0);
     let best = &case.param("best")[method];
@@ -557,7 +583,7 @@ fn check_grid(case: &mut Case, method: &str, grid: &Grid, run: impl Fn(&Grid) ->
 
 #[test]
 fn pini_training() {
-    for mut case in cases("pini_training") {
+    for mut case in cases(chosen(), "pini_training") {
         let worst = pini_case(&mut case, None);
         assert!(worst <= 1.0);
         case.finish(|_| false);
@@ -569,7 +595,7 @@ fn pini_training() {
 fn pini_training_notices_mistakes() {
     for mistake in ["decay", "momentum", "rate", "noise"] {
         let mut worst = 0f64;
-        for mut case in cases("pini_training") {
+        for mut case in cases(own(), "pini_training") {
             worst = worst.max(pini_case(&mut case, Some(mistake)));
         }
         println!("wrong {mistake}: {worst:.0} times the bound");
@@ -666,7 +692,7 @@ fn pini_case(case: &mut Case, mistake: Option<&str>) -> f64 {
 
 #[test]
 fn schedules() {
-    for case in cases("schedules") {
+    for case in cases(chosen(), "schedules") {
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 + 1e-9 * b.abs();
         let want = floats(case.param("pini_lr_per_epoch"));
         assert!(!want.is_empty());

@@ -259,11 +259,15 @@ impl File {
                     ));
                 }
                 let mut values = Vec::with_capacity(pini::PARAMETERS.len());
-                for name in pini::PARAMETERS {
-                    let rank = if name.ends_with("bias") { 1 } else { 2 };
-                    values.push(floats(&self.values(&file, name, Dtype::F32, rank)?.0));
-                }
                 let e = d / config.reduction;
+                let shapes = pini::shapes(*noisy, clip.text.width(), d, e);
+                for (name, want) in pini::PARAMETERS.iter().zip(&shapes) {
+                    let (bytes, shape) = self.values(&file, name, Dtype::F32, want.len())?;
+                    if shape != *want {
+                        return Err(form(name, format!("{want:?}"), &shape));
+                    }
+                    values.push(floats(&bytes));
+                }
                 let params = pini::Params::upload(&clip.gpu, &values, *noisy, clip.text.width(), d, e)
                     .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
                 Ok(Adapter::Pini(Box::new(Pini::new(clip, &prompts, params)?)))

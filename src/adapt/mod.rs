@@ -20,7 +20,7 @@ pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Te
 }
 
 /// Rows of features that go through a method at once: bounds GPU memory, whatever the number of pictures.
-const ROWS: usize = 4096;
+const ROWS: usize = 2048;
 
 /// Logits of un-normalised features `[n, width]`, a bounded number of rows at a time. Rows do not meet each other in any
 /// method, so the cuts do not show.

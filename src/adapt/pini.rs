@@ -57,6 +57,11 @@ impl NoisyPrompts {
     /// # Errors
     /// A tokenizer that fails; a context too short for the prompts.
     pub fn new(clip: &Clip, template: &str, classes: &[String]) -> Result<NoisyPrompts> {
+        if template.contains("{}") {
+            return Err(Error::invalid(format!(
+                "PiNI's template '{template}' must hold plain words only: the class name comes after them by itself"
+            )));
+        }
         let tokenizer = clip.tokenizer()?;
         let prefix = format!("{}{}", "x ".repeat(PREFIX_WORDS), template.trim());
         let noisy = tokenizer.ids(&prefix)?.len();
@@ -186,7 +191,7 @@ impl Params {
     }
 }
 
-fn shapes(noisy: usize, width: usize, d: usize, e: usize) -> Vec<Vec<usize>> {
+pub(super) fn shapes(noisy: usize, width: usize, d: usize, e: usize) -> Vec<Vec<usize>> {
     let text = vec![noisy, width];
     let (inner, outer) = ((vec![e, d], vec![e]), (vec![d, e], vec![d]));
     let mut all = vec![text.clone(), text];
@@ -459,6 +464,9 @@ impl Step {
     /// # Errors
     /// Lengths that do not fit; a lost device.
     pub fn run(&self, gpu: &Gpu, images: &[f32], labels: &[u32], config: &Config, lr: f64, number: u32) -> Result<()> {
+        if let Some(label) = labels.iter().find(|l| **l as usize >= self.logits.cols()) {
+            return Err(Error::invalid(format!("label {label}, of {} classes", self.logits.cols())));
+        }
         gpu.write(&self.images, images)?;
         let drawn: Vec<u32> = labels.iter().flat_map(|l| std::iter::repeat_n(*l, self.draws)).collect();
         gpu.write(&self.drawn_labels, &drawn)?;

@@ -84,7 +84,9 @@ pub fn search(gpu: &Gpu, cache: &Cache, base: &Tensor, f: &Tensor, labels: &[u32
     let labels = gpu.upload("labels", labels, &[labels.len()])?;
     // [beta][alpha]
     let mut by_beta: Vec<u32> = Vec::with_capacity(grid.alphas.len() * grid.betas.len());
-    for chunk in grid.betas.chunks(MAX_BETAS) {
+    // As many βs at once as one kernel serves and one binding holds.
+    let fits = (gpu.max_binding() / (4 * base.len() as u64)).clamp(1, MAX_BETAS as u64) as usize;
+    for chunk in grid.betas.chunks(fits) {
         let betas = gpu.upload("betas", &narrow(chunk), &[chunk.len()])?;
         let mut rec = Recorder::new(gpu);
         let terms = cache.record_terms(&mut rec, f, &betas)?;

@@ -29,11 +29,23 @@ impl TipParams {
 /// A length that does not fit; a device that fails.
 pub fn keys(gpu: &Gpu, features: &[f32], views: usize, width: usize) -> Result<Vec<f32>> {
     let n = features.len() / (views * width).max(1);
-    let raw = gpu.upload("views", features, &[views, n, width])?;
-    super::compute(gpu, |rec| {
-        let mean = reduce::mean_first(rec, &raw)?;
-        Ok(normalize::forward(rec, &mean)?.y)
-    })
+    if n == 0 || features.len() != views * n * width {
+        return Err(Error::invalid(format!("{} feature values for {views} views of width {width}", features.len())));
+    }
+    let mut keys = Vec::with_capacity(n * width);
+    for first in (0..n).step_by(super::ROWS) {
+        let count = super::ROWS.min(n - first);
+        let part: Vec<f32> = (0..views)
+            .flat_map(|view| &features[(view * n + first) * width..(view * n + first + count) * width])
+            .copied()
+            .collect();
+        let raw = gpu.upload("views", &part, &[views, count, width])?;
+        keys.extend(super::compute(gpu, |rec| {
+            let mean = reduce::mean_first(rec, &raw)?;
+            Ok(normalize::forward(rec, &mean)?.y)
+        })?);
+    }
+    Ok(keys)
 }
 
 /// A cache on the GPU.

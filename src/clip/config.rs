@@ -80,23 +80,24 @@ pub struct Preprocess {
     pub normalize: Normalize,
 }
 
+/// Keys that a config.json leaves out have transformers' defaults (CLIPTextConfig, CLIPVisionConfig: those of OpenAI's
+/// ViT-B/32). If the file means other sizes, the weights' shapes contradict them and loading says so.
 #[derive(Deserialize)]
+#[serde(default)]
 struct HfConfig {
-    projection_dim: Option<usize>,
-    text_config: HfText,
-    vision_config: HfVision,
+    projection_dim: usize,
+    text_config: Option<HfText>,
+    vision_config: Option<HfVision>,
 }
 
-fn default_eps() -> f32 {
-    1e-5
-}
-
-fn default_act() -> String {
-    // CLIPTextConfig's and CLIPVisionConfig's default in transformers: the key may be left out of a config.json.
-    "quick_gelu".into()
+impl Default for HfConfig {
+    fn default() -> Self {
+        HfConfig { projection_dim: 512, text_config: None, vision_config: None }
+    }
 }
 
 #[derive(Deserialize)]
+#[serde(default)]
 struct HfText {
     hidden_size: usize,
     intermediate_size: usize,
@@ -104,15 +105,29 @@ struct HfText {
     num_attention_heads: usize,
     max_position_embeddings: usize,
     vocab_size: usize,
-    #[serde(default = "default_act")]
     hidden_act: String,
-    #[serde(default = "default_eps")]
     layer_norm_eps: f32,
     eos_token_id: Option<u32>,
-    projection_dim: Option<usize>,
+}
+
+impl Default for HfText {
+    fn default() -> Self {
+        HfText {
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            vocab_size: 49408,
+            hidden_act: "quick_gelu".into(),
+            layer_norm_eps: 1e-5,
+            eos_token_id: None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
+#[serde(default)]
 struct HfVision {
     hidden_size: usize,
     intermediate_size: usize,
@@ -120,13 +135,25 @@ struct HfVision {
     num_attention_heads: usize,
     image_size: usize,
     patch_size: usize,
-    #[serde(default)]
-    num_channels: Option<usize>,
-    #[serde(default = "default_act")]
+    num_channels: usize,
     hidden_act: String,
-    #[serde(default = "default_eps")]
     layer_norm_eps: f32,
-    projection_dim: Option<usize>,
+}
+
+impl Default for HfVision {
+    fn default() -> Self {
+        HfVision {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            image_size: 224,
+            patch_size: 32,
+            num_channels: 3,
+            hidden_act: "quick_gelu".into(),
+            layer_norm_eps: 1e-5,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -150,6 +177,11 @@ impl HfSize {
 struct HfPreprocess {
     size: Option<HfSize>,
     crop_size: Option<HfSize>,
+    do_resize: Option<bool>,
+    do_center_crop: Option<bool>,
+    do_rescale: Option<bool>,
+    do_normalize: Option<bool>,
+    rescale_factor: Option<f64>,
     resample: Option<u32>,
     image_mean: Option<[f32; 3]>,
     image_std: Option<[f32; 3]>,
@@ -182,14 +214,14 @@ impl ClipConfig {
     /// width.
     pub fn from_hf(path: &Path) -> Result<ClipConfig> {
         let hf: HfConfig = parse(path)?;
-        let (t, v) = (&hf.text_config, &hf.vision_config);
-        if v.num_channels.is_some_and(|c| c != 3) {
+        let both = "; a CLIP's config.json has text_config and vision_config";
+        let part = |name: &str| Error::config(path, format!("{name} is missing{both}"));
+        let t = hf.text_config.as_ref().ok_or_else(|| part("text_config"))?;
+        let v = hf.vision_config.as_ref().ok_or_else(|| part("vision_config"))?;
+        if v.num_channels != 3 {
             return Err(Error::config(path, "vision_config.num_channels must be 3"));
         }
-        let embedding =
-            hf.projection_dim.or(t.projection_dim).or(v.projection_dim).ok_or_else(|| {
-                Error::config(path, "projection_dim is missing; it is the width of the joint embedding")
-            })?;
+        let embedding = hf.projection_dim;
         let config = ClipConfig {
             image: TowerConfig {
                 width: v.hidden_size,
@@ -277,9 +309,11 @@ impl ClipConfig {
     /// # Errors
     /// As [`ClipConfig::from_hf`] and [`ClipConfig::from_openai`].
     pub fn of_folder(folder: &Path, checkpoint: &Checkpoint) -> Result<ClipConfig> {
+        // A configuration that is there counts, whichever names the tensors have.
+        let path = folder.join("config.json");
         match checkpoint.names() {
-            Names::HuggingFace => ClipConfig::from_hf(&folder.join("config.json")),
-            Names::OpenAi => ClipConfig::from_openai(checkpoint),
+            Names::OpenAi if !path.exists() => ClipConfig::from_openai(checkpoint),
+            _ => ClipConfig::from_hf(&path),
         }
     }
 
@@ -346,6 +380,22 @@ impl Preprocess {
         let hf: HfPreprocess = parse(&path)?;
         if hf.resample.is_some_and(|r| r != 3) {
             return Err(Error::config(&path, "resample must be 3 (bicubic)"));
+        }
+        let flags = [
+            ("do_resize", hf.do_resize),
+            ("do_center_crop", hf.do_center_crop),
+            ("do_rescale", hf.do_rescale),
+            ("do_normalize", hf.do_normalize),
+        ];
+        if let Some((what, _)) = flags.iter().find(|(_, flag)| *flag == Some(false)) {
+            return Err(Error::config(&path, format!("{what} must be true; tipi prepares pictures as CLIP does")));
+        }
+        if hf.rescale_factor.is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6) {
+            return Err(Error::config(&path, "rescale_factor must be 1/255"));
+        }
+        // A box means squashing to it, whatever the picture's shape; CLIP's processors crop instead.
+        if matches!(hf.size, Some(HfSize::Box { .. })) {
+            return Err(Error::config(&path, "size must be a shortest_edge; tipi does not squash pictures yet"));
         }
         for (what, size) in [("size", &hf.size), ("crop_size", &hf.crop_size)] {
             if let Some(size) = size

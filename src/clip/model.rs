@@ -20,7 +20,7 @@ use crate::{Error, Result};
 pub struct ModelId {
     /// The folder's name, for people.
     pub name: String,
-    /// SHA-256 of model.safetensors, which decides.
+    /// SHA-256 of model.safetensors, config.json, preprocessor_config.json and tokenizer.json, which decides.
     pub sha256: String,
 }
 
@@ -97,7 +97,14 @@ impl Clip {
         self.id.get_or_init(|| {
             let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
             let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-            let digest = Sha256::digest(self.checkpoint.bytes());
+            // Whatever changes a feature: the weights, and what says how pictures and texts become inputs.
+            let mut hasher = Sha256::new();
+            hasher.update(self.checkpoint.bytes());
+            for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
+                hasher.update(file);
+                hasher.update(std::fs::read(folder.join(file)).unwrap_or_default());
+            }
+            let digest = hasher.finalize();
             ModelId { name, sha256: digest.iter().map(|b| format!("{b:02x}")).collect() }
         })
     }

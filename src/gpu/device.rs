@@ -83,11 +83,14 @@ fn choose(adapters: &[(String, wgpu::DeviceType)], wanted: Option<&str>) -> Resu
         return Err(Error::NoAdapter);
     }
     if let Some(wanted) = wanted {
-        let by_index = wanted.parse::<usize>().ok().filter(|i| *i < adapters.len());
+        // A number is an index and nothing else: many names have digits in them.
         let lower = wanted.to_lowercase();
-        let by_name =
-            || adapters.iter().position(|(name, _)| !lower.is_empty() && name.to_lowercase().contains(&lower));
-        return match by_index.or_else(by_name) {
+        let found = match wanted.parse::<usize>() {
+            Ok(index) => Some(index).filter(|i| *i < adapters.len()),
+            Err(_) if lower.is_empty() => None,
+            Err(_) => adapters.iter().position(|(name, _)| name.to_lowercase().contains(&lower)),
+        };
+        return match found {
             Some(i) => Ok((i, format!("asked for as '{wanted}'"))),
             None => Err(Error::AdapterNotFound {
                 asked: wanted.into(),
@@ -126,7 +129,8 @@ fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType)> {
 }
 
 fn asked(options: &DeviceOptions) -> Option<String> {
-    options.adapter.clone().or_else(|| std::env::var("TIPI_ADAPTER").ok()).filter(|s| !s.is_empty())
+    let from_environment = || std::env::var_os("TIPI_ADAPTER").filter(|v| !v.is_empty());
+    options.adapter.clone().or_else(|| from_environment().map(|v| v.to_string_lossy().into_owned()))
 }
 
 /// All adapters, with what tipi would use of each (`tipi devices`).
@@ -339,7 +343,8 @@ impl Gpu {
             return Err(Error::invalid(format!("{what}: shape {shape:?} has no elements")));
         }
         if bytes > self.max_binding() {
-            return Err(Error::OutOfMemory { what: what.into(), needed: bytes, limit: self.max_binding() });
+            let why = format!("one binding of this adapter holds at most {} bytes", self.max_binding());
+            return Err(Error::OutOfMemory { what: what.into(), needed: bytes, why });
         }
         let buffer = match home.take(bytes) {
             Some(buffer) => buffer,
@@ -352,8 +357,8 @@ impl Gpu {
                     mapped_at_creation: false,
                 });
                 if pollster::block_on(scope.pop()).is_some() {
-                    let limit = home.allocated();
-                    return Err(Error::OutOfMemory { what: what.into(), needed: bytes, limit });
+                    let why = "the driver has no more".into();
+                    return Err(Error::OutOfMemory { what: what.into(), needed: bytes, why });
                 }
                 home.note(buffer.size());
                 buffer
@@ -487,7 +492,7 @@ mod tests {
     use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
 
     fn adapters() -> Vec<(String, wgpu::DeviceType)> {
-        vec![("llvmpipe".into(), Cpu), ("Intel Iris".into(), IntegratedGpu), ("GeForce RTX".into(), DiscreteGpu)]
+        vec![("llvmpipe".into(), Cpu), ("Intel Iris".into(), IntegratedGpu), ("GeForce RTX 4090".into(), DiscreteGpu)]
     }
 
     #[test]
@@ -503,9 +508,11 @@ mod tests {
     fn an_asked_for_adapter_is_taken_or_is_an_error() {
         assert_eq!(choose(&adapters(), Some("0")).unwrap().0, 0);
         assert_eq!(choose(&adapters(), Some("iris")).unwrap().0, 1);
+        // "4090" holds a 0 and a 4, and is still neither adapter 4 nor any other index.
+        assert!(choose(&adapters(), Some("4")).is_err() && choose(&adapters(), Some("")).is_err());
         let error = choose(&adapters(), Some("7")).unwrap_err();
         assert!(matches!(error, Error::AdapterNotFound { .. }));
-        assert!(error.to_string().contains("2: GeForce RTX (discrete GPU)"), "{error}");
+        assert!(error.to_string().contains("2: GeForce RTX 4090 (discrete GPU)"), "{error}");
         assert!(matches!(choose(&[], None), Err(Error::NoAdapter)));
     }
 }

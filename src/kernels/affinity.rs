@@ -19,7 +19,7 @@ fn variant(betas: usize, base: bool) -> Variant {
 }
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![variant(1, false), variant(1, true), variant(7, false), variant(MAX_BETAS, false)]
+    vec![variant(1, false), variant(1, true), variant(7, false), variant(11, false), variant(MAX_BETAS, false)]
 }
 
 #[repr(C)]

@@ -28,7 +28,7 @@ fn variant(entry: &'static str, head: usize, causal: bool, block: usize) -> Vari
 pub(super) fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     for entry in ENTRIES {
-        for head in [12, 64, 80] {
+        for head in [12, 16, 64, 80] {
             for block in BLOCK_ROWS {
                 all.extend([false, true].map(|causal| variant(entry, head, causal, block)));
             }

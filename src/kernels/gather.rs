@@ -15,7 +15,7 @@ pub(super) fn variants() -> Vec<Variant> {
 }
 
 /// y `[n, width]`: row i is x's row `index[i]`, or zeros where that is [`NONE`]. `index` is u32 `[n]`; numbers past x's
-/// rows are a bug of the caller. The backward of picking rows is a gather by [`inverse`].
+/// rows give zeros too. The backward of picking rows is a gather by [`inverse`].
 ///
 /// # Errors
 /// An index of another element type; out of memory.

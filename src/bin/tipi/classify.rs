@@ -47,6 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &args.model)?;
     let classifier = Classifier::new(&clip, &labels, &args.templates)?;
+    common::announce(&gpu);
     let pictures = common::encode_paths(&clip, &args.paths, args.batch as usize, args.strict)?;
     let logits = classifier.logits(&pictures.features, &gpu)?;
     print_ranked(&pictures.paths, &logits, &labels, args.json)?;
@@ -80,9 +81,9 @@ pub fn print_ranked(paths: &[PathBuf], logits: &[f32], classes: &[String], json:
         ]);
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        ui::print(&serde_json::to_string_pretty(&rows)?)?;
     } else {
-        println!("{table}");
+        ui::print(&table.to_string())?;
     }
     Ok(())
 }

@@ -23,13 +23,16 @@ pub struct GpuArgs {
 }
 
 impl GpuArgs {
-    /// Opens the adapter and says which and why.
+    /// Opens the adapter; [`announce`] says which and why, once nothing else can be wrong with the command.
     pub fn open(&self) -> Result<Gpu> {
         let options = DeviceOptions { adapter: self.adapter.clone(), checked: None, profile: self.profile };
-        let gpu = Gpu::open(&options)?;
-        eprintln!("adapter: {}", gpu.describe());
-        Ok(gpu)
+        Ok(Gpu::open(&options)?)
     }
+}
+
+/// Says which adapter was taken and why.
+pub fn announce(gpu: &Gpu) {
+    eprintln!("adapter: {}", gpu.describe());
 }
 
 /// Prints the profile when there is one.
@@ -59,7 +62,7 @@ pub fn encode_paths(clip: &Clip, inputs: &[PathBuf], batch: usize, strict: bool)
     let bar = ui::bar(paths.len(), "encoding pictures");
     let mut all = Pictures { paths: Vec::new(), features: Vec::new() };
     let mut skipped = 0;
-    for chunk in paths.chunks(batch.max(1) * 4) {
+    for chunk in paths.chunks((batch.max(1) * 4).min(128)) {
         use rayon::prelude::*;
         let decoded: Vec<Result<Vec<f32>, Error>> =
             chunk.par_iter().map(|(path, _)| decode(path).map(|picture| clip.pixels(&picture))).collect();
@@ -100,7 +103,19 @@ pub fn check_writable(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(Error::Invalid(format!("{}: is a folder; give the name of a file", path.display())).into());
     }
-    let folder = match path.parent() {
+    // Through a link, what counts is where it points.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    if target.exists() {
+        let file = std::fs::OpenOptions::new().write(true).open(&target).map_err(|e| Error::io(path, e))?;
+        let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
+        if metadata.permissions().readonly() {
+            return Err(Error::Invalid(format!("{}: is read-only; give another name", path.display())).into());
+        }
+        if !metadata.is_file() {
+            return Ok(()); // a device or a pipe, which is written to directly
+        }
+    }
+    let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };

@@ -106,6 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &common::bundled("weights/picto")?)?;
+    common::announce(&gpu);
     let pictures = common::bundled("examples/pictos")?;
     let mut encoder = clip.image_encoder(32)?;
     let mut rows: Vec<Row> = Vec::new();
@@ -149,8 +150,10 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    write_grid(&args.out, &title(&args.seeds), &cells, 6)?;
+    let drawn = write_grid(&args.out, &title(&args.seeds), &cells, 6);
+    // The table first: a picture that cannot be written must not cost minutes of work.
     print(args, &gpu.describe(), gpu.name(), &rows, start.elapsed().as_secs_f64())?;
+    drawn?;
     common::finish(&gpu);
     Ok(())
 }
@@ -266,14 +269,14 @@ fn print(args: &Args, adapter: &str, name: &str, rows: &[Row], seconds: f64) -> 
             .map(|r| {
                 serde_json::json!({
                     "set": r.set, "method": r.method, "shots": r.shots,
-                    "accuracy": mean(&r.accuracies), "seconds": r.seconds,
+                    "accuracy": mean(&r.accuracies), "seconds": r.seconds / r.accuracies.len() as f64,
                 })
             })
             .collect();
         let object = serde_json::json!({
             "adapter": name, "seeds": args.seeds, "seconds": seconds, "picture": shown(&args.out), "rows": rows,
         });
-        println!("{}", serde_json::to_string_pretty(&object)?);
+        ui::print(&serde_json::to_string_pretty(&object)?)?;
         return Ok(());
     }
     let mut table = ui::table(&["set", "shots", "method", "accuracy", "gain", "seconds"]);
@@ -291,11 +294,11 @@ fn print(args: &Args, adapter: &str, name: &str, rows: &[Row], seconds: f64) -> 
             row.method.to_string(),
             format!("{:.1} %{spread}", 100.0 * mean(&row.accuracies)),
             if row.method == "zero-shot" { String::new() } else { format!("{:+.1}", 100.0 * gain) },
-            format!("{:.1}", row.seconds),
+            format!("{:.1}", row.seconds / row.accuracies.len() as f64),
         ]);
     }
-    println!("{table}");
-    println!("{adapter}; {seconds:.0} s in all. Some predictions: {}", shown(&args.out));
+    let line = format!("{adapter}; {seconds:.0} s in all. Some predictions: {}", shown(&args.out));
+    ui::print(&format!("{table}\n{line}"))?;
     Ok(())
 }
 

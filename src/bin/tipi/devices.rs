@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        ui::print(&serde_json::to_string_pretty(&rows)?)?;
         return Ok(());
     }
     let mut table =
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
             uses(a).join(", "),
         ]);
     }
-    println!("{table}\n* is taken without --adapter");
+    ui::print(&format!("{table}\n* is taken without --adapter"))?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::ui;
 pub enum Args {
     /// Pictures: files, folders, or `pixel_values` [n,3,R,R] in a .safetensors file.
     Image(Common),
-    /// Texts: as arguments, the lines of a .txt file or of `-` (stdin), or `input_ids` [n,T] in a .safetensors file.
+    /// Texts: as arguments, the lines of a text file or of `-` (stdin), or `input_ids` [n,T] in a .safetensors file.
     Text(Common),
 }
 
@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     common::check_writable(&common.out)?;
     let gpu = common.gpu.open()?;
     let clip = Clip::load(&gpu, &common.model)?;
+    common::announce(&gpu);
     let (features, names) = match args {
         Args::Image(_) => images(common, &clip)?,
         Args::Text(_) => texts(common, &clip)?,
@@ -117,7 +118,7 @@ fn texts(args: &Common, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
         }
         let lines: Vec<String> = if input == "-" {
             std::io::read_to_string(std::io::stdin())?.lines().map(str::to_string).collect()
-        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
+        } else if path.is_file() || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
             text.lines().map(str::to_string).collect()
         } else {

@@ -11,8 +11,8 @@ use tipi::adapt::tip::{self, Cache, TipParams};
 use tipi::adapt::zero_shot::Classifier;
 use tipi::adapt::{accuracy, pini};
 use tipi::clip::Clip;
-use tipi::data::{Augment, Folder};
-use tipi::encode::{self, Views};
+use tipi::data::{Augment, Folder, Split};
+use tipi::encode::{self, Encoded, Views};
 use tipi::gpu::{Gpu, Recorder};
 use tipi::kernels::normalize;
 
@@ -108,29 +108,43 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// What fitting starts from.
+struct Start {
+    gpu: Gpu,
+    clip: Clip,
+    folder: Folder,
+    split: Split,
+}
+
 impl Common {
-    fn open(&self) -> Result<(Gpu, Clip, Folder)> {
+    /// Looks at everything that can be wrong before the first long step: the output, the pictures, the model.
+    fn start(&self) -> Result<Start> {
         common::check_writable(&self.out)?;
         let folder = Folder::open(&self.data)?;
-        let gpu = self.gpu.open()?;
-        let clip = Clip::load(&gpu, &self.model)?;
-        Ok((gpu, clip, folder))
-    }
-
-    /// Support and validation pictures: K of each class, and up to min(K, 4) others to choose on.
-    fn support(&self, clip: &Clip, folder: &Folder, views: &Views) -> Result<encode::Support> {
-        let (shots, val) = (self.shots as usize, self.shots.min(4) as usize);
-        let mut encoder = clip.image_encoder(self.batch as usize)?;
-        let bar = ui::bar(folder.classes.len() * (shots * views.count() + val), "encoding pictures");
-        let support = encode::support(&mut encoder, folder, (shots, val), self.seed, views, self.strict, &mut |n| {
-            bar.inc(n as u64);
-        })?;
+        let shots = (self.shots as usize, self.shots.min(4) as usize);
+        let bar = ui::bar(folder.items.len(), "checking pictures");
+        let chosen = encode::choose(&folder, shots, self.seed, self.strict, &|n| bar.set_position(n as u64))?;
         bar.finish_and_clear();
-        for error in &support.skipped {
+        for error in &chosen.skipped {
             eprintln!("skipped: {error}");
         }
-        common::note_skipped(support.skipped.len());
-        Ok(support)
+        common::note_skipped(chosen.skipped.len());
+        let gpu = self.gpu.open()?;
+        let clip = Clip::load(&gpu, &self.model)?;
+        common::announce(&gpu);
+        Ok(Start { gpu, clip, folder, split: chosen.split })
+    }
+
+    /// Features of the support pictures under `views`, and of the validation pictures as they are.
+    fn encode(&self, start: &Start, views: &Views) -> Result<(Encoded, Encoded)> {
+        let mut encoder = start.clip.image_encoder(self.batch as usize)?;
+        let (support, val) = (&start.split.support, &start.split.val);
+        let bar = ui::bar(support.len() * views.count() + val.len(), "encoding pictures");
+        let mut done = |n: usize| bar.inc(n as u64);
+        let support = encode::encode(&mut encoder, support, views, true, &mut done)?;
+        let val = encode::encode(&mut encoder, val, &Views::Center, true, &mut done)?;
+        bar.finish_and_clear();
+        Ok((support, val))
     }
 
     fn save(&self, clip: &Clip, folder: &Folder, method: Method, adapter: &Adapter) -> Result<()> {
@@ -164,48 +178,50 @@ pub fn choose(
 
 fn fit_tip(args: &Tip) -> Result<()> {
     let common = &args.common;
-    let start = Instant::now();
-    let (gpu, clip, folder) = common.open()?;
-    let classifier = Classifier::new(&clip, &folder.names(), &args.templates)?;
+    let clock = Instant::now();
+    let start = common.start()?;
+    let Start { gpu, clip, folder, .. } = &start;
+    let classifier = Classifier::new(clip, &folder.names(), &args.templates)?;
     let views = match args.views {
         0 => Views::Center,
         count => Views::Random { augment: Augment::TIP, count, first: 0, seed: common.seed },
     };
-    let s = common.support(&clip, &folder, &views)?;
+    let (support, val) = common.encode(&start, &views)?;
     let d = clip.config.embedding;
-    let keys = tip::keys(&gpu, &encode::by_view(&s.support.features, views.count(), d), views.count(), d)?;
-    let cache = Cache::new(&gpu, &keys, &s.support.labels(), folder.classes.len(), d)?;
+    let keys = tip::keys(gpu, &encode::by_view(&support.features, views.count(), d), views.count(), d)?;
+    let cache = Cache::new(gpu, &keys, &support.labels(), folder.classes.len(), d)?;
     let params = match (args.alpha, args.beta) {
         (Some(alpha), Some(beta)) if alpha.is_finite() && beta.is_finite() => TipParams { alpha, beta },
         (Some(_), Some(_)) => return Err(tipi::Error::Invalid("--alpha and --beta must be numbers".into()).into()),
-        _ if s.val.items.is_empty() => {
+        _ if val.items.is_empty() => {
             eprintln!("no pictures are left to choose α and β on: taking the authors' initial values");
             TipParams::INITIAL
         }
         _ => {
-            let (params, right) = choose(&gpu, &classifier, &cache, &s.val.features, &s.val.labels())?;
-            eprintln!("{} validation pictures: {:.1} % right", s.val.items.len(), 100.0 * right);
+            let (params, right) = choose(gpu, &classifier, &cache, &val.features, &val.labels())?;
+            eprintln!("{} validation pictures: {:.1} % right", val.items.len(), 100.0 * right);
             params
         }
     };
     eprintln!(
         "tip-adapter: {} keys of {} classes, alpha {:.3}, beta {:.3}, {:.1} s",
-        s.support.items.len(),
+        support.items.len(),
         folder.classes.len(),
         params.alpha,
         params.beta,
-        start.elapsed().as_secs_f64()
+        clock.elapsed().as_secs_f64()
     );
     let method = Method::TipAdapter { templates: args.templates.clone(), params, views: args.views };
-    common.save(&clip, &folder, method, &Adapter::Tip { classifier, cache, params })?;
-    common::finish(&gpu);
+    common.save(clip, folder, method, &Adapter::Tip { classifier, cache, params })?;
+    common::finish(gpu);
     Ok(())
 }
 
 fn fit_pini(args: &Pini) -> Result<()> {
     let common = &args.common;
-    let start = Instant::now();
-    let (gpu, clip, folder) = common.open()?;
+    let clock = Instant::now();
+    let start = common.start()?;
+    let Start { gpu, clip, folder, .. } = &start;
     let mut config = pini::Config::paper(&args.template, common.seed);
     config.epochs = args.epochs as usize;
     config.draws = args.draws as usize;
@@ -214,33 +230,33 @@ fn fit_pini(args: &Pini) -> Result<()> {
     if !(config.lr.is_finite() && config.lr > 0.0) {
         return Err(tipi::Error::Invalid(format!("--lr {} must be a positive number", config.lr)).into());
     }
-    let s = common.support(&clip, &folder, &Views::Center)?;
-    let labels = s.support.labels();
+    let (support, val) = common.encode(&start, &Views::Center)?;
+    let labels = support.labels();
     let mut encoder = clip.image_encoder((common.batch as usize).min(labels.len()))?;
     let bar = ui::bar(config.epochs * (labels.len() / config.batch.min(labels.len())), "training PiNI");
-    let fixed = &s.support.features;
+    let fixed = &support.features;
     let mut features = |epoch: usize| {
         if args.no_augment {
             return Ok(fixed.clone());
         }
         // A fresh view of every picture each epoch, as the authors train.
         let views = Views::Random { augment: Augment::PINI, count: 1, first: epoch, seed: common.seed };
-        Ok(encode::encode(&mut encoder, &s.support.items, &views, true, &mut |_| {})?.features)
+        Ok(encode::encode(&mut encoder, &support.items, &views, true, &mut |_| {})?.features)
     };
     let names = folder.names();
-    let pini = pini::train(&clip, &names, &config, &labels, &mut features, &mut |p| {
+    let pini = pini::train(clip, &names, &config, &labels, &mut features, &mut |p| {
         bar.set_position(p.step as u64);
         bar.set_message(format!("PiNI epoch {} loss {:.3}", p.epoch, p.loss));
     })?;
     bar.finish_and_clear();
-    if !s.val.items.is_empty() {
-        let logits = pini.logits(&gpu, &s.val.features)?;
-        let right = accuracy(&logits, &s.val.labels(), names.len());
-        eprintln!("{} validation pictures: {:.1} % right", s.val.items.len(), 100.0 * right);
+    if !val.items.is_empty() {
+        let logits = pini.logits(gpu, &val.features)?;
+        let right = accuracy(&logits, &val.labels(), names.len());
+        eprintln!("{} validation pictures: {:.1} % right", val.items.len(), 100.0 * right);
     }
-    eprintln!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, start.elapsed().as_secs_f64());
+    eprintln!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, clock.elapsed().as_secs_f64());
     let method = Method::Pini { noisy: pini.noisy, config, augmented: !args.no_augment };
-    common.save(&clip, &folder, method, &Adapter::Pini(Box::new(pini)))?;
-    common::finish(&gpu);
+    common.save(clip, folder, method, &Adapter::Pini(Box::new(pini)))?;
+    common::finish(gpu);
     Ok(())
 }

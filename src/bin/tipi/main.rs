@@ -74,7 +74,12 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // The library's errors name their cause themselves; drivers' and tokenizers' messages may have several lines.
+            let text = match error.downcast_ref::<tipi::Error>() {
+                Some(error) => error.to_string(),
+                None => format!("{error:#}"),
+            };
+            eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(2)
         }
     }

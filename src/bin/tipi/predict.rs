@@ -55,6 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
     let clip = Clip::load(&gpu, &folder)?;
     let adapter = file.bind(&clip)?;
+    common::announce(&gpu);
     let pictures = common::encode_paths(&clip, &args.paths, args.batch as usize, args.strict)?;
     let logits = adapter.logits(&clip, &pictures.features)?;
     crate::classify::print_ranked(&pictures.paths, &logits, &file.meta.classes, args.json)?;
