@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
@@ -20,21 +20,61 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, bytes).map_err(|error| Error::io(path, error))
 }
 
-/// [`write_atomic`] with the bare error.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Fails as [`write_atomic`] would, without writing anything: for asking before the work is spent.
+///
+/// # Errors
+///
+/// As [`write_atomic`], but for a disk that fills up later.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let check = || match resolve(path)? {
+        Place::Direct => fs::OpenOptions::new().write(true).open(path).map(drop),
+        Place::File { target, .. } => part(&target).map(drop),
+    };
+    check().map_err(|error| Error::io(path, error))
+}
+
+/// Where the bytes for a path go.
+enum Place {
+    /// A pipe or a device, which cannot be renamed over.
+    Direct,
+    /// A file, with links followed, and the permissions that it has if it is there.
+    File { target: PathBuf, keep: Option<Permissions> },
+}
+
+fn resolve(path: &Path) -> io::Result<Place> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::Error::new(ErrorKind::IsADirectory, "this is a folder, not a file")),
-        Ok(found) if !found.is_file() => fs::OpenOptions::new().write(true).open(path)?.write_all(bytes),
+        Ok(found) if !found.is_file() => Ok(Place::Direct),
         Ok(found) if found.permissions().readonly() => {
             Err(io::Error::new(ErrorKind::PermissionDenied, "the file is read-only and was left as it is"))
         }
-        Ok(found) => replace(&path.canonicalize()?, bytes, Some(found.permissions())),
-        Err(_) => replace(path, bytes, None),
+        Ok(found) => Ok(Place::File { target: path.canonicalize()?, keep: Some(found.permissions()) }),
+        Err(_) => Ok(Place::File { target: path.to_path_buf(), keep: None }),
+    }
+}
+
+/// [`write_atomic`] with the bare error.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match resolve(path)? {
+        Place::Direct => fs::OpenOptions::new().write(true).open(path)?.write_all(bytes),
+        Place::File { target, keep } => replace(&target, bytes, keep),
     }
 }
 
 /// Creates or replaces the file `target`, which gets the permissions `keep` or, without them, the usual ones.
 fn replace(target: &Path, bytes: &[u8], keep: Option<Permissions>) -> io::Result<()> {
+    let mut file = part(target)?;
+    file.write_all(bytes)?;
+    if let Some(permissions) = keep {
+        file.as_file().set_permissions(permissions)?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(target)?;
+    Ok(())
+}
+
+/// A temporary file beside `target`, with the permissions of any new file.
+fn part(target: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -45,20 +85,13 @@ fn replace(target: &Path, bytes: &[u8], keep: Option<Permissions>) -> io::Result
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // The builder's own message would name the temporary file, which tells nobody anything.
-    let mut file = builder.tempfile_in(folder).map_err(|error| {
+    builder.tempfile_in(folder).map_err(|error| {
         let reason = match error.kind() {
             ErrorKind::NotFound => format!("the folder {} does not exist", folder.display()),
             kind => format!("cannot create a file in the folder {}: {kind}", folder.display()),
         };
         io::Error::new(error.kind(), reason)
-    })?;
-    file.write_all(bytes)?;
-    if let Some(permissions) = keep {
-        file.as_file().set_permissions(permissions)?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(target)?;
-    Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -81,6 +114,21 @@ mod tests {
             write_atomic(&path, content).unwrap();
             assert_eq!(fs::read(&path).unwrap(), content);
             assert_eq!(names(folder.path()), ["a.bin"]);
+        }
+    }
+
+    #[test]
+    fn asking_says_what_writing_would_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        check_writable(&path).unwrap();
+        assert!(names(folder.path()).is_empty());
+        write_atomic(&path, b"x").unwrap();
+        check_writable(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+        for bad in [folder.path().to_path_buf(), folder.path().join("nowhere/a.bin")] {
+            let (asked, written) = (check_writable(&bad).unwrap_err(), write_atomic(&bad, b"x").unwrap_err());
+            assert_eq!(asked.to_string(), written.to_string());
         }
     }
 

@@ -41,4 +41,4 @@ pub mod nn;
 pub mod report;
 
 pub use error::{Error, Result};
-pub use files::write_atomic;
+pub use files::{check_writable, write_atomic};

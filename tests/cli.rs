@@ -44,6 +44,12 @@ fn features(path: &Path) -> (Vec<usize>, Vec<f32>) {
     (view.shape().to_vec(), bytemuck::pod_collect_to_vec(view.data()))
 }
 
+/// Rows of a command's JSON whose class is the picture's folder.
+fn right(rows: &[Value]) -> usize {
+    let fits = |r: &&Value| r["path"].as_str().unwrap().contains(&r["class"].as_str().unwrap().replace(' ', "_"));
+    rows.iter().filter(fits).count()
+}
+
 const MODEL: &str = "weights/picto";
 
 /// Three classes of the bundled pictures, `count` pictures each.
@@ -121,10 +127,7 @@ fn classify_names_what_is_in_the_pictures() {
     assert!(stderr.contains("adapter:"), "which adapter and why must be said: {stderr}");
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
     assert_eq!(rows.len(), 12);
-    let right = rows
-        .iter()
-        .filter(|r| r["path"].as_str().unwrap().contains(&r["class"].as_str().unwrap().replace(' ', "_")))
-        .count();
+    let right = right(&rows);
     assert!(right >= 9, "{right} of 12");
     for row in &rows {
         let (p, q) = (row["probability"].as_f64().unwrap(), row["runner_up_probability"].as_f64().unwrap());
@@ -223,10 +226,7 @@ fn fit_and_predict_with_tip_adapter() {
     assert_eq!(json, predict(), "equal logits");
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
     assert_eq!(rows.len(), 18);
-    let right = rows
-        .iter()
-        .filter(|r| r["path"].as_str().unwrap().contains(&r["class"].as_str().unwrap().replace(' ', "_")))
-        .count();
+    let right = right(&rows);
     assert!(right >= 14, "{right} of 18");
 
     // Another model is refused, a file that is no adapter too, and a damaged one.

@@ -11,6 +11,8 @@
 //!
 //! logits = s·normalise(noisy v)·normalise(t)ᵀ, cross-entropy over all draws, SGD with momentum and weight decay.
 
+use std::ops::Range;
+
 use crate::clip::{Clip, Packed, Prompts, TextSaved};
 use crate::data::{PythonRandom, class_name, stream_seed};
 use crate::gpu::{Gpu, Plan, Recorder, Tensor};
@@ -87,6 +89,11 @@ impl NoisyPrompts {
     pub fn from_ids(clip: &Clip, ids: &[Vec<u32>], noisy: usize) -> Result<NoisyPrompts> {
         Ok(NoisyPrompts { prompts: Prompts::pack_shared(ids, clip.config.end, noisy + 1)?, noisy })
     }
+
+    /// The noisy rows of the pack: those after the start token.
+    fn rows(&self) -> Range<usize> {
+        1..1 + self.noisy
+    }
 }
 
 /// What trains.
@@ -125,18 +132,13 @@ impl Params {
         for (i, shape) in shapes.iter().enumerate() {
             let mut rng = PythonRandom::new(stream_seed(seed, 0x5049_4e49, i as u64));
             let n: usize = shape.iter().product();
-            let fan_in = if i < 2 {
-                0
-            } else if i < 8 {
-                d
+            // The first two are the text's mean and spread; of the five linear layers, three start from D, two from D/r.
+            values.push(if i < 2 {
+                (0..n).map(|_| (0.02 * normal(&mut rng)) as f32).collect::<Vec<f32>>()
             } else {
-                e
-            };
-            values.push(if fan_in == 0 {
-                (0..n).map(|_| (0.02 * normal(&mut rng)) as f32).collect()
-            } else {
+                let fan_in = if i < 8 { d } else { e };
                 let bound = 1.0 / (fan_in as f64).sqrt();
-                (0..n).map(|_| rng.uniform(-bound, bound) as f32).collect::<Vec<f32>>()
+                (0..n).map(|_| rng.uniform(-bound, bound) as f32).collect()
             });
         }
         Params::upload(&clip.gpu, &values, noisy, width, d, e)
@@ -259,7 +261,7 @@ fn backward(
     (v, t): (&Tensor, &Tensor),
     dlogits: &Tensor,
     (eps_text, eps_image, draws): (&Tensor, &Tensor, usize),
-    (saved, packed, noisy): (TextSaved, &Packed, usize),
+    (saved, packed, rows): (TextSaved, &Packed, Range<usize>),
 ) -> Result<Grads> {
     let alpha = Epilogue { alpha: clip.logit_scale, ..Epilogue::default() };
     let dnoisy_unit = matmul(rec, Layout::Nn, dlogits, &head.text_unit.y, &alpha)?;
@@ -283,7 +285,7 @@ fn backward(
     let dt = params.key.backward_input(rec, &dk, Some(&dt))?;
     let dt = params.value.backward_input(rec, &du, Some(&dt))?;
     let dx = clip.text.backward(rec, &dt, saved, packed)?;
-    let (dtext_mean, dtext_spread) = noise::text_backward(rec, &dx, 1..1 + noisy, eps_text)?;
+    let (dtext_mean, dtext_spread) = noise::text_backward(rec, &dx, rows, eps_text)?;
     let mut all = vec![dtext_mean, dtext_spread];
     for grads in [query, key, value, spread, mean] {
         all.extend([grads.weight, grads.bias]);
@@ -402,7 +404,6 @@ impl<'a> Trainer<'a> {
     pub fn step(&self, batch: usize, draws: usize, draw_noise: bool) -> Result<Step> {
         let (gpu, d) = (&self.clip.gpu, self.clip.config.embedding);
         let params = &self.params;
-        let noisy = self.prompts.noisy;
         let images = gpu.zeros("image features", &[batch, d])?;
         let drawn_labels = gpu.upload("labels", &vec![0u32; batch * draws], &[batch * draws])?;
         let eps_text = gpu.zeros("eps", params.text_mean.shape())?;
@@ -416,7 +417,8 @@ impl<'a> Trainer<'a> {
             noise::normal(r, &counter, TEXT_STREAM, &eps_text)?;
             noise::normal(r, &counter, IMAGE_STREAM, &eps_image)?;
         }
-        let x = noise::text_apply(r, &self.tokens, 1..1 + noisy, &params.text_mean, &params.text_spread, &eps_text)?;
+        let x =
+            noise::text_apply(r, &self.tokens, self.prompts.rows(), &params.text_mean, &params.text_spread, &eps_text)?;
         let (text, saved) = self.clip.text.forward_saved(r, &x, &self.packed)?;
         drop(x);
         let head = head_forward(r, params, &images, &text, &eps_image, draws, self.clip.logit_scale)?;
@@ -430,7 +432,7 @@ impl<'a> Trainer<'a> {
             (&images, &text),
             &ce.grad,
             (&eps_text, &eps_image, draws),
-            (saved, &self.packed, noisy),
+            (saved, &self.packed, self.prompts.rows()),
         )?
         .0;
         for ((w, velocity), grad) in params.tensors().iter().zip(&self.velocity).zip(&grads) {
@@ -566,7 +568,7 @@ impl Pini {
         let packed = clip.text.packed(&prompts.prompts)?;
         let zero = gpu.zeros("eps", params.text_mean.shape())?;
         let mut rec = Recorder::new(gpu);
-        let rows = 1..1 + prompts.noisy;
+        let rows = prompts.rows();
         let x = noise::text_apply(&mut rec, &tokens, rows, &params.text_mean, &params.text_spread, &zero)?;
         let text = clip.text.forward(&mut rec, x, &packed)?;
         rec.finish()?.run()?;

@@ -4,9 +4,10 @@
 //! 20 values of β and one counting kernel, whatever the number of points (see ARCHITECTURE.md).
 
 use super::tip::{Cache, TipParams};
+use super::zero_shot::Classifier;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::affinity::MAX_BETAS;
-use crate::kernels::search;
+use crate::kernels::{normalize, search};
 use crate::{Error, Result};
 
 /// Which loop is the outer one: it decides which of several equally good points comes first.
@@ -109,6 +110,29 @@ pub fn search(gpu: &Gpu, cache: &Cache, base: &Tensor, f: &Tensor, labels: &[u32
     let (a, b) = point(best);
     let params = TipParams { alpha: grid.alphas[a], beta: grid.betas[b] };
     Ok(Found { params, correct: counts[best], counts })
+}
+
+/// Chooses α and β over [`Grid::standard`] on validation pictures, given their un-normalised features `[n, D]` and
+/// labels. `None` when there are none to choose on: [`TipParams::INITIAL`] is the authors' starting point.
+///
+/// # Errors
+/// As [`search`].
+pub fn choose(
+    gpu: &Gpu,
+    classifier: &Classifier,
+    cache: &Cache,
+    features: &[f32],
+    labels: &[u32],
+) -> Result<Option<Found>> {
+    if labels.is_empty() {
+        return Ok(None);
+    }
+    let raw = gpu.upload("validation features", features, &[labels.len(), features.len() / labels.len()])?;
+    let mut rec = Recorder::new(gpu);
+    let f = normalize::forward(&mut rec, &raw)?.y;
+    let base = classifier.record(&mut rec, &f)?;
+    rec.finish()?.run()?;
+    search(gpu, cache, &base, &f, labels, &Grid::standard()).map(Some)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Texts are packed: cut after their end token (what follows cannot change it, attention being causal) and laid one
 //! after the other. Texts that begin alike can share those rows: computed once, attended to by all.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::{ClipConfig, EndToken};
@@ -300,11 +299,6 @@ impl TextTower {
         let plan = rec.finish()?;
         plan.run()?;
         Ok(TextTaps { blocks, last, pooled, features, plan })
-    }
-
-    /// Rows that PiNI's text noise touches: the `count` rows after the start token.
-    pub fn noisy_rows(count: usize) -> Range<usize> {
-        1..1 + count
     }
 }
 

@@ -7,7 +7,7 @@ use tipi::adapt::probabilities;
 use tipi::adapt::zero_shot::Classifier;
 use tipi::clip::Clip;
 
-use crate::common::{self, GpuArgs};
+use crate::common::{self, GpuArgs, PictureArgs};
 use crate::ui;
 
 /// Options.
@@ -28,12 +28,8 @@ pub struct Args {
     /// One JSON array on stdout.
     #[arg(long)]
     json: bool,
-    /// Fail at the first picture that cannot be decoded.
-    #[arg(long)]
-    strict: bool,
-    /// Pictures per step.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
+    #[command(flatten)]
+    pictures: PictureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -48,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = Clip::load(&gpu, &args.model)?;
     let classifier = Classifier::new(&clip, &labels, &args.templates)?;
     common::announce(&gpu);
-    let pictures = common::encode_paths(&clip, &args.paths, args.batch as usize, args.strict)?;
+    let pictures = common::encode_paths(&clip, &args.paths, &args.pictures)?;
     let logits = classifier.logits(&pictures.features, &gpu)?;
     print_ranked(&pictures.paths, &logits, &labels, args.json)?;
     common::finish(&gpu);

@@ -42,6 +42,24 @@ pub fn finish(gpu: &Gpu) {
     }
 }
 
+/// How pictures are read.
+#[derive(Args, Clone)]
+pub struct PictureArgs {
+    /// Fail at the first picture that cannot be decoded.
+    #[arg(long)]
+    pub strict: bool,
+    /// Pictures per step.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+}
+
+impl PictureArgs {
+    /// Pictures per step of the image tower, when there are `pictures` in all.
+    pub fn batch(&self, pictures: usize) -> usize {
+        (self.batch as usize).min(pictures).max(1)
+    }
+}
+
 /// Pictures as a command takes them, decoded and prepared.
 pub struct Pictures {
     /// Those that could be decoded, in input order.
@@ -51,18 +69,18 @@ pub struct Pictures {
 }
 
 /// Encodes picture files and folders in input order. A broken picture inside a folder is named, skipped and counted;
-/// one that was named itself, or any with `strict`, is an error.
-pub fn encode_paths(clip: &Clip, inputs: &[PathBuf], batch: usize, strict: bool) -> Result<Pictures> {
+/// one that was named itself, or any with `--strict`, is an error.
+pub fn encode_paths(clip: &Clip, inputs: &[PathBuf], args: &PictureArgs) -> Result<Pictures> {
     let mut paths = Vec::new();
     for input in inputs {
         let explicit = !input.is_dir();
         paths.extend(list_pictures(input)?.into_iter().map(|p| (p, explicit)));
     }
-    let mut encoder = clip.image_encoder(batch.min(paths.len()).max(1))?;
+    let mut encoder = clip.image_encoder(args.batch(paths.len()))?;
     let bar = ui::bar(paths.len(), "encoding pictures");
     let mut all = Pictures { paths: Vec::new(), features: Vec::new() };
     let mut skipped = 0;
-    for chunk in paths.chunks((batch.max(1) * 4).min(128)) {
+    for chunk in paths.chunks((encoder.batch() * 4).min(128)) {
         use rayon::prelude::*;
         let decoded: Vec<Result<Vec<f32>, Error>> =
             chunk.par_iter().map(|(path, _)| decode(path).map(|picture| clip.pixels(&picture))).collect();
@@ -73,7 +91,7 @@ pub fn encode_paths(clip: &Clip, inputs: &[PathBuf], batch: usize, strict: bool)
                     pixels.extend(values);
                     all.paths.push(path.clone());
                 }
-                Err(error) if *explicit || strict => return Err(error.into()),
+                Err(error) if *explicit || args.strict => return Err(error.into()),
                 Err(error) => {
                     bar.suspend(|| eprintln!("skipped: {error}"));
                     skipped += 1;
@@ -96,32 +114,6 @@ pub fn note_skipped(count: usize) {
     if count > 0 {
         eprintln!("{count} {} skipped (--strict makes that an error)", if count == 1 { "picture" } else { "pictures" });
     }
-}
-
-/// Fails early when `path` cannot be written, before work is spent on it.
-pub fn check_writable(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Error::Invalid(format!("{}: is a folder; give the name of a file", path.display())).into());
-    }
-    // Through a link, what counts is where it points.
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    if target.exists() {
-        let file = std::fs::OpenOptions::new().write(true).open(&target).map_err(|e| Error::io(path, e))?;
-        let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
-        if metadata.permissions().readonly() {
-            return Err(Error::Invalid(format!("{}: is read-only; give another name", path.display())).into());
-        }
-        if !metadata.is_file() {
-            return Ok(()); // a device or a pipe, which is written to directly
-        }
-    }
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    tempfile::NamedTempFile::new_in(folder).map(drop).with_context(|| {
-        format!("{}: cannot be written; does its folder exist, and may you write there?", path.display())
-    })
 }
 
 /// Where the repository's own files are: the working folder, beside the program, or where it was built.

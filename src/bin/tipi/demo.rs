@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::Result;
 use indicatif::ProgressBar;
 use tipi::adapt::pini::{self, Pini};
-use tipi::adapt::tip::{self, Cache};
+use tipi::adapt::search;
+use tipi::adapt::tip::{self, Cache, TipParams};
 use tipi::adapt::zero_shot::Classifier;
 use tipi::adapt::{accuracy, argmax, probabilities};
 use tipi::clip::{Clip, ImageEncoder};
@@ -15,7 +16,6 @@ use tipi::encode::{self, Encoded, Views};
 use tipi::report::{Cell, Prediction, write_grid};
 
 use crate::common::{self, GpuArgs};
-use crate::fit::choose;
 use crate::ui;
 
 /// The bundled model's template.
@@ -102,7 +102,8 @@ impl Args {
 
 /// Runs the demonstration.
 pub fn run(args: &Args) -> Result<()> {
-    common::check_writable(&args.out)?;
+    let runs = args.runs()?;
+    tipi::check_writable(&args.out)?;
     let start = Instant::now();
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &common::bundled("weights/picto")?)?;
@@ -111,7 +112,6 @@ pub fn run(args: &Args) -> Result<()> {
     let mut encoder = clip.image_encoder(32)?;
     let mut rows: Vec<Row> = Vec::new();
     let mut cells = Vec::new();
-    let runs = args.runs()?;
     let steps = runs.iter().map(|(_, shots)| shots.len()).sum::<usize>() * args.seeds.len() * 100;
     let bar = ui::bar(steps, "");
     for (set, all_shots) in &runs {
@@ -202,7 +202,8 @@ fn methods(
     let encoded = encode::encode(encoder, &split.support, &views, true, &mut |_| bar.tick())?;
     let keys = tip::keys(gpu, &encode::by_view(&encoded.features, views.count(), d), views.count(), d)?;
     let cache = Cache::new(gpu, &keys, &encoded.labels(), names.len(), d)?;
-    let (params, _) = choose(gpu, &classifier, &cache, &take(&val), &labels(&val))?;
+    let found = search::choose(gpu, &classifier, &cache, &take(&val), &labels(&val))?;
+    let params = found.map_or(TipParams::INITIAL, |found| found.params);
     let logits = cache.logits(gpu, &classifier, &test_features, params)?;
     outcomes.push(Outcome { method: "tip-adapter", logits, seconds: start.elapsed().as_secs_f64() });
     bar.set_position(base + 10);

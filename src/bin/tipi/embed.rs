@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tipi::Error;
 use tipi::clip::Clip;
 
-use crate::common::{self, GpuArgs};
+use crate::common::{self, GpuArgs, PictureArgs};
 use crate::ui;
 
 /// What to embed.
@@ -33,12 +33,8 @@ pub struct Common {
     /// What to embed.
     #[arg(required = true)]
     inputs: Vec<String>,
-    /// Fail at the first picture that cannot be decoded.
-    #[arg(long)]
-    strict: bool,
-    /// Pictures per step.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
+    #[command(flatten)]
+    pictures: PictureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -46,7 +42,7 @@ pub struct Common {
 /// Embeds.
 pub fn run(args: &Args) -> Result<()> {
     let (Args::Image(common) | Args::Text(common)) = args;
-    common::check_writable(&common.out)?;
+    tipi::check_writable(&common.out)?;
     let gpu = common.gpu.open()?;
     let clip = Clip::load(&gpu, &common.model)?;
     common::announce(&gpu);
@@ -75,7 +71,7 @@ fn images(args: &Common, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
     let mut pending: Vec<PathBuf> = Vec::new();
     let flush = |pending: &mut Vec<PathBuf>, features: &mut Vec<f32>, names: &mut Vec<String>| -> Result<()> {
         if !pending.is_empty() {
-            let pictures = common::encode_paths(clip, pending, args.batch as usize, args.strict)?;
+            let pictures = common::encode_paths(clip, pending, &args.pictures)?;
             features.extend(pictures.features);
             names.extend(pictures.paths.iter().map(|p| p.display().to_string()));
             pending.clear();
@@ -90,7 +86,7 @@ fn images(args: &Common, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
         flush(&mut pending, &mut features, &mut names)?;
         let size = clip.preprocess.size;
         let (shape, pixels) = read_pixels(Path::new(input), size)?;
-        let mut encoder = clip.image_encoder((args.batch as usize).min(shape))?;
+        let mut encoder = clip.image_encoder(args.pictures.batch(shape))?;
         let bar = ui::bar(shape, "encoding pixels");
         features.extend(encoder.encode(&pixels, &mut |n| bar.inc(n as u64))?);
         bar.finish_and_clear();

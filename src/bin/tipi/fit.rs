@@ -6,17 +6,16 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Subcommand;
 use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
-use tipi::adapt::search::{Grid, search};
+use tipi::adapt::search;
 use tipi::adapt::tip::{self, Cache, TipParams};
 use tipi::adapt::zero_shot::Classifier;
 use tipi::adapt::{accuracy, pini};
 use tipi::clip::Clip;
-use tipi::data::{Augment, Folder, Split};
+use tipi::data::{Augment, Folder, Item, Split};
 use tipi::encode::{self, Encoded, Views};
-use tipi::gpu::{Gpu, Recorder};
-use tipi::kernels::normalize;
+use tipi::gpu::Gpu;
 
-use crate::common::{self, GpuArgs};
+use crate::common::{self, GpuArgs, PictureArgs};
 use crate::ui;
 
 /// Methods.
@@ -46,12 +45,8 @@ pub struct Common {
     /// Adapter file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Fail at the first picture that cannot be decoded.
-    #[arg(long)]
-    strict: bool,
-    /// Pictures per step of the image tower.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
+    #[command(flatten)]
+    pictures: PictureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -119,11 +114,11 @@ struct Start {
 impl Common {
     /// Looks at everything that can be wrong before the first long step: the output, the pictures, the model.
     fn start(&self) -> Result<Start> {
-        common::check_writable(&self.out)?;
+        tipi::check_writable(&self.out)?;
         let folder = Folder::open(&self.data)?;
         let shots = (self.shots as usize, self.shots.min(4) as usize);
         let bar = ui::bar(folder.items.len(), "checking pictures");
-        let chosen = encode::choose(&folder, shots, self.seed, self.strict, &|n| bar.set_position(n as u64))?;
+        let chosen = encode::choose(&folder, shots, self.seed, self.pictures.strict, &|n| bar.set_position(n as u64))?;
         bar.finish_and_clear();
         for error in &chosen.skipped {
             eprintln!("skipped: {error}");
@@ -135,16 +130,14 @@ impl Common {
         Ok(Start { gpu, clip, folder, split: chosen.split })
     }
 
-    /// Features of the support pictures under `views`, and of the validation pictures as they are.
-    fn encode(&self, start: &Start, views: &Views) -> Result<(Encoded, Encoded)> {
-        let mut encoder = start.clip.image_encoder(self.batch as usize)?;
-        let (support, val) = (&start.split.support, &start.split.val);
-        let bar = ui::bar(support.len() * views.count() + val.len(), "encoding pictures");
-        let mut done = |n: usize| bar.inc(n as u64);
-        let support = encode::encode(&mut encoder, support, views, true, &mut done)?;
-        let val = encode::encode(&mut encoder, val, &Views::Center, true, &mut done)?;
+    /// Encodes pictures under `views`.
+    fn encode(&self, clip: &Clip, items: &[Item], views: &Views) -> Result<Encoded> {
+        let total = items.len() * views.count();
+        let mut encoder = clip.image_encoder(self.pictures.batch(total))?;
+        let bar = ui::bar(total, "encoding pictures");
+        let encoded = encode::encode(&mut encoder, items, views, true, &mut |n| bar.inc(n as u64))?;
         bar.finish_and_clear();
-        Ok((support, val))
+        Ok(encoded)
     }
 
     fn save(&self, clip: &Clip, folder: &Folder, method: Method, adapter: &Adapter) -> Result<()> {
@@ -155,25 +148,9 @@ impl Common {
     }
 }
 
-/// Zero-shot logits and normalised features of validation pictures, and the best α and β on them.
-pub fn choose(
-    gpu: &Gpu,
-    classifier: &Classifier,
-    cache: &Cache,
-    features: &[f32],
-    labels: &[u32],
-) -> tipi::Result<(TipParams, f64)> {
-    if labels.is_empty() {
-        return Ok((TipParams::INITIAL, f64::NAN));
-    }
-    let raw = gpu.upload("validation features", features, &[labels.len(), features.len() / labels.len()])?;
-    let mut rec = Recorder::new(gpu);
-    let f = normalize::forward(&mut rec, &raw)?.y;
-    let base = classifier.record(&mut rec, &f)?;
-    let plan = rec.finish()?;
-    plan.run()?;
-    let found = search(gpu, cache, &base, &f, labels, &Grid::standard())?;
-    Ok((found.params, f64::from(found.correct) / labels.len() as f64))
+/// Says how well validation pictures are told apart.
+fn note_right(count: usize, share: f64) {
+    eprintln!("{count} validation pictures: {:.1} % right", 100.0 * share);
 }
 
 fn fit_tip(args: &Tip) -> Result<()> {
@@ -186,22 +163,24 @@ fn fit_tip(args: &Tip) -> Result<()> {
         0 => Views::Center,
         count => Views::Random { augment: Augment::TIP, count, first: 0, seed: common.seed },
     };
-    let (support, val) = common.encode(&start, &views)?;
+    let support = common.encode(clip, &start.split.support, &views)?;
+    let val = common.encode(clip, &start.split.val, &Views::Center)?;
     let d = clip.config.embedding;
     let keys = tip::keys(gpu, &encode::by_view(&support.features, views.count(), d), views.count(), d)?;
     let cache = Cache::new(gpu, &keys, &support.labels(), folder.classes.len(), d)?;
     let params = match (args.alpha, args.beta) {
         (Some(alpha), Some(beta)) if alpha.is_finite() && beta.is_finite() => TipParams { alpha, beta },
         (Some(_), Some(_)) => return Err(tipi::Error::Invalid("--alpha and --beta must be numbers".into()).into()),
-        _ if val.items.is_empty() => {
-            eprintln!("no pictures are left to choose α and β on: taking the authors' initial values");
-            TipParams::INITIAL
-        }
-        _ => {
-            let (params, right) = choose(gpu, &classifier, &cache, &val.features, &val.labels())?;
-            eprintln!("{} validation pictures: {:.1} % right", val.items.len(), 100.0 * right);
-            params
-        }
+        _ => match search::choose(gpu, &classifier, &cache, &val.features, &val.labels())? {
+            Some(found) => {
+                note_right(val.items.len(), f64::from(found.correct) / val.items.len() as f64);
+                found.params
+            }
+            None => {
+                eprintln!("no pictures are left to choose α and β on: taking the authors' initial values");
+                TipParams::INITIAL
+            }
+        },
     };
     eprintln!(
         "tip-adapter: {} keys of {} classes, alpha {:.3}, beta {:.3}, {:.1} s",
@@ -230,18 +209,22 @@ fn fit_pini(args: &Pini) -> Result<()> {
     if !(config.lr.is_finite() && config.lr > 0.0) {
         return Err(tipi::Error::Invalid(format!("--lr {} must be a positive number", config.lr)).into());
     }
-    let (support, val) = common.encode(&start, &Views::Center)?;
-    let labels = support.labels();
-    let mut encoder = clip.image_encoder((common.batch as usize).min(labels.len()))?;
+    let support = &start.split.support;
+    let val = common.encode(clip, &start.split.val, &Views::Center)?;
+    let labels: Vec<u32> = support.iter().map(|item| item.label as u32).collect();
     let bar = ui::bar(config.epochs * (labels.len() / config.batch.min(labels.len())), "training PiNI");
-    let fixed = &support.features;
+    let mut encoder = clip.image_encoder(common.pictures.batch(labels.len()))?;
+    let fixed = match args.no_augment {
+        true => Some(encode::encode(&mut encoder, support, &Views::Center, true, &mut |_| {})?.features),
+        false => None,
+    };
     let mut features = |epoch: usize| {
-        if args.no_augment {
+        if let Some(fixed) = &fixed {
             return Ok(fixed.clone());
         }
         // A fresh view of every picture each epoch, as the authors train.
         let views = Views::Random { augment: Augment::PINI, count: 1, first: epoch, seed: common.seed };
-        Ok(encode::encode(&mut encoder, &support.items, &views, true, &mut |_| {})?.features)
+        Ok(encode::encode(&mut encoder, support, &views, true, &mut |_| {})?.features)
     };
     let names = folder.names();
     let pini = pini::train(clip, &names, &config, &labels, &mut features, &mut |p| {
@@ -252,7 +235,7 @@ fn fit_pini(args: &Pini) -> Result<()> {
     if !val.items.is_empty() {
         let logits = pini.logits(gpu, &val.features)?;
         let right = accuracy(&logits, &val.labels(), names.len());
-        eprintln!("{} validation pictures: {:.1} % right", val.items.len(), 100.0 * right);
+        note_right(val.items.len(), right);
     }
     eprintln!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, clock.elapsed().as_secs_f64());
     let method = Method::Pini { noisy: pini.noisy, config, augmented: !args.no_augment };

@@ -6,7 +6,7 @@ use anyhow::Result;
 use tipi::adapt::adapter_file;
 use tipi::clip::Clip;
 
-use crate::common::{self, GpuArgs};
+use crate::common::{self, GpuArgs, PictureArgs};
 
 /// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
 #[derive(clap::Args)]
@@ -23,12 +23,8 @@ pub struct Args {
     /// One JSON array on stdout.
     #[arg(long)]
     json: bool,
-    /// Fail at the first picture that cannot be decoded.
-    #[arg(long)]
-    strict: bool,
-    /// Pictures per step.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
+    #[command(flatten)]
+    pictures: PictureArgs,
     /// GPU adapter, by index or part of its name (see `tipi devices`); TIPI_ADAPTER says the same.
     #[arg(long, value_name = "NAME|INDEX")]
     device: Option<String>,
@@ -56,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = Clip::load(&gpu, &folder)?;
     let adapter = file.bind(&clip)?;
     common::announce(&gpu);
-    let pictures = common::encode_paths(&clip, &args.paths, args.batch as usize, args.strict)?;
+    let pictures = common::encode_paths(&clip, &args.paths, &args.pictures)?;
     let logits = adapter.logits(&clip, &pictures.features)?;
     crate::classify::print_ranked(&pictures.paths, &logits, &file.meta.classes, args.json)?;
     common::finish(&gpu);
