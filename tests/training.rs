@@ -41,6 +41,15 @@ fn prompts_are_cut_at_the_end_token_and_share_their_prefix() {
     // Per class: the name, "." and the end token.
     let own: usize = classes().iter().map(|c| tokenizer.ids(&format!("{c}.")).unwrap().len() + 1).sum();
     assert_eq!(prompts.prompts.rows(), 1 + prompts.noisy + own);
+    // Padded to the whole context, as the authors batch them, they come out the same.
+    let prefix = "x ".repeat(pini::PREFIX_WORDS) + "an icon of";
+    let pad = |class: &String| {
+        let mut ids = tokenizer.prompt(&format!("{prefix} {class}.")).unwrap();
+        ids.resize(clip().config.context, 0);
+        ids
+    };
+    let padded: Vec<_> = classes().iter().map(pad).collect();
+    assert_eq!(NoisyPrompts::from_ids(clip(), &padded, prompts.noisy).unwrap(), prompts);
 }
 
 #[test]

@@ -116,7 +116,7 @@ pub fn search(gpu: &Gpu, cache: &Cache, base: &Tensor, f: &Tensor, labels: &[u32
 /// labels. `None` when there are none to choose on: [`TipParams::INITIAL`] is the authors' starting point.
 ///
 /// # Errors
-/// As [`search`].
+/// As [`search()`].
 pub fn choose(
     gpu: &Gpu,
     classifier: &Classifier,
