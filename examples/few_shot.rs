@@ -32,13 +32,13 @@ fn main() -> tipi::Result<()> {
     let split = encode::choose(&folder, (shots, 1), seed, false, &|_| {})?.split;
     let support = encode::encode(&mut encoder, &split.support, &views, false, &mut |_| {})?;
     let width = clip.config.embedding;
-    let keys = tip::keys(&gpu, &encode::by_view(&support.features, 4, width), 4, width)?;
-    let cache = Cache::new(&gpu, &keys, &support.labels(), names.len(), width)?;
+    let keys = tip::keys_of_pictures(&gpu, &support.features, 4, width)?;
+    let cache = Cache::new(&gpu, &keys.original, &support.labels(), names.len(), width)?;
 
     let params = TipParams::INITIAL;
-    let method = Method::TipAdapter { templates: templates.to_vec(), params, views: 4 };
-    let meta = Meta::new(&clip, &names, method, shots, seed);
-    adapter_file::save(&out, &clip, &meta, &Adapter::Tip { classifier, cache, params })?;
+    let method = Method::TipAdapter { templates: templates.to_vec(), params, views: 4, correction: None };
+    let meta = Meta::new(&clip, &names, method, Some(shots), seed);
+    adapter_file::save(&out, &clip, &meta, &Adapter::Tip { classifier, cache, params, correction: None })?;
     println!("{} classes, {} keys: {}", names.len(), support.items.len(), out.display());
     Ok(())
 }

@@ -1,7 +1,7 @@
-// QuickGELU and erf-GELU as kernels of their own, where the value before the activation must be kept.
+// QuickGELU, erf-GELU and ReLU as kernels of their own, where the value before the activation must be kept.
 //
 // forward: y = act(x).  backward: y = dy · act'(x), with dy in `other`.
-// Open constants: ACT (1 QuickGELU, 2 erf-GELU).
+// Open constants: ACT (1 QuickGELU, 2 erf-GELU, 3 ReLU).
 
 struct Params {
     n: u32,
@@ -28,8 +28,10 @@ fn forward(
     }
     if ACT == 1u {
         y[i] = quick_gelu(x[i]);
-    } else {
+    } else if ACT == 2u {
         y[i] = erf_gelu(x[i]);
+    } else {
+        y[i] = max(x[i], 0.0);
     }
 }
 
@@ -45,7 +47,9 @@ fn backward(
     }
     if ACT == 1u {
         y[i] = other[i] * quick_gelu_slope(x[i]);
-    } else {
+    } else if ACT == 2u {
         y[i] = other[i] * erf_gelu_slope(x[i]);
+    } else {
+        y[i] = select(0.0, other[i], x[i] > 0.0);
     }
 }

@@ -4,7 +4,7 @@
 // through workgroup memory, 16 steps of k at a time. Edges are staged as zeros and not stored.
 //
 // Open constants: TRANS_A (A is stored [k,m]), TRANS_B (B is stored [n,k]), BIAS, RESIDUAL (0 or 1),
-// ACT (0 none, 1 QuickGELU, 2 erf-GELU).
+// ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU).
 
 struct Params {
     m: u32,

@@ -1,7 +1,7 @@
 //! From picture files to features: decode and resize on all cores, a bounded number of pictures at a time, and run the
 //! image tower on them. Memory does not grow with the number of pictures, but for their features.
 
-use crate::clip::ImageEncoder;
+use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::{
     Augment, Folder, Item, PythonRandom, Rgb, Split, decode_map, few_shot, resize_center_crop, stream_seed,
 };
@@ -53,8 +53,8 @@ impl Views {
 /// Features of pictures.
 #[derive(Debug, Default)]
 pub struct Encoded {
-    /// Un-normalised features `[pictures, views, D]`.
-    pub features: Vec<f32>,
+    /// Un-normalised features `[pictures, views, D]`; adapted ones too where the encoder has adapters.
+    pub features: Features,
     /// The pictures that could be decoded, in order.
     pub items: Vec<Item>,
     /// Those that could not, and why.
@@ -66,6 +66,20 @@ impl Encoded {
     pub fn labels(&self) -> Vec<u32> {
         self.items.iter().map(|i| i.label as u32).collect()
     }
+}
+
+/// Pixels `[pictures · views, 3, R, R]` of pictures, decoded on all cores.
+///
+/// # Errors
+/// The first picture that cannot be decoded.
+pub fn pixels(clip: &Clip, items: &[Item], views: &Views) -> Result<Vec<f32>> {
+    let decoded = decode_map(items, true, &|_| {}, |i, picture| view_pixels(clip, views, &picture, i))?;
+    Ok(decoded.items.into_iter().flat_map(|(_, values)| values).collect())
+}
+
+/// Pixels of a picture's views; `index` is the picture's number in its list.
+fn view_pixels(clip: &Clip, views: &Views, picture: &Rgb, index: usize) -> Vec<f32> {
+    views.of(picture, index, clip.preprocess.size).iter().flat_map(|view| clip.view_pixels(view)).collect()
 }
 
 /// Encodes pictures under `views`. `done` is called with the number of views after each step of the tower.
@@ -84,16 +98,14 @@ pub fn encode(
     let at_once = (CHUNK / views.count().max(1)).max(1);
     for (number, chunk) in items.chunks(at_once).enumerate() {
         let clip = encoder.clip();
-        let decoded = decode_map(chunk, strict, &|_| {}, |i, picture| {
-            let views = views.of(&picture, number * at_once + i, clip.preprocess.size);
-            views.iter().flat_map(|view| clip.view_pixels(view)).collect::<Vec<f32>>()
-        })?;
+        let decoded =
+            decode_map(chunk, strict, &|_| {}, |i, picture| view_pixels(clip, views, &picture, number * at_once + i))?;
         let mut pixels = Vec::new();
         for (item, values) in decoded.items {
             all.items.push(item);
             pixels.extend(values);
         }
-        all.features.extend(encoder.encode(&pixels, done)?);
+        all.features.extend(encoder.encode_all(&pixels, done)?);
         all.skipped.extend(decoded.skipped);
     }
     Ok(all)
@@ -131,29 +143,5 @@ pub fn choose(
             reason: format!("{reason} ({} cannot be decoded, first {})", skipped.len(), skipped[0]),
         }),
         Err(error) => Err(error),
-    }
-}
-
-/// Turns features `[pictures, views, D]` into `[views, pictures, D]`, the order in which views are averaged.
-pub fn by_view(features: &[f32], views: usize, width: usize) -> Vec<f32> {
-    let pictures = features.len() / (views * width).max(1);
-    let mut out = Vec::with_capacity(features.len());
-    for view in 0..views {
-        for picture in 0..pictures {
-            let at = (picture * views + view) * width;
-            out.extend_from_slice(&features[at..at + width]);
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::by_view;
-
-    #[test]
-    fn views_change_places_with_pictures() {
-        // Two pictures, three views, width 1: picture·10 + view.
-        assert_eq!(by_view(&[0., 1., 2., 10., 11., 12.], 3, 1), [0., 10., 1., 11., 2., 12.]);
     }
 }

@@ -12,15 +12,20 @@ use tipi::gpu::{Access, DType, DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorde
 use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
 use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
-use tipi::kernels::{affinity, gather, layernorm, loss, noise, normalize, optim, patch, reduce, search, softmax};
+use tipi::kernels::{
+    affinity, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch, reduce,
+    search, softmax,
+};
 use tipi::{Error, Result};
 use twins::attention::{Heads, Ragged};
+use twins::cache::Axes;
+use twins::divergence::Psi;
 use twins::linear::Patches;
 use twins::noise::Draw;
-use twins::rowwise::{Flaw, Sgd};
+use twins::rowwise::{Adam, Flaw, Sgd};
 use twins::{Random, Real, Tracked, assert_close, check, check_gradient, check_rejects, tolerance, values, widen};
 
-const ACTIVATIONS: [Activation; 2] = [Activation::QuickGelu, Activation::Gelu];
+const ACTIVATIONS: [Activation; 3] = Activation::ALL;
 
 /// The adapter that `TIPI_ADAPTER` asks for, else the best one, with index checks in the shaders.
 fn gpu() -> &'static Gpu {
@@ -142,6 +147,12 @@ fn twin_gradients_agree_with_finite_differences() {
         }
     }
 
+    let (keys, f) = (draw(4 * 3), draw(2 * 3));
+    let (labels, dy) = ([0, 0, 1, 2], draw(2 * 3));
+    let term = |keys: &[f64]| twins::cache::cache_term(&f, keys, &[0, 2, 3, 4], &[2.5], 1.5, 3);
+    let dkeys = twins::cache::cache_backward(&f, &keys, &labels, 2.5, 1.5, &dy, 3);
+    check_gradient("cache keys", term, &keys, &dy, &dkeys);
+
     let (rows, width, noisy) = (5, 3, 1..4);
     let (x, mean, spread, eps, dy) = (draw(rows * width), draw(9), draw(9), draw(9), draw(rows * width));
     let (dmean, dspread) = twins::noise::text_backward(&dy, noisy.clone(), &eps, width);
@@ -176,10 +187,14 @@ fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
                 Layout::Tn => ([k, m], [k, n]),
             };
             let (a_g, b_g) = (up(&a, &a_shape), up(&b, &b_shape));
-            for kernel in Kernel::ALL {
-                for code in 0..12 {
-                    let activation = [None, Some(Activation::QuickGelu), Some(Activation::Gelu)][code % 3];
-                    let (with_bias, with_residual) = (code / 3 % 2 == 1, code / 6 == 1);
+            for kernel in Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu())) {
+                for code in 0..16 {
+                    // Epilogues serve forward layers; for gradients one is enough of the kernel that compiles slowest.
+                    if kernel == Kernel::Subgroup && layout != Layout::Nt && !matches!(code, 0 | 12) {
+                        continue;
+                    }
+                    let activation = [None, Some(ACTIVATIONS[0]), Some(ACTIVATIONS[1]), Some(ACTIVATIONS[2])][code % 4];
+                    let (with_bias, with_residual) = (code / 4 % 2 == 1, code / 8 == 1);
                     let alpha = if code % 2 == 0 { 1.0 } else { -0.7 };
                     let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, alpha {alpha}, epilogue {code}");
                     let epilogue = Epilogue {
@@ -206,7 +221,8 @@ fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
                     if with_residual {
                         rejects("no residual", &twin(&product, alpha, bias_t, activation, None));
                     }
-                    if let Some(kind) = activation {
+                    // A positive number is its own ReLU, so one element may not tell.
+                    if let Some(kind) = activation.filter(|a| *a != Activation::Relu || m * n > 10) {
                         rejects("no activation", &twin(&product, alpha, bias_t, None, residual_t));
                         let other = ACTIVATIONS.into_iter().find(|a| *a != kind);
                         rejects("the other activation", &twin(&product, alpha, bias_t, other, residual_t));
@@ -245,6 +261,7 @@ fn gemm_folds_leading_dimensions() {
 #[test]
 fn activations_and_their_slopes() {
     let mut random = Random::new(4);
+    // Where they are not checked by differences: at its kink ReLU has slope 0, as PyTorch's.
     for kind in ACTIVATIONS {
         for n in [1, 64, 67, 1000] {
             let mut x = random.vector_in(n, -9.0, 9.0);
@@ -877,6 +894,8 @@ fn cache_terms() {
         (67, 33, vec![4, 3, 8], 20, false),
         (35, 150, vec![9; 11], 1, true),
         (32, 192, vec![16, 0, 1], 3, false),
+        (101, 7, vec![1; 40], 2, false), // more classes than a tile has keys, more queries than a workgroup
+        (97, 9, vec![1, 0, 33, 0, 17, 40, 0], 1, true),
     ] {
         let (keys_n, classes) = (per_class.iter().sum::<usize>(), per_class.len());
         let mut starts = vec![0];
@@ -886,32 +905,35 @@ fn cache_terms() {
         let (f, keys) = (random.unit_rows(queries, width), random.unit_rows(keys_n, width));
         let (betas, base) = (random.vector_in(count, 0.3, 12.0), random.vector(queries * classes));
         let scale = 1.7;
-        let cache = affinity::Keys { keys: up(&keys, &[keys_n, width]), starts: up_u32(&starts) };
+        let cache = affinity::Keys::new(gpu(), up(&keys, &[keys_n, width]), &starts).unwrap();
         let base_g = up(&base, &[queries, classes]);
-        let got = run1(|rec| {
-            let (f, betas) = (up(&f, &[queries, width]), up(&betas, &[count]));
-            affinity::cache_term(rec, &f, &cache, &betas, scale, with_base.then_some(&base_g))
-        });
+        let (f_g, betas_g) = (up(&f, &[queries, width]), up(&betas, &[count]));
         let (f, keys, betas) = (widen::<Tracked>(&f), widen::<Tracked>(&keys), widen::<Tracked>(&betas));
         let twin = |starts: &[u32], betas: &[Tracked], scale: f32, with_base: bool| -> Vec<Tracked> {
             let y = twins::cache::cache_term(&f, &keys, starts, betas, scale, width);
             let base = widen::<Tracked>(&base);
             y.iter().enumerate().map(|(i, v)| if with_base { *v + base[i] } else { *v }).collect()
         };
-        let what = format!("cache term {queries}×{width}, {per_class:?}, {count} betas");
-        check(&what, &got, &twin(&starts, &betas, scale, with_base));
-        check_rejects(&what, "no scale", &got, &twin(&starts, &betas, 1.0, with_base));
-        if with_base {
-            check_rejects(&what, "no base", &got, &twin(&starts, &betas, scale, false));
-        }
-        if count > 1 {
-            let turned: Vec<_> = betas.iter().rev().copied().collect();
-            check_rejects(&what, "betas turned round", &got, &twin(&starts, &turned, scale, with_base));
-        }
-        if classes > 1 {
-            let mut moved = starts.clone();
-            moved[1] = if starts[1] > 0 { starts[1] - 1 } else { 1 };
-            check_rejects(&what, "a key of another class", &got, &twin(&moved, &betas, scale, with_base));
+        for kernel in affinity::Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu())) {
+            let what = format!("cache term {queries}×{width}, {per_class:?}, {count} betas by {kernel:?}");
+            let got = run1(|rec| {
+                let base = with_base.then_some(&base_g);
+                affinity::cache_term_with(rec, kernel, &f_g, &cache, &betas_g, scale, base)
+            });
+            check(&what, &got, &twin(&starts, &betas, scale, with_base));
+            check_rejects(&what, "no scale", &got, &twin(&starts, &betas, 1.0, with_base));
+            if with_base {
+                check_rejects(&what, "no base", &got, &twin(&starts, &betas, scale, false));
+            }
+            if count > 1 {
+                let turned: Vec<_> = betas.iter().rev().copied().collect();
+                check_rejects(&what, "betas turned round", &got, &twin(&starts, &turned, scale, with_base));
+            }
+            if classes > 1 {
+                let mut moved = starts.clone();
+                moved[1] = if starts[1] > 0 { starts[1] - 1 } else { 1 };
+                check_rejects(&what, "a key of another class", &got, &twin(&moved, &betas, scale, with_base));
+            }
         }
     }
 }
@@ -921,11 +943,14 @@ fn cache_terms_take_every_number_of_betas() {
     let mut random = Random::new(19);
     let (queries, width, classes) = (5, 8, 2);
     let (f, keys) = (random.unit_rows(queries, width), random.unit_rows(7, width));
-    let cache = affinity::Keys { keys: up(&keys, &[7, width]), starts: up_u32(&[0, 3, 7]) };
+    let cache = affinity::Keys::new(gpu(), up(&keys, &[7, width]), &[0, 3, 7]).unwrap();
     for count in 1..=affinity::MAX_BETAS {
         let betas = random.vector_in(count, 0.3, 12.0);
-        let got =
-            run1(|rec| affinity::cache_term(rec, &up(&f, &[queries, width]), &cache, &up(&betas, &[count]), 0.5, None));
+        // By the kernel that compiles fastest: what each does with its number of betas is in `cache_terms`.
+        let got = run1(|rec| {
+            let (f, betas) = (up(&f, &[queries, width]), up(&betas, &[count]));
+            affinity::cache_term_with(rec, affinity::Kernel::Tile, &f, &cache, &betas, 0.5, None)
+        });
         assert_eq!(got.len(), count * queries * classes);
         let want =
             twins::cache::cache_term::<Tracked>(&widen(&f), &widen(&keys), &[0, 3, 7], &widen(&betas), 0.5, width);
@@ -933,26 +958,77 @@ fn cache_terms_take_every_number_of_betas() {
     }
 }
 
-fn counts(base: &[f32], cache: &[f32], labels: &[u32], alphas: &[f32], classes: usize) -> Vec<u32> {
+#[test]
+fn cache_keys_get_their_gradient() {
+    let mut random = Random::new(25);
+    for (queries, width, per_class) in
+        [(1, 1, vec![1]), (3, 5, vec![2, 0, 7]), (33, 12, vec![0, 16, 1, 5]), (37, 33, vec![3; 17])]
+    {
+        let labels: Vec<u32> =
+            per_class.iter().enumerate().flat_map(|(c, n)| std::iter::repeat_n(c as u32, *n)).collect();
+        let (n, classes) = (labels.len(), per_class.len());
+        let starts: Vec<u32> = (0..=classes as u32).map(|c| labels.partition_point(|l| *l < c) as u32).collect();
+        let (f, keys) = (random.unit_rows(queries, width), random.unit_rows(n, width));
+        let dy = random.vector(queries * classes);
+        let (beta, scale) = (3.7, 1.3);
+        let cache = affinity::Keys::new(gpu(), up(&keys, &[n, width]), &starts).unwrap();
+        let got = run1(|rec| {
+            let (f, dy) = (up(&f, &[queries, width]), up(&dy, &[queries, classes]));
+            affinity::backward_keys(rec, &f, &cache, &up_u32(&labels), &up(&[beta], &[1]), scale, &dy)
+        });
+        let what = format!("cache keys {queries}×{width}, {per_class:?}");
+        let (f, keys, dy) = (widen::<Tracked>(&f), widen::<Tracked>(&keys), widen::<Tracked>(&dy));
+        let twin = |beta: f32, labels: &[u32]| {
+            twins::cache::cache_backward(&f, &keys, labels, Tracked::of(f64::from(beta)), scale, &dy, width)
+        };
+        check(&what, &got, &twin(beta, &labels));
+        check_rejects(&what, "another beta", &got, &twin(beta * 1.01, &labels));
+        if classes > 2 {
+            let other: Vec<u32> = labels.iter().map(|l| (l + 1) % classes as u32).collect();
+            check_rejects(&what, "another class's gradient", &got, &twin(beta, &other));
+        }
+    }
+}
+
+fn counts(base: &[f32], cache: &[f32], kl: Option<&[f32]>, labels: &[u32], axes: Axes<'_>) -> Vec<u32> {
     let rows = labels.len();
+    let classes = base.len() / rows;
     let betas = cache.len() / base.len();
     let (plan, out) = plan_on(gpu(), |rec| {
         let (base, cache) = (up(base, &[rows, classes]), up(cache, &[betas, rows, classes]));
-        search::count(rec, &base, &cache, &up_u32(labels), &up(alphas, &[alphas.len()]))
+        let kl = kl.map(|kl| up(kl, &[rows, classes]));
+        let terms = search::Terms { base: &base, cache: &cache, kl: kl.as_ref() };
+        search::count(rec, terms, &up_u32(labels), axes.alphas, axes.gammas)
     });
     plan.run().unwrap();
     gpu().read(&out).unwrap()
 }
 
+fn ascending(mut values: Vec<f32>) -> Vec<f32> {
+    values.sort_by(f32::total_cmp);
+    values
+}
+
 #[test]
 fn search_counts_right_answers() {
     let mut random = Random::new(20);
-    for (rows, classes, betas, alphas) in [(1, 1, 1, 1), (3, 5, 2, 3), (67, 12, 5, 7), (150, 33, 3, 20)] {
+    for (rows, classes, betas, alphas, gammas) in [
+        (1, 1, 1, 1, 0),
+        (3, 5, 2, 3, 0),
+        (67, 12, 5, 7, 3),
+        (150, 33, 3, 20, 0),
+        (40, 9, 2, 300, 2), // more values of α than the smaller room holds
+        (131, 17, 1, 1, 5),
+    ] {
         let (base, cache) = (random.vector(rows * classes), random.vector(betas * rows * classes));
+        let kl = (gammas > 0).then(|| random.vector(rows * classes));
         let labels = random.labels(rows, classes);
-        let alphas = random.vector_in(alphas, 0.0, 4.0);
-        let got = counts(&base, &cache, &labels, &alphas, classes);
-        let want = twins::cache::search(&base, &cache, &labels, &alphas, classes, false);
+        // Negative values too: nothing forbids them.
+        let alphas = ascending(random.vector_in(alphas, -2.0, 4.0));
+        let gammas = if gammas > 0 { random.vector_in(gammas, -1.0, 3.0) } else { vec![0.0] };
+        let axes = Axes { alphas: &alphas, gammas: &gammas };
+        let got = counts(&base, &cache, kl.as_deref(), &labels, axes);
+        let want = twins::cache::search(&base, &cache, kl.as_deref(), &labels, axes, false);
         assert_eq!(got.len(), want.len());
         let unsure: u32 = want.iter().map(|c| c.most - c.least).sum();
         assert!(unsure as usize <= want.len() / 20, "the data must decide: {unsure} rows are too close to call");
@@ -961,9 +1037,16 @@ fn search_counts_right_answers() {
         if rows > 3 {
             let other: Vec<u32> = labels.iter().map(|l| (l + 1) % classes as u32).collect();
             assert!(
-                !fits(&twins::cache::search(&base, &cache, &other, &alphas, classes, false)),
+                !fits(&twins::cache::search(&base, &cache, kl.as_deref(), &other, axes, false)),
                 "other labels passed"
             );
+            if kl.is_some() {
+                assert!(!fits(&twins::cache::search(&base, &cache, None, &labels, axes, false)), "no kl passed");
+            }
+            let moved: Vec<f32> = alphas.iter().map(|a| a + 0.3).collect();
+            let axes = Axes { alphas: &moved, gammas: &gammas };
+            let wrong = twins::cache::search(&base, &cache, kl.as_deref(), &labels, axes, false);
+            assert!(!fits(&wrong), "another α passed");
         }
     }
 }
@@ -974,15 +1057,322 @@ fn search_gives_ties_to_the_first() {
     let mut random = Random::new(21);
     let (rows, classes) = (130, 5);
     let mut coarse = |n: usize| (0..n).map(|_| random.below(3) as f32 * 0.5).collect::<Vec<_>>();
-    let (base, cache, alphas) = (coarse(rows * classes), coarse(2 * rows * classes), vec![0.0, 0.5, 1.0, 2.0]);
+    let (base, cache, kl) = (coarse(rows * classes), coarse(2 * rows * classes), coarse(rows * classes));
+    let axes = Axes { alphas: &[0.0, 0.5, 1.0, 2.0], gammas: &[0.0, 1.0, 2.0] };
     let labels = random.labels(rows, classes);
-    let got = counts(&base, &cache, &labels, &alphas, classes);
-    let first = twins::cache::search(&base, &cache, &labels, &alphas, classes, false);
-    let last = twins::cache::search(&base, &cache, &labels, &alphas, classes, true);
+    let got = counts(&base, &cache, Some(&kl), &labels, axes);
+    let first = twins::cache::search(&base, &cache, Some(&kl), &labels, axes, false);
+    let last = twins::cache::search(&base, &cache, Some(&kl), &labels, axes, true);
     // No row is too close to call except exact ties, which the model decides.
     assert!(first.iter().all(|c| c.least == c.most));
     assert_eq!(got, first.iter().map(|c| c.least).collect::<Vec<_>>());
     assert_ne!(got, last.iter().map(|c| c.least).collect::<Vec<_>>(), "ties to the last passed");
+}
+
+/// Classes that are equal but for a few units in the last place: where intervals cannot tell, the plain comparison
+/// decides, as a loop over the points in f32 would.
+#[test]
+fn search_decides_near_ties_as_a_plain_loop() {
+    let mut random = Random::new(26);
+    let (rows, classes) = (200, 6);
+    let near = |v: &[f32], random: &mut Random| -> Vec<f32> {
+        v.chunks(classes)
+            .flat_map(|row| {
+                let own = row[0];
+                (0..classes).map(|_| f32::from_bits(own.to_bits() + random.below(3) as u32)).collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    let base = random.vector_in(rows * classes, 1.0, 2.0);
+    let cache = random.vector_in(rows * classes, 1.0, 2.0);
+    let (base, cache) = (near(&base, &mut random), near(&cache, &mut random));
+    let labels = random.labels(rows, classes);
+    // Powers of two: α·cache is exact, so that one rounding is all there is, fused or not.
+    let axes = Axes { alphas: &[0.0, 0.25, 0.5, 1.0, 2.0, 4.0], gammas: &[0.0] };
+    let got = counts(&base, &cache, None, &labels, axes);
+    let plain: Vec<u32> = axes
+        .alphas
+        .iter()
+        .map(|alpha| {
+            let right = |row: usize| {
+                let at = row * classes;
+                let v: Vec<f32> = (at..at + classes).map(|i| alpha.mul_add(cache[i], base[i])).collect();
+                v.iter().enumerate().all(|(c, x)| {
+                    let own = v[labels[row] as usize];
+                    c == labels[row] as usize || own > *x || (own == *x && (labels[row] as usize) < c)
+                })
+            };
+            (0..rows).filter(|row| right(*row)).count() as u32
+        })
+        .collect();
+    assert_eq!(got, plain);
+    assert!(plain.iter().all(|c| *c > 0 && *c < rows as u32), "{plain:?} says nothing");
+}
+
+#[test]
+fn adamw_over_several_steps() {
+    let mut random = Random::new(27);
+    for n in [1, 67, 1000] {
+        let w = random.vector(n);
+        let (w_g, moments_g) = (up(&w, &[n]), gpu().zeros("moments", &[2, n]).unwrap());
+        let (hyper_g, grad_g) = (gpu().zeros("hyper", &[8]).unwrap(), gpu().zeros("grad", &[n]).unwrap());
+        let (plan, ()) = plan_on(gpu(), |rec| optim::adamw(rec, &hyper_g, &grad_g, &moments_g, &w_g));
+        let mut w_t = widen::<Tracked>(&w);
+        let (mut m_t, mut v_t) = (vec![Tracked::of(0.0); n], vec![Tracked::of(0.0); n]);
+        for (step, (lr, decay, eps)) in
+            [(0.1, 0.05, 1e-4), (0.02, 0.05, 1e-8), (0.3, 0.0, 1e-2)].into_iter().enumerate()
+        {
+            let grad = random.vector(n);
+            let o = optim::AdamW { weight_decay: decay, eps, ..optim::AdamW::new(lr) };
+            gpu().write(&hyper_g, &o.hyper(step as u32 + 1)).unwrap();
+            gpu().write(&grad_g, &grad).unwrap();
+            plan.run().unwrap();
+            let grad = widen::<Tracked>(&grad);
+            let before = (m_t.clone(), v_t.clone(), w_t.clone());
+            let adam = Adam { lr, betas: o.betas, eps, decay, step: step as i32 + 1 };
+            twins::rowwise::adamw_step(adam, &grad, &mut m_t, &mut v_t, &mut w_t);
+            let (got, moments) = (gpu().read(&w_g).unwrap(), gpu().read::<f32>(&moments_g).unwrap());
+            let what = format!("adamw, {n} weights, step {step}");
+            check(&what, &got, &w_t);
+            check(&format!("{what} mean"), &moments[..n], &m_t);
+            check(&format!("{what} square"), &moments[n..], &v_t);
+            let wrong = |error: &str, adam: Adam| {
+                let (mut m, mut v, mut w) = before.clone();
+                twins::rowwise::adamw_step(adam, &grad, &mut m, &mut v, &mut w);
+                check_rejects(&what, error, &got, &w);
+            };
+            wrong("no bias correction", Adam { step: 1000, ..adam });
+            wrong("another eps", Adam { eps: eps + 1e-3, ..adam });
+            if decay > 0.0 {
+                wrong("no decay", Adam { decay: 0.0, ..adam });
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_parts_add_up() {
+    let n = 131;
+    let mut random = Random::new(28);
+    let (a, b) = (random.vector(n), random.vector(n));
+    let sum = up(&vec![f32::NAN; n], &[n]);
+    let (hyper, grad) = (up(&[0.0, 0.25], &[2]), up(&a, &[n]));
+    let (plan, ()) = plan_on(gpu(), |rec| optim::accumulate(rec, &hyper, &grad, &sum));
+    plan.run().unwrap();
+    gpu().write(&hyper, &[1.0, 0.75]).unwrap();
+    gpu().write(&grad, &b).unwrap();
+    plan.run().unwrap();
+    let of = |v: f64| Tracked::of(v);
+    let want: Vec<Tracked> =
+        widen::<Tracked>(&a).iter().zip(&widen::<Tracked>(&b)).map(|(a, b)| of(0.25) * *a + of(0.75) * *b).collect();
+    let got = gpu().read(&sum).unwrap();
+    check("accumulate", &got, &want);
+    check_rejects("accumulate", "the last part only", &got, &widen::<Tracked>(&b));
+}
+
+#[test]
+fn dropout_masks_and_what_passes_them() {
+    let mut random = Random::new(29);
+    for (n, rate, draw) in [
+        (1, 0.0, Draw { seed: 3, step: 0, stream: 0 }),
+        (67, 0.1, Draw { seed: 7, step: 1, stream: 2 }),
+        (1030, 0.5, Draw { seed: u64::MAX, step: 12, stream: 0xdead_beef }),
+        (20_003, 0.1, Draw { seed: 1, step: 2, stream: 3 }),
+    ] {
+        let counter = up_u32(&[draw.seed as u32, (draw.seed >> 32) as u32, draw.step, 0]);
+        let mask = gpu().empty("mask", &[n], DType::F32).unwrap();
+        let (x, dy) = (random.vector(n), random.vector(n));
+        let (x_g, dy_g) = (up(&x, &[n]), up(&dy, &[n]));
+        let [y, dx] = run(|rec| {
+            dropout::mask(rec, &counter, draw.stream, rate, &mask)?;
+            Ok([dropout::relu(rec, &x_g, &mask)?, dropout::relu_backward(rec, &x_g, &dy_g, &mask)?])
+        });
+        let got = gpu().read::<f32>(&mask).unwrap();
+        let want = twins::noise::mask(draw, n, rate);
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs());
+        assert!(close(&got, &want), "mask of {n}");
+        if n > 1 {
+            let later = Draw { step: draw.step + 1, ..draw };
+            assert!(!close(&got, &twins::noise::mask(later, n, rate)), "the next step's mask passed");
+            let kept = got.iter().filter(|v| **v > 0.0).count() as f64 / n as f64;
+            let tol = 5.0 * (f64::from(rate * (1.0 - rate)) / n as f64).sqrt();
+            assert!((kept - 1.0 + f64::from(rate)).abs() < tol, "{kept} of {n} kept at {rate}");
+        }
+        let (x, dy, mask) = (widen::<Tracked>(&x), widen::<Tracked>(&dy), widen::<Tracked>(&got));
+        let times = |a: &[Tracked], b: &[Tracked]| a.iter().zip(b).map(|(a, b)| *a * *b).collect::<Vec<_>>();
+        let relu = twins::linear::activation(Activation::Relu, &x);
+        check(&format!("dropout relu {n}"), &y, &times(&relu, &mask));
+        let slope = twins::linear::activation_backward(Activation::Relu, &x, &dy);
+        check(&format!("dropout relu dx {n}"), &dx, &times(&slope, &mask));
+        if n > 1 {
+            check_rejects("dropout relu", "no mask", &y, &relu);
+            check_rejects("dropout relu dx", "no ReLU", &dx, &times(&dy, &mask));
+        }
+    }
+}
+
+// ---- Tip-X and the measure of overlap -------------------------------------------------------------------------------
+
+#[test]
+fn the_twin_of_divergences_is_their_definition() {
+    let mut random = Random::new(30);
+    for classes in [1, 2, 7, 101] {
+        let (p, q) = (widen::<f64>(&random.vector(3 * classes)), widen::<f64>(&random.vector(5 * classes)));
+        let (_, shares, own) = twins::divergence::distributions(&p, classes);
+        let (centred, _, parts) = twins::divergence::distributions(&q, classes);
+        let parts: Vec<f64> = parts.chunks(2).map(|s| s[1]).collect();
+        let m = twins::divergence::matrix(&shares, &centred, &parts, classes);
+        let want = twins::divergence::kl(&p, &q, classes);
+        for (i, (m, want)) in m.iter().zip(&want).enumerate() {
+            assert!((m + own[2 * (i / 5)] - want).abs() < 1e-12, "{classes} classes");
+        }
+        assert!(classes == 1 || want.iter().all(|v| *v > 0.0));
+    }
+}
+
+#[test]
+fn divergences_and_their_class_terms() {
+    let mut random = Random::new(31);
+    for (rows, classes, per_class) in [
+        (1, 1, vec![1]),
+        (3, 5, vec![2, 0, 7, 1, 3]),
+        (33, 12, vec![4; 12]),
+        (7, 101, (0..101).map(|i| i % 3).collect::<Vec<usize>>()),
+    ] {
+        let mut starts = vec![0u32];
+        for n in &per_class {
+            starts.push(starts[starts.len() - 1] + *n as u32);
+        }
+        let n = starts[classes] as usize;
+        // From the size of a cosine over T, as Tip-X has them, to well beyond.
+        for size in [0.1, 1.5] {
+            let (x, q) = (random.vector_in(rows * classes, -size, size), random.vector_in(n * classes, -size, size));
+            let (x_g, q_g) = (up(&x, &[rows, classes]), up(&q, &[n, classes]));
+            let psi = Psi { slope: 3.5, low: 0.0625, floor: -0.25, gamma: 1.5 };
+            let base = random.vector(rows * classes);
+            let base_g = up(&base, &[rows, classes]);
+            let starts_g = up_u32(&starts);
+            let part = up(&random.vector(n), &[n]);
+            let [centred, shares, stats, matrix, key_sums, term, based] = run(|rec| {
+                let p = divergence::distributions(rec, &x_g)?;
+                let q = divergence::distributions(rec, &q_g)?;
+                let sums = divergence::ClassSums {
+                    centred: divergence::class_sums(rec, &q.centred, &starts_g)?,
+                    stats: divergence::class_sums(rec, &q.stats, &starts_g)?,
+                    starts: starts_g.clone(),
+                };
+                let rescale = divergence::Rescale { slope: psi.slope, low: psi.low, floor: psi.floor };
+                Ok([
+                    p.centred.clone(),
+                    p.shares.clone(),
+                    p.stats.clone(),
+                    divergence::matrix(rec, &p, &q, &part)?,
+                    sums.centred.clone(),
+                    divergence::class_term(rec, &p, &sums, rescale, psi.gamma, None)?,
+                    divergence::class_term(rec, &p, &sums, rescale, psi.gamma, Some(&base_g))?,
+                ])
+            });
+            let what = format!("divergences {rows}×{classes}, {n} keys, ±{size}");
+            let (x, q) = (widen::<Tracked>(&x), widen::<Tracked>(&q));
+            let (centred_t, shares_t, stats_t) = twins::divergence::distributions(&x, classes);
+            let (q_centred, _, q_stats) = twins::divergence::distributions(&q, classes);
+            if classes == 1 {
+                assert!(centred.iter().chain(&shares).chain(&stats).all(|v| *v == 0.0), "{what}: one class is certain");
+            } else {
+                check(&format!("{what} centred"), &centred, &centred_t);
+                check(&format!("{what} shares"), &shares, &shares_t);
+                check(&format!("{what} stats"), &stats, &stats_t);
+                check_rejects(&what, "not centred", &centred, &x);
+                let plain: Vec<Tracked> = shares_t.iter().map(|v| *v + Tracked::of(1.0 / classes as f64)).collect();
+                check_rejects(&what, "probabilities not centred", &shares, &plain);
+            }
+            let parts = widen::<Tracked>(&gpu().read::<f32>(&part).unwrap());
+            let matrix_t = twins::divergence::matrix(&shares_t, &q_centred, &parts, classes);
+            check(&format!("{what} matrix"), &matrix, &matrix_t);
+            if classes > 1 {
+                let sums_t = twins::divergence::class_sums(&q_centred, &starts, classes);
+                check(&format!("{what} class sums"), &key_sums, &sums_t);
+            }
+            // The term key by key, from the matrix with each row's and each key's own part.
+            let own: Vec<Tracked> = q_stats.chunks(2).map(|s| s[1]).collect();
+            let kl: Vec<Tracked> = twins::divergence::matrix(&shares_t, &q_centred, &own, classes)
+                .iter()
+                .enumerate()
+                .map(|(i, v)| *v + stats_t[2 * (i / n)])
+                .collect();
+            let term_t = twins::divergence::class_term(&kl, &starts, psi);
+            check(&format!("{what} term"), &term, &term_t);
+            let with_base: Vec<Tracked> = term_t.iter().zip(&widen::<Tracked>(&base)).map(|(t, b)| *t + *b).collect();
+            check(&format!("{what} term with base"), &based, &with_base);
+            check_rejects(&what, "no base", &based, &term_t);
+            for (error, wrong) in [
+                ("another slope", Psi { slope: 3.6, ..psi }),
+                ("another low", Psi { low: 0.07, ..psi }),
+                ("another floor", Psi { floor: -0.2, ..psi }),
+                ("no gamma", Psi { gamma: 1.0, ..psi }),
+            ] {
+                if classes > 1 {
+                    check_rejects(&what, error, &term, &twins::divergence::class_term(&kl, &starts, wrong));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn extremes_are_found() {
+    let mut random = Random::new(32);
+    for (rows, width) in [(1, 1), (3, 5), (67, 33), (130, 200), (1, 1000)] {
+        let (x, offsets) = (random.vector(rows * width), random.vector(rows * 2));
+        let (x_g, offsets_g) = (up(&x, &[rows, width]), up(&offsets, &[rows, 2]));
+        let [plain, offset] =
+            run(|rec| Ok([extremes::extremes(rec, &x_g, None)?, extremes::extremes(rec, &x_g, Some(&offsets_g))?]));
+        let of = |x: &[f32]| x.iter().fold([f32::MAX, f32::MIN], |[low, high], v| [low.min(*v), high.max(*v)]);
+        assert_eq!(plain, of(&x), "{rows}×{width}");
+        let moved: Vec<f32> = x.iter().enumerate().map(|(i, v)| v + offsets[2 * (i / width)]).collect();
+        assert_eq!(offset, of(&moved), "{rows}×{width} with offsets");
+        assert_ne!(plain, offset);
+        let mut wrong = x.clone();
+        wrong[rows * width / 2] = 2.0;
+        assert_ne!(plain, of(&wrong), "a planted extreme passed");
+    }
+}
+
+#[test]
+fn pairs_are_counted_once() {
+    let mut random = Random::new(33);
+    let bins = pairs::BINS;
+    for (rows, cols, first) in
+        [(1, 1, (0, 1)), (5, 5, (0, 0)), (67, 33, (0, 67)), (130, 130, (256, 256)), (3, 70, (100, 60))]
+    {
+        // Similarities in the middles of bins, and the ends, so that rounding decides nothing.
+        let x: Vec<f32> = (0..rows * cols)
+            .map(|i| match i % 11 {
+                0 => 1.0,
+                1 => -1.0,
+                _ => (-1.0 + (2.0 * random.below(bins) as f64 + 1.0) / bins as f64) as f32,
+            })
+            .collect();
+        let (row_labels, col_labels) = (random.labels(rows, 3), random.labels(cols, 3));
+        let counts = gpu().upload("counts", &vec![0u32; 2 * bins], &[2, bins]).unwrap();
+        let (plan, ()) = plan_on(gpu(), |rec| {
+            let (a, b) = (up_u32(&row_labels), up_u32(&col_labels));
+            pairs::count(rec, &up(&x, &[rows, cols]), (&a, &b), first, &counts)
+        });
+        plan.run().unwrap();
+        let got = gpu().read::<u32>(&counts).unwrap();
+        let want = twins::divergence::pairs(&x, &row_labels, &col_labels, first, bins, false);
+        assert_eq!(got, want, "{rows}×{cols} from {first:?}");
+        if first.0 == first.1 && rows > 1 {
+            let mirrored = twins::divergence::pairs(&x, &row_labels, &col_labels, first, bins, true);
+            assert_ne!(got, mirrored, "pairs counted from both sides passed");
+        }
+        let other: Vec<u32> = col_labels.iter().map(|l| (l + 1) % 3).collect();
+        assert_ne!(got, twins::divergence::pairs(&x, &row_labels, &other, first, bins, false), "other labels passed");
+        // Counts add up over blocks.
+        plan.run().unwrap();
+        assert_eq!(gpu().read::<u32>(&counts).unwrap(), want.iter().map(|c| 2 * c).collect::<Vec<_>>());
+    }
 }
 
 // ---- Errors --------------------------------------------------------------------------------------------------------
@@ -1067,19 +1457,65 @@ fn shapes_that_do_not_fit_are_errors() {
     invalid("attention lse", attention::weights(rec, &qkv, &v3, &pattern, 2));
     invalid("attention dy", attention::backward(rec, &qkv, &out, &m35, &pattern, 2));
 
-    let keys = affinity::Keys { keys: t(&[6, 4]), starts: u(3) };
+    let keys = affinity::Keys::new(gpu(), t(&[6, 4]), &[0, 2, 6]).unwrap();
+    invalid("starts that end early", affinity::Keys::new(gpu(), t(&[6, 4]), &[0, 2, 5]));
+    invalid("starts that descend", affinity::Keys::new(gpu(), t(&[6, 4]), &[0, 7, 6]));
+    invalid("starts from 1", affinity::Keys::new(gpu(), t(&[6, 4]), &[1, 2, 6]));
+    invalid("no classes", affinity::Keys::new(gpu(), t(&[6, 4]), &[6]));
+    invalid("other keys", keys.with_keys(t(&[5, 4])));
     invalid("keys' width", affinity::cache_term(rec, &m35, &keys, &t(&[1]), 1.0, None));
-    let floats = affinity::Keys { starts: v3.clone(), ..keys.clone() };
-    invalid("starts' type", affinity::cache_term(rec, &m34, &floats, &t(&[1]), 1.0, None));
-    let none = affinity::Keys { starts: u(1), ..keys.clone() };
-    invalid("no classes", affinity::cache_term(rec, &m34, &none, &t(&[1]), 1.0, None));
     invalid("betas", affinity::cache_term(rec, &m34, &keys, &t(&[21]), 1.0, None));
     invalid("betas with base", affinity::cache_term(rec, &m34, &keys, &t(&[2]), 1.0, Some(&t(&[3, 2]))));
     invalid("base", affinity::cache_term(rec, &m34, &keys, &t(&[1]), 1.0, Some(&m34)));
-    invalid("search cache", search::count(rec, &m34, &t(&[2, 4, 3]), &u(3), &v5));
-    invalid("search cache", search::count(rec, &m34, &v5, &u(3), &v5));
-    invalid("search labels", search::count(rec, &m34, &t(&[2, 3, 4]), &u(4), &v5));
-    invalid("search labels' type", search::count(rec, &m34, &t(&[2, 3, 4]), &v3, &v5));
+    let (m32, one) = (t(&[3, 2]), t(&[1]));
+    invalid("keys' dy", affinity::backward_keys(rec, &m34, &keys, &u(6), &one, 1.0, &m34));
+    invalid("keys' labels", affinity::backward_keys(rec, &m34, &keys, &u(5), &one, 1.0, &m32));
+    invalid("keys' labels' type", affinity::backward_keys(rec, &m34, &keys, &t(&[6]), &one, 1.0, &m32));
+    invalid("keys' betas", affinity::backward_keys(rec, &m34, &keys, &u(6), &t(&[2]), 1.0, &m32));
+
+    let cached = t(&[2, 3, 4]);
+    let terms = search::Terms { base: &m34, cache: &cached, kl: None };
+    let with = |cache, kl| search::Terms { cache, kl, ..terms };
+    let (other, up) = (t(&[2, 4, 3]), [0.0, 1.0]);
+    invalid("search cache", search::count(rec, with(&other, None), &u(3), &up, &[0.0]));
+    invalid("search cache", search::count(rec, with(&v5, None), &u(3), &up, &[0.0]));
+    invalid("search kl", search::count(rec, with(&cached, Some(&m35)), &u(3), &up, &[0.0]));
+    invalid("search labels", search::count(rec, terms, &u(4), &up, &[0.0]));
+    invalid("search labels' type", search::count(rec, terms, &v3, &up, &[0.0]));
+    invalid("no alphas", search::count(rec, terms, &u(3), &[], &[0.0]));
+    invalid("descending alphas", search::count(rec, terms, &u(3), &[1.0, 0.0], &[0.0]));
+    invalid("too many alphas", search::count(rec, terms, &u(3), &vec![0.0; search::MAX_ALPHAS + 1], &[0.0]));
+    invalid("no gammas", search::count(rec, terms, &u(3), &up, &[]));
+
+    invalid("adamw hyper", optim::adamw(rec, &v4, &m34, &t(&[2, 12]), &m35));
+    invalid("adamw grad", optim::adamw(rec, &t(&[8]), &m35, &t(&[2, 12]), &m34));
+    invalid("adamw moments", optim::adamw(rec, &t(&[8]), &m34, &t(&[12]), &m34));
+    invalid("accumulate hyper", optim::accumulate(rec, &v4, &m34, &m34));
+    invalid("accumulate grad", optim::accumulate(rec, &t(&[2]), &m34, &m35));
+    invalid("dropout counter", dropout::mask(rec, &u(3), 0, 0.1, &m34));
+    invalid("dropout counter's type", dropout::mask(rec, &v4, 0, 0.1, &m34));
+    invalid("dropout of everything", dropout::mask(rec, &u(4), 0, 1.0, &m34));
+    invalid("dropout mask", dropout::relu(rec, &m34, &m35));
+    invalid("dropout dy", dropout::relu_backward(rec, &m34, &m35, &m34));
+
+    let p = divergence::distributions(rec, &m34).unwrap();
+    invalid("class starts", divergence::class_sums(rec, &m34, &v4));
+    let sums = |centred: &[usize], stats: &[usize], starts: usize| divergence::ClassSums {
+        centred: t(centred),
+        stats: t(stats),
+        starts: u(starts),
+    };
+    let psi = divergence::Rescale { slope: 1.0, low: 0.0, floor: 0.0 };
+    invalid("class sums", divergence::class_term(rec, &p, &sums(&[3, 4], &[4, 2], 5), psi, 1.0, None));
+    invalid("class statistics", divergence::class_term(rec, &p, &sums(&[4, 4], &[3, 2], 5), psi, 1.0, None));
+    invalid("class starts", divergence::class_term(rec, &p, &sums(&[4, 4], &[4, 2], 4), psi, 1.0, None));
+    invalid("base", divergence::class_term(rec, &p, &sums(&[4, 4], &[4, 2], 5), psi, 1.0, Some(&m35)));
+    invalid("divergence parts", divergence::matrix(rec, &p, &p, &v4));
+    invalid("offsets", extremes::extremes(rec, &m34, Some(&v4)));
+    let counts = gpu().upload("counts", &vec![0u32; 2 * pairs::BINS], &[2, pairs::BINS]).unwrap();
+    invalid("pair labels", pairs::count(rec, &m34, (&u(4), &u(4)), (0, 0), &counts));
+    invalid("pair labels' type", pairs::count(rec, &m34, (&u(3), &v4), (0, 0), &counts));
+    invalid("pair counts", pairs::count(rec, &m34, (&u(3), &u(4)), (0, 0), &u(2)));
 
     invalid("upload", gpu().upload("test", &[1f32; 5], &[2, 3]));
     invalid("empty", gpu().empty("test", &[2, 0], DType::F32));

@@ -5,17 +5,25 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use tipi::kernels;
 
+/// SPIR-V 1.3 is what Vulkan 1.1 reads, and the first with subgroups.
+fn spv_options() -> spv::Options<'static> {
+    spv::Options { lang_version: (1, 3), ..Default::default() }
+}
+
 /// Parses, validates and translates one entry point; the error names the stage that refused it.
 fn translate(wgsl: &str, entry: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| format!("WGSL: {}", e.emit_to_string(wgsl)))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    // Subgroups are the one capability that some variants may ask for; they are chosen only where it is there.
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+    let info = validator
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|e| format!("validation: {}", e.emit_to_string(wgsl)))?;
     let stage = naga::ShaderStage::Compute;
 
     let pipeline = spv::PipelineOptions { shader_stage: stage, entry_point: entry.into() };
-    let words = spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline))
-        .map_err(|e| format!("SPIR-V: {e}"))?;
+    let words = spv::write_vec(&module, &info, &spv_options(), Some(&pipeline)).map_err(|e| format!("SPIR-V: {e}"))?;
     if words.first() != Some(&0x0723_0203) {
         return Err("SPIR-V: no magic number".into());
     }

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::overlap::{self, Correction};
 use super::pini::{self, NoisyPrompts, Pini};
 use super::tip::{Cache, TipParams};
+use super::tip_f;
+use super::tip_x::{Psi, TipX, TipXParams};
 use super::zero_shot::Classifier;
-use crate::clip::{Clip, ModelId};
+use crate::clip::{Clip, Features, ModelId};
 use crate::files::write_atomic;
 use crate::{Error, Result};
 
@@ -30,8 +33,8 @@ pub struct Meta {
     pub classes: Vec<String>,
     /// The method and its settings.
     pub method: Method,
-    /// Pictures per class.
-    pub shots: usize,
+    /// Pictures per class; none where all pictures of a folder were taken.
+    pub shots: Option<usize>,
     /// Seed of the few-shot choice and of training.
     pub seed: u64,
 }
@@ -40,7 +43,7 @@ pub struct Meta {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "name")]
 pub enum Method {
-    /// Tip-Adapter.
+    /// Tip-Adapter and, with a correction, Tip-Adapter++.
     TipAdapter {
         /// Templates of the zero-shot classifier.
         templates: Vec<String>,
@@ -48,6 +51,39 @@ pub enum Method {
         params: TipParams,
         /// Views averaged into each key; 0 when the picture itself was taken.
         views: usize,
+        /// The overlap correction's form, where there is one.
+        correction: Option<CorrectionForm>,
+    },
+    /// Tip-Adapter-F.
+    TipAdapterF {
+        /// Templates of the zero-shot classifier.
+        templates: Vec<String>,
+        /// α and β.
+        params: TipParams,
+        /// Views averaged into each key before training; 0 when the picture itself was taken.
+        views: usize,
+        /// Training settings.
+        config: tip_f::Config,
+        /// The epoch whose keys were kept.
+        epoch: usize,
+    },
+    /// Tip-X and, with a correction, Tip-X++.
+    TipX {
+        /// Templates of the zero-shot classifier.
+        templates: Vec<String>,
+        /// α, β and γ.
+        params: TipXParams,
+        /// ψ's range, frozen on validation pictures.
+        psi: Psi,
+        /// Views averaged into each key; 0 when the picture itself was taken.
+        views: usize,
+        /// The overlap correction's form, where there is one.
+        correction: Option<CorrectionForm>,
+    },
+    /// An overlap correction, which classifies nothing by itself.
+    Overlap {
+        /// Training settings.
+        config: overlap::Config,
     },
     /// PiNI.
     Pini {
@@ -60,12 +96,28 @@ pub enum Method {
     },
 }
 
+/// What a correction's tensors do not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CorrectionForm {
+    /// Width of the bottlenecks.
+    pub bottleneck: usize,
+    /// The branch's factor.
+    pub scale: f32,
+}
+
+impl CorrectionForm {
+    /// The form of a correction.
+    pub fn of(correction: &Correction) -> CorrectionForm {
+        CorrectionForm { bottleneck: correction.bottleneck(), scale: correction.scale() }
+    }
+}
+
 /// A tensor on its way to a file: bytes, shape, dtype.
 type Stored = (Vec<u8>, Vec<usize>, Dtype);
 
 /// A learned adapter, ready to predict.
 pub enum Adapter {
-    /// Tip-Adapter.
+    /// Tip-Adapter, Tip-Adapter-F and Tip-Adapter++.
     Tip {
         /// The text classifier.
         classifier: Classifier,
@@ -73,20 +125,58 @@ pub enum Adapter {
         cache: Cache,
         /// α and β.
         params: TipParams,
+        /// Whose features meet the keys, where it is not the plain tower.
+        correction: Option<Correction>,
     },
+    /// Tip-X and Tip-X++.
+    TipX {
+        /// The text classifier.
+        classifier: Classifier,
+        /// The cache with its keys' class distributions.
+        tip_x: Box<TipX>,
+        /// α, β and γ.
+        params: TipXParams,
+        /// ψ's range.
+        psi: Psi,
+        /// Whose features meet the keys, where it is not the plain tower.
+        correction: Option<Correction>,
+    },
+    /// An overlap correction.
+    Overlap(Correction),
     /// PiNI.
     Pini(Box<Pini>),
 }
 
 impl Adapter {
+    /// The correction of the image tower that this adapter's features need: encode pictures with its blocks.
+    pub fn correction(&self) -> Option<&Correction> {
+        match self {
+            Adapter::Tip { correction, .. } | Adapter::TipX { correction, .. } => correction.as_ref(),
+            Adapter::Overlap(correction) => Some(correction),
+            Adapter::Pini(_) => None,
+        }
+    }
+
     /// Logits `[n, classes]` of un-normalised image features `[n, D]`.
     ///
     /// # Errors
-    /// A length that does not fit; a device that fails.
-    pub fn logits(&self, clip: &Clip, features: &[f32]) -> Result<Vec<f32>> {
+    /// A length that does not fit, features without the adapted ones that the adapter needs, an overlap correction,
+    /// which has no classes; a device that fails.
+    pub fn logits(&self, clip: &Clip, features: &Features) -> Result<Vec<f32>> {
+        if self.correction().is_some() != features.adapted.is_some() {
+            let (need, have) = if features.adapted.is_some() { ("no ", "") } else { ("", "no ") };
+            return Err(Error::invalid(format!("the adapter needs {need}adapted features, and there are {have}such")));
+        }
         match self {
-            Adapter::Tip { classifier, cache, params } => cache.logits(&clip.gpu, classifier, features, *params),
-            Adapter::Pini(pini) => pini.logits(&clip.gpu, features),
+            Adapter::Tip { classifier, cache, params, .. } => cache.logits(&clip.gpu, classifier, features, *params),
+            Adapter::TipX { classifier, tip_x, params, psi, .. } => {
+                tip_x.logits(&clip.gpu, classifier, features, *params, Some(*psi))
+            }
+            Adapter::Overlap(_) => Err(Error::invalid(
+                "an overlap correction tells no classes apart: give it to `tipi fit tip` or `tipi fit tip-x` as \
+                 --correction, and predict with what that writes",
+            )),
+            Adapter::Pini(pini) => pini.logits(&clip.gpu, &features.original),
         }
     }
 
@@ -94,31 +184,50 @@ impl Adapter {
     fn tensors(&self, clip: &Clip) -> Result<BTreeMap<String, Stored>> {
         let mut all = BTreeMap::new();
         let bytes = |values: &[f32]| bytemuck::cast_slice(values).to_vec();
-        match self {
-            Adapter::Tip { classifier, cache, .. } => {
-                let (keys, labels) = cache.host();
-                let weights = clip.gpu.read::<f32>(&classifier.weights)?;
-                let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
-                let width = classifier.weights.cols();
-                all.insert("features".into(), (bytes(keys), vec![labels.len(), width], Dtype::F32));
-                all.insert("weights".into(), (bytes(&weights), classifier.weights.shape().to_vec(), Dtype::F32));
-                let length = labels.len();
-                all.insert("labels".into(), (bytemuck::cast_slice(&labels).to_vec(), vec![length], Dtype::I64));
+        if let Adapter::Tip { classifier, cache, .. } = self {
+            store_cache(clip, &mut all, classifier, cache)?;
+        }
+        if let Adapter::TipX { classifier, tip_x, correction, .. } = self {
+            store_cache(clip, &mut all, classifier, tip_x.cache())?;
+            if correction.is_some() {
+                let shape = vec![tip_x.cache().host().1.len(), classifier.weights.cols()];
+                all.insert(ORIGINAL.into(), (bytes(tip_x.host_keys()), shape, Dtype::F32));
             }
-            Adapter::Pini(pini) => {
-                for (name, tensor) in pini::PARAMETERS.iter().zip(pini.params.tensors()) {
-                    let values = clip.gpu.read::<f32>(tensor)?;
-                    all.insert((*name).into(), (bytes(&values), tensor.shape().to_vec(), Dtype::F32));
-                }
+        }
+        if let Some(correction) = self.correction() {
+            let names = overlap::parameter_names(correction.blocks.len());
+            for (name, tensor) in names.into_iter().zip(correction.tensors()) {
+                all.insert(name, (bytes(&clip.gpu.read::<f32>(tensor)?), tensor.shape().to_vec(), Dtype::F32));
+            }
+        }
+        if let Adapter::Pini(pini) = self {
+            for (name, tensor) in pini::PARAMETERS.iter().zip(pini.params.tensors()) {
+                let values = clip.gpu.read::<f32>(tensor)?;
+                all.insert((*name).into(), (bytes(&values), tensor.shape().to_vec(), Dtype::F32));
             }
         }
         Ok(all)
     }
 }
 
+/// The keys of Tip-X++ from the plain tower, beside `features`, those from the corrected one.
+const ORIGINAL: &str = "original";
+
+fn store_cache(clip: &Clip, all: &mut BTreeMap<String, Stored>, classifier: &Classifier, cache: &Cache) -> Result<()> {
+    let (keys, labels) = cache.host();
+    let weights = clip.gpu.read::<f32>(&classifier.weights)?;
+    let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
+    let (length, width) = (labels.len(), classifier.weights.cols());
+    all.insert("features".into(), (bytemuck::cast_slice(keys).to_vec(), vec![length, width], Dtype::F32));
+    let shape = classifier.weights.shape().to_vec();
+    all.insert("weights".into(), (bytemuck::cast_slice(&weights).to_vec(), shape, Dtype::F32));
+    all.insert("labels".into(), (bytemuck::cast_slice(&labels).to_vec(), vec![length], Dtype::I64));
+    Ok(())
+}
+
 impl Meta {
     /// What a file for `clip` says of itself.
-    pub fn new(clip: &Clip, classes: &[String], method: Method, shots: usize, seed: u64) -> Meta {
+    pub fn new(clip: &Clip, classes: &[String], method: Method, shots: Option<usize>, seed: u64) -> Meta {
         let folder = clip.folder();
         Meta {
             format: FORMAT.into(),
@@ -222,56 +331,91 @@ impl File {
         }
         let bad = |e: safetensors::SafeTensorError| Error::adapter_file(&self.path, e.to_string());
         let file = SafeTensors::deserialize(&self.bytes).map_err(bad)?;
-        let floats = |bytes: &[u8]| -> Vec<f32> { bytemuck::pod_collect_to_vec(bytes) };
-        let (classes, d) = (self.meta.classes.len(), clip.config.embedding);
-        let form = |tensor: &str, expected: String, found: &[usize]| Error::TensorForm {
-            path: self.path.clone(),
-            tensor: tensor.into(),
-            expected,
-            found: format!("{found:?}"),
-        };
         match &self.meta.method {
-            Method::TipAdapter { params, .. } => {
-                let (weights, shape) = self.values(&file, "weights", Dtype::F32, 2)?;
-                if shape != [classes, d] {
-                    return Err(form("weights", format!("[{classes}, {d}]"), &shape));
-                }
-                let classifier = Classifier::from_weights(&clip.gpu, &floats(&weights), classes, clip.logit_scale)?;
-                let (keys, shape) = self.values(&file, "features", Dtype::F32, 2)?;
-                let (labels, label_shape) = self.values(&file, "labels", Dtype::I64, 1)?;
-                if shape[1] != d || shape[0] != label_shape[0] {
-                    return Err(form("features", format!("[{}, {d}]", label_shape[0]), &shape));
-                }
-                let labels: Vec<i64> = bytemuck::pod_collect_to_vec(&labels);
-                let labels = labels
-                    .iter()
-                    .map(|l| u32::try_from(*l).map_err(|_| form("labels", format!("0…{}", classes - 1), &[])))
-                    .collect::<Result<Vec<u32>>>()?;
-                let cache = Cache::new(&clip.gpu, &floats(&keys), &labels, classes, d)?;
-                Ok(Adapter::Tip { classifier, cache, params: *params })
+            Method::TipAdapter { params, correction, .. } => {
+                let (classifier, cache) = self.cache(clip, &file)?;
+                let correction = correction.map(|form| self.correction(clip, &file, form)).transpose()?;
+                Ok(Adapter::Tip { classifier, cache, params: *params, correction })
+            }
+            Method::TipAdapterF { params, .. } => {
+                let (classifier, cache) = self.cache(clip, &file)?;
+                Ok(Adapter::Tip { classifier, cache, params: *params, correction: None })
+            }
+            Method::TipX { params, psi, correction, .. } => {
+                let (classifier, cache) = self.cache(clip, &file)?;
+                let correction = correction.map(|form| self.correction(clip, &file, form)).transpose()?;
+                let (own, labels) = cache.host();
+                let (own, labels) = (own.to_vec(), labels.to_vec());
+                let keys = match correction {
+                    Some(_) => self.floats(&file, ORIGINAL, &[labels.len(), clip.config.embedding])?,
+                    None => own,
+                };
+                let tip_x = Box::new(TipX::new(&clip.gpu, &classifier, cache, &keys, &labels)?);
+                Ok(Adapter::TipX { classifier, tip_x, params: *params, psi: *psi, correction })
+            }
+            Method::Overlap { config } => {
+                let form = CorrectionForm { bottleneck: config.bottleneck, scale: config.scale };
+                Ok(Adapter::Overlap(self.correction(clip, &file, form)?))
             }
             Method::Pini { config, noisy, .. } => {
                 let prompts = NoisyPrompts::new(clip, &config.template, &self.meta.classes)?;
+                let d = clip.config.embedding;
                 if prompts.noisy != *noisy || config.reduction == 0 {
                     return Err(Error::adapter_file(
                         &self.path,
                         format!("the template has {} tokens, the file was fitted with {noisy}", prompts.noisy),
                     ));
                 }
-                let mut values = Vec::with_capacity(pini::PARAMETERS.len());
                 let e = d / config.reduction;
                 let shapes = pini::shapes(*noisy, clip.text.width(), d, e);
-                for (name, want) in pini::PARAMETERS.iter().zip(&shapes) {
-                    let (bytes, shape) = self.values(&file, name, Dtype::F32, want.len())?;
-                    if shape != *want {
-                        return Err(form(name, format!("{want:?}"), &shape));
-                    }
-                    values.push(floats(&bytes));
-                }
+                let values = pini::PARAMETERS
+                    .iter()
+                    .zip(&shapes)
+                    .map(|(name, shape)| self.floats(&file, name, shape))
+                    .collect::<Result<Vec<_>>>()?;
                 let params = pini::Params::upload(&clip.gpu, &values, *noisy, clip.text.width(), d, e)
                     .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
                 Ok(Adapter::Pini(Box::new(Pini::new(clip, &prompts, params)?)))
             }
         }
+    }
+
+    fn form(&self, tensor: &str, expected: String, found: &[usize]) -> Error {
+        Error::TensorForm { path: self.path.clone(), tensor: tensor.into(), expected, found: format!("{found:?}") }
+    }
+
+    /// An f32 tensor of exactly this shape.
+    fn floats(&self, file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (bytes, found) = self.values(file, name, Dtype::F32, shape.len())?;
+        if found != shape {
+            return Err(self.form(name, format!("{shape:?}"), &found));
+        }
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    fn cache(&self, clip: &Clip, file: &SafeTensors<'_>) -> Result<(Classifier, Cache)> {
+        let (classes, d) = (self.meta.classes.len(), clip.config.embedding);
+        let weights = self.floats(file, "weights", &[classes, d])?;
+        let classifier = Classifier::from_weights(&clip.gpu, &weights, classes, clip.logit_scale)?;
+        let (labels, length) = self.values(file, "labels", Dtype::I64, 1)?;
+        let keys = self.floats(file, "features", &[length[0], d])?;
+        let labels: Vec<i64> = bytemuck::pod_collect_to_vec(&labels);
+        let labels = labels
+            .iter()
+            .map(|l| u32::try_from(*l).map_err(|_| self.form("labels", format!("0…{}", classes - 1), &[])))
+            .collect::<Result<Vec<u32>>>()?;
+        let cache = Cache::new(&clip.gpu, &keys, &labels, classes, d)
+            .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
+        Ok((classifier, cache))
+    }
+
+    fn correction(&self, clip: &Clip, file: &SafeTensors<'_>, form: CorrectionForm) -> Result<Correction> {
+        let (blocks, width) = (clip.image.transformer.blocks.len(), clip.image.width());
+        let values = overlap::parameter_names(blocks)
+            .iter()
+            .zip(overlap::shapes(blocks, width, form.bottleneck))
+            .map(|(name, shape)| self.floats(file, name, &shape))
+            .collect::<Result<Vec<_>>>()?;
+        Correction::upload(&clip.gpu, &values, width, form.bottleneck, form.scale)
     }
 }

@@ -1,15 +1,23 @@
-//! The methods, one module each, readable beside their papers: [`zero_shot`], [`tip`] (with [`search`] for its two
-//! hyper-parameters) and [`pini`] (with [`schedule`]). [`adapter_file`] keeps what they learn.
+//! The methods, one module each, readable beside their papers: [`zero_shot`]; the caches [`tip`], [`tip_f`] and [`tip_x`],
+//! with [`search`] for their hyper-parameters; [`overlap`], the correction that makes Tip-Adapter++ and Tip-X++ of them,
+//! with [`similarity`], the measure of what it corrects; and [`pini`]. [`schedule`] has their learning rates,
+//! [`adapter_file`] keeps what they learn.
 
 pub mod adapter_file;
+pub mod overlap;
 pub mod pini;
 pub mod schedule;
 pub mod search;
+pub mod similarity;
 pub mod tip;
+pub mod tip_f;
+pub mod tip_x;
 pub mod zero_shot;
 
-use crate::Result;
+use crate::clip::Features;
 use crate::gpu::{Gpu, Recorder, Tensor};
+use crate::kernels::normalize;
+use crate::{Error, Result};
 
 /// Records a computation, runs it once and reads its result.
 pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Result<Vec<f32>> {
@@ -22,6 +30,63 @@ pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Te
 /// Rows of features that go through a method at once: bounds GPU memory, whatever the number of pictures.
 const ROWS: usize = 2048;
 
+/// Checks that features are whole rows of `width` finite numbers; `what` names them in the error. Gives their number.
+pub(crate) fn check_rows(what: &str, features: &[f32], width: usize) -> Result<usize> {
+    if width == 0 || !features.len().is_multiple_of(width) {
+        return Err(Error::invalid(format!("{what}: {} values are no rows of width {width}", features.len())));
+    }
+    if let Some(at) = features.iter().position(|v| !v.is_finite()) {
+        return Err(Error::invalid(format!("{what}: row {} is not finite", at / width)));
+    }
+    Ok(features.len() / width)
+}
+
+/// Checks that there is a label for each of `rows` rows, and each below `classes`.
+pub(crate) fn check_labels(what: &str, labels: &[u32], rows: usize, classes: usize) -> Result<()> {
+    if labels.len() != rows {
+        return Err(Error::invalid(format!("{what}: {} labels for {rows} rows", labels.len())));
+    }
+    match labels.iter().position(|label| *label as usize >= classes) {
+        Some(at) => Err(Error::invalid(format!(
+            "{what}: row {at} has label {}, there are {classes} classes (0…{})",
+            labels[at],
+            classes - 1
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Calls `each` with the normalised features of up to [`ROWS`] pictures at a time, and those that meet a cache's keys
+/// (the same tensor, unless the features were adapted), both `[rows, width]`, and the number of the first.
+pub(crate) fn normalized_rows(
+    gpu: &Gpu,
+    features: &Features,
+    width: usize,
+    each: &mut dyn FnMut(usize, &Tensor, &Tensor) -> Result<()>,
+) -> Result<()> {
+    let n = check_rows("features", &features.original, width)?;
+    if let Some(adapted) = &features.adapted {
+        let m = check_rows("adapted features", adapted, width)?;
+        if m != n {
+            return Err(Error::invalid(format!("{m} adapted features for {n} features")));
+        }
+    }
+    for first in (0..n).step_by(ROWS) {
+        let rows = first..(first + ROWS).min(n);
+        let part = |all: &[f32]| -> Result<Tensor> {
+            let raw = gpu.upload("image features", &all[rows.start * width..rows.end * width], &[rows.len(), width])?;
+            let mut rec = Recorder::new(gpu);
+            let unit = normalize::forward(&mut rec, &raw)?.y;
+            rec.finish()?.run()?;
+            Ok(unit)
+        };
+        let f = part(&features.original)?;
+        let g = features.adapted.as_deref().map_or(Ok(f.clone()), part)?;
+        each(first, &f, &g)?;
+    }
+    Ok(())
+}
+
 /// Logits of un-normalised features `[n, width]`, a bounded number of rows at a time. Rows do not meet each other in any
 /// method, so the cuts do not show.
 pub(crate) fn by_rows(
@@ -30,9 +95,7 @@ pub(crate) fn by_rows(
     width: usize,
     record: impl Fn(&mut Recorder, &Tensor) -> Result<Tensor>,
 ) -> Result<Vec<f32>> {
-    if width == 0 || !features.len().is_multiple_of(width) {
-        return Err(crate::Error::invalid(format!("{} feature values are no rows of width {width}", features.len())));
-    }
+    check_rows("features", features, width)?;
     let mut logits = Vec::new();
     for chunk in features.chunks(ROWS * width) {
         let x = gpu.upload("image features", chunk, &[chunk.len() / width, width])?;

@@ -1,31 +1,36 @@
-//! Choosing Tip-Adapter's α and β on validation data.
+//! Choosing α, β and γ on validation data.
 //!
-//! β enters through the cache terms only and α is a factor on them, so a grid costs one pass over the cache for up to
-//! 20 values of β and one counting kernel, whatever the number of points (see ARCHITECTURE.md).
+//! β enters through the cache terms only, and α and γ are factors on finished terms, so a grid costs one pass over the
+//! cache for up to 20 values of β, and counting. Along α every logit is a straight line, so counting takes all values of
+//! α at once (see `shaders/search.wgsl`). The counts are those of a plain loop over all points.
 
-use super::tip::{Cache, TipParams};
+use super::tip::Cache;
+use super::tip_x::{Psi, TipX, TipXParams};
 use super::zero_shot::Classifier;
-use crate::gpu::{Gpu, Recorder, Tensor};
+use crate::clip::Features;
+use crate::gpu::{Gpu, Recorder};
 use crate::kernels::affinity::MAX_BETAS;
-use crate::kernels::{normalize, search};
+use crate::kernels::search::{self, MAX_ALPHAS, Terms};
 use crate::{Error, Result};
 
 /// Which loop is the outer one: it decides which of several equally good points comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// α outermost, then β: the grids of the intra-modal-overlap paper.
+    /// α outermost, then β, then γ: the grids of Tip-X and of the intra-modal-overlap paper.
     AlphaBeta,
-    /// β outermost, then α: Tip-Adapter's own search.
+    /// β outermost, then α, then γ: Tip-Adapter's own search.
     BetaAlpha,
 }
 
-/// A grid over α and β.
+/// A grid over α, β and γ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid {
     /// Values of α.
     pub alphas: Vec<f64>,
     /// Values of β.
     pub betas: Vec<f64>,
+    /// Values of γ; one of 0 where there is no divergence term.
+    pub gammas: Vec<f64>,
     /// Loop order.
     pub order: Order,
 }
@@ -36,18 +41,148 @@ pub fn linspace(lo: f64, hi: f64, n: usize) -> Vec<f64> {
     (0..n).map(|i| if i > 0 && i + 1 == n { hi } else { lo + i as f64 * step }).collect()
 }
 
+/// Tip-Adapter's datasets, with the tops of its grids for β and α.
+const TIP_ADAPTER: [(&str, f64, f64); 12] = [
+    ("caltech101", 12.0, 5.0),
+    ("dtd", 13.0, 13.0),
+    ("eurosat", 12.0, 10.0),
+    ("fgvc", 30.0, 30.0),
+    ("food101", 10.0, 10.0),
+    ("imagenet", 7.0, 3.0),
+    ("pets", 7.0, 3.0),
+    ("ucf101", 7.0, 3.0),
+    ("flowers", 50.0, 50.0),
+    ("cars", 20.0, 10.0),
+    ("sun397", 12.0, 10.0),
+    ("sun", 12.0, 10.0),
+];
+
 impl Grid {
-    /// The grid used when none is asked for: α 0…50 in 26 steps, β 0…20 in 11. Wide enough for logit scales from 20
-    /// to 100; it holds α = 0, so "the cache does not help" is a legal answer.
-    pub fn standard() -> Grid {
-        Grid { alphas: linspace(0.0, 50.0, 26), betas: linspace(0.0, 20.0, 11), order: Order::AlphaBeta }
+    /// A grid over α and β, α outermost, without a divergence term.
+    pub fn alpha_beta(alphas: Vec<f64>, betas: Vec<f64>) -> Grid {
+        Grid { alphas, betas, gammas: vec![0.0], order: Order::AlphaBeta }
+    }
+
+    /// The grid used when none is asked for: α 0…50 in 26 steps, β 0…20 in 11, and with a divergence term γ 0…50 in 26.
+    /// Wide enough for logit scales from 20 to 100; it holds α = γ = 0, so "the cache does not help" is a legal answer.
+    pub fn standard(divergence: bool) -> Grid {
+        let gammas = if divergence { linspace(0.0, 50.0, 26) } else { vec![0.0] };
+        Grid { gammas, ..Grid::alpha_beta(linspace(0.0, 50.0, 26), linspace(0.0, 20.0, 11)) }
+    }
+
+    /// The grid of Tip-X and of the intra-modal-overlap paper: α 0…20 in 200 steps, β 0…20 in 20 and, with a divergence
+    /// term, γ 0…30 in 50.
+    pub fn paper(divergence: bool) -> Grid {
+        let gammas = if divergence { linspace(0.0, 30.0, 50) } else { vec![0.0] };
+        Grid { gammas, ..Grid::alpha_beta(linspace(0.0, 20.0, 200), linspace(0.0, 20.0, 20)) }
     }
 
     /// Tip-Adapter's own grid (its code's `search_hp`): β in `steps.0` steps from 0.1 towards `tops.0`, α in `steps.1`
     /// steps from 0.1 towards `tops.1`; the tops themselves are never reached.
     pub fn tip_adapter(tops: (f64, f64), steps: (usize, usize)) -> Grid {
         let values = |top: f64, n: usize| (0..n).map(|i| i as f64 * (top - 0.1) / n as f64 + 0.1).collect();
-        Grid { alphas: values(tops.1, steps.1), betas: values(tops.0, steps.0), order: Order::BetaAlpha }
+        let (alphas, betas) = (values(tops.1, steps.1), values(tops.0, steps.0));
+        Grid { order: Order::BetaAlpha, ..Grid::alpha_beta(alphas, betas) }
+    }
+
+    /// Tip-Adapter's grid for one of its datasets (200 values of β, 20 of α), by the dataset's name in CoOp or there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is not among them, with those that are.
+    pub fn tip_adapter_for(dataset: &str) -> Result<Grid> {
+        let wanted = dataset.to_lowercase().replace(['-', '_'], "");
+        let name = match wanted.as_str() {
+            "oxfordpets" | "oxfordiiitpet" => "pets",
+            "oxfordflowers" | "flowers102" => "flowers",
+            "describabletextures" => "dtd",
+            "stanfordcars" => "cars",
+            "fgvcaircraft" | "aircraft" => "fgvc",
+            "caltech" => "caltech101",
+            "food" => "food101",
+            other => other,
+        };
+        match TIP_ADAPTER.iter().find(|(known, ..)| *known == name) {
+            Some((_, beta, alpha)) => Ok(Grid::tip_adapter((*beta, *alpha), (200, 20))),
+            None => Err(Error::invalid(format!(
+                "Tip-Adapter has no grid for '{dataset}'; it has some for {}",
+                TIP_ADAPTER.map(|(known, ..)| known)[..11].join(", ")
+            ))),
+        }
+    }
+
+    /// A grid by its name or its ranges: `paper`, `standard`, `tip-adapter:DATASET`, or
+    /// `alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n`, each range with both ends included. Without a divergence term γ is
+    /// left out.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that says which part is not understood and what would be right.
+    pub fn parse(text: &str, divergence: bool) -> Result<Grid> {
+        match text.trim() {
+            "paper" => return Ok(Grid::paper(divergence)),
+            "standard" => return Ok(Grid::standard(divergence)),
+            other => {
+                if let Some(dataset) = other.strip_prefix("tip-adapter:") {
+                    let grid = Grid::tip_adapter_for(dataset)?;
+                    return Ok(Grid { gammas: Grid::paper(divergence).gammas, ..grid });
+                }
+            }
+        }
+        let bad = |reason: String| {
+            let form = "alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n";
+            Err(Error::invalid(format!("grid '{text}': {reason}; it must be paper, tip-adapter:DATASET or {form}")))
+        };
+        let mut axes: [Option<Vec<f64>>; 3] = [None, None, None];
+        for part in text.split(',') {
+            let Some((name, range)) = part.split_once('=') else {
+                return bad(format!("'{part}' has no '='"));
+            };
+            let Some(axis) = ["alpha", "beta", "gamma"].iter().position(|known| *known == name.trim()) else {
+                return bad(format!("there is no '{}'", name.trim()));
+            };
+            let numbers: Vec<&str> = range.split(':').map(str::trim).collect();
+            let parsed = match numbers[..] {
+                [lo, hi, n] => lo.parse::<f64>().ok().zip(hi.parse::<f64>().ok()).zip(n.parse::<usize>().ok()),
+                _ => None,
+            };
+            match parsed {
+                Some(((lo, hi), n)) if lo.is_finite() && hi.is_finite() && (1..=100_000).contains(&n) => {
+                    if axes[axis].replace(linspace(lo, hi, n)).is_some() {
+                        return bad(format!("'{}' is given twice", name.trim()));
+                    }
+                }
+                _ => return bad(format!("'{range}' is no lo:hi:n with n from 1 to 100000")),
+            }
+        }
+        let [alphas, betas, gammas] = axes;
+        let (Some(alphas), Some(betas)) = (alphas, betas) else {
+            return bad("alpha and beta are both needed".into());
+        };
+        match (gammas, divergence) {
+            (Some(gammas), true) => Ok(Grid { gammas, ..Grid::alpha_beta(alphas, betas) }),
+            (None, true) => bad("gamma is needed for tip-x".into()),
+            (Some(_), false) => bad("gamma belongs to tip-x".into()),
+            (None, false) => Ok(Grid::alpha_beta(alphas, betas)),
+        }
+    }
+
+    /// Number of points.
+    pub fn len(&self) -> usize {
+        self.alphas.len() * self.betas.len() * self.gammas.len()
+    }
+
+    /// Whether there are no points.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Indices (α, β, γ) of the point with number `i` in loop order.
+    fn at(&self, i: usize) -> (usize, usize, usize) {
+        let (na, nb, ng) = (self.alphas.len(), self.betas.len(), self.gammas.len());
+        let (line, gamma) = (i / ng, i % ng);
+        match self.order {
+            Order::AlphaBeta => (line / nb, line % nb, gamma),
+            Order::BetaAlpha => (line % na, line / na, gamma),
+        }
     }
 }
 
@@ -55,65 +190,125 @@ impl Grid {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// The first point that reaches the highest count.
-    pub params: TipParams,
+    pub params: TipXParams,
     /// Right rows there.
     pub correct: u32,
     /// Right rows at every point, in the grid's loop order.
     pub counts: Vec<u32>,
 }
 
-/// Counts right rows at every point. `base` `[n, classes]` are the zero-shot logits on the GPU, `f` `[n, D]` the normalised
-/// features that meet the cache.
+/// The methods that can be searched.
+#[derive(Clone, Copy)]
+pub enum Method<'a> {
+    /// Tip-Adapter, its key-trained form, and Tip-Adapter++.
+    Tip(&'a Cache),
+    /// Tip-X and Tip-X++, with ψ's range.
+    TipX(&'a TipX, Psi),
+}
+
+impl<'a> Method<'a> {
+    fn cache(&self) -> &'a Cache {
+        match self {
+            Method::Tip(cache) => cache,
+            Method::TipX(tip_x, _) => tip_x.cache(),
+        }
+    }
+}
+
+/// Counts right rows at every point of the grid for un-normalised features `[n, D]` and their labels. `done` is called
+/// with the share of the work done so far.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an empty grid, no rows, or a label out of range; out of memory.
-pub fn search(gpu: &Gpu, cache: &Cache, base: &Tensor, f: &Tensor, labels: &[u32], grid: &Grid) -> Result<Found> {
-    if grid.alphas.is_empty() || grid.betas.is_empty() || labels.len() != base.rows() {
+/// [`Error::Invalid`] for an empty grid, no rows, rows that are not finite or labels out of range; out of memory.
+pub fn search(
+    gpu: &Gpu,
+    classifier: &Classifier,
+    method: Method<'_>,
+    features: &Features,
+    labels: &[u32],
+    grid: &Grid,
+    done: &mut dyn FnMut(f64),
+) -> Result<Found> {
+    if grid.is_empty() || labels.is_empty() {
         return Err(Error::invalid(format!(
-            "search over {}×{} points with {} labels for {} rows",
+            "search over {}×{}×{} points with {} labels; each must be at least 1",
             grid.alphas.len(),
             grid.betas.len(),
-            labels.len(),
-            base.rows()
+            grid.gammas.len(),
+            labels.len()
         )));
     }
-    if let Some(label) = labels.iter().find(|l| **l as usize >= base.cols()) {
-        return Err(Error::invalid(format!("label {label} in the validation data, of {} classes", base.cols())));
-    }
+    let (cache, classes, d) = (method.cache(), classifier.classes(), classifier.weights.cols());
+    super::check_labels("validation data", labels, features.original.len() / d.max(1), classes)?;
     let narrow = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<_>>();
-    let alphas = gpu.upload("alphas", &narrow(&grid.alphas), &[grid.alphas.len()])?;
-    let labels = gpu.upload("labels", labels, &[labels.len()])?;
-    // [beta][alpha]
-    let mut by_beta: Vec<u32> = Vec::with_capacity(grid.alphas.len() * grid.betas.len());
-    // As many βs at once as one kernel serves and one binding holds.
-    let fits = (gpu.max_binding() / (4 * base.len() as u64)).clamp(1, MAX_BETAS as u64) as usize;
-    for chunk in grid.betas.chunks(fits) {
-        let betas = gpu.upload("betas", &narrow(chunk), &[chunk.len()])?;
+    // The kernel wants α ascending; where each of the grid's values then is.
+    let mut ascending: Vec<usize> = (0..grid.alphas.len()).collect();
+    ascending.sort_by(|a, b| grid.alphas[*a].total_cmp(&grid.alphas[*b]));
+    let alphas: Vec<f32> = ascending.iter().map(|i| grid.alphas[*i] as f32).collect();
+    let gammas = narrow(&grid.gammas);
+    let (na, ng) = (alphas.len(), gammas.len());
+    // [beta][gamma][alpha, ascending]
+    let mut counts = vec![0u32; grid.len()];
+    let (mut steps, all) = (0usize, labels.len() * grid.betas.len());
+    super::normalized_rows(gpu, features, d, &mut |first, f, g| {
+        let rows = f.rows();
         let mut rec = Recorder::new(gpu);
-        let terms = cache.record_terms(&mut rec, f, &betas)?;
-        let counts = search::count(&mut rec, base, &terms, &labels, &alphas)?;
+        let base = classifier.record(&mut rec, f)?;
+        let kl = match method {
+            Method::TipX(tip_x, psi) => Some(tip_x.record_term(&mut rec, classifier, f, psi)?),
+            Method::Tip(_) => None,
+        };
         rec.finish()?.run()?;
-        by_beta.extend(gpu.read::<u32>(&counts)?);
+        let labels = gpu.upload("labels", &labels[first..first + rows], &[rows])?;
+        // As many βs at once as one kernel serves and one binding holds.
+        let fits = (gpu.max_binding() / (4 * base.len() as u64)).clamp(1, MAX_BETAS as u64) as usize;
+        for (b, chunk) in grid.betas.chunks(fits).enumerate() {
+            let betas = gpu.upload("betas", &narrow(chunk), &[chunk.len()])?;
+            let mut rec = Recorder::new(gpu);
+            let terms = cache.record_terms(&mut rec, g, &betas)?;
+            let terms = Terms { base: &base, cache: &terms, kl: kl.as_ref() };
+            let mut found = Vec::new();
+            for part in alphas.chunks(MAX_ALPHAS) {
+                found.push(search::count(&mut rec, terms, &labels, part, &gammas)?);
+            }
+            rec.finish()?.run()?;
+            for (p, found) in found.iter().enumerate() {
+                let width = found.cols();
+                for (line, row) in gpu.read::<u32>(found)?.chunks(width).enumerate() {
+                    let at = (b * fits * ng + line) * na + p * MAX_ALPHAS;
+                    for (sum, count) in counts[at..at + width].iter_mut().zip(row) {
+                        *sum += count;
+                    }
+                }
+            }
+            steps += rows * chunk.len();
+            done(steps as f64 / all as f64);
+        }
+        Ok(())
+    })?;
+    let mut place = vec![0; na];
+    for (sorted, original) in ascending.iter().enumerate() {
+        place[*original] = sorted;
     }
-    let (na, nb) = (grid.alphas.len(), grid.betas.len());
-    let point = |i: usize| match grid.order {
-        Order::AlphaBeta => (i / nb, i % nb),
-        Order::BetaAlpha => (i % na, i / na),
-    };
-    let counts: Vec<u32> = (0..na * nb).map(|i| by_beta[point(i).1 * na + point(i).0]).collect();
+    let counts: Vec<u32> = (0..grid.len())
+        .map(|i| {
+            let (a, b, c) = grid.at(i);
+            counts[(b * ng + c) * na + place[a]]
+        })
+        .collect();
     let mut best = 0;
     for (i, count) in counts.iter().enumerate() {
         if *count > counts[best] {
             best = i;
         }
     }
-    let (a, b) = point(best);
-    let params = TipParams { alpha: grid.alphas[a], beta: grid.betas[b] };
+    let (a, b, c) = grid.at(best);
+    let params = TipXParams { alpha: grid.alphas[a], beta: grid.betas[b], gamma: grid.gammas[c] };
     Ok(Found { params, correct: counts[best], counts })
 }
 
-/// Chooses α and β over [`Grid::standard`] on validation pictures, given their un-normalised features `[n, D]` and
-/// labels. `None` when there are none to choose on: [`TipParams::INITIAL`] is the authors' starting point.
+/// Chooses Tip-Adapter's α and β over [`Grid::standard`] on validation pictures, given their un-normalised features and
+/// labels. `None` when there are none to choose on: [`super::tip::TipParams::INITIAL`] is the authors' starting point.
 ///
 /// # Errors
 /// As [`search()`].
@@ -121,18 +316,35 @@ pub fn choose(
     gpu: &Gpu,
     classifier: &Classifier,
     cache: &Cache,
-    features: &[f32],
+    features: &Features,
     labels: &[u32],
 ) -> Result<Option<Found>> {
     if labels.is_empty() {
         return Ok(None);
     }
-    let raw = gpu.upload("validation features", features, &[labels.len(), features.len() / labels.len()])?;
-    let mut rec = Recorder::new(gpu);
-    let f = normalize::forward(&mut rec, &raw)?.y;
-    let base = classifier.record(&mut rec, &f)?;
-    rec.finish()?.run()?;
-    search(gpu, cache, &base, &f, labels, &Grid::standard()).map(Some)
+    let grid = Grid::standard(false);
+    search(gpu, classifier, Method::Tip(cache), features, labels, &grid, &mut |_| {}).map(Some)
+}
+
+/// Chooses Tip-X's α, β and γ over [`Grid::standard`] on validation pictures, and freezes ψ's range on them. `None` when
+/// there are none.
+///
+/// # Errors
+/// As [`search()`].
+pub fn choose_tip_x(
+    gpu: &Gpu,
+    classifier: &Classifier,
+    tip_x: &TipX,
+    features: &Features,
+    labels: &[u32],
+) -> Result<Option<(Found, Psi)>> {
+    if labels.is_empty() {
+        return Ok(None);
+    }
+    let psi = tip_x.range(gpu, classifier, features)?;
+    let grid = Grid::standard(true);
+    let found = search(gpu, classifier, Method::TipX(tip_x, psi), features, labels, &grid, &mut |_| {})?;
+    Ok(Some((found, psi)))
 }
 
 #[cfg(test)]
@@ -149,5 +361,37 @@ mod tests {
         assert_eq!((grid.order, grid.betas.len(), grid.alphas.len()), (Order::BetaAlpha, 200, 20));
         assert!((grid.betas[199] - 6.9655).abs() < 1e-9 && (grid.alphas[19] - 2.855).abs() < 1e-9);
         assert_eq!((grid.betas[0], grid.alphas[0]), (0.1, 0.1));
+        assert_eq!(Grid::paper(true).len(), 200 * 20 * 50);
+        assert_eq!(Grid::parse("paper", false).unwrap().len(), 200 * 20);
+        assert_eq!(Grid::parse("tip-adapter:OxfordPets", false).unwrap(), grid);
+    }
+
+    #[test]
+    fn grids_are_parsed_and_mistakes_named() {
+        let grid = Grid::parse("alpha=0:2:3, beta=1:1:1,gamma=-1:1:5", true).unwrap();
+        assert_eq!((grid.alphas, grid.betas, grid.gammas.len()), (vec![0.0, 1.0, 2.0], vec![1.0], 5));
+        for (text, divergence, needle) in [
+            ("alpha=0:2:3", false, "beta"),
+            ("alpha=0:2:3,beta=0:1", false, "0:1"),
+            ("alpha=0:2:3,beta=0:nan:2", false, "0:nan:2"),
+            ("alpha=0:2:0,beta=0:1:2", false, "0:2:0"),
+            ("alpha=0:2:3,beta=0:1:2", true, "gamma"),
+            ("alpha=0:2:3,beta=0:1:2,gamma=0:1:2", false, "gamma"),
+            ("alpha=0:2:3,alpha=0:2:3,beta=0:1:2", false, "twice"),
+            ("delta=0:2:3", false, "delta"),
+            ("papers", false, "papers"),
+            ("tip-adapter:mnist", false, "mnist"),
+        ] {
+            let error = Grid::parse(text, divergence).unwrap_err().to_string();
+            assert!(error.contains(needle), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn points_come_in_loop_order() {
+        let grid = Grid { gammas: vec![0.0, 1.0], ..Grid::alpha_beta(vec![0.0, 1.0, 2.0], vec![0.0, 1.0]) };
+        assert_eq!([0, 1, 2, 4].map(|i| grid.at(i)), [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]);
+        let grid = Grid { order: Order::BetaAlpha, ..grid };
+        assert_eq!([0, 1, 2, 6].map(|i| grid.at(i)), [(0, 0, 0), (0, 0, 1), (1, 0, 0), (0, 1, 0)]);
     }
 }

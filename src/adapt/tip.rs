@@ -5,6 +5,7 @@
 //! each class's run of keys, and the affinity matrix is never written.
 
 use super::zero_shot::Classifier;
+use crate::clip::Features;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::{affinity, normalize, reduce};
 use crate::{Error, Result};
@@ -48,6 +49,40 @@ pub fn keys(gpu: &Gpu, features: &[f32], views: usize, width: usize) -> Result<V
     Ok(keys)
 }
 
+/// Turns features `[pictures, views, D]` into `[views, pictures, D]`, the order in which views are averaged.
+fn by_view(features: &[f32], views: usize, width: usize) -> Vec<f32> {
+    let pictures = features.len() / (views * width).max(1);
+    let mut out = Vec::with_capacity(features.len());
+    for view in 0..views {
+        for picture in 0..pictures {
+            let at = (picture * views + view) * width;
+            out.extend_from_slice(&features[at..at + width]);
+        }
+    }
+    out
+}
+
+/// [`keys`] of pictures as they are encoded, `[N, views, D]`, from both towers where there are two.
+///
+/// # Errors
+/// As [`keys`].
+pub fn keys_of_pictures(gpu: &Gpu, features: &Features, views: usize, width: usize) -> Result<Features> {
+    let of = |all: &[f32]| keys(gpu, &by_view(all, views, width), views, width);
+    Ok(Features { original: of(&features.original)?, adapted: features.adapted.as_deref().map(of).transpose()? })
+}
+
+/// The order that sorts labels by class. Stable, so that equal inputs give one order of summation.
+pub(super) fn by_class(labels: &[u32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    order.sort_by_key(|i| labels[*i]);
+    order
+}
+
+/// Rows of `x` in the order given.
+pub(super) fn in_order(x: &[f32], order: &[usize], width: usize) -> Vec<f32> {
+    order.iter().flat_map(|i| &x[i * width..(i + 1) * width]).copied().collect()
+}
+
 /// A cache on the GPU.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -62,31 +97,32 @@ impl Cache {
     /// # Errors
     /// [`Error::Invalid`] when lengths differ, a label is out of range or a key is not finite; out of memory.
     pub fn new(gpu: &Gpu, keys: &[f32], labels: &[u32], classes: usize, width: usize) -> Result<Cache> {
-        if labels.is_empty() || keys.len() != labels.len() * width {
-            return Err(Error::invalid(format!(
-                "{} labels for {} key values of width {width}",
-                labels.len(),
-                keys.len()
-            )));
+        let n = super::check_rows("cache keys", keys, width)?;
+        super::check_labels("cache", labels, n, classes)?;
+        if n == 0 {
+            return Err(Error::invalid("a cache needs at least one key"));
         }
-        if let Some(label) = labels.iter().find(|l| **l as usize >= classes) {
-            return Err(Error::invalid(format!("label {label} in the cache, of {classes} classes")));
-        }
-        if let Some(at) = keys.iter().position(|k| !k.is_finite()) {
-            return Err(Error::invalid(format!("key {} of the cache is not finite", at / width)));
-        }
-        // A stable sort: equal inputs give one order of summation.
-        let mut order: Vec<usize> = (0..labels.len()).collect();
-        order.sort_by_key(|i| labels[*i]);
-        let host_keys: Vec<f32> = order.iter().flat_map(|i| &keys[i * width..(i + 1) * width]).copied().collect();
+        let order = by_class(labels);
+        let host_keys = in_order(keys, &order, width);
         let host_labels: Vec<u32> = order.iter().map(|i| labels[*i]).collect();
         let starts: Vec<u32> =
             (0..=classes as u32).map(|c| host_labels.partition_point(|label| *label < c) as u32).collect();
-        let keys = affinity::Keys {
-            keys: gpu.upload("cache keys", &host_keys, &[labels.len(), width])?,
-            starts: gpu.upload("cache starts", &starts, &[classes + 1])?,
-        };
+        let keys = gpu.upload("cache keys", &host_keys, &[labels.len(), width])?;
+        let keys = affinity::Keys::new(gpu, keys, &starts)?;
         Ok(Cache { keys, host_keys, host_labels })
+    }
+
+    /// The keys on the GPU, sorted by class.
+    pub fn keys(&self) -> &affinity::Keys {
+        &self.keys
+    }
+
+    /// The same cache with other keys, `[N, width]`, in the order of [`Cache::host`].
+    ///
+    /// # Errors
+    /// As [`Cache::new`].
+    pub fn with_keys(&self, gpu: &Gpu, keys: &[f32]) -> Result<Cache> {
+        Cache::new(gpu, keys, &self.host_labels, self.keys.starts.len() - 1, self.keys.keys.cols())
     }
 
     /// Keys and labels, sorted by class.
@@ -122,14 +158,34 @@ impl Cache {
         y.reshape(&[f.rows(), classifier.classes()])
     }
 
-    /// Logits `[n, classes]` of un-normalised image features `[n, D]`.
+    /// Logits `[n, classes]` of un-normalised image features `[n, D]`; where they were adapted too (Tip-Adapter++), the
+    /// adapted ones meet the keys.
     ///
     /// # Errors
     /// A length that does not fit; a device that fails.
-    pub fn logits(&self, gpu: &Gpu, classifier: &Classifier, features: &[f32], params: TipParams) -> Result<Vec<f32>> {
-        super::by_rows(gpu, features, self.keys.keys.cols(), |rec, raw| {
-            let f = normalize::forward(rec, raw)?.y;
-            self.record_logits(rec, classifier, &f, &f, params)
-        })
+    pub fn logits(
+        &self,
+        gpu: &Gpu,
+        classifier: &Classifier,
+        features: &Features,
+        params: TipParams,
+    ) -> Result<Vec<f32>> {
+        let mut logits = Vec::new();
+        super::normalized_rows(gpu, features, self.keys.keys.cols(), &mut |_, f, g| {
+            logits.extend(super::compute(gpu, |rec| self.record_logits(rec, classifier, f, g, params))?);
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::by_view;
+
+    #[test]
+    fn views_change_places_with_pictures() {
+        // Two pictures, three views, width 1: picture·10 + view.
+        assert_eq!(by_view(&[0., 1., 2., 10., 11., 12.], 3, 1), [0., 10., 1., 11., 2., 12.]);
     }
 }

@@ -8,7 +8,7 @@ use crate::kernels::attention::Pattern;
 use crate::kernels::gather;
 use crate::kernels::gemm::Epilogue;
 use crate::kernels::patch::{self, PatchEmbedding};
-use crate::nn::{FrozenLinear, LayerNorm, Taps, Transformer};
+use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Taps, Transformer};
 
 /// A frozen image tower.
 pub struct ImageTower {
@@ -29,8 +29,28 @@ pub struct ImagePlan {
     pub pixels: Tensor,
     /// `[batch, embedding]`, un-normalised.
     pub features: Tensor,
+    /// Features of the tower with bottleneck adapters, where it was recorded with some.
+    pub adapted: Option<Tensor>,
     /// The recorded step.
     pub plan: Plan,
+}
+
+/// What [`ImageTower::backward_adapted`] needs of the forward pass.
+pub struct AdaptedTowerSaved {
+    /// Class tokens before the post-norm, and their statistics.
+    class: Tensor,
+    stats: Tensor,
+    blocks: Vec<AdaptedSaved>,
+}
+
+/// The adapted tower's insides, for a comparison with another implementation.
+pub struct AdaptedTaps {
+    /// The residual stream after each block.
+    pub blocks: Vec<Tensor>,
+    /// The last block's adapter branch, its factor included.
+    pub branch: Tensor,
+    /// `[batch, embedding]`.
+    pub features: Tensor,
 }
 
 /// Everything that a comparison with another implementation looks at, for a whole batch.
@@ -70,14 +90,47 @@ impl ImageTower {
         self.gpu.empty("pixels", &[batch, 3, self.size, self.size], DType::F32)
     }
 
+    /// Rows of the class tokens of `batch` pictures.
+    fn class_rows(&self, batch: usize) -> Vec<u32> {
+        (0..batch).map(|b| (b * self.tokens) as u32).collect()
+    }
+
+    /// The class tokens `[batch, width]` of all tokens x.
+    fn class_tokens(&self, rec: &mut Recorder, x: &Tensor, batch: usize) -> Result<Tensor> {
+        let index = self.gpu.upload("class tokens", &self.class_rows(batch), &[batch])?;
+        gather::rows(rec, x, &index)
+    }
+
     /// Class tokens → features; also gives the post-norm's output.
     fn head(&self, rec: &mut Recorder, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
-        let index: Vec<u32> = (0..batch).map(|b| (b * self.tokens) as u32).collect();
-        let index = self.gpu.upload("class tokens", &index, &[batch])?;
-        let class = gather::rows(rec, x, &index)?;
+        let class = self.class_tokens(rec, x, batch)?;
         let pooled = self.post.forward(rec, &class)?.y;
         let features = self.projection.forward(rec, &pooled, &Epilogue::default())?;
         Ok((pooled, features))
+    }
+
+    /// Pixels → the blocks' input.
+    fn tokens(&self, rec: &mut Recorder, pixels: &Tensor) -> Result<Tensor> {
+        let x = patch::forward(rec, pixels, &self.embedding)?;
+        Ok(self.pre.forward(rec, &x)?.y)
+    }
+
+    /// Which rows belong to which picture.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn pattern(&self, batch: usize) -> Result<Pattern> {
+        Pattern::uniform(&self.gpu, batch, self.tokens, false)
+    }
+
+    /// Width of the residual stream.
+    pub fn width(&self) -> usize {
+        self.post.gain.len()
+    }
+
+    /// Tokens of a picture, the class token among them.
+    pub fn picture_tokens(&self) -> usize {
+        self.tokens
     }
 
     /// Records the tower for `batch` pictures.
@@ -85,14 +138,87 @@ impl ImageTower {
     /// # Errors
     /// Out of memory: a smaller batch needs less.
     pub fn plan(&self, batch: usize) -> Result<ImagePlan> {
+        self.plan_with(batch, None)
+    }
+
+    /// Records the tower for `batch` pictures, and beside it, where `adapters` are given, the tower with one of them in
+    /// every block. What both have in common (all up to the first adapter) is computed once.
+    ///
+    /// # Errors
+    /// Another number of adapters than blocks; out of memory: a smaller batch needs less.
+    pub fn plan_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImagePlan> {
         let pixels = self.pixels(batch)?;
-        let pattern = Pattern::uniform(&self.gpu, batch, self.tokens, false)?;
+        let pattern = self.pattern(batch)?;
         let mut rec = Recorder::new(&self.gpu);
-        let x = patch::forward(&mut rec, &pixels, &self.embedding)?;
-        let x = self.pre.forward(&mut rec, &x)?.y;
-        let x = self.transformer.forward(&mut rec, x, &pattern)?;
-        let (_, features) = self.head(&mut rec, &x, batch)?;
-        Ok(ImagePlan { pixels, features, plan: rec.finish()? })
+        let x = self.tokens(&mut rec, &pixels)?;
+        let (plain, adapted) = match adapters {
+            Some(adapters) => {
+                let (plain, adapted) = self.transformer.forward_both(&mut rec, x, &pattern, adapters)?;
+                (plain, Some(self.head(&mut rec, &adapted, batch)?.1))
+            }
+            None => (self.transformer.forward(&mut rec, x, &pattern)?, None),
+        };
+        let (_, features) = self.head(&mut rec, &plain, batch)?;
+        Ok(ImagePlan { pixels, features, adapted, plan: rec.finish()? })
+    }
+
+    /// Records the adapted tower for training its adapters: un-normalised features `[batch, embedding]` of pixels
+    /// `[batch, 3, R, R]`, and what backward needs.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward_adapted`].
+    pub fn forward_adapted(
+        &self,
+        rec: &mut Recorder,
+        pixels: &Tensor,
+        pattern: &Pattern,
+        adapters: &[Bottleneck],
+        masks: &[Tensor],
+    ) -> Result<(Tensor, AdaptedTowerSaved)> {
+        let batch = pixels.shape().first().copied().unwrap_or(0);
+        let x = self.tokens(rec, pixels)?;
+        let (x, blocks) = self.transformer.forward_adapted(rec, x, pattern, adapters, masks)?;
+        let class = self.class_tokens(rec, &x, batch)?;
+        let pooled = self.post.forward(rec, &class)?;
+        let features = self.projection.forward(rec, &pooled.y, &Epilogue::default())?;
+        Ok((features, AdaptedTowerSaved { class, stats: pooled.stats, blocks }))
+    }
+
+    /// Gradients of the adapters from those of the features `[batch, embedding]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn backward_adapted(
+        &self,
+        rec: &mut Recorder,
+        dfeatures: &Tensor,
+        saved: AdaptedTowerSaved,
+        pattern: &Pattern,
+        adapters: &[Bottleneck],
+    ) -> Result<Vec<BottleneckGrads>> {
+        let batch = dfeatures.rows();
+        let dpooled = self.projection.backward(rec, dfeatures)?;
+        let dclass = self.post.backward(rec, &saved.class, &saved.stats, &dpooled, None)?;
+        let back = gather::inverse(&self.class_rows(batch), batch * self.tokens);
+        let back = self.gpu.upload("class tokens", &back, &[back.len()])?;
+        let dx = gather::rows(rec, &dclass, &back)?;
+        self.transformer.backward_adapted(rec, dx, saved.blocks, pattern, adapters)
+    }
+
+    /// Runs the adapted tower once on `pixels`, keeping its insides. For comparison with other implementations.
+    ///
+    /// # Errors
+    /// Pixels that do not fill `[batch, 3, R, R]`; out of memory.
+    pub fn tapped_adapted(&self, pixels: &[f32], batch: usize, adapters: &[Bottleneck]) -> Result<AdaptedTaps> {
+        let input = self.pixels(batch)?;
+        self.gpu.write(&input, pixels)?;
+        let pattern = self.pattern(batch)?;
+        let mut rec = Recorder::new(&self.gpu);
+        let x = self.tokens(&mut rec, &input)?;
+        let (blocks, branch) = self.transformer.forward_adapted_tapped(&mut rec, &x, &pattern, adapters)?;
+        let (_, features) = self.head(&mut rec, blocks.last().unwrap_or(&x), batch)?;
+        rec.finish()?.run()?;
+        Ok(AdaptedTaps { blocks, branch, features })
     }
 
     /// Runs the tower once on `pixels`, keeping its insides. For comparison with other implementations.
@@ -102,7 +228,7 @@ impl ImageTower {
     pub fn tapped(&self, pixels: &[f32], batch: usize) -> Result<ImageTaps> {
         let input = self.pixels(batch)?;
         self.gpu.write(&input, pixels)?;
-        let pattern = Pattern::uniform(&self.gpu, batch, self.tokens, false)?;
+        let pattern = self.pattern(batch)?;
         let mut rec = Recorder::new(&self.gpu);
         let embedded = patch::forward(&mut rec, &input, &self.embedding)?;
         let pre = self.pre.forward(&mut rec, &embedded)?.y;

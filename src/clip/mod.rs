@@ -8,8 +8,8 @@ mod tokenizer;
 mod weights;
 
 pub use config::{ClipConfig, EndToken, Preprocess, TowerConfig};
-pub use image_tower::{ImagePlan, ImageTaps, ImageTower};
-pub use model::{Clip, ImageEncoder, ModelId};
+pub use image_tower::{AdaptedTaps, AdaptedTowerSaved, ImagePlan, ImageTaps, ImageTower};
+pub use model::{Clip, Features, ImageEncoder, ModelId};
 pub use text_tower::{Packed, Prompts, TextSaved, TextTaps, TextTower};
 pub use tokenizer::Tokenizer;
 pub use weights::{Checkpoint, Names};

@@ -13,6 +13,7 @@ use super::tokenizer::Tokenizer;
 use super::weights::{Checkpoint, Loader};
 use crate::data::{Rgb, resize_center_crop, to_pixels};
 use crate::gpu::Gpu;
+use crate::nn::Bottleneck;
 use crate::{Error, Result};
 
 /// What tells one model from another: adapter files record it and refuse any other.
@@ -135,7 +136,52 @@ impl Clip {
     /// # Errors
     /// Out of memory: a smaller batch needs less.
     pub fn image_encoder(&self, batch: usize) -> Result<ImageEncoder<'_>> {
-        Ok(ImageEncoder { clip: self, plan: self.image.plan(batch.max(1))?, batch: batch.max(1) })
+        self.image_encoder_with(batch, None)
+    }
+
+    /// An encoder that also gives the features of the tower with `adapters`, one in every block, where given.
+    ///
+    /// # Errors
+    /// Another number of adapters than blocks; out of memory: a smaller batch needs less.
+    pub fn image_encoder_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImageEncoder<'_>> {
+        let batch = batch.max(1);
+        Ok(ImageEncoder { clip: self, plan: self.image.plan_with(batch, adapters)?, batch })
+    }
+}
+
+/// Un-normalised image features on the host: the model's own, and those of its tower with adapters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Features {
+    /// `[n, embedding]`.
+    pub original: Vec<f32>,
+    /// `[n, embedding]`, where a corrected tower was run too.
+    pub adapted: Option<Vec<f32>>,
+}
+
+impl From<Vec<f32>> for Features {
+    fn from(original: Vec<f32>) -> Features {
+        Features { original, adapted: None }
+    }
+}
+
+impl Features {
+    /// The features that meet a cache's keys: the adapted ones where there are some.
+    pub fn affinity(&self) -> &[f32] {
+        self.adapted.as_deref().unwrap_or(&self.original)
+    }
+
+    /// The rows numbered `rows` of features `width` wide.
+    pub fn rows(&self, rows: &[usize], width: usize) -> Features {
+        let pick = |all: &[f32]| rows.iter().flat_map(|i| &all[i * width..(i + 1) * width]).copied().collect();
+        Features { original: pick(&self.original), adapted: self.adapted.as_deref().map(pick) }
+    }
+
+    /// Appends the rows of `other`, which must have been encoded by the same encoder.
+    pub fn extend(&mut self, other: Features) {
+        self.original.extend(other.original);
+        if let Some(rows) = other.adapted {
+            self.adapted.get_or_insert_default().extend(rows);
+        }
     }
 }
 
@@ -171,11 +217,19 @@ impl<'a> ImageEncoder<'a> {
     /// # Errors
     /// [`Error::Invalid`] when `pixels` does not hold whole pictures; a lost device.
     pub fn encode(&mut self, pixels: &[f32], done: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
+        Ok(self.encode_all(pixels, done)?.original)
+    }
+
+    /// As [`ImageEncoder::encode`], with the adapted features where the encoder has adapters.
+    ///
+    /// # Errors
+    /// As [`ImageEncoder::encode`].
+    pub fn encode_all(&mut self, pixels: &[f32], done: &mut dyn FnMut(usize)) -> Result<Features> {
         let one = 3 * self.clip.preprocess.size.pow(2);
         if !pixels.len().is_multiple_of(one) {
             return Err(Error::invalid(format!("{} pixel values; one picture has {one}", pixels.len())));
         }
-        let mut features = Vec::with_capacity(pixels.len() / one * self.clip.config.embedding);
+        let mut features = Features::default();
         for chunk in pixels.chunks(one * self.batch) {
             let n = chunk.len() / one;
             if n == self.batch {
@@ -186,8 +240,13 @@ impl<'a> ImageEncoder<'a> {
                 self.clip.gpu.write(&self.plan.pixels, &padded)?;
             }
             self.plan.plan.run()?;
-            let all = self.clip.gpu.read::<f32>(&self.plan.features)?;
-            features.extend(&all[..n * self.clip.config.embedding]);
+            let read = |t| {
+                let mut rows = self.clip.gpu.read::<f32>(t)?;
+                rows.truncate(n * self.clip.config.embedding);
+                Ok::<_, Error>(rows)
+            };
+            let adapted = self.plan.adapted.as_ref().map(read).transpose()?;
+            features.extend(Features { original: read(&self.plan.features)?, adapted });
             done(n);
         }
         Ok(features)

@@ -53,8 +53,11 @@ pub struct AdapterReport {
 }
 
 /// Features used when present: name shown, and the flag.
-const OPTIONAL: [(&str, wgpu::Features); 2] =
-    [("timestamps", wgpu::Features::TIMESTAMP_QUERY), ("pipeline cache", wgpu::Features::PIPELINE_CACHE)];
+const OPTIONAL: [(&str, wgpu::Features); 3] = [
+    ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
+    ("pipeline cache", wgpu::Features::PIPELINE_CACHE),
+    ("subgroups", wgpu::Features::SUBGROUP),
+];
 
 fn kind(ty: wgpu::DeviceType) -> &'static str {
     match ty {
@@ -285,6 +288,13 @@ impl Gpu {
     /// Whether the "GPU" is a driver that runs on the CPU: kernels pick other tiles there.
     pub fn is_cpu(&self) -> bool {
         self.0.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// Whether kernels may rely on subgroups of exactly this many invocations.
+    pub fn has_subgroups_of(&self, size: u32) -> bool {
+        let info = &self.0.info;
+        self.0.device.features().contains(wgpu::Features::SUBGROUP)
+            && (info.subgroup_min_size, info.subgroup_max_size) == (size, size)
     }
 
     /// Name, kind, backend and why this adapter was taken, in one line.

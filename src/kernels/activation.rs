@@ -1,25 +1,31 @@
-//! QuickGELU and erf-GELU (`shaders/activation.wgsl`).
+//! QuickGELU, erf-GELU and ReLU (`shaders/activation.wgsl`).
 
 use super::expect;
 use crate::Result;
 use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 
-/// The activation of a tower's MLPs. It comes from the checkpoint, never from a guess.
+/// An activation. That of a tower's MLPs comes from the checkpoint, never from a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// x·σ(1.702x): OpenAI, MetaCLIP, DFN.
     QuickGelu,
     /// x·Φ(x), exact: LAION-2B, DataComp.
     Gelu,
+    /// max(x, 0), with slope 0 at 0: bottleneck adapters.
+    Relu,
 }
 
 impl Activation {
+    /// All activations.
+    pub const ALL: [Activation; 3] = [Activation::QuickGelu, Activation::Gelu, Activation::Relu];
+
     /// The number that shaders know it by.
     pub(super) fn code(self) -> u32 {
         match self {
             Activation::QuickGelu => 1,
             Activation::Gelu => 2,
+            Activation::Relu => 3,
         }
     }
 }
@@ -31,8 +37,10 @@ static SHADER: Shader = Shader {
 };
 
 pub(super) fn variants() -> Vec<Variant> {
-    let both = [Activation::QuickGelu, Activation::Gelu];
-    both.iter().flat_map(|a| ["forward", "backward"].map(|e| Variant::new(&SHADER, e, &[("ACT", a.code())]))).collect()
+    Activation::ALL
+        .iter()
+        .flat_map(|a| ["forward", "backward"].map(|e| Variant::new(&SHADER, e, &[("ACT", a.code())])))
+        .collect()
 }
 
 /// y = act(x), elementwise.

@@ -1,25 +1,81 @@
-//! Tip-Adapter's cache term without the affinity matrix (`shaders/affinity.wgsl`).
+//! Tip-Adapter's cache term without the affinity matrix (`shaders/affinity.wgsl`, `affinity_rows.wgsl`,
+//! `affinity_subgroup.wgsl`), and what its keys get back (`shaders/affinity_grad.wgsl`).
 
 use super::expect;
+use super::gemm::{Epilogue, Layout, matmul};
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{DType, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "affinity",
-    source: include_str!("../../shaders/affinity.wgsl"),
-    access: &[Read, Read, Read, Read, Read, Write],
+const ACCESS: &[crate::gpu::Access] = &[Read, Read, Read, Read, Read, Read, Write];
+
+static TILE: Shader = Shader { name: "affinity", source: include_str!("../../shaders/affinity.wgsl"), access: ACCESS };
+
+static ROWS: Shader =
+    Shader { name: "affinity_rows", source: include_str!("../../shaders/affinity_rows.wgsl"), access: ACCESS };
+
+static SUBGROUP: Shader =
+    Shader { name: "affinity_subgroup", source: include_str!("../../shaders/affinity_subgroup.wgsl"), access: ACCESS };
+
+static GRAD: Shader = Shader {
+    name: "affinity_grad",
+    source: include_str!("../../shaders/affinity_grad.wgsl"),
+    access: &[Read, Read, Read, Read, Write],
 };
 
 /// β that one dispatch serves at most: more would not stay in registers.
 pub const MAX_BETAS: usize = 20;
 
-fn variant(betas: usize, base: bool) -> Variant {
-    Variant::new(&SHADER, "main", &[("BETAS", betas as u32), ("BASE", u32::from(base))])
+/// The kernels that compute a cache term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// One query per invocation: GPUs.
+    Tile,
+    /// Register tiles of this many keys of one class × 12 queries: drivers that run on the CPU.
+    Rows(u32),
+    /// Register tiles of 16 keys × 12 queries that share loads across a subgroup of eight: CPU drivers that have such.
+    Subgroup,
+}
+
+impl Kernel {
+    /// All kernels.
+    pub const ALL: [Kernel; 5] = [Kernel::Tile, Kernel::Rows(1), Kernel::Rows(4), Kernel::Rows(16), Kernel::Subgroup];
+
+    /// The kernel for a driver and a cache. A tile of `Rows` holds keys of one class only, so it is no larger than
+    /// classes are.
+    pub fn select(cpu_driver: bool, subgroups_of_eight: bool, keys: usize, classes: usize) -> Kernel {
+        match keys.div_ceil(classes.max(1)) {
+            _ if !cpu_driver => Kernel::Tile,
+            _ if subgroups_of_eight => Kernel::Subgroup,
+            0..=1 => Kernel::Rows(1),
+            2..=4 => Kernel::Rows(4),
+            _ => Kernel::Rows(16),
+        }
+    }
+
+    /// Whether the kernel runs on this device.
+    pub fn runs_on(self, gpu: &Gpu) -> bool {
+        self != Kernel::Subgroup || gpu.has_subgroups_of(8)
+    }
+}
+
+fn variant(kernel: Kernel, betas: usize, base: bool) -> Variant {
+    let consts = [("BETAS", betas as u32), ("BASE", u32::from(base))];
+    match kernel {
+        Kernel::Tile => Variant::new(&TILE, "main", &consts),
+        Kernel::Rows(keys) => Variant::new(&ROWS, "main", &[consts[0], consts[1], ("KEYS", keys)]),
+        Kernel::Subgroup => Variant::new(&SUBGROUP, "main", &consts),
+    }
 }
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![variant(1, false), variant(1, true), variant(7, false), variant(11, false), variant(MAX_BETAS, false)]
+    let mut all = vec![Variant::new(&GRAD, "main", &[])];
+    for kernel in Kernel::ALL {
+        for (betas, base) in [(1, false), (1, true), (7, false), (11, false), (MAX_BETAS, false)] {
+            all.push(variant(kernel, betas, base));
+        }
+    }
+    all
 }
 
 #[repr(C)]
@@ -31,13 +87,71 @@ struct Params {
     scale: f32,
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct GradParams {
+    keys: u32,
+    queries: u32,
+    classes: u32,
+    scale: f32,
+}
+
+/// Keys that a tile of [`Kernel::Subgroup`] holds.
+const TILE_KEYS: usize = 16;
+
 /// The keys that a cache term sums over, sorted by class.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// `[n, width]`, rows of length 1, all of class 0 first, then class 1, …
+    /// `[n, width]`, rows of length 1 (unless they were trained), all of class 0 first, then class 1, …
     pub keys: Tensor,
     /// u32 `[classes+1]`: class c's keys are rows `starts[c]…starts[c+1]`.
     pub starts: Tensor,
+    /// u32 `[blocks, 2]`: ranges of classes that a workgroup takes together.
+    blocks: Tensor,
+}
+
+impl Keys {
+    /// Keys `[n, width]` that are sorted by class, and where each class starts, `[classes+1]`.
+    ///
+    /// # Errors
+    /// Starts that do not begin at 0, do not ascend or do not end at n; out of memory.
+    pub fn new(gpu: &Gpu, keys: Tensor, starts: &[u32]) -> Result<Keys> {
+        let ends = (starts.first(), starts.last());
+        if starts.len() < 2
+            || ends != (Some(&0), Some(&(keys.rows() as u32)))
+            || starts.windows(2).any(|pair| pair[0] > pair[1])
+        {
+            return Err(Error::invalid(format!("affinity: class starts that do not fit {} keys", keys.rows())));
+        }
+        // Classes are taken together while their keys fit one tile.
+        let mut blocks: Vec<u32> = Vec::new();
+        let mut first = 0;
+        for c in 1..starts.len() {
+            let over = c + 1 == starts.len() || (starts[c + 1] - starts[first]) as usize > TILE_KEYS;
+            if over {
+                blocks.extend([first as u32, c as u32]);
+                first = c;
+            }
+        }
+        Ok(Keys {
+            starts: gpu.upload("class starts", starts, &[starts.len()])?,
+            blocks: gpu.upload("class blocks", &blocks, &[blocks.len() / 2, 2])?,
+            keys,
+        })
+    }
+
+    /// The same classes with other keys of the same shape.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn with_keys(&self, keys: Tensor) -> Result<Keys> {
+        expect("affinity", "keys", &keys, self.keys.shape())?;
+        Ok(Keys { keys, ..self.clone() })
+    }
+
+    fn classes(&self) -> usize {
+        self.starts.len() - 1
+    }
 }
 
 /// y `[betas, queries, classes]` = scale·Σ over each class's keys of exp(−β(1 − f·g)), plus `base` `[queries, classes]`
@@ -54,14 +168,32 @@ pub fn cache_term(
     scale: f32,
     base: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let gpu = rec.gpu();
+    let kernel = Kernel::select(gpu.is_cpu(), gpu.has_subgroups_of(8), cache.keys.rows(), cache.classes());
+    cache_term_with(rec, kernel, f, cache, betas, scale, base)
+}
+
+/// As [`cache_term`], by the kernel given.
+///
+/// # Errors
+/// As [`cache_term`].
+#[allow(clippy::too_many_arguments)]
+pub fn cache_term_with(
+    rec: &mut Recorder,
+    kernel: Kernel,
+    f: &Tensor,
+    cache: &Keys,
+    betas: &Tensor,
+    scale: f32,
+    base: Option<&Tensor>,
+) -> Result<Tensor> {
     let (queries, width, count) = (f.rows(), f.cols(), betas.len());
-    let classes = cache.starts.len().saturating_sub(1);
-    if cache.keys.cols() != width || cache.starts.dtype() != DType::U32 || classes == 0 {
+    let classes = cache.classes();
+    if cache.keys.cols() != width || !kernel.runs_on(rec.gpu()) {
         return Err(Error::invalid(format!(
-            "affinity: queries {:?}, keys {:?}, starts {:?} do not fit each other",
+            "affinity: queries {:?} and keys {:?} by {kernel:?}",
             f.shape(),
-            cache.keys.shape(),
-            cache.starts.shape()
+            cache.keys.shape()
         )));
     }
     if count > MAX_BETAS || (base.is_some() && count != 1) {
@@ -74,13 +206,68 @@ pub fn cache_term(
     let params = Params { queries: queries as u32, classes: classes as u32, width: width as u32, scale };
     let pairs = queries as f64 * cache.keys.rows() as f64;
     rec.dispatch(&Dispatch {
-        variant: variant(count, base.is_some()),
+        variant: variant(kernel, count, base.is_some()),
         label: "affinity",
         params: bytemuck::bytes_of(&params),
-        bindings: &[f, &cache.keys, &cache.starts, betas, base.unwrap_or(f), &y],
-        grid: Grid::Cube(queries.div_ceil(32), classes, 1),
+        bindings: &[f, &cache.keys, &cache.starts, betas, base.unwrap_or(f), &cache.blocks, &y],
+        grid: match kernel {
+            Kernel::Tile => Grid::Cube(queries.div_ceil(32), classes, 1),
+            Kernel::Rows(_) => Grid::Cube(queries.div_ceil(96), classes, 1),
+            Kernel::Subgroup => Grid::Cube(queries.div_ceil(96), cache.blocks.rows(), 1),
+        },
         flops: pairs * (2.0 * width as f64 + 3.0 * count as f64),
         bytes: 4.0 * (f.len() + cache.keys.len() + y.len()) as f64,
     })?;
     Ok(y)
+}
+
+/// Gradient `[N, width]` of the keys of [`cache_term`] (one β, factor `scale`) from the logits' gradient dy
+/// `[queries, classes]`. `labels` is u32 `[N]`: the keys' classes. Needs two matrices `[N, queries]` besides.
+///
+/// # Errors
+/// Shapes that do not fit; out of memory.
+pub fn backward_keys(
+    rec: &mut Recorder,
+    f: &Tensor,
+    cache: &Keys,
+    labels: &Tensor,
+    beta: &Tensor,
+    scale: f32,
+    dy: &Tensor,
+) -> Result<Tensor> {
+    let (keys, queries, classes) = (cache.keys.rows(), f.rows(), cache.classes());
+    expect("affinity dx", "dy", dy, &[queries, classes])?;
+    expect("affinity dx", "labels", labels, &[keys])?;
+    expect("affinity dx", "beta", beta, &[1])?;
+    if labels.dtype() != DType::U32 {
+        return Err(Error::invalid("affinity dx: labels must be u32"));
+    }
+    let similarity = matmul(rec, Layout::Nt, &cache.keys, f, &Epilogue::default())?;
+    let slopes = rec.temp("affinity dx", &[keys, queries])?;
+    let params = GradParams { keys: keys as u32, queries: queries as u32, classes: classes as u32, scale };
+    rec.dispatch(&Dispatch {
+        variant: Variant::new(&GRAD, "main", &[]),
+        label: "affinity dx",
+        params: bytemuck::bytes_of(&params),
+        bindings: &[&similarity, dy, labels, beta, &slopes],
+        grid: Grid::cover(slopes.len(), 64),
+        flops: 5.0 * slopes.len() as f64,
+        bytes: 8.0 * slopes.len() as f64,
+    })?;
+    drop(similarity);
+    matmul(rec, Layout::Nn, &slopes, f, &Epilogue::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kernel;
+
+    #[test]
+    fn tiles_are_no_larger_than_classes_are() {
+        assert_eq!(Kernel::select(false, true, 1600, 100), Kernel::Tile);
+        assert_eq!(Kernel::select(true, true, 1600, 100), Kernel::Subgroup);
+        assert_eq!(Kernel::select(true, false, 100, 100), Kernel::Rows(1));
+        assert_eq!(Kernel::select(true, false, 101, 100), Kernel::Rows(4));
+        assert_eq!(Kernel::select(true, false, 1600, 100), Kernel::Rows(16));
+    }
 }

@@ -1,9 +1,9 @@
-//! General matrix products with fused epilogues (`shaders/gemm_tile.wgsl`, `gemm_rows.wgsl`).
+//! General matrix products with fused epilogues (`shaders/gemm_tile.wgsl`, `gemm_rows.wgsl`, `gemm_subgroup.wgsl`).
 
 use super::activation::Activation;
 use super::expect_matrix;
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
 /// How the operands are stored.
@@ -56,21 +56,33 @@ pub enum Kernel {
     Tile,
     /// 16×12 register tiles without workgroup memory: drivers that run on the CPU.
     Rows,
+    /// 32×8 register tiles that share loads across a subgroup of eight: CPU drivers that have such.
+    Subgroup,
 }
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Kernel; 2] = [Kernel::Tile, Kernel::Rows];
+    pub const ALL: [Kernel; 3] = [Kernel::Tile, Kernel::Rows, Kernel::Subgroup];
 
     /// The kernel for a driver: a pure function of what is known before measuring.
-    pub fn select(cpu_driver: bool) -> Kernel {
-        if cpu_driver { Kernel::Rows } else { Kernel::Tile }
+    pub fn select(cpu_driver: bool, subgroups_of_eight: bool) -> Kernel {
+        match (cpu_driver, subgroups_of_eight) {
+            (false, _) => Kernel::Tile,
+            (true, false) => Kernel::Rows,
+            (true, true) => Kernel::Subgroup,
+        }
+    }
+
+    /// Whether the kernel runs on this device.
+    pub fn runs_on(self, gpu: &Gpu) -> bool {
+        self != Kernel::Subgroup || gpu.has_subgroups_of(8)
     }
 
     fn shader(self) -> &'static Shader {
         match self {
             Kernel::Tile => &TILE,
             Kernel::Rows => &ROWS,
+            Kernel::Subgroup => &SUBGROUP,
         }
     }
 }
@@ -97,6 +109,16 @@ static ROWS: Shader = Shader {
     access: ACCESS,
 };
 
+static SUBGROUP: Shader = Shader {
+    name: "gemm_subgroup",
+    source: concat!(
+        include_str!("../../shaders/gemm_subgroup.wgsl"),
+        include_str!("../../shaders/gemm_epilogue.wgsl"),
+        include_str!("../../shaders/gelu.wgsl")
+    ),
+    access: ACCESS,
+};
+
 fn variant(kernel: Kernel, layout: Layout, bias: bool, activation: Option<Activation>, residual: bool) -> Variant {
     let consts = [
         ("TRANS_A", u32::from(layout == Layout::Tn)),
@@ -113,7 +135,7 @@ pub(super) fn variants() -> Vec<Variant> {
     for kernel in Kernel::ALL {
         for layout in Layout::ALL {
             for bias in [false, true] {
-                for activation in [None, Some(Activation::QuickGelu), Some(Activation::Gelu)] {
+                for activation in std::iter::once(None).chain(Activation::ALL.map(Some)) {
                     for residual in [false, true] {
                         all.push(variant(kernel, layout, bias, activation, residual));
                     }
@@ -138,14 +160,14 @@ struct Params {
 /// # Errors
 /// Shapes that do not fit each other; out of memory.
 pub fn matmul(rec: &mut Recorder, layout: Layout, a: &Tensor, b: &Tensor, epilogue: &Epilogue<'_>) -> Result<Tensor> {
-    let kernel = Kernel::select(rec.gpu().is_cpu());
+    let kernel = Kernel::select(rec.gpu().is_cpu(), rec.gpu().has_subgroups_of(8));
     matmul_with(rec, kernel, layout, a, b, epilogue)
 }
 
 /// As [`matmul`], by the kernel given.
 ///
 /// # Errors
-/// As [`matmul`].
+/// As [`matmul`]; a kernel that does not run on this device.
 pub fn matmul_with(
     rec: &mut Recorder,
     kernel: Kernel,
@@ -156,6 +178,9 @@ pub fn matmul_with(
 ) -> Result<Tensor> {
     let (m, k) = if layout == Layout::Tn { (a.cols(), a.rows()) } else { (a.rows(), a.cols()) };
     let (n, k_b) = if layout == Layout::Nt { (b.rows(), b.cols()) } else { (b.cols(), b.rows()) };
+    if !kernel.runs_on(rec.gpu()) {
+        return Err(Error::invalid(format!("{}: {kernel:?} needs subgroups of eight", layout.label())));
+    }
     if k != k_b {
         let (a, b) = (a.shape(), b.shape());
         return Err(Error::invalid(format!("{}: {a:?} and {b:?} do not share their inner dimension", layout.label())));
@@ -170,6 +195,7 @@ pub fn matmul_with(
     let grid = match kernel {
         Kernel::Tile => Grid::Cube(n.div_ceil(64), m.div_ceil(64), 1),
         Kernel::Rows => Grid::Cube(n.div_ceil(96), m.div_ceil(16), 1),
+        Kernel::Subgroup => Grid::Cube(n.div_ceil(64), m.div_ceil(32), 1),
     };
     let (mf, nf, kf) = (m as f64, n as f64, k as f64);
     rec.dispatch(&Dispatch {
@@ -190,7 +216,8 @@ mod tests {
 
     #[test]
     fn cpu_drivers_get_register_tiles_and_gpus_workgroup_tiles() {
-        assert_eq!(Kernel::select(true), Kernel::Rows);
-        assert_eq!(Kernel::select(false), Kernel::Tile);
+        assert_eq!(Kernel::select(true, false), Kernel::Rows);
+        assert_eq!(Kernel::select(true, true), Kernel::Subgroup);
+        assert_eq!(Kernel::select(false, true), Kernel::Tile);
     }
 }

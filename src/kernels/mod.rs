@@ -6,6 +6,9 @@
 pub mod activation;
 pub mod affinity;
 pub mod attention;
+pub mod divergence;
+pub mod dropout;
+pub mod extremes;
 pub mod gather;
 pub mod gemm;
 pub mod layernorm;
@@ -13,6 +16,7 @@ pub mod loss;
 pub mod noise;
 pub mod normalize;
 pub mod optim;
+pub mod pairs;
 pub mod patch;
 pub mod reduce;
 pub mod search;
@@ -27,6 +31,9 @@ pub fn variants() -> Vec<Variant> {
         activation::variants(),
         affinity::variants(),
         attention::variants(),
+        divergence::variants(),
+        dropout::variants(),
+        extremes::variants(),
         gather::variants(),
         gemm::variants(),
         layernorm::variants(),
@@ -34,6 +41,7 @@ pub fn variants() -> Vec<Variant> {
         noise::variants(),
         normalize::variants(),
         optim::variants(),
+        pairs::variants(),
         patch::variants(),
         reduce::variants(),
         search::variants(),

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 static SHADER: Shader = Shader {
     name: "noise",
-    source: include_str!("../../shaders/noise.wgsl"),
+    source: concat!(include_str!("../../shaders/noise.wgsl"), include_str!("../../shaders/philox.wgsl")),
     access: &[Read, Read, Read, Read, Read, Write, Write],
 };
 

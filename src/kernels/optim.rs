@@ -9,7 +9,7 @@ static SHADER: Shader =
     Shader { name: "optim", source: include_str!("../../shaders/optim.wgsl"), access: &[Read, Read, Write, Write] };
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![Variant::new(&SHADER, "sgd", &[])]
+    ["sgd", "adamw", "accumulate"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
 }
 
 /// One SGD step on `w` in place, with momentum and weight decay as PyTorch. `hyper` `[4]` holds learning rate,
@@ -21,13 +21,84 @@ pub fn sgd(rec: &mut Recorder, hyper: &Tensor, grad: &Tensor, velocity: &Tensor,
     expect("sgd", "hyper", hyper, &[4])?;
     expect("sgd", "grad", grad, w.shape())?;
     expect("sgd", "velocity", velocity, w.shape())?;
+    record(rec, "sgd", w.len(), [hyper, grad, velocity, w], (6.0, 20.0))
+}
+
+/// AdamW's settings, named as PyTorch names them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the running mean of gradients and of their squares.
+    pub betas: (f64, f64),
+    /// Added to the root of the mean square.
+    pub eps: f64,
+    /// Share of the weights that is taken away at a rate of 1.
+    pub weight_decay: f64,
+}
+
+impl AdamW {
+    /// PyTorch's defaults at rate `lr`.
+    pub fn new(lr: f64) -> AdamW {
+        AdamW { lr, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 }
+    }
+
+    /// What the kernel reads for step `step`, the first being 1.
+    pub fn hyper(&self, step: u32) -> [f32; 8] {
+        let (b1, b2) = self.betas;
+        let t = f64::from(step);
+        [
+            1.0 - self.lr * self.weight_decay,
+            self.lr / (1.0 - b1.powf(t)),
+            b1,
+            1.0 - b1,
+            b2,
+            1.0 - b2,
+            1.0 / (1.0 - b2.powf(t)).sqrt(),
+            self.eps,
+        ]
+        .map(|v| v as f32)
+    }
+}
+
+/// One AdamW step on `w` in place. `hyper` `[8]` is [`AdamW::hyper`]; `moments` `[2, len of w]` is zero before the first
+/// step.
+///
+/// # Errors
+/// Shapes that differ.
+pub fn adamw(rec: &mut Recorder, hyper: &Tensor, grad: &Tensor, moments: &Tensor, w: &Tensor) -> Result<()> {
+    expect("adamw", "hyper", hyper, &[8])?;
+    expect("adamw", "grad", grad, w.shape())?;
+    expect("adamw", "moments", moments, &[2, w.len()])?;
+    record(rec, "adamw", w.len(), [hyper, grad, moments, w], (14.0, 28.0))
+}
+
+/// sum ← `keep`·sum + `share`·grad in place, with `hyper` `[2]` holding keep and share: gradients of a batch that is taken
+/// in parts. A `keep` of 0 starts a new sum, whatever was in it.
+///
+/// # Errors
+/// Shapes that differ.
+pub fn accumulate(rec: &mut Recorder, hyper: &Tensor, grad: &Tensor, sum: &Tensor) -> Result<()> {
+    expect("accumulate", "hyper", hyper, &[2])?;
+    expect("accumulate", "grad", grad, sum.shape())?;
+    let unused = rec.temp("unused", &[1])?;
+    record(rec, "accumulate", sum.len(), [hyper, grad, sum, &unused], (3.0, 12.0))
+}
+
+fn record(
+    rec: &mut Recorder,
+    entry: &'static str,
+    n: usize,
+    bindings: [&Tensor; 4],
+    (flops, bytes): (f64, f64),
+) -> Result<()> {
     rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, "sgd", &[]),
-        label: "sgd",
-        params: bytemuck::bytes_of(&[w.len() as u32, 0, 0, 0]),
-        bindings: &[hyper, grad, velocity, w],
-        grid: Grid::cover(w.len(), 64),
-        flops: 6.0 * w.len() as f64,
-        bytes: 20.0 * w.len() as f64,
+        variant: Variant::new(&SHADER, entry, &[]),
+        label: entry,
+        params: bytemuck::bytes_of(&[n as u32, 0, 0, 0]),
+        bindings: &bindings,
+        grid: Grid::cover(n, 64),
+        flops: flops * n as f64,
+        bytes: bytes * n as f64,
     })
 }

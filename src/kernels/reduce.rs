@@ -51,7 +51,23 @@ pub fn mean_first(rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Out of memory.
 pub fn sum_rows(rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
-    record(rec, x, &[x.cols()], (1, x.rows(), x.cols()), (0, x.cols()), 1.0)
+    sum_rows_scaled(rec, x, 1.0)
+}
+
+/// `scale` times the sum over all rows of x `[rows, width]` → `[width]`.
+///
+/// # Errors
+/// Out of memory.
+pub fn sum_rows_scaled(rec: &mut Recorder, x: &Tensor, scale: f32) -> Result<Tensor> {
+    record(rec, x, &[x.cols()], (1, x.rows(), x.cols()), (0, x.cols()), scale)
+}
+
+/// `scale`·x, of x's shape.
+///
+/// # Errors
+/// Out of memory.
+pub fn scaled(rec: &mut Recorder, x: &Tensor, scale: f32) -> Result<Tensor> {
+    record(rec, x, x.shape(), (1, 1, x.len()), (0, 0), scale)
 }
 
 fn record(

@@ -1,4 +1,4 @@
-//! Counting right answers over a grid of α and β (`shaders/search.wgsl`).
+//! Counting right answers over a grid of α, β and γ (`shaders/search.wgsl`).
 
 use super::expect;
 use crate::gpu::Access::{Read, Write};
@@ -7,37 +7,94 @@ use crate::{Error, Result};
 
 static SHADER: Shader = Shader {
     name: "search",
-    source: concat!(include_str!("../../shaders/search.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
-    access: &[Read, Read, Read, Read, Write],
+    source: include_str!("../../shaders/search.wgsl"),
+    access: &[Read, Read, Read, Read, Read, Read, Write],
 };
 
-pub(super) fn variants() -> Vec<Variant> {
-    vec![Variant::new(&SHADER, "main", &[])]
+/// Values of α that one dispatch takes at most: their counts are kept in workgroup memory.
+pub const MAX_ALPHAS: usize = 1023;
+
+/// Rooms for values of α that shaders are made for.
+const ROOMS: [usize; 2] = [255, MAX_ALPHAS];
+
+fn variant(alphas: usize, kl: bool) -> Variant {
+    let room = if alphas <= ROOMS[0] { ROOMS[0] } else { ROOMS[1] };
+    Variant::new(&SHADER, "main", &[("ALPHAS", room as u32), ("KL", u32::from(kl))])
 }
 
-/// u32 `[betas, alphas]`: rows whose largest logit base + α·`cache[β]` is their label's, the first of equals winning.
-/// `base` is `[rows, classes]`, `cache` `[betas, rows, classes]`, `labels` u32 `[rows]`.
+pub(super) fn variants() -> Vec<Variant> {
+    ROOMS.iter().flat_map(|room| [variant(*room, false), variant(*room, true)]).collect()
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    rows: u32,
+    classes: u32,
+    alphas: u32,
+    betas: u32,
+    gammas: u32,
+    reach: f32,
+    pad: [u32; 2],
+}
+
+/// Logits as the search takes them apart: base + γ·kl + α·cache\[β\].
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// `[rows, classes]`.
+    pub base: &'a Tensor,
+    /// `[betas, rows, classes]`.
+    pub cache: &'a Tensor,
+    /// `[rows, classes]`.
+    pub kl: Option<&'a Tensor>,
+}
+
+/// u32 `[betas, gammas, alphas]`: rows whose largest logit is their label's, the first of equals winning. `labels` is u32
+/// `[rows]`; `alphas` must ascend. Without a kl term the values of γ change nothing.
 ///
 /// # Errors
-/// Shapes that do not fit; out of memory.
-pub fn count(rec: &mut Recorder, base: &Tensor, cache: &Tensor, labels: &Tensor, alphas: &Tensor) -> Result<Tensor> {
+/// Shapes that do not fit, more than [`MAX_ALPHAS`] values of α or some that do not ascend; out of memory.
+pub fn count(rec: &mut Recorder, terms: Terms<'_>, labels: &Tensor, alphas: &[f32], gammas: &[f32]) -> Result<Tensor> {
+    let Terms { base, cache, kl } = terms;
     let (rows, classes) = (base.rows(), base.cols());
     let betas = cache.len() / base.len();
     expect("search", "cache", cache, &[betas, rows, classes])?;
     expect("search", "labels", labels, &[rows])?;
+    if let Some(kl) = kl {
+        expect("search", "kl", kl, &[rows, classes])?;
+    }
     if labels.dtype() != DType::U32 {
         return Err(Error::invalid("search: labels must be u32"));
     }
-    let counts = rec.temp_u32("counts", &[betas, alphas.len()])?;
-    let points = betas * alphas.len();
+    if alphas.is_empty() || alphas.len() > MAX_ALPHAS || alphas.windows(2).any(|w| w[0] > w[1]) || gammas.is_empty() {
+        return Err(Error::invalid(format!(
+            "search: {} values of α and {} of γ; 1…{MAX_ALPHAS} ascending values of α and 1 or more of γ are needed",
+            alphas.len(),
+            gammas.len()
+        )));
+    }
+    let gpu = rec.gpu().clone();
+    let alphas_t = gpu.upload("alphas", alphas, &[alphas.len()])?;
+    let gammas_t = gpu.upload("gammas", gammas, &[gammas.len()])?;
+    let counts = rec.temp_u32("counts", &[betas, gammas.len(), alphas.len()])?;
+    let lines = betas * gammas.len();
+    let params = Params {
+        rows: rows as u32,
+        classes: classes as u32,
+        alphas: alphas.len() as u32,
+        betas: betas as u32,
+        gammas: gammas.len() as u32,
+        reach: alphas.iter().fold(0.0, |m, a| m.max(a.abs())),
+        pad: [0; 2],
+    };
     rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, "main", &[]),
+        variant: variant(alphas.len(), kl.is_some()),
         label: "search",
-        params: bytemuck::bytes_of(&[rows, classes, alphas.len(), betas].map(|v| v as u32)),
-        bindings: &[base, cache, labels, alphas, &counts],
-        grid: Grid::Linear(points),
-        flops: 3.0 * points as f64 * base.len() as f64,
-        bytes: 4.0 * (base.len() + cache.len()) as f64,
+        params: bytemuck::bytes_of(&params),
+        bindings: &[base, cache, kl.unwrap_or(base), labels, &alphas_t, &gammas_t, &counts],
+        grid: Grid::Linear(lines),
+        flops: 10.0 * lines as f64 * base.len() as f64,
+        bytes: 4.0 * (base.len() + cache.len() + counts.len()) as f64,
     })?;
     Ok(counts)
 }

@@ -1,11 +1,13 @@
-//! The pre-LN transformer of both towers: x += attention(ln1 x); x += mlp(ln2 x).
+//! The pre-LN transformer of both towers: x += attention(ln1 x); x += mlp(ln2 x), and, where a tower is corrected, a
+//! bottleneck adapter beside each MLP.
 
+use super::bottleneck::{self, Bottleneck, BottleneckGrads};
 use super::{FrozenLinear, LayerNorm};
-use crate::Result;
 use crate::gpu::{Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{self, Attended, Pattern};
 use crate::kernels::gemm::Epilogue;
+use crate::{Error, Result};
 
 /// One frozen block.
 #[derive(Clone, Debug)]
@@ -24,16 +26,35 @@ pub struct Block {
     pub down: FrozenLinear,
 }
 
-/// What backward through a frozen block needs, and no more: LayerNorm's inputs and statistics, the attention's
-/// operands and output, the MLP before its activation. Inputs of frozen linear layers are not among it.
-pub struct Saved {
+/// What backward through frozen attention needs, and no more: LayerNorm's input and statistics, the attention's operands
+/// and output. Inputs of frozen linear layers are not among it.
+struct SavedAttention {
     x: Tensor,
-    stats1: Tensor,
+    stats: Tensor,
     qkv: Tensor,
     attended: Attended,
+}
+
+/// What backward through a frozen MLP needs: LayerNorm's input and statistics, the MLP before its activation.
+struct SavedMlp {
     mid: Tensor,
-    stats2: Tensor,
+    stats: Tensor,
     up: Tensor,
+}
+
+/// What backward through a frozen block needs.
+pub struct Saved {
+    attention: SavedAttention,
+    mlp: SavedMlp,
+}
+
+/// What backward through a block with a bottleneck adapter needs.
+pub struct AdaptedSaved {
+    /// The residual stream after attention: the adapter's input.
+    mid: Tensor,
+    adapter: bottleneck::Saved,
+    /// Nothing below the first block's adapter trains, so the first block keeps nothing else.
+    frozen: Option<Saved>,
 }
 
 /// Intermediate results of one block, for looking at.
@@ -66,6 +87,78 @@ pub struct Transformer {
 }
 
 impl Transformer {
+    /// x + attention(ln1 x).
+    fn attend(&self, rec: &mut Recorder, block: &Block, x: &Tensor, pattern: &Pattern) -> Result<Tensor> {
+        let n1 = block.ln1.forward(rec, x)?.y;
+        let qkv = block.qkv.forward(rec, &n1, &Epilogue::default())?;
+        drop(n1);
+        let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
+        drop(qkv);
+        block.out.forward(rec, &attended.y, &with_residual(x))
+    }
+
+    fn attend_saved(
+        &self,
+        rec: &mut Recorder,
+        block: &Block,
+        x: Tensor,
+        pattern: &Pattern,
+    ) -> Result<(Tensor, SavedAttention)> {
+        let n1 = block.ln1.forward(rec, &x)?;
+        let qkv = block.qkv.forward(rec, &n1.y, &Epilogue::default())?;
+        let stats = n1.stats;
+        drop(n1.y);
+        let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
+        let mid = block.out.forward(rec, &attended.y, &with_residual(&x))?;
+        Ok((mid, SavedAttention { x, stats, qkv, attended }))
+    }
+
+    fn attend_backward(
+        &self,
+        rec: &mut Recorder,
+        block: &Block,
+        dmid: &Tensor,
+        saved: SavedAttention,
+        pattern: &Pattern,
+    ) -> Result<Tensor> {
+        let SavedAttention { x, stats, qkv, attended } = saved;
+        let dmixed = block.out.backward(rec, dmid)?;
+        let dqkv = attention::backward(rec, &qkv, &attended, &dmixed, pattern, self.heads)?;
+        drop((dmixed, qkv, attended));
+        let dn1 = block.qkv.backward(rec, &dqkv)?;
+        drop(dqkv);
+        block.ln1.backward(rec, &x, &stats, &dn1, Some(dmid))
+    }
+
+    /// mid + mlp(ln2 mid).
+    fn mlp(&self, rec: &mut Recorder, block: &Block, mid: &Tensor) -> Result<Tensor> {
+        let n2 = block.ln2.forward(rec, mid)?.y;
+        let epilogue = Epilogue { activation: Some(self.activation), ..Epilogue::default() };
+        let hidden = block.up.forward(rec, &n2, &epilogue)?;
+        drop(n2);
+        block.down.forward(rec, &hidden, &with_residual(mid))
+    }
+
+    fn mlp_saved(&self, rec: &mut Recorder, block: &Block, mid: Tensor) -> Result<(Tensor, SavedMlp)> {
+        let n2 = block.ln2.forward(rec, &mid)?;
+        let up = block.up.forward(rec, &n2.y, &Epilogue::default())?;
+        let stats = n2.stats;
+        drop(n2.y);
+        let hidden = activation::forward(rec, self.activation, &up)?;
+        let y = block.down.forward(rec, &hidden, &with_residual(&mid))?;
+        Ok((y, SavedMlp { mid, stats, up }))
+    }
+
+    fn mlp_backward(&self, rec: &mut Recorder, block: &Block, dy: &Tensor, saved: SavedMlp) -> Result<Tensor> {
+        let SavedMlp { mid, stats, up } = saved;
+        let dhidden = block.down.backward(rec, dy)?;
+        let dup = activation::backward(rec, self.activation, &up, &dhidden)?;
+        drop((dhidden, up));
+        let dn2 = block.up.backward(rec, &dup)?;
+        drop(dup);
+        block.ln2.backward(rec, &mid, &stats, &dn2, Some(dy))
+    }
+
     /// Inference: x `[rows, width]` → `[rows, width]`, keeping nothing.
     ///
     /// # Errors
@@ -73,19 +166,9 @@ impl Transformer {
     pub fn forward(&self, rec: &mut Recorder, x: Tensor, pattern: &Pattern) -> Result<Tensor> {
         let mut x = x;
         for block in &self.blocks {
-            let n1 = block.ln1.forward(rec, &x)?.y;
-            let qkv = block.qkv.forward(rec, &n1, &Epilogue::default())?;
-            drop(n1);
-            let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
-            drop(qkv);
-            let mid = block.out.forward(rec, &attended.y, &with_residual(&x))?;
-            drop(attended);
+            let mid = self.attend(rec, block, &x, pattern)?;
             drop(x);
-            let n2 = block.ln2.forward(rec, &mid)?.y;
-            let epilogue = Epilogue { activation: Some(self.activation), ..Epilogue::default() };
-            let hidden = block.up.forward(rec, &n2, &epilogue)?;
-            drop(n2);
-            x = block.down.forward(rec, &hidden, &with_residual(&mid))?;
+            x = self.mlp(rec, block, &mid)?;
         }
         Ok(x)
     }
@@ -98,19 +181,9 @@ impl Transformer {
         let mut x = x.clone();
         let mut all = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let n1 = block.ln1.forward(rec, &x)?;
-            let qkv = block.qkv.forward(rec, &n1.y, &Epilogue::default())?;
-            let stats1 = n1.stats;
-            drop(n1.y);
-            let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
-            let mid = block.out.forward(rec, &attended.y, &with_residual(&x))?;
-            let n2 = block.ln2.forward(rec, &mid)?;
-            let up = block.up.forward(rec, &n2.y, &Epilogue::default())?;
-            let stats2 = n2.stats;
-            drop(n2.y);
-            let hidden = activation::forward(rec, self.activation, &up)?;
-            let next = block.down.forward(rec, &hidden, &with_residual(&mid))?;
-            all.push(Saved { x, stats1, qkv, attended, mid, stats2, up });
+            let (mid, attention) = self.attend_saved(rec, block, x, pattern)?;
+            let (next, mlp) = self.mlp_saved(rec, block, mid)?;
+            all.push(Saved { attention, mlp });
             x = next;
         }
         Ok((x, all))
@@ -123,21 +196,112 @@ impl Transformer {
     pub fn backward(&self, rec: &mut Recorder, dy: Tensor, saved: Vec<Saved>, pattern: &Pattern) -> Result<Tensor> {
         let mut dy = dy;
         for (block, s) in self.blocks.iter().zip(saved).rev() {
-            let dhidden = block.down.backward(rec, &dy)?;
-            let dup = activation::backward(rec, self.activation, &s.up, &dhidden)?;
-            drop((dhidden, s.up));
-            let dn2 = block.up.backward(rec, &dup)?;
-            drop(dup);
-            let dmid = block.ln2.backward(rec, &s.mid, &s.stats2, &dn2, Some(&dy))?;
-            drop((dn2, s.mid, s.stats2));
-            let dmixed = block.out.backward(rec, &dmid)?;
-            let dqkv = attention::backward(rec, &s.qkv, &s.attended, &dmixed, pattern, self.heads)?;
-            drop((dmixed, s.qkv, s.attended));
-            let dn1 = block.qkv.backward(rec, &dqkv)?;
-            drop(dqkv);
-            dy = block.ln1.backward(rec, &s.x, &s.stats1, &dn1, Some(&dmid))?;
+            let dmid = self.mlp_backward(rec, block, &dy, s.mlp)?;
+            dy = self.attend_backward(rec, block, &dmid, s.attention, pattern)?;
         }
         Ok(dy)
+    }
+
+    fn check_adapters(&self, adapters: &[Bottleneck]) -> Result<()> {
+        if adapters.len() == self.blocks.len() && !adapters.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("{} bottleneck adapters for {} blocks", adapters.len(), self.blocks.len())))
+    }
+
+    /// Inference with and without an adapter in every block: (plain, adapted). The first block's attention and MLP see
+    /// the same input either way and are computed once.
+    ///
+    /// # Errors
+    /// Another number of adapters than blocks; shapes that do not fit; out of memory.
+    pub fn forward_both(
+        &self,
+        rec: &mut Recorder,
+        x: Tensor,
+        pattern: &Pattern,
+        adapters: &[Bottleneck],
+    ) -> Result<(Tensor, Tensor)> {
+        self.check_adapters(adapters)?;
+        let mid = self.attend(rec, &self.blocks[0], &x, pattern)?;
+        drop(x);
+        let mut plain = self.mlp(rec, &self.blocks[0], &mid)?;
+        let mut adapted = adapters[0].forward(rec, &mid, Some(&plain))?;
+        drop(mid);
+        for (block, adapter) in self.blocks.iter().zip(adapters).skip(1) {
+            let mid = self.attend(rec, block, &plain, pattern)?;
+            plain = self.mlp(rec, block, &mid)?;
+            let mid = self.attend(rec, block, &adapted, pattern)?;
+            let own = self.mlp(rec, block, &mid)?;
+            adapted = adapter.forward(rec, &mid, Some(&own))?;
+        }
+        Ok((plain, adapted))
+    }
+
+    /// Training of adapters: the adapted stream, and what [`Transformer::backward_adapted`] needs of each block. `masks`
+    /// holds one dropout mask `[rows, bottleneck]` per block, or none.
+    ///
+    /// # Errors
+    /// Another number of adapters or masks than blocks; shapes that do not fit; out of memory.
+    pub fn forward_adapted(
+        &self,
+        rec: &mut Recorder,
+        x: Tensor,
+        pattern: &Pattern,
+        adapters: &[Bottleneck],
+        masks: &[Tensor],
+    ) -> Result<(Tensor, Vec<AdaptedSaved>)> {
+        self.check_adapters(adapters)?;
+        if !masks.is_empty() && masks.len() != adapters.len() {
+            return Err(Error::invalid(format!("{} dropout masks for {} blocks", masks.len(), adapters.len())));
+        }
+        let mut x = x;
+        let mut all = Vec::with_capacity(self.blocks.len());
+        for (i, (block, adapter)) in self.blocks.iter().zip(adapters).enumerate() {
+            let (mid, plain, frozen) = if i == 0 {
+                let mid = self.attend(rec, block, &x, pattern)?;
+                let plain = self.mlp(rec, block, &mid)?;
+                (mid, plain, None)
+            } else {
+                let (mid, attention) = self.attend_saved(rec, block, x, pattern)?;
+                let (plain, mlp) = self.mlp_saved(rec, block, mid.clone())?;
+                (mid, plain, Some(Saved { attention, mlp }))
+            };
+            let (y, saved) = adapter.forward_saved(rec, &mid, &plain, masks.get(i))?;
+            all.push(AdaptedSaved { mid, adapter: saved, frozen });
+            x = y;
+        }
+        Ok((x, all))
+    }
+
+    /// The adapters' gradients, in the order of the blocks, from dY of the adapted stream. Backward ends at the first
+    /// block's adapter: below it nothing trains. `saved` is used up.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn backward_adapted(
+        &self,
+        rec: &mut Recorder,
+        dy: Tensor,
+        saved: Vec<AdaptedSaved>,
+        pattern: &Pattern,
+        adapters: &[Bottleneck],
+    ) -> Result<Vec<BottleneckGrads>> {
+        let mut dy = dy;
+        let mut all = Vec::with_capacity(saved.len());
+        for ((block, adapter), s) in self.blocks.iter().zip(adapters).zip(saved).rev() {
+            let Some(frozen) = s.frozen else {
+                all.push(adapter.backward(rec, &s.mid, &s.adapter, &dy, None)?.0);
+                break;
+            };
+            let dmid = self.mlp_backward(rec, block, &dy, frozen.mlp)?;
+            let (grads, total) = adapter.backward(rec, &s.mid, &s.adapter, &dy, Some(&dmid))?;
+            all.push(grads);
+            let dmid = total.unwrap_or(dmid);
+            drop((s.mid, s.adapter));
+            dy = self.attend_backward(rec, block, &dmid, frozen.attention, pattern)?;
+        }
+        all.reverse();
+        Ok(all)
     }
 
     /// As [`Transformer::forward_saved`], giving the residual stream after each block and everything inside the last
@@ -146,12 +310,12 @@ impl Transformer {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward_tapped(&self, rec: &mut Recorder, x: &Tensor, pattern: &Pattern) -> Result<(Vec<Tensor>, Taps)> {
-        let (last, before) = self.blocks.split_last().ok_or_else(|| crate::Error::invalid("a tower without blocks"))?;
+        let (last, before) = self.blocks.split_last().ok_or_else(|| Error::invalid("a tower without blocks"))?;
         let mut streams = Vec::new();
         let mut x = x.clone();
         for block in before {
-            let one = Transformer { blocks: vec![block.clone()], ..self.clone() };
-            x = one.forward_saved(rec, &x, pattern)?.0;
+            let (mid, _) = self.attend_saved(rec, block, x, pattern)?;
+            x = self.mlp_saved(rec, block, mid)?.0;
             streams.push(x.clone());
         }
         let n1 = last.ln1.forward(rec, &x)?.y;
@@ -165,6 +329,30 @@ impl Transformer {
         let mlp = last.down.forward(rec, &hidden, &Epilogue::default())?;
         streams.push(last.down.forward(rec, &hidden, &with_residual(&mid))?);
         Ok((streams, Taps { n1, weights, mixed: attended.y, mid, n2, up, mlp }))
+    }
+
+    /// The adapted residual stream after each block, and the last block's adapter branch alone, s·up(relu(down(mid))).
+    /// For comparison with other implementations.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward_adapted`].
+    pub fn forward_adapted_tapped(
+        &self,
+        rec: &mut Recorder,
+        x: &Tensor,
+        pattern: &Pattern,
+        adapters: &[Bottleneck],
+    ) -> Result<(Vec<Tensor>, Tensor)> {
+        self.check_adapters(adapters)?;
+        let mut streams: Vec<Tensor> = Vec::new();
+        let mut branch = None;
+        for (block, adapter) in self.blocks.iter().zip(adapters) {
+            let mid = self.attend(rec, block, streams.last().unwrap_or(x), pattern)?;
+            let plain = self.mlp(rec, block, &mid)?;
+            streams.push(adapter.forward(rec, &mid, Some(&plain))?);
+            branch = Some(adapter.forward(rec, &mid, None)?);
+        }
+        Ok((streams, branch.ok_or_else(|| Error::invalid("a tower without blocks"))?))
     }
 }
 

@@ -2,7 +2,9 @@
 //! kept that only a weight gradient would need. What trains is named as such and gives dW too.
 
 mod block;
+mod bottleneck;
 mod linear;
 
-pub use block::{Block, Saved, Taps, Transformer};
+pub use block::{AdaptedSaved, Block, Saved, Taps, Transformer};
+pub use bottleneck::{Bottleneck, BottleneckGrads, Saved as BottleneckSaved};
 pub use linear::{FrozenLinear, LayerNorm, LinearGrads, TrainableLinear};

@@ -55,6 +55,7 @@ pub fn act<T: Real>(kind: Activation, x: T) -> T {
     match kind {
         Activation::QuickGelu => x * sigmoid(T::rounded(1.702) * x),
         Activation::Gelu => x * phi(x),
+        Activation::Relu => x.larger(T::zero()),
     }
 }
 
@@ -71,6 +72,7 @@ pub fn slope<T: Real>(kind: Activation, x: T) -> T {
             let root = T::rounded((0.5 / std::f64::consts::PI).sqrt());
             phi(x) + x * root * (-(x * x) * T::of(0.5)).exp()
         }
+        Activation::Relu => T::of(if x.value() > 0.0 { 1.0 } else { 0.0 }),
     }
 }
 

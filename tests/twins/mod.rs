@@ -8,10 +8,12 @@
 
 pub mod attention;
 pub mod cache;
+pub mod divergence;
 pub mod linear;
 pub mod noise;
 pub mod real;
 pub mod rowwise;
+pub mod tower;
 
 pub use real::{Real, Tracked};
 
@@ -141,9 +143,9 @@ pub fn check_rejects(what: &str, error: &str, got: &[f32], wrong: &[Tracked]) {
     assert!(mismatch(got, &values(wrong), &tolerance(wrong)).is_some(), "{what}: the planted error '{error}' passed");
 }
 
-/// Fails unless `dx` is the gradient at `x` of Σ dy·f(x) by central differences in f64.
-pub fn check_gradient(what: &str, f: impl Fn(&[f64]) -> Vec<f64>, x: &[f64], dy: &[f64], dx: &[f64]) {
-    let slopes: Vec<f64> = (0..x.len())
+/// The gradient at `x` of Σ dy·f(x) by central differences in f64.
+pub fn slopes(what: &str, f: impl Fn(&[f64]) -> Vec<f64>, x: &[f64], dy: &[f64]) -> Vec<f64> {
+    (0..x.len())
         .map(|i| {
             let h = 1e-4 * x[i].abs().max(1.0);
             let at = |delta: f64| {
@@ -156,7 +158,12 @@ pub fn check_gradient(what: &str, f: impl Fn(&[f64]) -> Vec<f64>, x: &[f64], dy:
             // Five points: the error falls with h⁴, so that h can stay large against the rounding of f.
             (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h)
         })
-        .collect();
+        .collect()
+}
+
+/// Fails unless `dx` is the gradient at `x` of Σ dy·f(x) by central differences in f64.
+pub fn check_gradient(what: &str, f: impl Fn(&[f64]) -> Vec<f64>, x: &[f64], dy: &[f64], dx: &[f64]) {
+    let slopes = slopes(what, f, x, dy);
     // h⁴ = 1e-16 and ε/h = 2e-12 both lie far below this; the factor is for derivatives that are large.
     let tol = 1e-8 * slopes.iter().fold(1e-3, |m: f64, v| m.max(v.abs()));
     let off =

@@ -102,3 +102,14 @@ pub fn image_backward<T: Real>(dy: &[T], draws: usize, spread: &[T], eps: &[T], 
     }
     (dmean, dspread)
 }
+
+/// A dropout mask: 0 where the block's word falls within `rate`, else 1/(1 − rate).
+pub fn mask(draw: Draw, n: usize, rate: f32) -> Vec<f32> {
+    let key = [draw.seed as u32, (draw.seed >> 32) as u32];
+    (0..n)
+        .map(|i| {
+            let word = philox([(i / 4) as u32, draw.stream, draw.step, 0], key)[i % 4];
+            if unit::<f64>(word) > f64::from(rate) { 1.0 / (1.0 - rate) } else { 0.0 }
+        })
+        .collect()
+}

@@ -135,3 +135,26 @@ pub fn sgd_step<T: Real>(o: Sgd, grad: &[T], velocity: &mut [T], w: &mut [T]) {
         *w = *w - lr * *v;
     }
 }
+
+/// AdamW's settings and the number of the step.
+#[derive(Clone, Copy, Debug)]
+pub struct Adam {
+    pub lr: f64,
+    pub betas: (f64, f64),
+    pub eps: f64,
+    pub decay: f64,
+    pub step: i32,
+}
+
+/// One step of PyTorch's AdamW on `w` and the running means of gradients and of their squares, in place.
+pub fn adamw_step<T: Real>(o: Adam, grad: &[T], mean: &mut [T], square: &mut [T], w: &mut [T]) {
+    let r = T::rounded;
+    let (b1, b2) = o.betas;
+    let step = r(o.lr / (1.0 - b1.powi(o.step)));
+    let root = r((1.0 - b2.powi(o.step)).sqrt());
+    for (((g, m), v), w) in grad.iter().zip(mean).zip(square).zip(w) {
+        *m = r(b1) * *m + r(1.0 - b1) * *g;
+        *v = r(b2) * *v + r(1.0 - b2) * *g * *g;
+        *w = *w * r(1.0 - o.lr * o.decay) - step * *m / (v.sqrt() / root + r(o.eps));
+    }
+}

@@ -44,8 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = Clip::load(&gpu, &args.model)?;
     let classifier = Classifier::new(&clip, &labels, &args.templates)?;
     common::announce(&gpu);
-    let pictures = common::encode_paths(&clip, &args.paths, &args.pictures)?;
-    let logits = classifier.logits(&pictures.features, &gpu)?;
+    let pictures = common::encode_paths(&clip, &args.paths, &args.pictures, None)?;
+    let logits = classifier.logits(&pictures.features.original, &gpu)?;
     print_ranked(&pictures.paths, &logits, &labels, args.json)?;
     common::finish(&gpu);
     Ok(())

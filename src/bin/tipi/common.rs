@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use tipi::Error;
-use tipi::clip::Clip;
+use tipi::clip::{Clip, Features};
 use tipi::data::{decode, list_pictures};
 use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::nn::Bottleneck;
 
 use crate::ui;
 
@@ -65,20 +66,25 @@ pub struct Pictures {
     /// Those that could be decoded, in input order.
     pub paths: Vec<PathBuf>,
     /// Un-normalised features `[pictures, D]`.
-    pub features: Vec<f32>,
+    pub features: Features,
 }
 
 /// Encodes picture files and folders in input order. A broken picture inside a folder is named, skipped and counted;
-/// one that was named itself, or any with `--strict`, is an error.
-pub fn encode_paths(clip: &Clip, inputs: &[PathBuf], args: &PictureArgs) -> Result<Pictures> {
+/// one that was named itself, or any with `--strict`, is an error. With `adapters` the corrected tower runs too.
+pub fn encode_paths(
+    clip: &Clip,
+    inputs: &[PathBuf],
+    args: &PictureArgs,
+    adapters: Option<&[Bottleneck]>,
+) -> Result<Pictures> {
     let mut paths = Vec::new();
     for input in inputs {
         let explicit = !input.is_dir();
         paths.extend(list_pictures(input)?.into_iter().map(|p| (p, explicit)));
     }
-    let mut encoder = clip.image_encoder(args.batch(paths.len()))?;
+    let mut encoder = clip.image_encoder_with(args.batch(paths.len()), adapters)?;
     let bar = ui::bar(paths.len(), "encoding pictures");
-    let mut all = Pictures { paths: Vec::new(), features: Vec::new() };
+    let mut all = Pictures { paths: Vec::new(), features: Features::default() };
     let mut skipped = 0;
     for chunk in paths.chunks((encoder.batch() * 4).min(128)) {
         use rayon::prelude::*;
@@ -99,7 +105,7 @@ pub fn encode_paths(clip: &Clip, inputs: &[PathBuf], args: &PictureArgs) -> Resu
                 }
             }
         }
-        all.features.extend(encoder.encode(&pixels, &mut |n| bar.inc(n as u64))?);
+        all.features.extend(encoder.encode_all(&pixels, &mut |n| bar.inc(n as u64))?);
     }
     bar.finish_and_clear();
     note_skipped(skipped);

@@ -57,9 +57,11 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// What tipi would use: the GEMM that suits the adapter, and its optional features.
 fn uses(adapter: &AdapterReport) -> Vec<&'static str> {
-    let gemm = match Kernel::select(adapter.kind == "CPU") {
+    let eight = adapter.subgroup == (8, 8) && adapter.uses.contains(&"subgroups");
+    let gemm = match Kernel::select(adapter.kind == "CPU", eight) {
         Kernel::Tile => "GEMM in workgroup tiles",
         Kernel::Rows => "GEMM in register tiles",
+        Kernel::Subgroup => "GEMM in register tiles shared by subgroups",
     };
     std::iter::once(gemm).chain(adapter.uses.iter().copied()).collect()
 }

@@ -5,20 +5,69 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Subcommand;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use tipi::Error;
-use tipi::clip::Clip;
+use tipi::adapt::adapter_file;
+use tipi::adapt::zero_shot::Classifier;
+use tipi::clip::{Clip, Features};
+use tipi::data::Folder;
+use tipi::encode::{self, Views};
+use tipi::nn::Bottleneck;
 
 use crate::common::{self, GpuArgs, PictureArgs};
+use crate::tensors::TensorFile;
 use crate::ui;
 
 /// What to embed.
 #[derive(Subcommand)]
 pub enum Args {
     /// Pictures: files, folders, or `pixel_values` [n,3,R,R] in a .safetensors file.
-    Image(Common),
+    Image(Image),
     /// Texts: as arguments, the lines of a text file or of `-` (stdin), or `input_ids` [n,T] in a .safetensors file.
-    Text(Common),
+    Text(Text),
+    /// Class names: a zero-shot classifier, `weights` [C,D] f32, rows of length 1.
+    Classifier(Class),
+}
+
+/// Options of `embed image`.
+#[derive(clap::Args)]
+pub struct Image {
+    #[command(flatten)]
+    common: Common,
+    /// Overlap correction that `fit overlap` wrote, or a ++ adapter: write `adapted` [n,D] f32 beside `features`.
+    #[arg(long, value_name = "FILE")]
+    correction: Option<PathBuf>,
+    /// Write `labels` [n] i64 too: the one input is a folder with a sub-folder of pictures per class.
+    #[arg(long)]
+    labels: bool,
+    /// What to embed.
+    #[arg(required = true)]
+    inputs: Vec<String>,
+    #[command(flatten)]
+    pictures: PictureArgs,
+}
+
+/// Options of `embed text`.
+#[derive(clap::Args)]
+pub struct Text {
+    #[command(flatten)]
+    common: Common,
+    /// What to embed.
+    #[arg(required = true)]
+    inputs: Vec<String>,
+}
+
+/// Options of `embed classifier`.
+#[derive(clap::Args)]
+pub struct Class {
+    #[command(flatten)]
+    common: Common,
+    /// Prompt with {} for the class; several are averaged.
+    #[arg(long = "template", default_value = "a photo of a {}.")]
+    templates: Vec<String>,
+    /// Class names, in the order of the labels; or one folder with a sub-folder per class.
+    #[arg(required = true)]
+    classes: Vec<String>,
 }
 
 /// Options.
@@ -27,36 +76,77 @@ pub struct Common {
     /// Model folder.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// File to write: `features` [n,D] f32, un-normalised, in input order.
+    /// File to write: `features` [n,D] f32, un-normalised, in input order (of `classifier`: `weights`).
     #[arg(long, value_name = "F.safetensors")]
     out: PathBuf,
-    /// What to embed.
-    #[arg(required = true)]
-    inputs: Vec<String>,
-    #[command(flatten)]
-    pictures: PictureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
 }
 
+/// What goes into the file.
+struct Output {
+    tensors: Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>,
+    /// What the rows are of.
+    names: Vec<String>,
+}
+
+impl Output {
+    fn f32(&mut self, name: &'static str, width: usize, values: &[f32]) {
+        let shape = vec![values.len() / width, width];
+        self.tensors.push((name, Dtype::F32, shape, bytemuck::cast_slice(values).to_vec()));
+    }
+}
+
 /// Embeds.
 pub fn run(args: &Args) -> Result<()> {
-    let (Args::Image(common) | Args::Text(common)) = args;
+    let common = match args {
+        Args::Image(args) => &args.common,
+        Args::Text(args) => &args.common,
+        Args::Classifier(args) => &args.common,
+    };
     tipi::check_writable(&common.out)?;
     let gpu = common.gpu.open()?;
     let clip = Clip::load(&gpu, &common.model)?;
     common::announce(&gpu);
-    let (features, names) = match args {
-        Args::Image(_) => images(common, &clip)?,
-        Args::Text(_) => texts(common, &clip)?,
-    };
     let d = clip.config.embedding;
-    let n = features.len() / d;
-    let view = TensorView::new(Dtype::F32, vec![n, d], bytemuck::cast_slice(&features))?;
-    let metadata = HashMap::from([("inputs".to_string(), serde_json::to_string(&names)?)]);
-    let bytes = safetensors::serialize([("features", view)], Some(metadata))?;
+    let mut output = Output { tensors: Vec::new(), names: Vec::new() };
+    match args {
+        Args::Image(args) => {
+            let (features, labels, names) = images(args, &clip)?;
+            output.f32("features", d, &features.original);
+            if let Some(adapted) = &features.adapted {
+                output.f32("adapted", d, adapted);
+            }
+            if let Some(labels) = labels {
+                let bytes = bytemuck::cast_slice(&labels).to_vec();
+                output.tensors.push(("labels", Dtype::I64, vec![labels.len()], bytes));
+            }
+            output.names = names;
+        }
+        Args::Text(args) => {
+            let (features, names) = texts(args, &clip)?;
+            output.f32("features", d, &features);
+            output.names = names;
+        }
+        Args::Classifier(args) => {
+            let classes = match &args.classes[..] {
+                [one] if Path::new(one).is_dir() => Folder::open(one)?.names(),
+                names => names.to_vec(),
+            };
+            let classifier = Classifier::new(&clip, &classes, &args.templates)?;
+            output.f32("weights", d, &gpu.read::<f32>(&classifier.weights)?);
+            output.names = classes;
+        }
+    }
+    let metadata = HashMap::from([("inputs".to_string(), serde_json::to_string(&output.names)?)]);
+    let mut views = Vec::new();
+    for (name, dtype, shape, bytes) in &output.tensors {
+        views.push((*name, TensorView::new(*dtype, shape.clone(), bytes)?));
+    }
+    let bytes = safetensors::serialize(views, Some(metadata))?;
     tipi::write_atomic(&common.out, &bytes)?;
-    eprintln!("wrote {} features of width {d} to {}", n, common.out.display());
+    let written: Vec<_> = output.tensors.iter().map(|(name, _, shape, _)| format!("{name} {shape:?}")).collect();
+    eprintln!("wrote {} to {}", written.join(", "), common.out.display());
     common::finish(&gpu);
     Ok(())
 }
@@ -65,13 +155,29 @@ fn is_safetensors(input: &str) -> bool {
     Path::new(input).extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
 }
 
-fn images(args: &Common, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
-    let mut features = Vec::new();
+/// Features, labels where asked for, and what each row is of.
+type Embedded = (Features, Option<Vec<i64>>, Vec<String>);
+
+fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
+    let adapter = args.correction.as_ref().map(|path| adapter_file::File::open(path)?.bind(clip)).transpose()?;
+    let correction = adapter.as_ref().map(|adapter| {
+        adapter.correction().ok_or_else(|| {
+            Error::Invalid(
+                "--correction names an adapter without an overlap correction; `tipi fit overlap` makes one".into(),
+            )
+        })
+    });
+    let correction = correction.transpose()?;
+    let adapters = correction.map(|c| &c.blocks[..]);
+    if args.labels {
+        return labelled(args, clip, adapters);
+    }
+    let mut features = Features::default();
     let mut names = Vec::new();
     let mut pending: Vec<PathBuf> = Vec::new();
-    let flush = |pending: &mut Vec<PathBuf>, features: &mut Vec<f32>, names: &mut Vec<String>| -> Result<()> {
+    let flush = |pending: &mut Vec<PathBuf>, features: &mut Features, names: &mut Vec<String>| -> Result<()> {
         if !pending.is_empty() {
-            let pictures = common::encode_paths(clip, pending, &args.pictures)?;
+            let pictures = common::encode_paths(clip, pending, &args.pictures, adapters)?;
             features.extend(pictures.features);
             names.extend(pictures.paths.iter().map(|p| p.display().to_string()));
             pending.clear();
@@ -85,18 +191,38 @@ fn images(args: &Common, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
         }
         flush(&mut pending, &mut features, &mut names)?;
         let size = clip.preprocess.size;
-        let (shape, pixels) = read_pixels(Path::new(input), size)?;
-        let mut encoder = clip.image_encoder(args.pictures.batch(shape))?;
-        let bar = ui::bar(shape, "encoding pixels");
-        features.extend(encoder.encode(&pixels, &mut |n| bar.inc(n as u64))?);
+        let (n, pixels) = read_pixels(Path::new(input), size)?;
+        let mut encoder = clip.image_encoder_with(args.pictures.batch(n), adapters)?;
+        let bar = ui::bar(n, "encoding pixels");
+        features.extend(encoder.encode_all(&pixels, &mut |n| bar.inc(n as u64))?);
         bar.finish_and_clear();
-        names.extend((0..shape).map(|i| format!("{input}#{i}")));
+        names.extend((0..n).map(|i| format!("{input}#{i}")));
     }
     flush(&mut pending, &mut features, &mut names)?;
-    Ok((features, names))
+    Ok((features, None, names))
 }
 
-fn texts(args: &Common, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
+/// Pictures of a folder per class, with their labels.
+fn labelled(args: &Image, clip: &Clip, adapters: Option<&[Bottleneck]>) -> Result<Embedded> {
+    let [input] = &args.inputs[..] else {
+        return Err(Error::Invalid("--labels takes one folder with a sub-folder of pictures per class".into()).into());
+    };
+    let folder = Folder::open(input)?;
+    let mut encoder = clip.image_encoder_with(args.pictures.batch(folder.items.len()), adapters)?;
+    let bar = ui::bar(folder.items.len(), "encoding pictures");
+    let strict = args.pictures.strict;
+    let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;
+    bar.finish_and_clear();
+    for error in &all.skipped {
+        eprintln!("skipped: {error}");
+    }
+    common::note_skipped(all.skipped.len());
+    let labels = all.items.iter().map(|item| item.label as i64).collect();
+    let names = all.items.iter().map(|item| item.path.display().to_string()).collect();
+    Ok((all.features, Some(labels), names))
+}
+
+fn texts(args: &Text, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
     let mut ids = Vec::new();
     let mut names = Vec::new();
     for input in &args.inputs {
@@ -131,49 +257,19 @@ fn texts(args: &Common, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
     Ok((clip.text.encode(&ids, clip.config.end)?, names))
 }
 
-/// A tensor of a safetensors file: its shape, dtype and bytes.
-fn read_tensor(path: &Path, name: &str) -> Result<(Vec<usize>, Dtype, Vec<u8>), Error> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::Safetensors {
-        path: path.into(),
-        reason: format!("{e}; the file is truncated or damaged"),
-    })?;
-    let view = file.tensor(name).map_err(|_| Error::MissingTensor { path: path.into(), tensor: name.into() })?;
-    Ok((view.shape().to_vec(), view.dtype(), view.data().to_vec()))
-}
-
 fn read_pixels(path: &Path, size: usize) -> Result<(usize, Vec<f32>), Error> {
-    let (shape, dtype, bytes) = read_tensor(path, "pixel_values")?;
+    let file = TensorFile::open(path)?;
+    let (shape, pixels) = file.f32("pixel_values")?;
     match shape[..] {
-        [n, 3, h, w] if n > 0 && h == size && w == size && dtype == Dtype::F32 => {
-            Ok((n, bytemuck::pod_collect_to_vec(&bytes)))
-        }
-        _ => Err(Error::TensorForm {
-            path: path.into(),
-            tensor: "pixel_values".into(),
-            expected: format!("[n, 3, {size}, {size}] of F32"),
-            found: format!("{shape:?} of {dtype:?}"),
-        }),
+        [n, 3, h, w] if n > 0 && h == size && w == size => Ok((n, pixels)),
+        _ => Err(file.form("pixel_values", format!("[n, 3, {size}, {size}] of F32"))),
     }
 }
 
 fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, Error> {
-    let (shape, dtype, bytes) = read_tensor(path, "input_ids")?;
-    let form = || Error::TensorForm {
-        path: path.into(),
-        tensor: "input_ids".into(),
-        expected: "[n, T] of non-negative integers".into(),
-        found: format!("{shape:?} of {dtype:?}"),
-    };
-    let wide: Vec<i64> = match dtype {
-        Dtype::I64 | Dtype::U64 => bytemuck::pod_collect_to_vec(&bytes),
-        Dtype::I32 => bytemuck::pod_collect_to_vec::<u8, i32>(&bytes).into_iter().map(i64::from).collect(),
-        Dtype::U32 => bytemuck::pod_collect_to_vec::<u8, u32>(&bytes).into_iter().map(i64::from).collect(),
-        Dtype::I16 => bytemuck::pod_collect_to_vec::<u8, i16>(&bytes).into_iter().map(i64::from).collect(),
-        Dtype::U16 => bytemuck::pod_collect_to_vec::<u8, u16>(&bytes).into_iter().map(i64::from).collect(),
-        Dtype::U8 => bytes.iter().map(|b| i64::from(*b)).collect(),
-        _ => return Err(form()),
-    };
+    let file = TensorFile::open(path)?;
+    let form = || file.form("input_ids", "[n, T] of non-negative integers".into());
+    let (shape, wide) = file.integers("input_ids")?;
     if shape.len() != 2 || wide.is_empty() {
         return Err(form());
     }

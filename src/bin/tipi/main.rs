@@ -6,7 +6,10 @@ mod demo;
 mod devices;
 mod embed;
 mod fit;
+mod overlap;
 mod predict;
+mod search;
+mod tensors;
 mod ui;
 
 use std::process::ExitCode;
@@ -38,6 +41,10 @@ enum Command {
     Fit(fit::Args),
     /// Classify pictures with an adapter that `fit` wrote.
     Predict(predict::Args),
+    /// Measure how much alike pictures of different classes are, before and after a correction.
+    Overlap(overlap::Args),
+    /// Search α, β and γ of a cache over a grid, on features in files.
+    Search(search::Args),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +77,8 @@ fn main() -> ExitCode {
         Command::Embed(args) => embed::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Overlap(args) => overlap::run(args),
+        Command::Search(args) => search::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

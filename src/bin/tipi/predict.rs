@@ -52,7 +52,8 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = Clip::load(&gpu, &folder)?;
     let adapter = file.bind(&clip)?;
     common::announce(&gpu);
-    let pictures = common::encode_paths(&clip, &args.paths, &args.pictures)?;
+    let adapters = adapter.correction().map(|c| &c.blocks[..]);
+    let pictures = common::encode_paths(&clip, &args.paths, &args.pictures, adapters)?;
     let logits = adapter.logits(&clip, &pictures.features)?;
     crate::classify::print_ranked(&pictures.paths, &logits, &file.meta.classes, args.json)?;
     common::finish(&gpu);

@@ -1,0 +1,410 @@
+//! Intra-modal overlap correction (arXiv 2409.11338, BMVC 2024): a bottleneck adapter in every block of the frozen image
+//! tower, trained on generic pictures, that draws pictures of one class together and others apart. Affinities of its
+//! features make Tip-Adapter++ of Tip-Adapter and Tip-X++ of Tip-X.
+//!
+//! x ← x + attention(ln1 x); x ← x + mlp(ln2 x) + s·up(relu(down(x))), the branch taking the stream after attention.
+//!
+//! Trained with supervision: a linear head on the un-normalised projected features, over the classes of a generic set;
+//! AdamW at 8e-3, batch 128, one epoch, cross-entropy, dropout 0.1 after the ReLU. Only adapters and head train, and the
+//! head is thrown away. Pixels are normalised as in evaluation (the authors' loader leaves that out in training).
+
+use crate::clip::Clip;
+use crate::data::{PythonRandom, stream_seed};
+use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
+use crate::kernels::optim::{self, AdamW};
+use crate::kernels::{dropout, loss, reduce};
+use crate::nn::{Bottleneck, TrainableLinear};
+use crate::{Error, Result};
+
+/// First stream of the dropout generator; block i draws from this plus i.
+const DROPOUT_STREAM: u32 = 1 << 16;
+
+/// How the correction trains.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Config {
+    /// Width of the bottlenecks.
+    pub bottleneck: usize,
+    /// s, the branch's factor.
+    pub scale: f32,
+    /// Share of the hidden layer that is dropped in training.
+    pub dropout: f32,
+    /// AdamW's rate.
+    pub lr: f64,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// Pictures per step.
+    pub batch: usize,
+    /// Pictures at once: a batch is taken in parts of this many, whose gradients are added up.
+    pub micro_batch: usize,
+    /// Passes over the pictures.
+    pub epochs: usize,
+    /// Seed of initial values, shuffles and dropout.
+    pub seed: u64,
+}
+
+impl Config {
+    /// The paper's supervised settings.
+    pub fn paper(seed: u64) -> Config {
+        Config {
+            bottleneck: 64,
+            scale: 0.03,
+            dropout: 0.1,
+            lr: 8e-3,
+            weight_decay: 0.01,
+            batch: 128,
+            micro_batch: 32,
+            epochs: 1,
+            seed,
+        }
+    }
+
+    fn optimizer(&self) -> AdamW {
+        AdamW { weight_decay: self.weight_decay, ..AdamW::new(self.lr) }
+    }
+}
+
+/// A correction: one bottleneck adapter per block of the image tower.
+#[derive(Clone, Debug)]
+pub struct Correction {
+    /// In the order of the blocks.
+    pub blocks: Vec<Bottleneck>,
+}
+
+/// The names that a correction's tensors have in the authors' checkpoints and in adapter files, block after block.
+pub fn parameter_names(blocks: usize) -> Vec<String> {
+    let parts = ["down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias"];
+    (0..blocks)
+        .flat_map(|i| parts.iter().map(move |part| format!("transformer.resblocks.{i}.adaptmlp.{part}")))
+        .collect()
+}
+
+/// Their shapes.
+pub fn shapes(blocks: usize, width: usize, bottleneck: usize) -> Vec<Vec<usize>> {
+    let one = [vec![bottleneck, width], vec![bottleneck], vec![width, bottleneck], vec![width]];
+    (0..blocks).flat_map(|_| one.clone()).collect()
+}
+
+impl Correction {
+    /// Fresh adapters for the image tower of `clip`: `down` Kaiming-uniform (a = √5: uniform in ±1/√width), all else
+    /// zero, so that the corrected tower starts as the plain one.
+    ///
+    /// # Errors
+    /// A bottleneck of 0; out of memory.
+    pub fn init(clip: &Clip, config: &Config) -> Result<Correction> {
+        if config.bottleneck == 0 {
+            return Err(Error::invalid("the bottleneck must be 1 wide or more"));
+        }
+        let (blocks, width) = (clip.image.transformer.blocks.len(), clip.image.width());
+        let bound = 1.0 / (width as f64).sqrt();
+        let values: Vec<Vec<f32>> = shapes(blocks, width, config.bottleneck)
+            .iter()
+            .enumerate()
+            .map(|(i, shape)| {
+                let mut rng = PythonRandom::new(stream_seed(config.seed, 0x6f76_6c70, i as u64));
+                let n: usize = shape.iter().product();
+                (0..n).map(|_| if i % 4 == 0 { rng.uniform(-bound, bound) as f32 } else { 0.0 }).collect()
+            })
+            .collect();
+        Correction::upload(&clip.gpu, &values, width, config.bottleneck, config.scale)
+    }
+
+    /// A correction from host values in the order of [`parameter_names`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a length does not fit; out of memory.
+    pub fn upload(gpu: &Gpu, values: &[Vec<f32>], width: usize, bottleneck: usize, scale: f32) -> Result<Correction> {
+        if values.is_empty() || !values.len().is_multiple_of(4) {
+            return Err(Error::invalid(format!("{} tensors; a correction has four for each block", values.len())));
+        }
+        let linear = |what, out, input, at: &[Vec<f32>]| TrainableLinear::upload(gpu, what, out, input, &at[0], &at[1]);
+        let blocks = values
+            .chunks(4)
+            .map(|v| {
+                Ok(Bottleneck {
+                    down: linear("adapter down", bottleneck, width, v)?,
+                    up: linear("adapter up", width, bottleneck, &v[2..])?,
+                    scale,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Correction { blocks })
+    }
+
+    /// All tensors in the order of [`parameter_names`].
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        self.blocks.iter().flat_map(|b| [&b.down.weight, &b.down.bias, &b.up.weight, &b.up.bias]).collect()
+    }
+
+    /// All values in the order of [`parameter_names`].
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn download(&self, gpu: &Gpu) -> Result<Vec<Vec<f32>>> {
+        self.tensors().into_iter().map(|t| gpu.read(t)).collect()
+    }
+
+    /// Width of the bottlenecks.
+    pub fn bottleneck(&self) -> usize {
+        self.blocks.first().map_or(0, |b| b.down.bias.len())
+    }
+
+    /// The branch's factor.
+    pub fn scale(&self) -> f32 {
+        self.blocks.first().map_or(0.0, |b| b.scale)
+    }
+}
+
+/// Where a step's dropout masks come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Dropout {
+    /// There are none.
+    Off,
+    /// What is in [`Step::masks`].
+    Given,
+    /// Drawn anew each time, dropping this share.
+    Drawn(f32),
+}
+
+/// Forward and backward of one part of a batch, recorded once.
+pub struct Step {
+    /// `[n, 3, R, R]`, normalised.
+    pub pixels: Tensor,
+    /// u32 `[n]`.
+    pub labels: Tensor,
+    /// One mask `[n·tokens, bottleneck]` per block, where there is dropout.
+    pub masks: Vec<Tensor>,
+    /// `[n, D]`, un-normalised adapted features.
+    pub features: Tensor,
+    /// `[n, classes]`.
+    pub logits: Tensor,
+    /// `[1]`, mean cross-entropy.
+    pub loss: Tensor,
+    /// Gradients in the order of [`Trainer::parameters`].
+    pub grads: Vec<Tensor>,
+    /// The recorded step.
+    pub plan: Plan,
+    counter: Tensor,
+}
+
+/// A correction and its head in training.
+pub struct Trainer<'a> {
+    clip: &'a Clip,
+    /// What is kept.
+    pub correction: Correction,
+    /// What is thrown away: `[classes, D]` and its bias.
+    pub head: TrainableLinear,
+    /// Gradients of a batch, summed over its parts.
+    sums: Vec<Tensor>,
+    moments: Vec<Tensor>,
+    loss_sum: Tensor,
+    hyper: Tensor,
+    share: Tensor,
+    update: Plan,
+}
+
+impl<'a> Trainer<'a> {
+    /// A trainer that starts from `correction` and `head`.
+    ///
+    /// # Errors
+    /// A head that does not fit the model; out of memory.
+    pub fn new(clip: &'a Clip, correction: Correction, head: TrainableLinear) -> Result<Trainer<'a>> {
+        let gpu = &clip.gpu;
+        if head.weight.cols() != clip.config.embedding {
+            return Err(Error::invalid(format!(
+                "a head of shape {:?} for features of width {}",
+                head.weight.shape(),
+                clip.config.embedding
+            )));
+        }
+        let mut parameters: Vec<Tensor> = correction.tensors().into_iter().cloned().collect();
+        parameters.extend([head.weight.clone(), head.bias.clone()]);
+        let sums: Vec<Tensor> = parameters.iter().map(|t| gpu.zeros("gradient", t.shape())).collect::<Result<_>>()?;
+        let moments: Vec<Tensor> =
+            parameters.iter().map(|t| gpu.zeros("moments", &[2, t.len()])).collect::<Result<_>>()?;
+        let hyper = gpu.zeros("hyper", &[8])?;
+        let mut rec = Recorder::new(gpu);
+        for ((w, moments), sum) in parameters.iter().zip(&moments).zip(&sums) {
+            optim::adamw(&mut rec, &hyper, sum, moments, w)?;
+        }
+        let update = rec.finish()?;
+        let (loss_sum, share) = (gpu.zeros("loss", &[1])?, gpu.zeros("share", &[2])?);
+        Ok(Trainer { clip, correction, head, sums, moments, loss_sum, hyper, share, update })
+    }
+
+    /// A head for `classes`, uniform in ±1/√D as PyTorch's linear layers.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn fresh_head(clip: &Clip, classes: usize, seed: u64) -> Result<TrainableLinear> {
+        let d = clip.config.embedding;
+        let bound = 1.0 / (d as f64).sqrt();
+        let mut rng = PythonRandom::new(stream_seed(seed, 0x6865_6164, 0));
+        let mut draw = |n: usize| (0..n).map(|_| rng.uniform(-bound, bound) as f32).collect::<Vec<_>>();
+        let (weight, bias) = (draw(classes * d), draw(classes));
+        TrainableLinear::upload(&clip.gpu, "head", classes, d, &weight, &bias)
+    }
+
+    /// What trains: the correction's tensors, then the head's weight and bias.
+    pub fn parameters(&self) -> Vec<&Tensor> {
+        let mut all = self.correction.tensors();
+        all.extend([&self.head.weight, &self.head.bias]);
+        all
+    }
+
+    /// Records forward and backward for `n` pictures. Nothing of the frozen tower gets a gradient, and below the first
+    /// block's adapter nothing is computed backward at all.
+    ///
+    /// # Errors
+    /// Out of memory: fewer pictures at once need less.
+    pub fn step(&self, n: usize, dropout: Dropout) -> Result<Step> {
+        let (clip, gpu) = (self.clip, &self.clip.gpu);
+        let size = clip.preprocess.size;
+        let pixels = gpu.empty("pixels", &[n, 3, size, size], DType::F32)?;
+        let labels = gpu.upload("labels", &vec![0u32; n], &[n])?;
+        let counter = gpu.upload("counter", &[0u32; 4], &[4])?;
+        let pattern = clip.image.pattern(n)?;
+        let adapters = &self.correction.blocks;
+        let shape = [n * clip.image.picture_tokens(), self.correction.bottleneck()];
+        let masks: Vec<Tensor> = match dropout {
+            Dropout::Off => Vec::new(),
+            _ => adapters.iter().map(|_| gpu.zeros("dropout", &shape)).collect::<Result<_>>()?,
+        };
+        let mut rec = Recorder::new(gpu);
+        let r = &mut rec;
+        if let Dropout::Drawn(rate) = dropout {
+            for (i, mask) in masks.iter().enumerate() {
+                dropout::mask(r, &counter, DROPOUT_STREAM + i as u32, rate, mask)?;
+            }
+        }
+        let (features, saved) = clip.image.forward_adapted(r, &pixels, &pattern, adapters, &masks)?;
+        let logits = self.head.forward(r, &features)?;
+        let ce = loss::cross_entropy(r, &logits, &labels)?;
+        let loss = reduce::mean_first(r, &ce.losses)?;
+        let head = self.head.backward_weight(r, &features, &ce.grad)?;
+        let dfeatures = self.head.backward_input(r, &ce.grad, None)?;
+        let blocks = clip.image.backward_adapted(r, &dfeatures, saved, &pattern, adapters)?;
+        let mut grads: Vec<Tensor> =
+            blocks.into_iter().flat_map(|b| [b.down.weight, b.down.bias, b.up.weight, b.up.bias]).collect();
+        grads.extend([head.weight, head.bias]);
+        for (sum, grad) in self.sums.iter().zip(&grads) {
+            optim::accumulate(r, &self.share, grad, sum)?;
+        }
+        optim::accumulate(r, &self.share, &loss, &self.loss_sum)?;
+        Ok(Step { pixels, labels, masks, features, logits, loss, grads, plan: rec.finish()?, counter })
+    }
+
+    /// Runs forward and backward of one part of a batch: `share` is the part's share of the batch's pictures, `first`
+    /// says that it is the batch's first part, `number` tells this part's dropout from all others of the same `seed`.
+    /// Returns without waiting.
+    ///
+    /// # Errors
+    /// Lengths that do not fit, labels out of range; a lost device.
+    pub fn run(
+        &self,
+        step: &Step,
+        (pixels, labels): (&[f32], &[u32]),
+        (share, first): (f32, bool),
+        (seed, number): (u64, u32),
+    ) -> Result<()> {
+        let gpu = &self.clip.gpu;
+        super::check_labels("generic pictures", labels, step.labels.len(), self.head.bias.len())?;
+        gpu.write(&step.pixels, pixels)?;
+        gpu.write(&step.labels, labels)?;
+        gpu.write(&self.share, &[if first { 0.0 } else { 1.0 }, share])?;
+        gpu.write(&step.counter, &[seed as u32, (seed >> 32) as u32, number, 0])?;
+        step.plan.run()
+    }
+
+    /// One AdamW step with the batch's gradients, the `number`-th from 1 on. Returns without waiting.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn update(&self, optimizer: AdamW, number: u32) -> Result<()> {
+        self.clip.gpu.write(&self.hyper, &optimizer.hyper(number))?;
+        self.update.run()
+    }
+
+    /// Mean cross-entropy of the last batch.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn loss(&self) -> Result<f32> {
+        Ok(self.clip.gpu.read::<f32>(&self.loss_sum)?.first().copied().unwrap_or(f32::NAN))
+    }
+
+    /// Bytes of the optimizer's state and the batch's gradients.
+    pub fn state_bytes(&self) -> u64 {
+        self.sums.iter().chain(&self.moments).map(Tensor::bytes).sum()
+    }
+}
+
+/// Where training is, for progress bars.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The epoch under way, from 1 on.
+    pub epoch: usize,
+    /// Pictures seen, over all epochs.
+    pub pictures: usize,
+    /// Mean cross-entropy of the last batch.
+    pub loss: f32,
+}
+
+/// Trains a correction on pictures of `classes` generic classes. `pixels(epoch, pictures)` gives the normalised pixels
+/// `[n, 3, R, R]` of the pictures with these numbers, `labels` are those of all. Equal inputs and seed give equal bits on
+/// one adapter.
+///
+/// # Errors
+/// A loss that is no longer finite (the rate is too high), labels out of range, out of memory, a lost device.
+pub fn train(
+    clip: &Clip,
+    classes: usize,
+    config: &Config,
+    labels: &[u32],
+    pixels: &mut dyn FnMut(usize, &[usize]) -> Result<Vec<f32>>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Correction> {
+    if labels.is_empty() || config.batch == 0 || config.micro_batch == 0 || config.epochs == 0 {
+        return Err(Error::invalid("the correction needs at least one picture, one epoch and a batch of one"));
+    }
+    if classes < 2 {
+        return Err(Error::invalid(format!("the correction learns to tell classes apart, and there is {classes}")));
+    }
+    super::check_labels("generic pictures", labels, labels.len(), classes)?;
+    let trainer =
+        Trainer::new(clip, Correction::init(clip, config)?, Trainer::fresh_head(clip, classes, config.seed)?)?;
+    let dropout = if config.dropout > 0.0 { Dropout::Drawn(config.dropout) } else { Dropout::Off };
+    let micro = config.micro_batch.min(config.batch).min(labels.len());
+    // Steps for whole parts and for the shorter last parts of full and of partial batches, made when first needed.
+    let mut steps: std::collections::BTreeMap<usize, Step> = std::collections::BTreeMap::new();
+    let (mut parts, mut batches, mut seen) = (0u32, 0usize, 0usize);
+    for epoch in 0..config.epochs {
+        let mut order: Vec<usize> = (0..labels.len()).collect();
+        PythonRandom::new(stream_seed(config.seed, 0x7368_7566, epoch as u64)).shuffle(&mut order);
+        for batch in order.chunks(config.batch) {
+            for (i, part) in batch.chunks(micro).enumerate() {
+                if !steps.contains_key(&part.len()) {
+                    steps.insert(part.len(), trainer.step(part.len(), dropout)?);
+                }
+                let Some(step) = steps.get(&part.len()) else { continue };
+                let values = pixels(epoch, part)?;
+                let chosen: Vec<u32> = part.iter().map(|i| labels[*i]).collect();
+                let share = part.len() as f32 / batch.len() as f32;
+                trainer.run(step, (&values, &chosen), (share, i == 0), (config.seed, parts))?;
+                parts += 1;
+            }
+            let optimizer = config.optimizer();
+            batches += 1;
+            trainer.update(optimizer, batches as u32)?;
+            seen += batch.len();
+            let loss = trainer.loss()?;
+            if !loss.is_finite() {
+                return Err(Error::invalid(format!(
+                    "the correction's loss is {loss} in step {batches}: training diverged; use a lower --lr than {}",
+                    config.lr
+                )));
+            }
+            progress(Progress { epoch: epoch + 1, pictures: seen, loss });
+        }
+    }
+    Ok(trainer.correction)
+}

@@ -1,0 +1,249 @@
+//! Tip-X (SuS-X, arXiv 2211.16198): Tip-Adapter, and beside it how alike pictures are in what the text classifier says.
+//!
+//! P = softmax(f·Wᵀ/T) of a picture and Q = softmax(G·Wᵀ/T) of a key, T = 0.5, M = KL(P ‖ Q). ψ is M rescaled so that it
+//! spans the affinity's range, and logits = s·f·Wᵀ + α·exp(−β(1 − f·Gᵀ))·L + γ·(−ψ)·L.
+//!
+//! ψ depends on the smallest and largest M and affinity of the whole batch evaluated, so the paper's form cannot answer
+//! for one picture. [`Psi`] is that range: taken over the pictures themselves it gives the paper's batch form, frozen on
+//! validation pictures it makes prediction independent of who else is asked about.
+//!
+//! The divergences are one product (see `shaders/divergence.wgsl`). The rows that the authors' loop leaves at zero are
+//! computed here.
+
+use super::tip::{Cache, TipParams, by_class, in_order};
+use super::zero_shot::Classifier;
+use crate::clip::Features;
+use crate::gpu::{Gpu, Recorder, Tensor};
+use crate::kernels::divergence::{self, ClassSums, Distributions, Rescale};
+use crate::kernels::extremes::extremes;
+use crate::kernels::gemm::{Epilogue, Layout, matmul};
+use crate::kernels::{affinity, gather};
+use crate::{Error, Result};
+
+/// T, in softmax(f·Wᵀ/T).
+pub const TEMPERATURE: f32 = 0.5;
+
+/// Elements of a matrix of pictures and keys made at once while its range is taken: bounds GPU memory.
+const AT_ONCE: usize = 4 << 20;
+
+/// Weights of the cache term and the divergence term, and the affinity's sharpness.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TipXParams {
+    /// Weight of the cache term.
+    pub alpha: f64,
+    /// Sharpness of the affinity.
+    pub beta: f64,
+    /// Weight of the divergence term; 0 in Tip-Adapter.
+    pub gamma: f64,
+}
+
+impl TipXParams {
+    /// Tip-Adapter's part.
+    pub fn tip(self) -> TipParams {
+        TipParams { alpha: self.alpha, beta: self.beta }
+    }
+}
+
+/// The ranges that make ψ of a divergence.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Psi {
+    /// Smallest and largest divergence.
+    pub divergence: [f32; 2],
+    /// Smallest and largest affinity.
+    pub affinity: [f32; 2],
+}
+
+impl Psi {
+    /// ψ = slope·(M − low) + floor. Divergences that are all alike say nothing, and all get the smallest affinity.
+    pub fn rescale(&self) -> Rescale {
+        let [low, high] = self.divergence;
+        let [floor, top] = self.affinity;
+        let slope = if high > low { (top - floor) / (high - low) } else { 0.0 };
+        Rescale { slope, low, floor }
+    }
+
+    fn merge(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
+        [a[0].min(b[0]), a[1].max(b[1])]
+    }
+}
+
+/// A cache with its keys' class distributions.
+pub struct TipX {
+    cache: Cache,
+    /// The keys that the divergences are taken of, normalised, sorted by class.
+    host_keys: Vec<f32>,
+    keys: Distributions,
+    /// `[N]`: the keys' own part of each divergence.
+    key_part: Tensor,
+    sums: ClassSums,
+}
+
+impl TipX {
+    /// Tip-X on `cache`. `keys` `[N, D]` with their labels are the normalised keys from the original features: in Tip-X
+    /// those of the cache itself, in Tip-X++ those that the cache would have without the correction.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when keys, labels and cache do not belong together; out of memory.
+    pub fn new(gpu: &Gpu, classifier: &Classifier, cache: Cache, keys: &[f32], labels: &[u32]) -> Result<TipX> {
+        let width = classifier.weights.cols();
+        let n = super::check_rows("keys", keys, width)?;
+        let order = by_class(labels);
+        let sorted: Vec<u32> = order.iter().map(|i| labels[*i]).collect();
+        if n != labels.len() || sorted != cache.host().1 {
+            return Err(Error::invalid(format!(
+                "{n} keys with {} labels are not those of a cache of {}",
+                labels.len(),
+                cache.host().1.len()
+            )));
+        }
+        let host_keys = in_order(keys, &order, width);
+        let raw = gpu.upload("keys", &host_keys, &[n, width])?;
+        let mut rec = Recorder::new(gpu);
+        let keys = distributions(&mut rec, classifier, &raw)?;
+        let starts = cache.keys().starts.clone();
+        let sums = ClassSums {
+            centred: divergence::class_sums(&mut rec, &keys.centred, &starts)?,
+            stats: divergence::class_sums(&mut rec, &keys.stats, &starts)?,
+            starts,
+        };
+        let odd: Vec<u32> = (0..n as u32).map(|i| 2 * i + 1).collect();
+        let odd = gpu.upload("odd", &odd, &[n])?;
+        let key_part = gather::rows(&mut rec, &keys.stats.reshape(&[2 * n, 1])?, &odd)?.reshape(&[n])?;
+        rec.finish()?.run()?;
+        Ok(TipX { cache, host_keys, keys, key_part, sums })
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The original keys, sorted by class.
+    pub fn host_keys(&self) -> &[f32] {
+        &self.host_keys
+    }
+
+    /// Records M but for each row's own part, `[n, N]`, and the rows' distributions, whose `stats` `[n, 2]` hold that part
+    /// first. f `[n, D]` are normalised original features; keys are sorted by class.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn record_divergences(
+        &self,
+        rec: &mut Recorder,
+        classifier: &Classifier,
+        f: &Tensor,
+    ) -> Result<(Tensor, Distributions)> {
+        let rows = distributions(rec, classifier, f)?;
+        Ok((divergence::matrix(rec, &rows, &self.keys, &self.key_part)?, rows))
+    }
+
+    /// The ranges of M and of the affinity over all pictures and keys, from un-normalised features.
+    ///
+    /// # Errors
+    /// No features, or rows that are not finite; a device that fails.
+    pub fn range(&self, gpu: &Gpu, classifier: &Classifier, features: &Features) -> Result<Psi> {
+        if features.original.is_empty() {
+            return Err(Error::invalid("the range of ψ needs at least one picture"));
+        }
+        let nothing = [f32::INFINITY, f32::NEG_INFINITY];
+        let mut psi = Psi { divergence: nothing, affinity: nothing };
+        let keys = &self.cache.keys().keys;
+        let at_once = (AT_ONCE / keys.rows()).max(1);
+        let d = keys.cols();
+        let n = features.original.len() / d;
+        for first in (0..n).step_by(at_once) {
+            let rows: Vec<usize> = (first..(first + at_once).min(n)).collect();
+            super::normalized_rows(gpu, &features.rows(&rows, d), d, &mut |_, f, g| {
+                let mut rec = Recorder::new(gpu);
+                let (matrix, rows) = self.record_divergences(&mut rec, classifier, f)?;
+                let kl = extremes(&mut rec, &matrix, Some(&rows.stats))?;
+                drop(matrix);
+                let similarity = matmul(&mut rec, Layout::Nt, g, keys, &Epilogue::default())?;
+                let near = extremes(&mut rec, &similarity, None)?;
+                rec.finish()?.run()?;
+                let pair = |t: &Tensor| -> Result<[f32; 2]> {
+                    let v = gpu.read::<f32>(t)?;
+                    Ok([v[0], v[1]])
+                };
+                psi.divergence = Psi::merge(psi.divergence, pair(&kl)?);
+                psi.affinity = Psi::merge(psi.affinity, pair(&near)?);
+                Ok(())
+            })?;
+        }
+        Ok(psi)
+    }
+
+    /// Records (−ψ)·L `[n, classes]` for normalised original features f `[n, D]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn record_term(&self, rec: &mut Recorder, classifier: &Classifier, f: &Tensor, psi: Psi) -> Result<Tensor> {
+        let rows = distributions(rec, classifier, f)?;
+        divergence::class_term(rec, &rows, &self.sums, psi.rescale(), 1.0, None)
+    }
+
+    /// Records logits `[n, classes]` for normalised original features f and the features g that meet the cache's keys,
+    /// both `[n, D]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn record_logits(
+        &self,
+        rec: &mut Recorder,
+        classifier: &Classifier,
+        (f, g): (&Tensor, &Tensor),
+        params: TipXParams,
+        psi: Psi,
+    ) -> Result<Tensor> {
+        let rows = distributions(rec, classifier, f)?;
+        let base = classifier.record(rec, f)?;
+        let base = divergence::class_term(rec, &rows, &self.sums, psi.rescale(), params.gamma as f32, Some(&base))?;
+        let beta = rec.gpu().upload("beta", &[params.beta as f32], &[1])?;
+        let y = affinity::cache_term(rec, g, self.cache.keys(), &beta, params.alpha as f32, Some(&base))?;
+        y.reshape(&[f.rows(), classifier.classes()])
+    }
+
+    /// Logits `[n, classes]` of un-normalised image features `[n, D]`; where they were adapted too (Tip-X++), the adapted
+    /// ones meet the cache's keys. With `psi` none: the paper's batch form, with ψ's range taken over these pictures.
+    ///
+    /// # Errors
+    /// Lengths that do not fit; a device that fails.
+    pub fn logits(
+        &self,
+        gpu: &Gpu,
+        classifier: &Classifier,
+        features: &Features,
+        params: TipXParams,
+        psi: Option<Psi>,
+    ) -> Result<Vec<f32>> {
+        let psi = psi.map_or_else(|| self.range(gpu, classifier, features), Ok)?;
+        let mut logits = Vec::new();
+        super::normalized_rows(gpu, features, classifier.weights.cols(), &mut |_, f, g| {
+            logits.extend(super::compute(gpu, |rec| self.record_logits(rec, classifier, (f, g), params, psi))?);
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+}
+
+/// The class distributions of normalised features `[n, D]` at temperature [`TEMPERATURE`].
+fn distributions(rec: &mut Recorder, classifier: &Classifier, f: &Tensor) -> Result<Distributions> {
+    let cooled = Epilogue { alpha: 1.0 / TEMPERATURE, ..Epilogue::default() };
+    let z = matmul(rec, Layout::Nt, f, &classifier.weights, &cooled)?;
+    divergence::distributions(rec, &z)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Psi;
+
+    #[test]
+    fn psi_spans_the_affinity() {
+        let psi = Psi { divergence: [0.5, 2.5], affinity: [-0.25, 0.75] };
+        let r = psi.rescale();
+        assert_eq!((r.slope, r.low, r.floor), (0.5, 0.5, -0.25));
+        let flat = Psi { divergence: [1.0, 1.0], affinity: [0.1, 0.9] };
+        assert_eq!(flat.rescale().slope, 0.0);
+    }
+}

@@ -1,0 +1,291 @@
+//! `tipi fit tip`, `tip-f` and `tip-x`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use tipi::adapt::adapter_file::{self, Adapter, CorrectionForm, Method};
+use tipi::adapt::overlap::Correction;
+use tipi::adapt::search::{self, Found};
+use tipi::adapt::tip::{self, Cache, TipParams};
+use tipi::adapt::tip_f;
+use tipi::adapt::tip_x::{self, TipXParams};
+use tipi::adapt::zero_shot::Classifier;
+use tipi::clip::{Clip, Features};
+use tipi::data::Augment;
+use tipi::encode::{self, Encoded, Views};
+
+use super::{Common, Start, note_right, positive};
+use crate::{common, ui};
+
+/// Options that all caches have.
+#[derive(clap::Args)]
+struct CacheArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Prompt with {} for the class; several are averaged.
+    #[arg(long = "template", default_value = "a photo of a {}.")]
+    templates: Vec<String>,
+    /// Random views averaged into each key; 0 takes the picture itself.
+    #[arg(long, default_value_t = 10)]
+    views: usize,
+}
+
+/// Options of `fit tip`.
+#[derive(clap::Args)]
+pub struct Tip {
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Overlap correction that `fit overlap` wrote: makes Tip-Adapter++.
+    #[arg(long, value_name = "FILE")]
+    correction: Option<PathBuf>,
+    /// Weight of the cache term; by default chosen, with β, on pictures that are not learned from.
+    #[arg(long, requires = "beta", allow_negative_numbers = true)]
+    alpha: Option<f64>,
+    /// Sharpness of the affinity.
+    #[arg(long, requires = "alpha", allow_negative_numbers = true)]
+    beta: Option<f64>,
+}
+
+/// Options of `fit tip-f`.
+#[derive(clap::Args)]
+pub struct TipF {
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Passes over the pictures; the best on validation pictures is kept.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: u32,
+    /// Learning rate at the first step; it falls to 0 along a cosine.
+    #[arg(long, default_value_t = 0.001, allow_negative_numbers = true)]
+    lr: f64,
+    /// Weight of the cache term during training.
+    #[arg(long, default_value_t = TipParams::INITIAL.alpha, allow_negative_numbers = true)]
+    initial_alpha: f64,
+    /// Sharpness of the affinity during training.
+    #[arg(long, default_value_t = TipParams::INITIAL.beta, allow_negative_numbers = true)]
+    initial_beta: f64,
+    /// Learn from the pictures as they are, not from a fresh random view of each every epoch. Faster.
+    #[arg(long)]
+    no_augment: bool,
+}
+
+/// Options of `fit tip-x`.
+#[derive(clap::Args)]
+pub struct TipX {
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Overlap correction that `fit overlap` wrote: makes Tip-X++.
+    #[arg(long, value_name = "FILE")]
+    correction: Option<PathBuf>,
+    /// Weight of the cache term; by default chosen, with β and γ, on pictures that are not learned from.
+    #[arg(long, requires_all = ["beta", "gamma"], allow_negative_numbers = true)]
+    alpha: Option<f64>,
+    /// Sharpness of the affinity.
+    #[arg(long, requires_all = ["alpha", "gamma"], allow_negative_numbers = true)]
+    beta: Option<f64>,
+    /// Weight of the divergence term.
+    #[arg(long, requires_all = ["alpha", "beta"], allow_negative_numbers = true)]
+    gamma: Option<f64>,
+}
+
+/// What all caches are made of.
+struct Parts {
+    start: Start,
+    clock: Instant,
+    classifier: Classifier,
+    correction: Option<Correction>,
+    /// Normalised keys `[N, D]` from the plain and, with a correction, the corrected tower.
+    keys: Features,
+    labels: Vec<u32>,
+    cache: Cache,
+    val: Encoded,
+}
+
+impl CacheArgs {
+    fn parts(&self, correction: Option<&PathBuf>) -> Result<Parts> {
+        let clock = Instant::now();
+        let file = correction.map(|path| adapter_file::File::open(path)).transpose()?;
+        let start = self.common.start()?;
+        let Start { gpu, clip, folder, split } = &start;
+        let correction = file.map(|file| bind_correction(&file, clip)).transpose()?;
+        let adapters = correction.as_ref().map(|c| &c.blocks[..]);
+        let classifier = Classifier::new(clip, &folder.names(), &self.templates)?;
+        let views = match self.views {
+            0 => Views::Center,
+            count => Views::Random { augment: Augment::TIP, count, first: 0, seed: self.common.seed },
+        };
+        let support = self.common.encode(clip, &split.support, &views, adapters)?;
+        let val = self.common.encode(clip, &split.val, &Views::Center, adapters)?;
+        let d = clip.config.embedding;
+        let keys = tip::keys_of_pictures(gpu, &support.features, views.count(), d)?;
+        let labels = support.labels();
+        let cache = Cache::new(gpu, keys.affinity(), &labels, folder.classes.len(), d)?;
+        Ok(Parts { classifier, correction, keys, labels, cache, val, clock, start })
+    }
+}
+
+/// The correction in an adapter file.
+fn bind_correction(file: &adapter_file::File, clip: &Clip) -> Result<Correction> {
+    match file.bind(clip)? {
+        Adapter::Overlap(correction) => Ok(correction),
+        _ => Err(tipi::Error::Invalid(
+            "--correction names an adapter of another method; `tipi fit overlap` writes corrections".into(),
+        )
+        .into()),
+    }
+}
+
+impl Parts {
+    fn note(&self, method: &str, params: TipXParams) {
+        let name = if self.correction.is_some() { format!("{method}++") } else { method.to_string() };
+        let gamma = if params.gamma == 0.0 { String::new() } else { format!(", gamma {:.3}", params.gamma) };
+        eprintln!(
+            "{name}: {} keys of {} classes, alpha {:.3}, beta {:.3}{gamma}, {:.1} s",
+            self.labels.len(),
+            self.start.folder.classes.len(),
+            params.alpha,
+            params.beta,
+            self.clock.elapsed().as_secs_f64()
+        );
+    }
+
+    /// Says how good the point found is; the authors' initial values where there was nothing to search on.
+    fn found(&self, found: Option<&Found>) -> TipXParams {
+        match found {
+            Some(found) => {
+                note_right(self.val.items.len(), f64::from(found.correct) / self.val.items.len() as f64);
+                found.params
+            }
+            None => {
+                eprintln!("no pictures are left to choose α and β on: taking the authors' initial values");
+                TipXParams { alpha: TipParams::INITIAL.alpha, beta: TipParams::INITIAL.beta, gamma: 0.0 }
+            }
+        }
+    }
+
+    fn form(&self) -> Option<CorrectionForm> {
+        self.correction.as_ref().map(CorrectionForm::of)
+    }
+}
+
+/// Values given on the command line, all or none.
+fn given<const N: usize>(names: &str, values: [Option<f64>; N]) -> Result<Option<[f64; N]>, tipi::Error> {
+    if values.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let all = values.map(|v| v.unwrap_or(f64::NAN));
+    match all.iter().all(|v| v.is_finite()) {
+        true => Ok(Some(all)),
+        false => Err(tipi::Error::Invalid(format!("{names} must be numbers"))),
+    }
+}
+
+/// Fits Tip-Adapter or Tip-Adapter++.
+pub fn fit_tip(args: &Tip) -> Result<()> {
+    let set = given("--alpha and --beta", [args.alpha, args.beta])?;
+    let parts = args.cache.parts(args.correction.as_ref())?;
+    let (gpu, clip) = (&parts.start.gpu, &parts.start.clip);
+    let params = match set {
+        Some([alpha, beta]) => TipXParams { alpha, beta, gamma: 0.0 },
+        None => {
+            let val = &parts.val;
+            let found = search::choose(gpu, &parts.classifier, &parts.cache, &val.features, &val.labels())?;
+            parts.found(found.as_ref())
+        }
+    };
+    parts.note("tip-adapter", params);
+    let (templates, params) = (args.cache.templates.clone(), params.tip());
+    let method = Method::TipAdapter { templates, params, views: args.cache.views, correction: parts.form() };
+    let adapter =
+        Adapter::Tip { classifier: parts.classifier, cache: parts.cache, params, correction: parts.correction };
+    args.cache.common.save(clip, &parts.start.folder, method, &adapter)?;
+    common::finish(gpu);
+    Ok(())
+}
+
+/// Fits Tip-Adapter-F.
+pub fn fit_tip_f(args: &TipF) -> Result<()> {
+    let initial = given("--initial-alpha and --initial-beta", [Some(args.initial_alpha), Some(args.initial_beta)])?;
+    let mut config = tip_f::Config::paper(args.cache.common.seed);
+    config.lr = positive("--lr", args.lr)?;
+    config.epochs = args.epochs as usize;
+    if let Some([alpha, beta]) = initial {
+        config.initial = TipParams { alpha, beta };
+    }
+    let mut parts = args.cache.parts(None)?;
+    let Start { gpu, clip, split, .. } = &parts.start;
+    let bar = ui::bar(config.epochs, "training keys");
+    let mut encoder = clip.image_encoder(args.cache.common.pictures.batch(parts.labels.len()))?;
+    let mut encode =
+        |views: &Views| Ok(encode::encode(&mut encoder, &split.support, views, true, &mut |_| {})?.features.original);
+    let fixed = if args.no_augment { Some(encode(&Views::Center)?) } else { None };
+    let seed = args.cache.common.seed;
+    let mut features = |epoch: usize| match &fixed {
+        Some(fixed) => Ok(fixed.clone()),
+        // Views numbered after those that made the keys.
+        None => encode(&Views::Random { augment: Augment::TIP, count: 1, first: args.cache.views + epoch, seed }),
+    };
+    let val = (&parts.val.features.original[..], &parts.val.labels()[..]);
+    let trained =
+        tip_f::train(gpu, &parts.classifier, &parts.cache, &config, &parts.labels, &mut features, val, &mut |p| {
+            bar.set_position(p.epoch as u64);
+            bar.set_message(format!("Tip-Adapter-F loss {:.3}", p.loss));
+        })?;
+    bar.finish_and_clear();
+    match trained.val_accuracy {
+        Some(right) => eprintln!("kept epoch {} of {}: {:.1} % right", trained.epoch, config.epochs, 100.0 * right),
+        None => eprintln!("no pictures are left to choose an epoch on: kept the last"),
+    }
+    let found = search::choose(gpu, &parts.classifier, &trained.cache, &parts.val.features, val.1)?;
+    parts.cache = trained.cache;
+    let params = match &found {
+        Some(_) => parts.found(found.as_ref()),
+        None => TipXParams { alpha: config.initial.alpha, beta: config.initial.beta, gamma: 0.0 },
+    };
+    parts.note("tip-adapter-f", params);
+    let (templates, views, epoch) = (args.cache.templates.clone(), args.cache.views, trained.epoch);
+    let params = params.tip();
+    let method = Method::TipAdapterF { templates, params, views, config, epoch };
+    let Parts { classifier, cache, start, .. } = parts;
+    let adapter = Adapter::Tip { classifier, cache, params, correction: None };
+    args.cache.common.save(&start.clip, &start.folder, method, &adapter)?;
+    common::finish(&start.gpu);
+    Ok(())
+}
+
+/// Fits Tip-X or Tip-X++.
+pub fn fit_tip_x(args: &TipX) -> Result<()> {
+    let set = given("--alpha, --beta and --gamma", [args.alpha, args.beta, args.gamma])?;
+    let parts = args.cache.parts(args.correction.as_ref())?;
+    let (gpu, clip) = (&parts.start.gpu, &parts.start.clip);
+    let (keys, labels) = (&parts.keys.original, &parts.labels);
+    let tip_x = tip_x::TipX::new(gpu, &parts.classifier, parts.cache.clone(), keys, labels)?;
+    let val = &parts.val;
+    let found = match set {
+        None => search::choose_tip_x(gpu, &parts.classifier, &tip_x, &val.features, &val.labels())?,
+        Some(_) => None,
+    };
+    let params = match set {
+        Some([alpha, beta, gamma]) => TipXParams { alpha, beta, gamma },
+        None => parts.found(found.as_ref().map(|(found, _)| found)),
+    };
+    // ψ's range: frozen on validation pictures, or on the keys where there are none.
+    let psi = match found {
+        Some((_, psi)) => psi,
+        None if !val.items.is_empty() => tip_x.range(gpu, &parts.classifier, &val.features)?,
+        None => tip_x.range(gpu, &parts.classifier, &parts.keys)?,
+    };
+    parts.note("tip-x", params);
+    let templates = args.cache.templates.clone();
+    let method = Method::TipX { templates, params, psi, views: args.cache.views, correction: parts.form() };
+    let adapter = Adapter::TipX {
+        classifier: parts.classifier,
+        tip_x: Box::new(tip_x),
+        params,
+        psi,
+        correction: parts.correction,
+    };
+    args.cache.common.save(clip, &parts.start.folder, method, &adapter)?;
+    common::finish(gpu);
+    Ok(())
+}

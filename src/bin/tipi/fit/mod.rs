@@ -1,0 +1,129 @@
+//! `tipi fit`: one file per family of methods.
+
+mod caches;
+mod overlap;
+mod pini;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Subcommand;
+use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
+use tipi::clip::Clip;
+use tipi::data::{Folder, Item, Split};
+use tipi::encode::{self, Encoded, Views};
+use tipi::gpu::Gpu;
+use tipi::nn::Bottleneck;
+
+use crate::common::{self, GpuArgs, PictureArgs};
+use crate::ui;
+
+/// Methods.
+#[derive(Subcommand)]
+pub enum Args {
+    /// Tip-Adapter: a cache of the pictures' features; no training. With --correction: Tip-Adapter++.
+    #[command(visible_alias = "tip-adapter")]
+    Tip(caches::Tip),
+    /// Tip-Adapter-F: a cache whose keys are trained.
+    #[command(visible_alias = "tip-adapter-f")]
+    TipF(caches::TipF),
+    /// Tip-X: a cache, and how alike pictures are in what the text says of them. With --correction: Tip-X++.
+    TipX(caches::TipX),
+    /// The intra-modal overlap correction: adapters in the image tower, learned from generic pictures.
+    Overlap(overlap::Args),
+    /// PiNI: noise learned on prompts and image features.
+    Pini(pini::Args),
+}
+
+/// Fits.
+pub fn run(args: &Args) -> Result<()> {
+    match args {
+        Args::Tip(args) => caches::fit_tip(args),
+        Args::TipF(args) => caches::fit_tip_f(args),
+        Args::TipX(args) => caches::fit_tip_x(args),
+        Args::Overlap(args) => overlap::fit(args),
+        Args::Pini(args) => pini::fit(args),
+    }
+}
+
+/// Options that all few-shot methods have.
+#[derive(clap::Args)]
+struct Common {
+    /// Model folder.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Folder with one sub-folder of pictures per class.
+    #[arg(long, value_name = "FOLDER")]
+    data: PathBuf,
+    /// Pictures per class to learn from.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    shots: u32,
+    /// Seed of the choice of pictures, of views and of training.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Adapter file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    pictures: PictureArgs,
+    #[command(flatten)]
+    gpu: GpuArgs,
+}
+
+/// What fitting starts from.
+struct Start {
+    gpu: Gpu,
+    clip: Clip,
+    folder: Folder,
+    split: Split,
+}
+
+impl Common {
+    /// Looks at everything that can be wrong before the first long step: the output, the pictures, the model.
+    fn start(&self) -> Result<Start> {
+        tipi::check_writable(&self.out)?;
+        let folder = Folder::open(&self.data)?;
+        let shots = (self.shots as usize, self.shots.min(4) as usize);
+        let bar = ui::bar(folder.items.len(), "checking pictures");
+        let chosen = encode::choose(&folder, shots, self.seed, self.pictures.strict, &|n| bar.set_position(n as u64))?;
+        bar.finish_and_clear();
+        for error in &chosen.skipped {
+            eprintln!("skipped: {error}");
+        }
+        common::note_skipped(chosen.skipped.len());
+        let gpu = self.gpu.open()?;
+        let clip = Clip::load(&gpu, &self.model)?;
+        common::announce(&gpu);
+        Ok(Start { gpu, clip, folder, split: chosen.split })
+    }
+
+    /// Encodes pictures under `views`, by the tower with adapters too where given.
+    fn encode(&self, clip: &Clip, items: &[Item], views: &Views, adapters: Option<&[Bottleneck]>) -> Result<Encoded> {
+        let total = items.len() * views.count();
+        let mut encoder = clip.image_encoder_with(self.pictures.batch(total), adapters)?;
+        let bar = ui::bar(total, "encoding pictures");
+        let encoded = encode::encode(&mut encoder, items, views, true, &mut |n| bar.inc(n as u64))?;
+        bar.finish_and_clear();
+        Ok(encoded)
+    }
+
+    fn save(&self, clip: &Clip, folder: &Folder, method: Method, adapter: &Adapter) -> Result<()> {
+        let meta = Meta::new(clip, &folder.names(), method, Some(self.shots as usize), self.seed);
+        adapter_file::save(&self.out, clip, &meta, adapter)?;
+        eprintln!("wrote {}", self.out.display());
+        Ok(())
+    }
+}
+
+/// Says how well validation pictures are told apart.
+fn note_right(count: usize, share: f64) {
+    eprintln!("{count} validation pictures: {:.1} % right", 100.0 * share);
+}
+
+/// An option that must be a positive number.
+fn positive(option: &str, value: f64) -> Result<f64, tipi::Error> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(value);
+    }
+    Err(tipi::Error::Invalid(format!("{option} {value} must be a positive number")))
+}

@@ -1,0 +1,114 @@
+//! `tipi fit overlap`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
+use tipi::adapt::overlap;
+use tipi::clip::Clip;
+use tipi::data::{Folder, decode_map};
+use tipi::encode::Views;
+
+use super::positive;
+use crate::common::{self, GpuArgs};
+use crate::ui;
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model folder.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Folder of generic pictures, one sub-folder per class: many classes, and none of those to be told apart later.
+    #[arg(long, value_name = "FOLDER")]
+    data: PathBuf,
+    /// Adapter file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Passes over the pictures.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: u32,
+    /// Seed of initial values, shuffles and dropout.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Width of the bottlenecks.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    bottleneck: u32,
+    /// Factor on the adapters' branch.
+    #[arg(long, default_value_t = 0.03, allow_negative_numbers = true)]
+    scale: f64,
+    /// Share of the bottleneck that is dropped in training.
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
+    dropout: f32,
+    /// Learning rate.
+    #[arg(long, default_value_t = 8e-3, allow_negative_numbers = true)]
+    lr: f64,
+    /// Pictures per training step.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Pictures at once; less takes less memory and gives the same steps.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    micro_batch: u32,
+    /// Fail at the first picture that cannot be decoded.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
+}
+
+/// Fits a correction.
+pub fn fit(args: &Args) -> Result<()> {
+    let clock = Instant::now();
+    let config = overlap::Config {
+        bottleneck: args.bottleneck as usize,
+        scale: positive("--scale", args.scale)? as f32,
+        dropout: args.dropout,
+        lr: positive("--lr", args.lr)?,
+        batch: args.batch as usize,
+        micro_batch: args.micro_batch as usize,
+        epochs: args.epochs as usize,
+        ..overlap::Config::paper(args.seed)
+    };
+    if !(0.0..1.0).contains(&config.dropout) {
+        return Err(tipi::Error::Invalid(format!("--dropout {} must be from 0 to below 1", args.dropout)).into());
+    }
+    tipi::check_writable(&args.out)?;
+    let folder = Folder::open(&args.data)?;
+    let bar = ui::bar(folder.items.len(), "checking pictures");
+    let checked = decode_map(&folder.items, args.strict, &|n| bar.set_position(n as u64), |_, _| ())?;
+    bar.finish_and_clear();
+    for error in &checked.skipped {
+        eprintln!("skipped: {error}");
+    }
+    common::note_skipped(checked.skipped.len());
+    let items: Vec<_> = checked.items.into_iter().map(|(item, ())| item).collect();
+    let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
+    let gpu = args.gpu.open()?;
+    let clip = Clip::load(&gpu, &args.model)?;
+    common::announce(&gpu);
+    let bar = ui::bar(labels.len() * config.epochs, "training the correction");
+    let mut pixels = |_: usize, which: &[usize]| {
+        let chosen: Vec<_> = which.iter().map(|i| items[*i].clone()).collect();
+        tipi::encode::pixels(&clip, &chosen, &Views::Center)
+    };
+    let mut last = f32::NAN;
+    let correction = overlap::train(&clip, folder.classes.len(), &config, &labels, &mut pixels, &mut |p| {
+        bar.set_position(p.pictures as u64);
+        bar.set_message(format!("overlap epoch {} loss {:.3}", p.epoch, p.loss));
+        last = p.loss;
+    })?;
+    bar.finish_and_clear();
+    eprintln!(
+        "overlap: {} pictures of {} classes, {} epochs, last loss {last:.3}, {:.1} s",
+        labels.len(),
+        folder.classes.len(),
+        config.epochs,
+        clock.elapsed().as_secs_f64()
+    );
+    let meta = Meta::new(&clip, &folder.names(), Method::Overlap { config }, None, args.seed);
+    adapter_file::save(&args.out, &clip, &meta, &Adapter::Overlap(correction))?;
+    eprintln!("wrote {}", args.out.display());
+    common::finish(&gpu);
+    Ok(())
+}

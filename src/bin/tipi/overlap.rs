@@ -1,0 +1,140 @@
+//! `tipi overlap`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tipi::Error;
+use tipi::adapt::adapter_file;
+use tipi::adapt::similarity::{self, Similarities};
+use tipi::clip::Clip;
+use tipi::data::Folder;
+use tipi::encode::{self, Views};
+use tipi::report::histogram::{self, Panel};
+
+use crate::common::{self, GpuArgs, PictureArgs};
+use crate::ui;
+
+/// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model folder.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Overlap correction that `fit overlap` wrote, or a ++ adapter; without one only the plain model is measured.
+    #[arg(long, value_name = "FILE")]
+    adapter: Option<PathBuf>,
+    /// Folder with one sub-folder of pictures per class.
+    #[arg(long, value_name = "FOLDER")]
+    data: PathBuf,
+    /// Where to write the plot: this name with .svg and with .png.
+    #[arg(long, value_name = "NAME", default_value = "overlap")]
+    plot: PathBuf,
+    /// One JSON object on stdout instead of a table.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pictures: PictureArgs,
+    /// GPU adapter, by index or part of its name (see `tipi devices`); TIPI_ADAPTER says the same.
+    #[arg(long, value_name = "NAME|INDEX")]
+    device: Option<String>,
+    /// Print a table of the time that each kernel took.
+    #[arg(long)]
+    profile: bool,
+}
+
+/// Measures.
+pub fn run(args: &Args) -> Result<()> {
+    let plots = ["svg", "png"].map(|extension| {
+        let mut name = args.plot.clone().into_os_string();
+        name.push(".");
+        name.push(extension);
+        PathBuf::from(name)
+    });
+    for plot in &plots {
+        tipi::check_writable(plot)?;
+    }
+    let file = args.adapter.as_ref().map(|path| adapter_file::File::open(path)).transpose()?;
+    let folder = Folder::open(&args.data)?;
+    let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
+    let clip = Clip::load(&gpu, &args.model)?;
+    let adapter = file.map(|file| file.bind(&clip)).transpose()?;
+    let correction = match &adapter {
+        Some(adapter) => Some(adapter.correction().ok_or_else(|| {
+            Error::Invalid("--adapter has no overlap correction; `tipi fit overlap` makes one".into())
+        })?),
+        None => None,
+    };
+    common::announce(&gpu);
+    let mut encoder =
+        clip.image_encoder_with(args.pictures.batch(folder.items.len()), correction.map(|c| &c.blocks[..]))?;
+    let bar = ui::bar(folder.items.len(), "encoding pictures");
+    let strict = args.pictures.strict;
+    let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;
+    bar.finish_and_clear();
+    for error in &all.skipped {
+        eprintln!("skipped: {error}");
+    }
+    common::note_skipped(all.skipped.len());
+    let (labels, d) = (all.labels(), clip.config.embedding);
+    let bar = ui::bar(1000, "counting pairs");
+    let measure = |features: &[f32]| {
+        similarity::measure(&gpu, features, &labels, d, &mut |share| bar.set_position((1000.0 * share) as u64))
+    };
+    let before = measure(&all.features.original)?;
+    let after = all.features.adapted.as_deref().map(measure).transpose()?;
+    bar.finish_and_clear();
+    let mut panels = vec![Panel::new("before correction", &before)];
+    panels.extend(after.as_ref().map(|after| Panel::new("after correction", after)));
+    let title = format!("{} pictures of {} classes", labels.len(), folder.classes.len());
+    let svg = histogram::svg(&title, &panels);
+    tipi::write_atomic(&plots[0], svg.as_bytes())?;
+    tipi::write_atomic(&plots[1], &tipi::report::png(&svg)?)?;
+    print(args, labels.len(), &before, after.as_ref(), &plots)?;
+    common::finish(&gpu);
+    Ok(())
+}
+
+fn print(
+    args: &Args,
+    pictures: usize,
+    before: &Similarities,
+    after: Option<&Similarities>,
+    plots: &[PathBuf; 2],
+) -> Result<()> {
+    if args.json {
+        let json = |s: &Similarities| {
+            serde_json::json!({
+                "overlap": s.overlap(),
+                "mean_same": Similarities::mean(&s.same),
+                "mean_different": Similarities::mean(&s.different),
+                "feature_variance": s.variance,
+                "same": s.same,
+                "different": s.different,
+            })
+        };
+        let object = serde_json::json!({
+            "pictures": pictures,
+            "pairs": before.same.iter().chain(&before.different).sum::<u64>(),
+            "bins": similarity::BINS,
+            "range": [-1.0, 1.0],
+            "before": json(before),
+            "after": after.map(json),
+            "plots": plots,
+        });
+        ui::print(&serde_json::to_string(&object)?)?;
+        return Ok(());
+    }
+    let mut table = ui::table(&["", "overlap", "same class", "different class", "feature variance"]);
+    for (name, s) in [("before", Some(before)), ("after", after)] {
+        let Some(s) = s else { continue };
+        table.add_row([
+            name.to_string(),
+            format!("{:.4}", s.overlap()),
+            format!("{:.4}", Similarities::mean(&s.same)),
+            format!("{:.4}", Similarities::mean(&s.different)),
+            format!("{:.4}", s.variance),
+        ]);
+    }
+    ui::print(&format!("{table}\nmean cosine similarities of pairs; plot: {}", plots[1].display()))?;
+    Ok(())
+}

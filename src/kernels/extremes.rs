@@ -1,0 +1,53 @@
+//! The smallest and the largest element of a matrix (`shaders/extremes.wgsl`).
+
+use crate::gpu::Access::{Read, Write};
+use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::{Error, Result};
+
+static SHADER: Shader = Shader {
+    name: "extremes",
+    source: concat!(include_str!("../../shaders/extremes.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
+    access: &[Read, Read, Write],
+};
+
+fn variant(entry: &'static str, offset: bool) -> Variant {
+    Variant::new(&SHADER, entry, &[("OFFSET", u32::from(offset))])
+}
+
+pub(super) fn variants() -> Vec<Variant> {
+    vec![variant("rows", false), variant("rows", true), variant("all_rows", false)]
+}
+
+/// `[2]`: the smallest and the largest element of x `[rows, width]`, after the first column of `offsets` `[rows, any]` has
+/// been added to its rows, where given.
+///
+/// # Errors
+/// Shapes that do not fit; out of memory.
+pub fn extremes(rec: &mut Recorder, x: &Tensor, offsets: Option<&Tensor>) -> Result<Tensor> {
+    if let Some(offsets) = offsets.filter(|o| o.rows() != x.rows()) {
+        let (x, offsets) = (x.shape(), offsets.shape());
+        return Err(Error::invalid(format!("extremes: offsets {offsets:?} for rows of {x:?}")));
+    }
+    let rows = rec.temp("extremes", &[x.rows(), 2])?;
+    let y = rec.temp("extremes", &[2])?;
+    let step = offsets.map_or(0, Tensor::cols);
+    rec.dispatch(&Dispatch {
+        variant: variant("rows", offsets.is_some()),
+        label: "extremes",
+        params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, step as u32, 0]),
+        bindings: &[x, offsets.unwrap_or(x), &rows],
+        grid: Grid::Linear(x.rows()),
+        flops: 2.0 * x.len() as f64,
+        bytes: 4.0 * x.len() as f64,
+    })?;
+    rec.dispatch(&Dispatch {
+        variant: variant("all_rows", false),
+        label: "extremes",
+        params: bytemuck::bytes_of(&[x.rows() as u32, 2, 0, 0]),
+        bindings: &[&rows, &rows, &y],
+        grid: Grid::Linear(1),
+        flops: 2.0 * rows.len() as f64,
+        bytes: 4.0 * rows.len() as f64,
+    })?;
+    Ok(y)
+}

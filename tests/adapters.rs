@@ -1,0 +1,318 @@
+//! The corrected image tower: gradients of its adapters against finite differences, and what training them computes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod twins;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use tipi::adapt::overlap::{self, Config, Correction, Dropout, Trainer};
+use tipi::clip::Clip;
+use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
+use tipi::kernels::activation::Activation;
+use tipi::kernels::attention::Pattern;
+use tipi::kernels::optim::AdamW;
+use tipi::nn::{Block, Bottleneck, FrozenLinear, LayerNorm, TrainableLinear, Transformer};
+use twins::tower::{Adapter, Frozen, Sizes};
+use twins::{Random, widen};
+
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::open(&DeviceOptions { checked: Some(true), ..DeviceOptions::default() }).unwrap())
+}
+
+fn folder(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn up(x: &[f32], shape: &[usize]) -> Tensor {
+    gpu().upload("test", x, shape).unwrap()
+}
+
+/// A tower's weights for both sides.
+struct Weights {
+    frozen: Frozen<f32>,
+    adapter: Adapter<f32>,
+}
+
+fn draw(random: &mut Random, s: Sizes) -> Weights {
+    let (w, m, b) = (s.width, s.mlp, s.bottleneck);
+    let mut v = |n: usize, size: f64| random.vector_in(n, -size, size);
+    let frozen = Frozen {
+        gain1: v(w, 0.3).iter().map(|g| g + 1.0).collect(),
+        shift1: v(w, 0.2),
+        qkv: v(3 * w * w, 0.5),
+        qkv_bias: v(3 * w, 0.2),
+        out: v(w * w, 0.4),
+        out_bias: v(w, 0.2),
+        gain2: v(w, 0.3).iter().map(|g| g + 1.0).collect(),
+        shift2: v(w, 0.2),
+        up: v(m * w, 0.4),
+        up_bias: v(m, 0.2),
+        down: v(w * m, 0.3),
+        down_bias: v(w, 0.2),
+    };
+    Weights { frozen, adapter: [v(b * w, 0.5), v(b, 0.3), v(w * b, 0.5), v(w, 0.3)] }
+}
+
+fn block(f: &Frozen<f32>, s: Sizes) -> Block {
+    let norm =
+        |gain: &[f32], shift: &[f32]| LayerNorm { gain: up(gain, &[s.width]), shift: up(shift, &[s.width]), eps: 1e-5 };
+    let linear =
+        |w: &[f32], b: &[f32], input| FrozenLinear { weight: up(w, &[b.len(), input]), bias: Some(up(b, &[b.len()])) };
+    Block {
+        ln1: norm(&f.gain1, &f.shift1),
+        qkv: linear(&f.qkv, &f.qkv_bias, s.width),
+        out: linear(&f.out, &f.out_bias, s.width),
+        ln2: norm(&f.gain2, &f.shift2),
+        up: linear(&f.up, &f.up_bias, s.width),
+        down: linear(&f.down, &f.down_bias, s.mlp),
+    }
+}
+
+fn wide(f: &Frozen<f32>) -> Frozen<f64> {
+    Frozen {
+        gain1: widen(&f.gain1),
+        shift1: widen(&f.shift1),
+        qkv: widen(&f.qkv),
+        qkv_bias: widen(&f.qkv_bias),
+        out: widen(&f.out),
+        out_bias: widen(&f.out_bias),
+        gain2: widen(&f.gain2),
+        shift2: widen(&f.shift2),
+        up: widen(&f.up),
+        up_bias: widen(&f.up_bias),
+        down: widen(&f.down),
+        down_bias: widen(&f.down_bias),
+    }
+}
+
+/// Five and seven tokens, with and without dropout, up to three blocks: each gradient of each adapter is the slope of an
+/// f64 tower made of the twins.
+#[test]
+fn gradients_are_the_slopes_of_the_tower() {
+    let mut random = Random::new(41);
+    for (layers, s, dropped) in [
+        (1, Sizes { width: 6, heads: 2, mlp: 7, bottleneck: 3, batch: 2, tokens: 5 }, false),
+        (2, Sizes { width: 12, heads: 3, mlp: 9, bottleneck: 5, batch: 3, tokens: 5 }, true),
+        (3, Sizes { width: 10, heads: 1, mlp: 13, bottleneck: 4, batch: 1, tokens: 7 }, false),
+    ] {
+        let rows = s.batch * s.tokens;
+        let weights: Vec<Weights> = (0..layers).map(|_| draw(&mut random, s)).collect();
+        let (x, dy) = (random.vector(rows * s.width), random.vector(rows * s.width));
+        let masks: Vec<Vec<f32>> = (0..layers)
+            .map(|_| (0..rows * s.bottleneck).map(|_| if random.below(4) == 0 { 0.0 } else { 4.0 / 3.0 }).collect())
+            .collect();
+        let scale = 0.7;
+
+        let tower = Transformer {
+            blocks: weights.iter().map(|w| block(&w.frozen, s)).collect(),
+            heads: s.heads,
+            activation: Activation::Gelu,
+        };
+        let linear =
+            |w: &[f32], b: &[f32], input| TrainableLinear { weight: up(w, &[b.len(), input]), bias: up(b, &[b.len()]) };
+        let adapters: Vec<Bottleneck> = weights
+            .iter()
+            .map(|w| {
+                let [dw, db, uw, ub] = &w.adapter;
+                Bottleneck { down: linear(dw, db, s.width), up: linear(uw, ub, s.bottleneck), scale }
+            })
+            .collect();
+        let masks_g: Vec<Tensor> =
+            if dropped { masks.iter().map(|m| up(m, &[rows, s.bottleneck])).collect() } else { Vec::new() };
+        let pattern = Pattern::uniform(gpu(), s.batch, s.tokens, false).unwrap();
+        let (x_g, dy_g) = (up(&x, &[rows, s.width]), up(&dy, &[rows, s.width]));
+        let mut rec = Recorder::new(gpu());
+        let (y, saved) = tower.forward_adapted(&mut rec, x_g, &pattern, &adapters, &masks_g).unwrap();
+        let grads = tower.backward_adapted(&mut rec, dy_g, saved, &pattern, &adapters).unwrap();
+        rec.finish().unwrap().run().unwrap();
+
+        let frozen: Vec<Frozen<f64>> = weights.iter().map(|w| wide(&w.frozen)).collect();
+        let all: Vec<Adapter<f64>> =
+            weights.iter().map(|w| [0, 1, 2, 3].map(|i| widen::<f64>(&w.adapter[i]))).collect();
+        let masks_t: Vec<Vec<f64>> = masks.iter().map(|m| widen(m)).collect();
+        let masks_t = dropped.then_some(&masks_t[..]);
+        let forward = |all: &[Adapter<f64>]| twins::tower::forward(&widen::<f64>(&x), &frozen, all, masks_t, scale, s);
+        let what = format!("{layers} blocks, {s:?}");
+        let close = |got: &[f32], want: &[f64]| {
+            let top = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+            got.len() == want.len()
+                && got.iter().zip(want).all(|(g, w)| (f64::from(*g) - w).abs() <= 2e-5 * (top + 0.01))
+        };
+        let want = forward(&all);
+        assert!(close(&gpu().read(&y).unwrap(), &want), "{what}: forward");
+        for (i, grads) in grads.iter().enumerate() {
+            let tensors = [&grads.down.weight, &grads.down.bias, &grads.up.weight, &grads.up.bias];
+            for (part, tensor) in tensors.into_iter().enumerate() {
+                let name = format!("{what}, block {i}, part {part}");
+                let f = |v: &[f64]| {
+                    let mut moved = all.clone();
+                    moved[i][part] = v.to_vec();
+                    forward(&moved)
+                };
+                let slopes = twins::slopes(&name, f, &all[i][part], &widen::<f64>(&dy));
+                let got = gpu().read::<f32>(tensor).unwrap();
+                assert!(close(&got, &slopes), "{name}: {got:?}, by differences {slopes:?}");
+                // The comparison sees a thousandth, and a gradient without the branch's factor.
+                let largest = (0..got.len()).max_by(|a, b| got[*a].abs().total_cmp(&got[*b].abs())).unwrap();
+                let mut wrong = got.clone();
+                wrong[largest] *= 1.001;
+                assert!(!close(&wrong, &slopes), "{name}: a planted error passed");
+                let unscaled: Vec<f32> = got.iter().map(|g| g / scale).collect();
+                assert!(!close(&unscaled, &slopes), "{name}: no factor passed");
+            }
+        }
+    }
+}
+
+/// The whole way from pixels to the loss, on a tower with 17 tokens: the loss rises along its gradient as fast as the
+/// gradient says.
+#[test]
+fn the_loss_follows_its_gradient_on_an_odd_number_of_tokens() {
+    let clip = Clip::load(gpu(), &folder("tests/golden/model_a")).unwrap();
+    assert_eq!(clip.image.picture_tokens() % 2, 1);
+    let config = Config { bottleneck: 20, scale: 0.5, ..Config::paper(3) };
+    let mut random = Random::new(42);
+    let start = Correction::init(&clip, &config).unwrap().download(gpu()).unwrap();
+    // Away from the start, where `up` is zero and so are half of the gradients.
+    let values: Vec<Vec<f32>> =
+        start.iter().map(|v| v.iter().map(|x| x + random.uniform(-0.2, 0.2)).collect()).collect();
+    let (n, classes) = (3, 5);
+    let pixels = random.vector(n * 3 * clip.preprocess.size.pow(2));
+    let labels = [4, 0, 2];
+    let head = || Trainer::fresh_head(&clip, classes, 9).unwrap();
+    let width = clip.image.width();
+    let at = |values: &[Vec<f32>]| {
+        let correction = Correction::upload(gpu(), values, width, 20, 0.5).unwrap();
+        let trainer = Trainer::new(&clip, correction, head()).unwrap();
+        let step = trainer.step(n, Dropout::Off).unwrap();
+        trainer.run(&step, (&pixels, &labels), (1.0, true), (0, 0)).unwrap();
+        let grads: Vec<Vec<f32>> = step.grads.iter().map(|g| gpu().read(g).unwrap()).collect();
+        (f64::from(gpu().read::<f32>(&step.loss).unwrap()[0]), grads)
+    };
+    let (_, grads) = at(&values);
+    for (i, name) in overlap::parameter_names(clip.image.transformer.blocks.len()).iter().enumerate() {
+        // Along the gradient of this tensor alone.
+        let norm = grads[i].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        assert!(norm > 1e-4, "{name}: a gradient of {norm}");
+        let h = 0.004;
+        let moved = |sign: f64| {
+            let mut all = values.clone();
+            for (v, g) in all[i].iter_mut().zip(&grads[i]) {
+                *v = (f64::from(*v) + sign * h * f64::from(*g) / norm) as f32;
+            }
+            at(&all).0
+        };
+        let slope = (moved(1.0) - moved(-1.0)) / (2.0 * h);
+        // Room for ReLU's kinks, and for the loss's own rounding (2e-7) over 2h.
+        let tol = 0.02 * norm + 2e-7 / (2.0 * h);
+        assert!((slope - norm).abs() < tol, "{name}: slope {slope}, gradient {norm}");
+        assert!((1.05 * slope - norm).abs() > tol, "{name}: a gradient off by a twentieth passed");
+    }
+}
+
+fn picto() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    CLIP.get_or_init(|| Clip::load(gpu(), &folder("weights/picto")).unwrap())
+}
+
+#[test]
+fn a_fresh_correction_changes_nothing_and_shares_the_first_block() {
+    let clip = picto();
+    let correction = Correction::init(clip, &Config::paper(1)).unwrap();
+    let n = 3;
+    let pixels = Random::new(43).vector(n * 3 * clip.preprocess.size.pow(2));
+    let mut encoder = clip.image_encoder_with(n, Some(&correction.blocks)).unwrap();
+    let both = encoder.encode_all(&pixels, &mut |_| {}).unwrap();
+    let (plain, adapted) = (&both.original, both.adapted.as_ref().unwrap());
+    let top = plain.iter().fold(0f32, |m, v| m.max(v.abs()));
+    assert!(plain.iter().zip(adapted).all(|(a, b)| (a - b).abs() < 1e-5 * top));
+    let alone = clip.image.plan(n).unwrap().plan;
+    let both = clip.image.plan_with(n, Some(&correction.blocks)).unwrap().plan;
+    // Attention runs once for the first block and twice for each other: the first is shared.
+    let count = |plan: &tipi::gpu::Plan, label: &str| plan.labels().iter().filter(|l| **l == label).count();
+    let blocks = clip.image.transformer.blocks.len();
+    assert_eq!((count(&alone, "attention"), count(&both, "attention")), (blocks, 2 * blocks - 1));
+    assert!(both.flops() < 2.0 * alone.flops(), "{} of {}", both.flops(), alone.flops());
+}
+
+#[test]
+fn training_computes_no_gradient_of_the_tower_and_stops_at_the_first_adapter() {
+    let clip = picto();
+    let config = Config::paper(1);
+    let trainer =
+        Trainer::new(clip, Correction::init(clip, &config).unwrap(), Trainer::fresh_head(clip, 7, 1).unwrap()).unwrap();
+    let step = trainer.step(4, Dropout::Drawn(0.1)).unwrap();
+    let count = |label: &str| step.plan.labels().iter().filter(|l| **l == label).count();
+    let blocks = clip.image.transformer.blocks.len();
+    // Weight gradients: two per adapter and the head's.
+    assert_eq!(count("gemm tn"), 2 * blocks + 1);
+    // Backward through attention: every block but the first.
+    assert_eq!(count("attention dq"), blocks - 1);
+    // dX: projection, head, four frozen layers and two of the adapter in each block but the first, where the adapter's
+    // hidden layer is all.
+    assert_eq!(count("gemm nn"), 2 + 6 * (blocks - 1) + 1);
+    assert_eq!(count("dropout"), blocks);
+
+    // What is kept: in each block but the first the inputs of its two norms with their statistics, queries, keys and
+    // values, the attention's output and log-sums and the MLP before its activation; in each block the adapter's input
+    // and hidden layer before and after its ReLU. The inputs of frozen layers (two norms' outputs and the activated MLP,
+    // 6·width) would be 40 % more.
+    let (rows, width, mlp) = (4 * clip.image.picture_tokens(), clip.image.width(), clip.config.image.mlp);
+    let frozen = 6 * width + mlp + clip.config.image.heads + 4;
+    let adapter = 2 * config.bottleneck;
+    let kept = 4 * rows * ((blocks - 1) * frozen + blocks * adapter + width);
+    let grads: usize = step.grads.iter().map(|g| g.len() * 4).sum();
+    // One block's temporaries in flight, and pools that take up to twice what is asked.
+    let flying = 4 * rows * (3 * mlp + 6 * width);
+    let most = kept + grads + flying;
+    let planned = step.plan.allocated_bytes() as usize;
+    println!("{planned} bytes planned, {kept} kept, {grads} of gradients, bound {most}");
+    assert!(planned < most, "{planned} bytes planned, {most} expected at most");
+    let more = 4 * rows * (blocks - 1) * (2 * width + mlp);
+    assert!(planned + more > most, "the bound would not notice {more} bytes of saved inputs");
+}
+
+#[test]
+fn training_learns_and_repeats_bit_by_bit() {
+    let clip = picto();
+    let size = 3 * clip.preprocess.size.pow(2);
+    let classes = 4;
+    let labels: Vec<u32> = (0..22).map(|i| i % classes).collect();
+    // Each class has a pattern of its own, and each picture noise.
+    let mut random = Random::new(44);
+    let patterns: Vec<Vec<f32>> = (0..classes).map(|_| random.vector(size)).collect();
+    let pictures: Vec<Vec<f32>> =
+        labels.iter().map(|l| patterns[*l as usize].iter().map(|p| p + random.uniform(-0.5, 0.5)).collect()).collect();
+    let config = Config { batch: 8, micro_batch: 3, epochs: 6, bottleneck: 16, lr: 2e-3, ..Config::paper(5) };
+    let train = |config: &Config| {
+        let mut losses = Vec::new();
+        let mut pixels = |_: usize, which: &[usize]| Ok(which.iter().flat_map(|i| pictures[*i].clone()).collect());
+        let trained =
+            overlap::train(clip, classes as usize, config, &labels, &mut pixels, &mut |p| losses.push(p.loss));
+        (trained.unwrap().download(gpu()).unwrap(), losses)
+    };
+    let (first, losses) = train(&config);
+    assert_eq!(losses.len(), 18);
+    assert!(losses[17] < 0.5 * losses[0], "{losses:?}");
+    let (second, _) = train(&config);
+    assert_eq!(first, second, "one seed, one correction");
+    let (other, _) = train(&Config { seed: 6, ..config.clone() });
+    assert_ne!(first, other);
+
+    let bad = |config: Config, needle: &str| {
+        let mut none = |_: usize, _: &[usize]| Ok(Vec::new());
+        let error = overlap::train(clip, classes as usize, &config, &labels, &mut none, &mut |_| {}).map(|_| ());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(needle), "{error}");
+    };
+    bad(Config { batch: 0, ..config.clone() }, "batch");
+    bad(Config { bottleneck: 0, ..config.clone() }, "bottleneck");
+    bad(config.clone(), "0 values");
+    let mut none = |_: usize, _: &[usize]| Ok(Vec::new());
+    let error = overlap::train(clip, 3, &config, &labels, &mut none, &mut |_| {}).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("label 3") && error.contains("3 classes"), "{error}");
+    let step = AdamW::new(1.0);
+    assert_eq!(step.hyper(1)[1], 10.0, "at the first step the rate is over 1 − β1");
+}
