@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tipi::Result;
-use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
+use tipi::gpu::{Access, DeviceOptions, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
 use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
-use tipi::kernels::{affinity, layernorm, loss, noise, normalize, patch, reduce, search, softmax};
+use tipi::kernels::{affinity, divergence, layernorm, loss, noise, normalize, pairs, patch, reduce, search, softmax};
 
 /// The device, and inputs for it.
 struct Bench {
@@ -76,7 +76,7 @@ impl Bench {
 fn products(c: &mut Criterion) {
     let bench = Bench::new();
     let group = "gemm (flop)";
-    for kernel in Kernel::ALL {
+    for kernel in Kernel::ALL.into_iter().filter(|k| k.runs_on(&bench.gpu)) {
         for (layout, m, n, k) in [
             (Layout::Nt, 1600, 3072, 768),
             (Layout::Nt, 320, 768, 768),
@@ -166,8 +166,7 @@ fn cache(c: &mut Criterion) {
     let (queries, width, classes, shots) = (256, 512, 32, 16);
     let (f, keys) = (bench.tensor(&[queries, width]), bench.tensor(&[classes * shots, width]));
     let starts: Vec<u32> = (0..=classes).map(|c| (c * shots) as u32).collect();
-    let starts = bench.gpu.upload("bench", &starts, &[classes + 1]).unwrap();
-    let keys = affinity::Keys { keys, starts };
+    let keys = affinity::Keys::new(&bench.gpu, keys, &starts).unwrap();
     let (base, labels) = (bench.tensor(&[queries, classes]), bench.indices(queries, classes));
     for count in [1, affinity::MAX_BETAS] {
         let betas = bench.tensor(&[count]);
@@ -175,9 +174,81 @@ fn cache(c: &mut Criterion) {
             affinity::cache_term(rec, &f, &keys, &betas, 1.0, None)
         });
     }
-    let (cached, alphas) = (bench.tensor(&[20, queries, classes]), bench.tensor(&[20]));
-    bench.run(c, "cache (flop)", "search, 20 by 20", None, |rec| search::count(rec, &base, &cached, &labels, &alphas));
+    let cached = bench.tensor(&[20, queries, classes]);
+    let kl = bench.tensor(&[queries, classes]);
+    let even = |n: usize| (0..n).map(|i| i as f32 * 0.1).collect::<Vec<f32>>();
+    let terms = search::Terms { base: &base, cache: &cached, kl: None };
+    let (few, many) = (even(20), even(200));
+    bench.run(c, "cache (flop)", "search, 20 by 20", None, |rec| search::count(rec, terms, &labels, &few, &[0.0]));
+    let with_kl = search::Terms { kl: Some(&kl), ..terms };
+    bench.run(c, "cache (flop)", "search, 200 by 20 by 50", None, |rec| {
+        search::count(rec, with_kl, &labels, &many, &even(50))
+    });
+    bench.run(c, "cache (flop)", "distributions", None, |rec| Ok(divergence::distributions(rec, &base)?.stats));
+    let (similar, of) = (bench.tensor(&[1024, 1024]), bench.indices(1024, 100));
+    let counts = bench.gpu.upload("bench", &vec![0u32; 2 * pairs::BINS], &[2, pairs::BINS]).unwrap();
+    bench.run(c, "cache (flop)", "pairs 1024x1024", None, |rec| {
+        pairs::count(rec, &similar, (&of, &of), (0, 0), &counts)
+    });
 }
 
-criterion_group!(benches, products, attention, rows, cache);
+/// The elementwise part of the cache term, for the three kernels that the fused one replaces.
+static EXP: Shader = Shader {
+    name: "exp",
+    source: "@group(0) @binding(0) var<uniform> p: vec4<u32>;
+        @group(0) @binding(1) var<storage, read> x: array<f32>;
+        @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size(64)
+        fn main(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>,
+                @builtin(local_invocation_index) l: u32) {
+            let i = (w.y * n.x + w.x) * 64u + l;
+            if i < p.x { y[i] = exp(5.5 * (x[i] - 1.0)); }
+        }",
+    access: &[Access::Read, Access::Write],
+};
+
+/// The fused cache term of 16,000 keys and 1,000 classes, with each kernel, and what it replaces: the affinity by a
+/// GEMM, exponentials, and the product with the one-hot labels by another.
+fn fused(c: &mut Criterion) {
+    let bench = Bench::new();
+    let group = "cache term 256x512, 16000 keys, 1000 classes";
+    let (queries, width, classes, shots) = (256, 512, 1000, 16);
+    let n = classes * shots;
+    let (f, keys) = (bench.tensor(&[queries, width]), bench.tensor(&[n, width]));
+    let starts: Vec<u32> = (0..=classes).map(|c| (c * shots) as u32).collect();
+    let cache = affinity::Keys::new(&bench.gpu, keys.clone(), &starts).unwrap();
+    let beta = bench.gpu.upload("bench", &[5.5f32], &[1]).unwrap();
+    for kernel in affinity::Kernel::ALL {
+        // The others are for fewer keys a class.
+        if !kernel.runs_on(&bench.gpu) || matches!(kernel, affinity::Kernel::Rows(1 | 4)) {
+            continue;
+        }
+        let mut extra = 0;
+        bench.run(c, group, &format!("fused, {kernel:?}"), Some(4 * (f.len() + keys.len())), |rec| {
+            let y = affinity::cache_term_with(rec, kernel, &f, &cache, &beta, 1.0, None)?;
+            extra = y.bytes();
+            Ok(y)
+        });
+        println!("{group}/fused, {kernel:?}: {:.1} MB besides its inputs, all of it the result", extra as f64 / 1e6);
+    }
+    let mut hot = vec![0f32; classes * n];
+    (0..n).for_each(|j| hot[j / shots * n + j] = 1.0);
+    let hot = bench.gpu.upload("bench", &hot, &[classes, n]).unwrap();
+    bench.run(c, group, "GEMM, exp, GEMM", Some(4 * (f.len() + keys.len())), |rec| {
+        let affinity = gemm::matmul(rec, Layout::Nt, &f, &keys, &Epilogue::default())?;
+        let near = rec.temp("exp", &[queries, n])?;
+        rec.dispatch(&Dispatch {
+            variant: Variant::new(&EXP, "main", &[]),
+            label: "exp",
+            params: bytemuck::bytes_of(&[near.len() as u32, 0, 0, 0]),
+            bindings: &[&affinity, &near],
+            grid: Grid::cover(near.len(), 64),
+            flops: near.len() as f64,
+            bytes: 8.0 * near.len() as f64,
+        })?;
+        gemm::matmul(rec, Layout::Nt, &near, &hot, &Epilogue::default())
+    });
+}
+
+criterion_group!(benches, products, attention, rows, cache, fused);
 criterion_main!(benches);

@@ -7,7 +7,7 @@
 // than f32 can blur, and `outer`, outside of which it loses by more than that. The few points between are decided by
 // the plain comparison of the logits themselves, so that the counts are those of a plain loop over the grid.
 //
-// One workgroup per β and γ. Open constants: ALPHAS (room for values of α), KL (whether there is a kl term).
+// Open constants: ALPHAS (room for values of α), KL (whether there is a kl term).
 
 struct Params {
     rows: u32,
@@ -16,6 +16,8 @@ struct Params {
     betas: u32,
     gammas: u32,
     reach: f32, // largest |α|
+    low: f32,   // smallest α
+    high: f32,  // largest α
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -27,17 +29,26 @@ struct Params {
 @group(0) @binding(6) var<storage, read> gammas: array<f32>;
 @group(0) @binding(7) var<storage, read_write> counts: array<u32>;
 
-// Eight units in the last place: more than the rounding of both ways of comparing together.
+// Eight half units in the last place of all that is compared: what the rounding of both ways of comparing, and of where
+// two lines cross, can come to together.
 const BLUR: f32 = 4.8e-7;
+const HUGE: f32 = 1.0e30;
 
-// Where intervals begin, less where they end; then single points.
-var<workgroup> edges: array<atomic<u32>, ALPHAS + 1>;
+// Values of γ that a workgroup takes.
+const GAMMAS: u32 = 8u;
+
+// Of each of its values of γ: where intervals begin, less where they end, and single points.
+var<workgroup> edges: array<atomic<u32>, 8 * (ALPHAS + 1)>;
+
+fn static_parts(at: u32, gamma: vec4<f32>) -> vec4<f32> {
+    if KL == 1u {
+        return fma(gamma, vec4<f32>(kl[at]), vec4<f32>(base[at]));
+    }
+    return vec4<f32>(base[at]);
+}
 
 fn static_part(at: u32, gamma: f32) -> f32 {
-    if KL == 1u {
-        return fma(gamma, kl[at], base[at]);
-    }
-    return base[at];
+    return static_parts(at, vec4<f32>(gamma)).x;
 }
 
 // The plain comparison.
@@ -52,86 +63,159 @@ fn is_right(at: u32, from_cache: u32, label: u32, alpha: f32, gamma: f32) -> boo
     return true;
 }
 
+// The first of the ascending values of α that is at least `bound` (or above it, when `past`), from a guess that is right
+// on an even grid and only slow on another.
+fn first_from(bound: f32, past: bool) -> u32 {
+    let share = clamp((bound - p.low) / max(p.high - p.low, 1e-30), 0.0, 1.0);
+    var i = u32(share * f32(p.alphas - 1u));
+    while i > 0u && is_from(alphas[i - 1u], bound, past) {
+        i--;
+    }
+    while i < p.alphas && !is_from(alphas[i], bound, past) {
+        i++;
+    }
+    return i;
+}
+
+fn is_from(alpha: f32, bound: f32, past: bool) -> bool {
+    return alpha > bound || (alpha == bound && !past);
+}
+
+// Counts a row under one γ: α between the inner bounds is right, α outside the outer ones wrong.
+fn tally(inner: vec2<f32>, outer: vec2<f32>, which: u32, at: u32, label: u32, from_cache: u32, gamma: f32) {
+    if outer.x > outer.y {
+        return;
+    }
+    let edge = which * (ALPHAS + 1u);
+    let from_ = first_from(outer.x, false);
+    let to = first_from(outer.y, true);
+    // The inner bounds lie close by.
+    var sure_from = from_;
+    while sure_from < to && alphas[sure_from] <= inner.x {
+        sure_from++;
+    }
+    var sure_to = to;
+    while sure_to > sure_from && alphas[sure_to - 1u] >= inner.y {
+        sure_to--;
+    }
+    if sure_from < sure_to {
+        atomicAdd(&edges[edge + sure_from], 1u);
+        atomicSub(&edges[edge + sure_to], 1u);
+    }
+    for (var i = from_; i < to; i++) {
+        if i >= sure_from && i < sure_to {
+            continue;
+        }
+        if is_right(at, from_cache, label, alphas[i], gamma) {
+            atomicAdd(&edges[edge + i], 1u);
+            atomicSub(&edges[edge + i + 1u], 1u);
+        }
+    }
+}
+
+// Bounds on α, of four γ at once.
+struct Bounds {
+    inner_low: vec4<f32>,
+    inner_high: vec4<f32>,
+    outer_low: vec4<f32>,
+    outer_high: vec4<f32>,
+}
+
+fn unbounded() -> Bounds {
+    return Bounds(vec4<f32>(-HUGE), vec4<f32>(HUGE), vec4<f32>(-HUGE), vec4<f32>(HUGE));
+}
+
+// Bounds that also keep the label ahead of a class whose lead + α·gain must not fall below 0.
+fn bounded(b: Bounds, lead: vec4<f32>, gain: f32, blur: vec4<f32>) -> Bounds {
+    // Where lead + α·gain is blur and −blur. A flat line has no such place: it is above or below everywhere.
+    let flat_ = abs(gain) < 1e-20;
+    let inverse = vec4<f32>(1.0 / select(gain, 1.0, flat_));
+    let sure = select((blur - lead) * inverse, select(vec4<f32>(-HUGE), vec4<f32>(HUGE), lead <= blur), flat_);
+    let lost = select((-blur - lead) * inverse, select(vec4<f32>(-HUGE), vec4<f32>(HUGE), lead < -blur), flat_);
+    if gain >= 0.0 || flat_ {
+        return Bounds(max(b.inner_low, sure), b.inner_high, max(b.outer_low, lost), b.outer_high);
+    }
+    return Bounds(b.inner_low, min(b.inner_high, sure), b.outer_low, min(b.outer_high, lost));
+}
+
+fn tally_four(b: Bounds, first: u32, count: u32, at: u32, label: u32, from_cache: u32, gamma: vec4<f32>) {
+    for (var j = 0u; j < min(count, 4u); j++) {
+        let inner = vec2<f32>(b.inner_low[j], b.inner_high[j]);
+        let outer = vec2<f32>(b.outer_low[j], b.outer_high[j]);
+        tally(inner, outer, first + j, at, label, from_cache, gamma[j]);
+    }
+}
+
+fn four_gammas(first: u32) -> vec4<f32> {
+    let at = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.gammas - 1u));
+    return vec4<f32>(gammas[at.x], gammas[at.y], gammas[at.z], gammas[at.w]);
+}
+
+// Eight values of γ per workgroup: they share all that is loaded.
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let point = wid.y * nwg.x + wid.x;
-    if point >= p.betas * p.gammas {
+    let group = wid.y * nwg.x + wid.x;
+    let eights = (p.gammas + GAMMAS - 1u) / GAMMAS;
+    if group >= p.betas * eights {
         return;
     }
-    for (var k = lid; k <= ALPHAS; k += 64u) {
+    for (var k = lid; k < GAMMAS * (ALPHAS + 1u); k += 64u) {
         atomicStore(&edges[k], 0u);
     }
     workgroupBarrier();
-    let gamma = gammas[point % p.gammas];
-    let beta = point / p.gammas;
+    let beta = group / eights;
+    let first = GAMMAS * (group % eights);
+    let count = min(GAMMAS, p.gammas - first);
+    let gamma0 = four_gammas(first);
+    let gamma1 = four_gammas(first + 4u);
     for (var row = lid; row < p.rows; row += 64u) {
         let at = row * p.classes;
         let from_cache = (beta * p.rows + row) * p.classes;
         let label = min(labels[row], p.classes - 1u);
-        let own = static_part(at + label, gamma);
         let own_slope = cache[from_cache + label];
-        let size = abs(own) + p.reach * abs(own_slope);
-        var inner = vec2<u32>(0u, p.alphas);
-        var outer = vec2<u32>(0u, p.alphas);
+        let own0 = static_parts(at + label, gamma0);
+        let own1 = static_parts(at + label, gamma1);
+        let reach = p.reach * abs(own_slope);
+        var b0 = unbounded();
+        var b1 = unbounded();
         for (var c = 0u; c < p.classes; c++) {
             if c == label {
                 continue;
             }
-            let there = static_part(at + c, gamma);
             let slope = cache[from_cache + c];
-            let lead = own - there;
+            let fixed = base[at + c];
+            var there0 = vec4<f32>(fixed);
+            var there1 = there0;
+            if KL == 1u {
+                let k = vec4<f32>(kl[at + c]);
+                there0 = fma(gamma0, k, there0);
+                there1 = fma(gamma1, k, there1);
+            }
             let gain = own_slope - slope;
-            let blur = BLUR * (size + abs(there) + p.reach * abs(slope));
-            // The lead changes at most from here to there: most classes never come near.
-            let least = lead + min(alphas[outer.x] * gain, alphas[outer.y - 1u] * gain);
-            if least > 2.0 * blur {
-                continue;
+            let both = vec4<f32>(reach + p.reach * abs(slope));
+            b0 = bounded(b0, own0 - there0, gain, BLUR * (abs(own0) + abs(there0) + both));
+            if count > 4u {
+                b1 = bounded(b1, own1 - there1, gain, BLUR * (abs(own1) + abs(there1) + both));
             }
-            if gain >= 0.0 {
-                while outer.x < outer.y && fma(alphas[outer.x], gain, lead) < -blur {
-                    outer.x++;
-                }
-                inner.x = max(inner.x, outer.x);
-                while inner.x < inner.y && fma(alphas[inner.x], gain, lead) <= blur {
-                    inner.x++;
-                }
-            } else {
-                while outer.x < outer.y && fma(alphas[outer.y - 1u], gain, lead) < -blur {
-                    outer.y--;
-                }
-                inner.y = min(inner.y, outer.y);
-                while inner.x < inner.y && fma(alphas[inner.y - 1u], gain, lead) <= blur {
-                    inner.y--;
-                }
-            }
-            if outer.x >= outer.y {
+            if all(b0.outer_low > b0.outer_high) && (count <= 4u || all(b1.outer_low > b1.outer_high)) {
                 break;
             }
         }
-        if inner.x < inner.y {
-            atomicAdd(&edges[inner.x], 1u);
-            atomicSub(&edges[inner.y], 1u);
-        }
-        for (var i = outer.x; i < outer.y; i++) {
-            if i >= inner.x && i < inner.y {
-                continue;
-            }
-            if is_right(at, from_cache, label, alphas[i], gamma) {
-                atomicAdd(&edges[i], 1u);
-                atomicSub(&edges[i + 1u], 1u);
-            }
+        tally_four(b0, 0u, count, at, label, from_cache, gamma0);
+        if count > 4u {
+            tally_four(b1, 4u, count - 4u, at, label, from_cache, gamma1);
         }
     }
     workgroupBarrier();
-    if lid == 0u {
-        var count = 0u;
+    if lid < count {
+        var right = 0u;
         for (var i = 0u; i < p.alphas; i++) {
-            count += atomicLoad(&edges[i]);
-            counts[point * p.alphas + i] = count;
+            right += atomicLoad(&edges[lid * (ALPHAS + 1u) + i]);
+            counts[(beta * p.gammas + first + lid) * p.alphas + i] = right;
         }
     }
 }

@@ -280,9 +280,10 @@ fn training_learns_and_repeats_bit_by_bit() {
     let size = 3 * clip.preprocess.size.pow(2);
     let classes = 4;
     let labels: Vec<u32> = (0..22).map(|i| i % classes).collect();
-    // Each class has a pattern of its own, and each picture noise.
+    // Each class has a colour of its own, and each picture noise.
     let mut random = Random::new(44);
-    let patterns: Vec<Vec<f32>> = (0..classes).map(|_| random.vector(size)).collect();
+    let colour = |class: u32, i: usize| if i / (size / 3) == class as usize { 1.5 } else { -1.0 };
+    let patterns: Vec<Vec<f32>> = (0..classes).map(|c| (0..size).map(|i| colour(c, i)).collect()).collect();
     let pictures: Vec<Vec<f32>> =
         labels.iter().map(|l| patterns[*l as usize].iter().map(|p| p + random.uniform(-0.5, 0.5)).collect()).collect();
     let config = Config { batch: 8, micro_batch: 3, epochs: 6, bottleneck: 16, lr: 2e-3, ..Config::paper(5) };

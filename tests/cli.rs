@@ -239,6 +239,331 @@ fn fit_and_predict_with_tip_adapter() {
     bad(&["predict", "--adapter", s(&b), s(data.path())], &["b.safetensors", "truncated"]);
 }
 
+/// A correction trained on the first `classes` generic concepts.
+fn fit_overlap(out: &Path, classes: usize) -> String {
+    let data = tempfile::tempdir().unwrap();
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(root().join("examples/pictos-generic"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_dir())
+        .collect();
+    folders.sort();
+    for folder in &folders[..classes] {
+        let copy = data.path().join(folder.file_name().unwrap());
+        std::fs::create_dir(&copy).unwrap();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+    }
+    let args = ["fit", "overlap", "--model", MODEL, "--data", s(data.path()), "--batch", "32", "--bottleneck", "8"];
+    good(&[&args[..], &["--scale", "0.1", "--out", s(out)]].concat()).1
+}
+
+/// Arguments of `fit METHOD` on a folder with two shots.
+fn fit_args<'a>(method: &'a str, data: &'a Path, out: &'a Path) -> Vec<&'a str> {
+    let mut args = vec!["fit", method, "--model", MODEL, "--data", s(data), "--shots", "2", "--out", s(out)];
+    if method != "overlap" {
+        args.extend(["--views", "2", "--template", "an icon of {}"]);
+    }
+    args
+}
+
+#[test]
+fn fit_and_predict_with_every_cache() {
+    let data = pictures(6);
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b, c) = (dir.path().join("a.st"), dir.path().join("b.st"), dir.path().join("c.st"));
+    let stderr = fit_overlap(&c, 3);
+    assert!(stderr.contains("3 classes") && stderr.contains("loss"), "{stderr}");
+    for (method, options, says) in [
+        ("tip-f", vec!["--epochs", "3"], "tip-adapter-f: 6 keys of 3 classes"),
+        ("tip-f", vec!["--epochs", "2", "--no-augment", "--initial-alpha", "3", "--lr", "0.01"], "kept epoch"),
+        ("tip-x", vec![], "tip-x: 6 keys"),
+        ("tip-x", vec!["--alpha", "2", "--beta", "3", "--gamma", "0.5"], "gamma 0.500"),
+        ("tip", vec!["--correction", s(&c)], "tip-adapter++: 6 keys"),
+        ("tip-x", vec!["--correction", s(&c)], "tip-x++: 6 keys"),
+    ] {
+        let fit = |out: &Path| good(&[&fit_args(method, data.path(), out), &options[..]].concat()).1;
+        let stderr = fit(&a);
+        assert!(stderr.contains(says), "{method} {options:?}: {stderr}");
+        fit(&b);
+        assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap(), "{method}: one seed, one adapter");
+        let (json, _) = good(&["predict", "--adapter", s(&a), "--json", s(data.path())]);
+        let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+        assert_eq!(rows.len(), 18);
+        assert!(right(&rows) >= 14, "{method} {options:?}: {} of 18", right(&rows));
+        // Each picture's answer is its own: alone it is the same.
+        let one = data.path().join("anchor");
+        let (alone, _) = good(&["predict", "--adapter", s(&a), "--json", s(&one), "--batch", "1"]);
+        let alone: Vec<Value> = serde_json::from_str(&alone).unwrap();
+        for row in &alone {
+            let same = rows.iter().find(|r| r["path"] == row["path"]).unwrap();
+            let off = (row["probability"].as_f64().unwrap() - same["probability"].as_f64().unwrap()).abs();
+            assert!(off < 1e-4, "{method} {options:?}: {row} and {same}");
+        }
+    }
+    // A correction is no classifier, and a classifier no correction.
+    bad(&["predict", "--adapter", s(&c), s(data.path())], &["overlap correction", "--correction"]);
+    bad(&[&fit_args("tip", data.path(), &b)[..], &["--correction", s(&a)]].concat(), &["--correction", "fit overlap"]);
+    let no = dir.path().join("none.st");
+    bad(&[&fit_args("tip", data.path(), &b)[..], &["--correction", s(&no)]].concat(), &["none.st"]);
+    bad(&[&fit_args("tip-x", data.path(), &b)[..], &["--alpha", "1"]].concat(), &["--beta", "--gamma"]);
+    bad(&[&fit_args("tip-f", data.path(), &b)[..], &["--lr", "0"]].concat(), &["--lr"]);
+    let overlap = ["fit", "overlap", "--model", MODEL, "--data", s(data.path()), "--out", s(&b)];
+    bad(&[&overlap[..], &["--dropout", "1"]].concat(), &["--dropout"]);
+    bad(&[&overlap[..], &["--scale", "-1"]].concat(), &["--scale"]);
+    bad(&[&overlap[..], &["--lr", "nan"]].concat(), &["--lr"]);
+}
+
+#[test]
+fn overlap_is_measured_before_and_after() {
+    let data = pictures(6);
+    let dir = tempfile::tempdir().unwrap();
+    let (c, plot) = (dir.path().join("c.st"), dir.path().join("plots.of/overlap"));
+    std::fs::create_dir(dir.path().join("plots.of")).unwrap();
+    fit_overlap(&c, 3);
+    let args = ["overlap", "--model", MODEL, "--data", s(data.path()), "--plot", s(&plot)];
+    let (json, _) = good(&[&args[..], &["--json", "--adapter", s(&c)]].concat());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["pictures"].as_u64(), json["pairs"].as_u64()), (Some(18), Some(18 * 17 / 2)));
+    for when in ["before", "after"] {
+        let part = &json[when];
+        let sum = |key: &str| part[key].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).sum::<u64>();
+        assert_eq!((sum("same"), sum("different")), (3 * 15, 153 - 45), "{when}");
+        let number = |key: &str| part[key].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&number("overlap")) && (0.0..=1.0).contains(&number("feature_variance")));
+        assert!(number("mean_same") > number("mean_different") + 0.1, "{part}");
+    }
+    assert_ne!(json["before"]["overlap"], json["after"]["overlap"]);
+    // The same numbers from the features themselves.
+    let f = dir.path().join("f.st");
+    good(&["embed", "image", "--labels", "--model", MODEL, "--correction", s(&c), "--out", s(&f), s(data.path())]);
+    let bytes = std::fs::read(&f).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let labels: Vec<i64> = bytemuck::pod_collect_to_vec(file.tensor("labels").unwrap().data());
+    assert_eq!(labels, (0..18).map(|i| i / 6).collect::<Vec<i64>>());
+    for (name, when) in [("features", "before"), ("adapted", "after")] {
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(file.tensor(name).unwrap().data());
+        let unit: Vec<Vec<f64>> = values
+            .chunks(192)
+            .map(|row| {
+                let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+                row.iter().map(|v| f64::from(*v) / norm).collect()
+            })
+            .collect();
+        let mean: Vec<f64> = (0..192).map(|d| unit.iter().map(|row| row[d]).sum::<f64>() / 18.0).collect();
+        let variance = 1.0 - mean.iter().map(|v| v * v).sum::<f64>();
+        assert!((variance - json[when]["feature_variance"].as_f64().unwrap()).abs() < 1e-5, "{when}");
+        let (mut same, mut different) = (vec![0.0; 500], vec![0.0; 500]);
+        for i in 0..18 {
+            for j in i + 1..18 {
+                let cosine: f64 = unit[i].iter().zip(&unit[j]).map(|(a, b)| a * b).sum();
+                let bin = (((cosine + 1.0) * 250.0) as usize).min(499);
+                if labels[i] == labels[j] { same[bin] += 1.0 / 45.0 } else { different[bin] += 1.0 / 108.0 }
+            }
+        }
+        let overlap: f64 = same.iter().zip(&different).map(|(s, d): (&f64, &f64)| s.min(*d)).sum();
+        // A pair at the edge of a bin may fall to either side.
+        assert!((overlap - json[when]["overlap"].as_f64().unwrap()).abs() < 0.03, "{when}: {overlap}");
+    }
+    let svg = std::fs::read_to_string(dir.path().join("plots.of/overlap.svg")).unwrap();
+    assert!(svg.contains("before correction") && svg.contains("after correction"));
+    assert!(image::open(dir.path().join("plots.of/overlap.png")).unwrap().width() > 700);
+    // Without an adapter only the plain model is measured; of one class there is nothing to measure.
+    let (table, _) = good(&args);
+    assert!(table.contains("before") && !table.contains("after"), "{table}");
+    let one = tempfile::tempdir().unwrap();
+    std::fs::rename(data.path().join("anchor"), one.path().join("anchor")).unwrap();
+    bad(&["overlap", "--model", MODEL, "--data", s(one.path()), "--plot", s(&plot)], &["one class"]);
+    bad(&["overlap", "--model", MODEL, "--data", s(one.path()), "--plot", "no/such/place"], &["no/such"]);
+}
+
+/// A safetensors file with f32 matrices and i64 labels.
+fn write_set(path: &Path, matrices: &[(&str, usize, &[f32])], labels: Option<&[i64]>) {
+    use safetensors::Dtype;
+    use safetensors::tensor::TensorView;
+    let mut views = Vec::new();
+    for (name, width, values) in matrices {
+        let shape = vec![values.len() / width, *width];
+        views.push((*name, TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values)).unwrap()));
+    }
+    if let Some(labels) = labels {
+        let data = bytemuck::cast_slice(labels);
+        views.push(("labels", TensorView::new(Dtype::I64, vec![labels.len()], data).unwrap()));
+    }
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// A golden case of the cache methods as the files that `search` takes.
+struct SearchFiles {
+    dir: tempfile::TempDir,
+    params: Value,
+}
+
+fn search_files(case: &str, corrected: bool) -> SearchFiles {
+    let golden = root().join("tests/golden");
+    let manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(golden.join("manifest.json")).unwrap()).unwrap();
+    let entry = manifest["cases"].as_array().unwrap().iter().find(|c| c["name"] == case).unwrap();
+    let bytes = std::fs::read(golden.join(entry["file"].as_str().unwrap())).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |name: &str| -> (Vec<usize>, Vec<f32>) {
+        let view = file.tensor(name).unwrap();
+        (view.shape().to_vec(), bytemuck::pod_collect_to_vec(view.data()))
+    };
+    let labels = |name: &str| -> Vec<i64> {
+        let all: Vec<i32> = bytemuck::pod_collect_to_vec(file.tensor(name).unwrap().data());
+        all.into_iter().map(i64::from).collect()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (shape, w) = floats("in.W");
+    let (d, classes) = (shape[0], shape[1]);
+    let weights: Vec<f32> = (0..classes).flat_map(|c| (0..d).map(move |i| i * classes + c)).map(|i| w[i]).collect();
+    write_set(&dir.path().join("w.st"), &[("weights", d, &weights)], None);
+    // The mean over views is what a cache file holds; its length does not matter.
+    let mean = |name: &str| -> Vec<f32> {
+        let (shape, values) = floats(name);
+        let one = shape[1] * d;
+        (0..one).map(|i| values.iter().skip(i).step_by(one).sum::<f32>() / shape[0] as f32).collect()
+    };
+    let (keys, adapted) = (mean("in.views"), mean("in.views_corrected"));
+    let write = |name: &str, plain: &[f32], adapted: &[f32], labels: &[i64]| {
+        let mut all = vec![("features", d, plain)];
+        if corrected {
+            all.push(("adapted", d, adapted));
+        }
+        write_set(&dir.path().join(name), &all, Some(labels));
+    };
+    write("cache.st", &keys, &adapted, &labels("in.cache_labels"));
+    for split in ["val", "test"] {
+        let (f, g) = (floats(&format!("in.{split}.f")).1, floats(&format!("in.{split}.f_corrected")).1);
+        write(&format!("{split}.st"), &f, &g, &labels(&format!("in.{split}.labels")));
+    }
+    SearchFiles { dir, params: entry["params"].clone() }
+}
+
+impl SearchFiles {
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_string()
+    }
+
+    fn args(&self, method: &str, rest: &[&str]) -> Vec<String> {
+        let mut args: Vec<String> = ["search", "--method", method].map(String::from).to_vec();
+        for (option, file) in
+            [("--cache", "cache.st"), ("--classifier", "w.st"), ("--val", "val.st"), ("--test", "test.st")]
+        {
+            args.extend([option.to_string(), self.path(file)]);
+        }
+        args.extend(rest.iter().map(|a| a.to_string()));
+        args
+    }
+
+    fn bad(&self, method: &str, rest: &[&str], needles: &[&str]) {
+        let args = self.args(method, rest);
+        bad(&args.iter().map(String::as_str).collect::<Vec<_>>(), needles);
+    }
+}
+
+#[test]
+fn search_finds_the_reference_points() {
+    for (method, corrected, best) in
+        [("tip", false, "tip"), ("tip-x", false, "tipx"), ("tip", true, "tippp"), ("tip-x", true, "tipxpp")]
+    {
+        let files = search_files("tip_wide", corrected);
+        let grid = &files.params["grid"];
+        let axis = |name: &str| format!("{}:{}:{}", grid[name][1], grid[name][2], grid[name][3]);
+        let mut text = format!("alpha={},beta={}", axis("alphas"), axis("betas"));
+        if method == "tip-x" {
+            text += &format!(",gamma={}", axis("gammas"));
+        }
+        let args = files.args(method, &["--grid", &text, "--json"]);
+        let (json, _) = good(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let want = &files.params["best"][best];
+        let points: u64 = ["alphas", "betas", "gammas"]
+            .iter()
+            .filter(|name| **name != "gammas" || method == "tip-x")
+            .map(|name| grid[*name][3].as_u64().unwrap())
+            .product();
+        assert_eq!(json["points"].as_u64(), Some(points));
+        assert_eq!(json["method"].as_str().unwrap().ends_with("++"), corrected);
+        let near = |key: &str, got: &Value| {
+            let total = want[format!("{key}_total")].as_f64().unwrap();
+            let off = (got.as_f64().unwrap() * total - want[format!("{key}_correct")].as_f64().unwrap()).abs();
+            assert!(
+                off <= want[format!("{key}_near")].as_f64().unwrap() + 1e-6,
+                "{method} {corrected}: {json}, {want}"
+            );
+        };
+        near("val", &json["val_accuracy"]);
+        if want["unambiguous"].as_bool().unwrap() {
+            for name in ["alpha", "beta"] {
+                let (got, want) = (json["best"][name].as_f64().unwrap(), want[name].as_f64().unwrap());
+                assert!((got - want).abs() < 1e-9, "{method} {corrected}: {json}");
+            }
+            near("test", &json["test_accuracy"]);
+        }
+        assert!(json["seconds"].as_f64().unwrap() > 0.0);
+    }
+    let files = search_files("tip_small", false);
+    let args = files.args("tip", &["--allow-empty-classes"]);
+    let (table, _) = good(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(table.contains("4000") && table.contains("tip-adapter"), "{table}");
+}
+
+#[test]
+fn search_names_what_is_wrong_with_its_files() {
+    let files = search_files("tip_oneshot", false);
+    let (d, classes) = (64, 10);
+    let path = files.dir.path().to_path_buf();
+    let f = |n: usize| (0..n * d).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>();
+    let x = path.join("x.st");
+    let with = |option: &str| -> Vec<String> { vec![option.to_string(), s(&x).to_string()] };
+    let run = |option: &str, needles: &[&str]| {
+        let extra = with(option);
+        // The last of two equal options would be refused, so the file takes the other's place.
+        let mut args = files.args("tip", &["--json"]);
+        let at = args.iter().position(|a| a == option).unwrap();
+        args[at + 1].clone_from(&extra[1]);
+        bad(&args.iter().map(String::as_str).collect::<Vec<_>>(), needles);
+    };
+    write_set(&x, &[("features", d + 1, &vec![0.5; 3 * (d + 1)])], Some(&[0, 1, 2]));
+    run("--val", &["x.st", "features", "[3, 65]", "[n, 64]"]);
+    write_set(&x, &[("features", d, &f(3))], Some(&[0, 1, classes]));
+    run("--val", &["x.st", "row 2", "10", "0…9"]);
+    write_set(&x, &[("features", d, &f(3))], Some(&[0, -1, 2]));
+    run("--test", &["x.st", "row 1", "-1"]);
+    write_set(&x, &[("features", d, &f(3))], Some(&[0, 1]));
+    run("--val", &["x.st", "labels", "[2]", "[3]"]);
+    write_set(&x, &[("features", d, &f(3))], None);
+    run("--val", &["x.st", "labels", "missing"]);
+    write_set(&x, &[("features", d, &[])], Some(&[]));
+    run("--val", &["x.st", "no rows"]);
+    let mut broken = f(3);
+    broken[d + 5] = f32::NAN;
+    write_set(&x, &[("features", d, &broken)], Some(&[0, 1, 2]));
+    run("--val", &["x.st", "row 1", "not finite"]);
+    write_set(&x, &[("features", d, &f(9))], Some(&[0, 1, 2, 3, 4, 5, 6, 7, 9]));
+    run("--cache", &["x.st", "class 8", "no key", "--allow-empty-classes"]);
+    write_set(&x, &[("features", d, &f(10)), ("adapted", d, &f(10))], Some(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    run("--cache", &["val.st", "adapted", "x.st"]);
+    write_set(&x, &[("features", d, &f(3)), ("adapted", d, &f(2))], Some(&[0, 1, 2]));
+    run("--val", &["x.st", "adapted", "[2, 64]"]);
+    write_set(&x, &[("weights", d, &vec![f32::INFINITY; 2 * d])], None);
+    run("--classifier", &["x.st", "weights", "not finite"]);
+    write_set(&x, &[("features", d, &f(3))], None);
+    run("--classifier", &["x.st", "weights", "missing"]);
+    std::fs::write(&x, b"no tensors").unwrap();
+    run("--val", &["x.st"]);
+
+    files.bad("tip", &["--grid", "alpha=0:1:2"], &["alpha=0:1:2", "beta"]);
+    files.bad("tip-x", &["--grid", "alpha=0:1:2,beta=0:1:2"], &["gamma"]);
+    files.bad("tip", &["--grid", "tip-adapter:mnist"], &["mnist", "caltech101"]);
+    files.bad("tip", &["--scale", "0"], &["--scale"]);
+    files.bad("lip", &[], &["lip", "tip-x"]);
+}
+
 #[test]
 fn fit_and_predict_with_pini() {
     let data = pictures(3);
@@ -279,13 +604,29 @@ fn fit_and_predict_with_pini() {
 fn demo_reports_in_json() {
     let dir = tempfile::tempdir().unwrap();
     let picture = dir.path().join("grid.png");
-    let (json, _) =
-        good(&["demo", "--json", "--sets", "shifted", "--shots", "1", "--epochs", "1", "--out", s(&picture)]);
+    // A correction from a few classes: the demonstration's own takes a minute here.
+    let correction = dir.path().join("c.safetensors");
+    fit_overlap(&correction, 8);
+    let (json, _) = good(&[
+        "demo",
+        "--json",
+        "--sets",
+        "shifted",
+        "--shots",
+        "1",
+        "--epochs",
+        "1",
+        "--correction",
+        s(&correction),
+        "--out",
+        s(&picture),
+    ]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(!json["adapter"].as_str().unwrap().is_empty());
     let rows = json["rows"].as_array().unwrap();
     let methods: Vec<_> = rows.iter().map(|r| r["method"].as_str().unwrap()).collect();
-    assert_eq!(methods, ["zero-shot", "tip-adapter", "pini-untrained", "pini"]);
+    let caches = ["tip-adapter", "tip-adapter-f", "tip-x", "tip-adapter++", "tip-x++"];
+    assert_eq!(methods, [&["zero-shot"], &caches[..], &["pini-untrained", "pini"]].concat());
     for row in rows {
         assert_eq!((row["set"].as_str(), row["shots"].as_u64()), (Some("shifted"), Some(1)));
         let accuracy = row["accuracy"].as_f64().unwrap();

@@ -12,7 +12,7 @@ static SHADER: Shader = Shader {
 };
 
 /// Values of α that one dispatch takes at most: their counts are kept in workgroup memory.
-pub const MAX_ALPHAS: usize = 1023;
+pub const MAX_ALPHAS: usize = 511;
 
 /// Rooms for values of α that shaders are made for.
 const ROOMS: [usize; 2] = [255, MAX_ALPHAS];
@@ -35,7 +35,8 @@ struct Params {
     betas: u32,
     gammas: u32,
     reach: f32,
-    pad: [u32; 2],
+    low: f32,
+    high: f32,
 }
 
 /// Logits as the search takes them apart: base + γ·kl + α·cache\[β\].
@@ -85,14 +86,15 @@ pub fn count(rec: &mut Recorder, terms: Terms<'_>, labels: &Tensor, alphas: &[f3
         betas: betas as u32,
         gammas: gammas.len() as u32,
         reach: alphas.iter().fold(0.0, |m, a| m.max(a.abs())),
-        pad: [0; 2],
+        low: alphas[0],
+        high: alphas[alphas.len() - 1],
     };
     rec.dispatch(&Dispatch {
         variant: variant(alphas.len(), kl.is_some()),
         label: "search",
         params: bytemuck::bytes_of(&params),
         bindings: &[base, cache, kl.unwrap_or(base), labels, &alphas_t, &gammas_t, &counts],
-        grid: Grid::Linear(lines),
+        grid: Grid::Linear(betas * gammas.len().div_ceil(8)),
         flops: 10.0 * lines as f64 * base.len() as f64,
         bytes: 4.0 * (base.len() + cache.len() + counts.len()) as f64,
     })?;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use tipi::Error;
+use tipi::adapt::adapter_file::{self, Adapter};
+use tipi::adapt::overlap::Correction;
 use tipi::clip::{Clip, Features};
 use tipi::data::{decode, list_pictures};
 use tipi::gpu::{DeviceOptions, Gpu};
@@ -58,6 +60,17 @@ impl PictureArgs {
     /// Pictures per step of the image tower, when there are `pictures` in all.
     pub fn batch(&self, pictures: usize) -> usize {
         (self.batch as usize).min(pictures).max(1)
+    }
+}
+
+/// The overlap correction in an adapter file.
+pub fn correction(file: &adapter_file::File, clip: &Clip) -> Result<Correction> {
+    match file.bind(clip)? {
+        Adapter::Overlap(correction) => Ok(correction),
+        _ => Err(Error::Invalid(
+            "--correction names an adapter of another method; `tipi fit overlap` writes corrections".into(),
+        )
+        .into()),
     }
 }
 

@@ -43,8 +43,6 @@ pub struct Image {
     /// What to embed.
     #[arg(required = true)]
     inputs: Vec<String>,
-    #[command(flatten)]
-    pictures: PictureArgs,
 }
 
 /// Options of `embed text`.
@@ -79,6 +77,8 @@ pub struct Common {
     /// File to write: `features` [n,D] f32, un-normalised, in input order (of `classifier`: `weights`).
     #[arg(long, value_name = "F.safetensors")]
     out: PathBuf,
+    #[command(flatten)]
+    pictures: PictureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -177,7 +177,7 @@ fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
     let mut pending: Vec<PathBuf> = Vec::new();
     let flush = |pending: &mut Vec<PathBuf>, features: &mut Features, names: &mut Vec<String>| -> Result<()> {
         if !pending.is_empty() {
-            let pictures = common::encode_paths(clip, pending, &args.pictures, adapters)?;
+            let pictures = common::encode_paths(clip, pending, &args.common.pictures, adapters)?;
             features.extend(pictures.features);
             names.extend(pictures.paths.iter().map(|p| p.display().to_string()));
             pending.clear();
@@ -192,7 +192,7 @@ fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
         flush(&mut pending, &mut features, &mut names)?;
         let size = clip.preprocess.size;
         let (n, pixels) = read_pixels(Path::new(input), size)?;
-        let mut encoder = clip.image_encoder_with(args.pictures.batch(n), adapters)?;
+        let mut encoder = clip.image_encoder_with(args.common.pictures.batch(n), adapters)?;
         let bar = ui::bar(n, "encoding pixels");
         features.extend(encoder.encode_all(&pixels, &mut |n| bar.inc(n as u64))?);
         bar.finish_and_clear();
@@ -208,9 +208,9 @@ fn labelled(args: &Image, clip: &Clip, adapters: Option<&[Bottleneck]>) -> Resul
         return Err(Error::Invalid("--labels takes one folder with a sub-folder of pictures per class".into()).into());
     };
     let folder = Folder::open(input)?;
-    let mut encoder = clip.image_encoder_with(args.pictures.batch(folder.items.len()), adapters)?;
+    let mut encoder = clip.image_encoder_with(args.common.pictures.batch(folder.items.len()), adapters)?;
     let bar = ui::bar(folder.items.len(), "encoding pictures");
-    let strict = args.pictures.strict;
+    let strict = args.common.pictures.strict;
     let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
     for error in &all.skipped {

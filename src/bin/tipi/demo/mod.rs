@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use tipi::adapt::{accuracy, argmax, probabilities};
+use tipi::adapt::{accuracy, adapter_file, argmax, probabilities};
 use tipi::clip::Clip;
 use tipi::data::{Folder, decode};
 use tipi::encode::{self, Views};
@@ -46,6 +46,9 @@ pub struct Args {
     /// PiNI's steps at most, however many pictures there are.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     max_steps: u32,
+    /// Overlap correction to use for the ++ methods, instead of training one.
+    #[arg(long, value_name = "FILE")]
+    correction: Option<PathBuf>,
     /// The overlap correction's passes over its pictures.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     correction_epochs: u32,
@@ -99,7 +102,10 @@ pub fn run(args: &Args) -> Result<()> {
     let steps = runs.iter().map(|(_, shots)| shots.len()).sum::<usize>() * args.seeds.len() * 100 + 100;
     let bar = ui::bar(steps, "");
     let clock = Instant::now();
-    let correction = methods::correction(&clip, &generic, args.correction_epochs as usize, &bar)?;
+    let correction = match &args.correction {
+        Some(path) => common::correction(&adapter_file::File::open(path)?, &clip)?,
+        None => methods::correction(&clip, &generic, args.correction_epochs as usize, &bar)?,
+    };
     let correction_seconds = clock.elapsed().as_secs_f64();
     let mut encoder = clip.image_encoder_with(32, Some(&correction.blocks))?;
     for (set, all_shots) in &runs {

@@ -11,7 +11,7 @@ use tipi::adapt::tip::{self, Cache, TipParams};
 use tipi::adapt::tip_f;
 use tipi::adapt::tip_x::{self, TipXParams};
 use tipi::adapt::zero_shot::Classifier;
-use tipi::clip::{Clip, Features};
+use tipi::clip::Features;
 use tipi::data::Augment;
 use tipi::encode::{self, Encoded, Views};
 
@@ -107,7 +107,7 @@ impl CacheArgs {
         let file = correction.map(|path| adapter_file::File::open(path)).transpose()?;
         let start = self.common.start()?;
         let Start { gpu, clip, folder, split } = &start;
-        let correction = file.map(|file| bind_correction(&file, clip)).transpose()?;
+        let correction = file.map(|file| common::correction(&file, clip)).transpose()?;
         let adapters = correction.as_ref().map(|c| &c.blocks[..]);
         let classifier = Classifier::new(clip, &folder.names(), &self.templates)?;
         let views = match self.views {
@@ -121,17 +121,6 @@ impl CacheArgs {
         let labels = support.labels();
         let cache = Cache::new(gpu, keys.affinity(), &labels, folder.classes.len(), d)?;
         Ok(Parts { classifier, correction, keys, labels, cache, val, clock, start })
-    }
-}
-
-/// The correction in an adapter file.
-fn bind_correction(file: &adapter_file::File, clip: &Clip) -> Result<Correction> {
-    match file.bind(clip)? {
-        Adapter::Overlap(correction) => Ok(correction),
-        _ => Err(tipi::Error::Invalid(
-            "--correction names an adapter of another method; `tipi fit overlap` writes corrections".into(),
-        )
-        .into()),
     }
 }
 
