@@ -355,11 +355,11 @@ fn overlap_is_measured_before_and_after() {
         let mean: Vec<f64> = (0..192).map(|d| unit.iter().map(|row| row[d]).sum::<f64>() / 18.0).collect();
         let variance = 1.0 - mean.iter().map(|v| v * v).sum::<f64>();
         assert!((variance - json[when]["feature_variance"].as_f64().unwrap()).abs() < 1e-5, "{when}");
-        let (mut same, mut different) = (vec![0.0; 500], vec![0.0; 500]);
+        let (mut same, mut different) = (vec![0.0; 100], vec![0.0; 100]);
         for i in 0..18 {
             for j in i + 1..18 {
                 let cosine: f64 = unit[i].iter().zip(&unit[j]).map(|(a, b)| a * b).sum();
-                let bin = (((cosine + 1.0) * 250.0) as usize).min(499);
+                let bin = (((cosine + 1.0) * 50.0) as usize).min(99);
                 if labels[i] == labels[j] { same[bin] += 1.0 / 45.0 } else { different[bin] += 1.0 / 108.0 }
             }
         }

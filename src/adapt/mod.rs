@@ -50,7 +50,7 @@ pub(crate) fn check_labels(what: &str, labels: &[u32], rows: usize, classes: usi
         Some(at) => Err(Error::invalid(format!(
             "{what}: row {at} has label {}, there are {classes} classes (0…{})",
             labels[at],
-            classes - 1
+            classes.saturating_sub(1)
         ))),
         None => Ok(()),
     }

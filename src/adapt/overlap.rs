@@ -8,6 +8,9 @@
 //! AdamW at 8e-3, batch 128, one epoch, cross-entropy, dropout 0.1 after the ReLU. Only adapters and head train, and the
 //! head is thrown away. Pixels are normalised as in evaluation (the authors' loader leaves that out in training).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use crate::clip::Clip;
 use crate::data::{PythonRandom, stream_seed};
 use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
@@ -349,9 +352,11 @@ pub struct Progress {
     pub loss: f32,
 }
 
-/// Trains a correction on pictures of `classes` generic classes. `pixels(epoch, pictures)` gives the normalised pixels
-/// `[n, 3, R, R]` of the pictures with these numbers, `labels` are those of all. Equal inputs and seed give equal bits on
-/// one adapter.
+/// Gives the normalised pixels `[n, 3, R, R]` of the pictures with these numbers, in the epoch given first.
+pub type PixelSource<'a> = dyn FnMut(usize, &[usize]) -> Result<Vec<f32>> + 'a;
+
+/// Trains a correction on pictures of `classes` generic classes. `labels` are those of all pictures. Equal inputs and seed
+/// give equal bits on one adapter.
 ///
 /// # Errors
 /// A loss that is no longer finite (the rate is too high), labels out of range, out of memory, a lost device.
@@ -360,7 +365,7 @@ pub fn train(
     classes: usize,
     config: &Config,
     labels: &[u32],
-    pixels: &mut dyn FnMut(usize, &[usize]) -> Result<Vec<f32>>,
+    pixels: &mut PixelSource<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Correction> {
     if labels.is_empty() || config.batch == 0 || config.micro_batch == 0 || config.epochs == 0 {
@@ -375,17 +380,17 @@ pub fn train(
     let dropout = if config.dropout > 0.0 { Dropout::Drawn(config.dropout) } else { Dropout::Off };
     let micro = config.micro_batch.min(config.batch).min(labels.len());
     // Steps for whole parts and for the shorter last parts of full and of partial batches, made when first needed.
-    let mut steps: std::collections::BTreeMap<usize, Step> = std::collections::BTreeMap::new();
+    let mut steps: BTreeMap<usize, Step> = BTreeMap::new();
     let (mut parts, mut batches, mut seen) = (0u32, 0usize, 0usize);
     for epoch in 0..config.epochs {
         let mut order: Vec<usize> = (0..labels.len()).collect();
         PythonRandom::new(stream_seed(config.seed, 0x7368_7566, epoch as u64)).shuffle(&mut order);
         for batch in order.chunks(config.batch) {
             for (i, part) in batch.chunks(micro).enumerate() {
-                if !steps.contains_key(&part.len()) {
-                    steps.insert(part.len(), trainer.step(part.len(), dropout)?);
-                }
-                let Some(step) = steps.get(&part.len()) else { continue };
+                let step = match steps.entry(part.len()) {
+                    Entry::Occupied(step) => step.into_mut(),
+                    Entry::Vacant(place) => place.insert(trainer.step(part.len(), dropout)?),
+                };
                 let values = pixels(epoch, part)?;
                 let chosen: Vec<u32> = part.iter().map(|i| labels[*i]).collect();
                 let share = part.len() as f32 / batch.len() as f32;

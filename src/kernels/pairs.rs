@@ -8,8 +8,8 @@ use crate::{Error, Result};
 static SHADER: Shader =
     Shader { name: "pairs", source: include_str!("../../shaders/pairs.wgsl"), access: &[Read, Read, Read, Write] };
 
-/// Bins of a histogram over the similarities −1…1.
-pub const BINS: usize = 500;
+/// Bins of a histogram over the similarities −1…1: 0.02 wide, so that a few hundred pairs still fill them.
+pub const BINS: usize = 100;
 
 fn variant() -> Variant {
     Variant::new(&SHADER, "main", &[("BINS", BINS as u32)])

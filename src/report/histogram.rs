@@ -36,9 +36,9 @@ fn escape(text: &str) -> String {
 /// The first and the last bin in use by any panel, with a little room.
 fn bins_in_use(panels: &[Panel<'_>]) -> (usize, usize) {
     let used = |bin: &usize| panels.iter().any(|p| p.similarities.same[*bin] > 0 || p.similarities.different[*bin] > 0);
-    let first = (0..BINS).find(used).unwrap_or(0).saturating_sub(4);
+    let first = (0..BINS).find(used).unwrap_or(0).saturating_sub(1);
     let last = (0..BINS).rev().find(used).unwrap_or(BINS - 1);
-    (first, (last + 5).min(BINS))
+    (first, (last + 2).min(BINS))
 }
 
 /// Shares of all pairs by bin.
@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn the_plot_shows_both_panels_and_their_numbers_and_renders() {
         let mut s = Similarities { same: vec![0; BINS], different: vec![0; BINS], variance: 0.25 };
-        s.same[300] = 10;
-        s.same[301] = 30;
-        s.different[301] = 5;
-        s.different[200] = 15;
+        s.same[60] = 10;
+        s.same[61] = 30;
+        s.different[61] = 5;
+        s.different[40] = 15;
         let text = svg("3 < 4 & more", &[Panel::new("before", &s), Panel::new("after", &s)]);
         assert_eq!(text.matches("overlap 0.2500, feature variance 0.2500").count(), 2);
         assert!(text.contains("3 &lt; 4 &amp; more"));

@@ -35,17 +35,32 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Trains the overlap correction on generic pictures, whose concepts are in neither set of the demonstration.
-pub fn correction(clip: &Clip, folder: &Folder, epochs: usize, bar: &ProgressBar) -> Result<overlap::Correction> {
-    let labels: Vec<u32> = folder.items.iter().map(|item| item.label as u32).collect();
+/// Trains the overlap correction on the generic pictures whose concepts are not among `tested`, the names of the classes
+/// that the demonstration tests.
+pub fn correction(
+    clip: &Clip,
+    folder: &Folder,
+    tested: &[String],
+    epochs: usize,
+    bar: &ProgressBar,
+) -> Result<overlap::Correction> {
+    let names = folder.names();
+    let kept: Vec<usize> = (0..names.len()).filter(|class| !tested.contains(&names[*class])).collect();
+    // (picture, label among the kept classes)
+    let pictures: Vec<(&Item, u32)> = folder
+        .items
+        .iter()
+        .filter_map(|item| Some((item, kept.iter().position(|class| *class == item.label)? as u32)))
+        .collect();
+    let labels: Vec<u32> = pictures.iter().map(|(_, label)| *label).collect();
     // The bundled tower is narrow: the branch needs more weight than the paper's 0.03 to change anything in one epoch.
     let config = overlap::Config { epochs, scale: 0.1, ..overlap::Config::paper(1) };
     let mut pixels = |_: usize, which: &[usize]| {
-        let chosen: Vec<Item> = which.iter().map(|i| folder.items[*i].clone()).collect();
+        let chosen: Vec<Item> = which.iter().map(|i| pictures[*i].0.clone()).collect();
         encode::pixels(clip, &chosen, &Views::Center)
     };
     let start = bar.position();
-    Ok(overlap::train(clip, folder.classes.len(), &config, &labels, &mut pixels, &mut |p| {
+    Ok(overlap::train(clip, kept.len(), &config, &labels, &mut pixels, &mut |p| {
         bar.set_message(format!("overlap correction, loss {:.2}", p.loss));
         bar.set_position(start + (100 * p.pictures / (labels.len() * epochs)) as u64);
     })?)

@@ -104,7 +104,13 @@ pub fn run(args: &Args) -> Result<()> {
     let clock = Instant::now();
     let correction = match &args.correction {
         Some(path) => common::correction(&adapter_file::File::open(path)?, &clip)?,
-        None => methods::correction(&clip, &generic, args.correction_epochs as usize, &bar)?,
+        None => {
+            let mut tested = Vec::new();
+            for (set, _) in RUNS {
+                tested.extend(Folder::open(pictures.join(set))?.names());
+            }
+            methods::correction(&clip, &generic, &tested, args.correction_epochs as usize, &bar)?
+        }
     };
     let correction_seconds = clock.elapsed().as_secs_f64();
     let mut encoder = clip.image_encoder_with(32, Some(&correction.blocks))?;
