@@ -26,15 +26,6 @@ struct Params {
 const ROWS: u32 = 32u;
 const COLS: u32 = 8u;
 
-// Where four columns of B start.
-fn columns(col: u32, unit: u32) -> vec4<u32> {
-    return min(vec4<u32>(col) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u)) * unit;
-}
-
-fn load_b(at: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
-}
-
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let row0 = wid.y * ROWS;

@@ -634,6 +634,9 @@ fn demo_reports_in_json() {
         assert!(accuracy > 0.1 && accuracy < 0.9, "{row}");
         assert!(row["seconds"].as_f64().unwrap() > 0.0);
     }
+    let overlap = &json["overlap"][0];
+    assert_eq!(overlap["set"], "shifted");
+    assert!((0.3..0.6).contains(&overlap["before"].as_f64().unwrap()) && overlap["before"] != overlap["after"]);
     assert!(image::open(&picture).unwrap().width() > 300);
     bad(&["demo", "--sets", "nowhere"], &["nowhere", "shifted"]);
     bad(&["demo", "--out", "no/such/folder/grid.png"], &["no/such/folder/grid.png"]);

@@ -227,6 +227,12 @@ fn compute(record: impl FnOnce(&mut Recorder) -> tipi::Result<Tensor>) -> Vec<f3
     host(&y)
 }
 
+/// A classifier's rows [classes, D]; the cases store [D, classes].
+fn class_rows(w: &Array) -> Vec<f32> {
+    let (d, classes) = (w.shape[0], w.shape[1]);
+    (0..classes).flat_map(|c| (0..d).map(move |i| i * classes + c)).map(|i| w.values[i] as f32).collect()
+}
+
 /// Rows of length 1.
 fn unit(values: &[f32], width: usize) -> Vec<f32> {
     let x = gpu().upload("x", values, &[values.len() / width, width]).unwrap();
@@ -500,9 +506,7 @@ fn cache_methods() {
         let classes = case.param("classes").as_u64().unwrap() as usize;
         let w = case.input("in.W");
         let d = w.shape[0];
-        // Stored [D, classes].
-        let weights: Vec<f32> =
-            (0..classes).flat_map(|c| (0..d).map(move |i| i * classes + c)).map(|i| w.values[i] as f32).collect();
+        let weights = class_rows(w);
         let classifier = Classifier::from_weights(gpu(), &weights, classes, 100.0).unwrap();
         let labels = case.input("in.cache_labels").u32();
         let test = case.input("in.test.f").f32();
@@ -730,17 +734,7 @@ fn the_naive_divergence_is_noticed() {
             })
             .collect();
         let ours = case.excess("out.kl", &{
-            let z = |rows: &[f32]| {
-                product(
-                    rows,
-                    &(0..classes)
-                        .flat_map(|c| (0..d).map(move |i| i * classes + c))
-                        .map(|i| w.values[i] as f32)
-                        .collect::<Vec<_>>(),
-                    d,
-                    2.0,
-                )
-            };
+            let z = |rows: &[f32]| product(rows, &class_rows(w), d, 2.0);
             let (zp, zq) = (z(&test), z(&keys));
             let up = |v: &[f32]| gpu().upload("z", v, &[v.len() / classes, classes]).unwrap();
             let (zp, zq) = (up(&zp), up(&zq));
@@ -791,8 +785,7 @@ fn tip_f_case(case: &mut Case, mistake: Option<&str>) -> f64 {
     let classes = case.param("classes").as_u64().unwrap() as usize;
     let w = case.input("in.W");
     let d = w.shape[0];
-    let weights: Vec<f32> =
-        (0..classes).flat_map(|c| (0..d).map(move |i| i * classes + c)).map(|i| w.values[i] as f32).collect();
+    let weights = class_rows(w);
     let classifier = Classifier::from_weights(gpu(), &weights, classes, 100.0).unwrap();
     let (keys, labels) = (case.input("in.keys").f32(), case.input("in.cache_labels").u32());
     let cache = Cache::new(gpu(), &keys, &labels, classes, d).unwrap();

@@ -11,11 +11,23 @@ const ACCESS: &[crate::gpu::Access] = &[Read, Read, Read, Read, Read, Read, Writ
 
 static TILE: Shader = Shader { name: "affinity", source: include_str!("../../shaders/affinity.wgsl"), access: ACCESS };
 
-static ROWS: Shader =
-    Shader { name: "affinity_rows", source: include_str!("../../shaders/affinity_rows.wgsl"), access: ACCESS };
+static ROWS: Shader = Shader {
+    name: "affinity_rows",
+    source: concat!(
+        include_str!("../../shaders/affinity_rows.wgsl"),
+        include_str!("../../shaders/affinity_queries.wgsl")
+    ),
+    access: ACCESS,
+};
 
-static SUBGROUP: Shader =
-    Shader { name: "affinity_subgroup", source: include_str!("../../shaders/affinity_subgroup.wgsl"), access: ACCESS };
+static SUBGROUP: Shader = Shader {
+    name: "affinity_subgroup",
+    source: concat!(
+        include_str!("../../shaders/affinity_subgroup.wgsl"),
+        include_str!("../../shaders/affinity_queries.wgsl")
+    ),
+    access: ACCESS,
+};
 
 static GRAD: Shader = Shader {
     name: "affinity_grad",

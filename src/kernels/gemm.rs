@@ -103,6 +103,7 @@ static ROWS: Shader = Shader {
     name: "gemm_rows",
     source: concat!(
         include_str!("../../shaders/gemm_rows.wgsl"),
+        include_str!("../../shaders/gemm_columns.wgsl"),
         include_str!("../../shaders/gemm_epilogue.wgsl"),
         include_str!("../../shaders/gelu.wgsl")
     ),
@@ -113,6 +114,7 @@ static SUBGROUP: Shader = Shader {
     name: "gemm_subgroup",
     source: concat!(
         include_str!("../../shaders/gemm_subgroup.wgsl"),
+        include_str!("../../shaders/gemm_columns.wgsl"),
         include_str!("../../shaders/gemm_epilogue.wgsl"),
         include_str!("../../shaders/gelu.wgsl")
     ),

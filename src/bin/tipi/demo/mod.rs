@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use tipi::adapt::{accuracy, adapter_file, argmax, probabilities};
+use tipi::adapt::{accuracy, adapter_file, argmax, probabilities, similarity};
 use tipi::clip::Clip;
 use tipi::data::{Folder, decode};
 use tipi::encode::{self, Views};
+use tipi::gpu::Gpu;
 use tipi::report::{Cell, Prediction, write_grid};
 
 use self::methods::{Outcome, Run};
@@ -64,6 +65,13 @@ struct Row {
     seconds: f64,
 }
 
+/// Intra-modal overlap of a set in the plain and the corrected tower.
+struct Overlap {
+    set: &'static str,
+    before: f64,
+    after: f64,
+}
+
 impl Args {
     /// What of [`RUNS`] was asked for.
     fn runs(&self) -> Result<Vec<(&'static str, Vec<usize>)>> {
@@ -98,7 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
     let pictures = common::bundled("examples/pictos")?;
     let generic = Folder::open(common::bundled("examples/pictos-generic")?)?;
     let mut rows: Vec<Row> = Vec::new();
-    let mut cells = Vec::new();
+    let (mut cells, mut overlaps) = (Vec::new(), Vec::new());
     let steps = runs.iter().map(|(_, shots)| shots.len()).sum::<usize>() * args.seeds.len() * 100 + 100;
     let bar = ui::bar(steps, "");
     let clock = Instant::now();
@@ -120,6 +128,13 @@ pub fn run(args: &Args) -> Result<()> {
         bar.set_message(format!("{set}: encoding pictures"));
         bar.tick();
         let all = encode::encode(&mut encoder, &folder.items, &Views::Center, true, &mut |_| bar.tick())?;
+        let (labels, d) = (all.labels(), clip.config.embedding);
+        let overlap = |features: &[f32]| similarity::measure(&gpu, features, &labels, d, &mut |_| bar.tick());
+        overlaps.push(Overlap {
+            set,
+            before: overlap(&all.features.original)?.overlap(),
+            after: overlap(all.features.affinity())?.overlap(),
+        });
         for shots in all_shots {
             for (i, seed) in args.seeds.iter().enumerate() {
                 let run = Run { clip: &clip, folder: &folder, all: &all, shots: *shots, seed: *seed, set };
@@ -153,7 +168,7 @@ pub fn run(args: &Args) -> Result<()> {
     let drawn = write_grid(&args.out, &title(&args.seeds), &cells, 6);
     // The table first: a picture that cannot be written must not cost minutes of work.
     let seconds = (start.elapsed().as_secs_f64(), correction_seconds);
-    print(args, &gpu.describe(), gpu.name(), &rows, seconds)?;
+    print(args, &gpu, &rows, &overlaps, seconds)?;
     drawn?;
     common::finish(&gpu);
     Ok(())
@@ -198,7 +213,7 @@ fn deviation(values: &[f64]) -> f64 {
     (values.iter().map(|v| (v - m).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt()
 }
 
-fn print(args: &Args, adapter: &str, name: &str, rows: &[Row], (seconds, correction): (f64, f64)) -> Result<()> {
+fn print(args: &Args, gpu: &Gpu, rows: &[Row], overlaps: &[Overlap], (seconds, correction): (f64, f64)) -> Result<()> {
     if args.json {
         let rows: Vec<_> = rows
             .iter()
@@ -210,8 +225,11 @@ fn print(args: &Args, adapter: &str, name: &str, rows: &[Row], (seconds, correct
             })
             .collect();
         let object = serde_json::json!({
-            "adapter": name, "seeds": args.seeds, "seconds": seconds, "correction_seconds": correction,
+            "adapter": gpu.name(), "seeds": args.seeds, "seconds": seconds, "correction_seconds": correction,
             "picture": shown(&args.out), "rows": rows,
+            "overlap": overlaps.iter().map(|o| serde_json::json!({
+                "set": o.set, "before": o.before, "after": o.after,
+            })).collect::<Vec<_>>(),
         });
         ui::print(&serde_json::to_string_pretty(&object)?)?;
         return Ok(());
@@ -234,8 +252,12 @@ fn print(args: &Args, adapter: &str, name: &str, rows: &[Row], (seconds, correct
             format!("{:.1}", row.seconds / row.accuracies.len() as f64),
         ]);
     }
+    let corrected: Vec<_> =
+        overlaps.iter().map(|o| format!("{} {:.4} before, {:.4} after", o.set, o.before, o.after)).collect();
     let line = format!(
-        "{adapter}; {seconds:.0} s in all, {correction:.0} s of them for the correction of the ++ methods. Some predictions: {}",
+        "overlap of similarities within and between classes: {}\n{}; {seconds:.0} s in all, {correction:.0} s of them for the correction of the ++ methods. Some predictions: {}",
+        corrected.join("; "),
+        gpu.describe(),
         shown(&args.out)
     );
     ui::print(&format!("{table}\n{line}"))?;
