@@ -35,10 +35,10 @@ const BLUR: f32 = 4.8e-7;
 const HUGE: f32 = 1.0e30;
 
 // Values of γ that a workgroup takes.
-const GAMMAS: u32 = 8u;
+const GAMMAS: u32 = 8u; // as in kernels/search.rs
 
 // Of each of its values of γ: where intervals begin, less where they end, and single points.
-var<workgroup> edges: array<atomic<u32>, 8 * (ALPHAS + 1)>;
+var<workgroup> edges: array<atomic<u32>, GAMMAS * (ALPHAS + 1)>;
 
 fn static_parts(at: u32, gamma: vec4<f32>) -> vec4<f32> {
     if KL == 1u {

@@ -198,7 +198,6 @@ pub struct Trainer<'a> {
     pub head: TrainableLinear,
     /// Gradients of a batch, summed over its parts.
     sums: Vec<Tensor>,
-    moments: Vec<Tensor>,
     loss_sum: Tensor,
     hyper: Tensor,
     share: Tensor,
@@ -231,7 +230,7 @@ impl<'a> Trainer<'a> {
         }
         let update = rec.finish()?;
         let (loss_sum, share) = (gpu.zeros("loss", &[1])?, gpu.zeros("share", &[2])?);
-        Ok(Trainer { clip, correction, head, sums, moments, loss_sum, hyper, share, update })
+        Ok(Trainer { clip, correction, head, sums, loss_sum, hyper, share, update })
     }
 
     /// A head for `classes`, uniform in ±1/√D as PyTorch's linear layers.
@@ -333,11 +332,6 @@ impl<'a> Trainer<'a> {
     /// A lost device.
     pub fn loss(&self) -> Result<f32> {
         Ok(self.clip.gpu.read::<f32>(&self.loss_sum)?.first().copied().unwrap_or(f32::NAN))
-    }
-
-    /// Bytes of the optimizer's state and the batch's gradients.
-    pub fn state_bytes(&self) -> u64 {
-        self.sums.iter().chain(&self.moments).map(Tensor::bytes).sum()
     }
 }
 

@@ -14,6 +14,9 @@ static SHADER: Shader = Shader {
 /// Values of α that one dispatch takes at most: their counts are kept in workgroup memory.
 pub const MAX_ALPHAS: usize = 511;
 
+/// Values of γ that a workgroup takes, as in the shader.
+const GAMMAS: usize = 8;
+
 /// Rooms for values of α that shaders are made for.
 const ROOMS: [usize; 2] = [255, MAX_ALPHAS];
 
@@ -94,7 +97,7 @@ pub fn count(rec: &mut Recorder, terms: Terms<'_>, labels: &Tensor, alphas: &[f3
         label: "search",
         params: bytemuck::bytes_of(&params),
         bindings: &[base, cache, kl.unwrap_or(base), labels, &alphas_t, &gammas_t, &counts],
-        grid: Grid::Linear(betas * gammas.len().div_ceil(8)),
+        grid: Grid::Linear(betas * gammas.len().div_ceil(GAMMAS)),
         flops: 10.0 * lines as f64 * base.len() as f64,
         bytes: 4.0 * (base.len() + cache.len() + counts.len()) as f64,
     })?;

@@ -128,8 +128,16 @@ pub fn encode_paths(
     Ok(all)
 }
 
+/// Names the pictures that were left out, and says how many.
+pub fn report_skipped(errors: &[Error]) {
+    for error in errors {
+        eprintln!("skipped: {error}");
+    }
+    note_skipped(errors.len());
+}
+
 /// Says how many pictures were left out.
-pub fn note_skipped(count: usize) {
+fn note_skipped(count: usize) {
     if count > 0 {
         eprintln!("{count} {} skipped (--strict makes that an error)", if count == 1 { "picture" } else { "pictures" });
     }

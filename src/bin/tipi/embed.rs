@@ -213,10 +213,7 @@ fn labelled(args: &Image, clip: &Clip, adapters: Option<&[Bottleneck]>) -> Resul
     let strict = args.common.pictures.strict;
     let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
-    for error in &all.skipped {
-        eprintln!("skipped: {error}");
-    }
-    common::note_skipped(all.skipped.len());
+    common::report_skipped(&all.skipped);
     let labels = all.items.iter().map(|item| item.label as i64).collect();
     let names = all.items.iter().map(|item| item.path.display().to_string()).collect();
     Ok((all.features, Some(labels), names))

@@ -71,10 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
     let strict = args.pictures.strict;
     let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
-    for error in &all.skipped {
-        eprintln!("skipped: {error}");
-    }
-    common::note_skipped(all.skipped.len());
+    common::report_skipped(&all.skipped);
     let (labels, d) = (all.labels(), clip.config.embedding);
     let bar = ui::bar(1000, "counting pairs");
     let measure = |features: &[f32]| {

@@ -87,10 +87,7 @@ impl Common {
         let bar = ui::bar(folder.items.len(), "checking pictures");
         let chosen = encode::choose(&folder, shots, self.seed, self.pictures.strict, &|n| bar.set_position(n as u64))?;
         bar.finish_and_clear();
-        for error in &chosen.skipped {
-            eprintln!("skipped: {error}");
-        }
-        common::note_skipped(chosen.skipped.len());
+        common::report_skipped(&chosen.skipped);
         let gpu = self.gpu.open()?;
         let clip = Clip::load(&gpu, &self.model)?;
         common::announce(&gpu);

@@ -78,10 +78,7 @@ pub fn fit(args: &Args) -> Result<()> {
     let bar = ui::bar(folder.items.len(), "checking pictures");
     let checked = decode_map(&folder.items, args.strict, &|n| bar.set_position(n as u64), |_, _| ())?;
     bar.finish_and_clear();
-    for error in &checked.skipped {
-        eprintln!("skipped: {error}");
-    }
-    common::note_skipped(checked.skipped.len());
+    common::report_skipped(&checked.skipped);
     let items: Vec<_> = checked.items.into_iter().map(|(item, ())| item).collect();
     let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
     let gpu = args.gpu.open()?;
