@@ -76,7 +76,7 @@ impl Bench {
 fn products(c: &mut Criterion) {
     let bench = Bench::new();
     let group = "gemm (flop)";
-    for kernel in Kernel::ALL.into_iter().filter(|k| k.runs_on(&bench.gpu)) {
+    for kernel in Kernel::ALL.into_iter().filter(|k| k.runs_on(bench.gpu.capabilities())) {
         for (layout, m, n, k) in [
             (Layout::Nt, 1600, 3072, 768),
             (Layout::Nt, 320, 768, 768),
@@ -220,7 +220,7 @@ fn fused(c: &mut Criterion) {
     let beta = bench.gpu.upload("bench", &[5.5f32], &[1]).unwrap();
     for kernel in affinity::Kernel::ALL {
         // The others are for fewer keys a class.
-        if !kernel.runs_on(&bench.gpu) || matches!(kernel, affinity::Kernel::Rows(1 | 4)) {
+        if !kernel.runs_on(bench.gpu.capabilities()) || matches!(kernel, affinity::Kernel::Rows(1 | 4)) {
             continue;
         }
         let mut extra = 0;

@@ -1,9 +1,11 @@
-// C[m,n] = act(alpha · op(A)·op(B) + bias) + residual, f32, for GPUs.
+// C[m,n] = act(alpha · op(A)·op(B) + bias) + residual, for GPUs.
 //
-// A 64×64 tile of C per workgroup of 16×16 invocations, each with 4×4 of it in registers; A and B are staged
-// through workgroup memory, 16 steps of k at a time. Edges are staged as zeros and not stored.
+// A tile of TILE_M×TILE_N of C per workgroup, PER_M×PER_N of it in each invocation's registers; A and B are staged
+// through workgroup memory, DEPTH steps of k at a time, four neighbours in m or n to a vector. Edges are staged as zeros
+// and not stored. Sums are f32 whatever B is stored as.
 //
-// Open constants: TRANS_A (A is stored [k,m]), TRANS_B (B is stored [n,k]), BIAS, RESIDUAL (0 or 1),
+// Open constants: TILE_M, TILE_N, DEPTH, PER_M, PER_N (multiples of 4, but DEPTH), TRANS_A (A is stored [k,m]),
+// TRANS_B (B is stored [n,k]), HALF_B (B is f16, two to a word, rows padded to whole words), BIAS, RESIDUAL (0 or 1),
 // ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU).
 
 struct Params {
@@ -15,18 +17,21 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<u32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;
 
-const TILE: u32 = 64u;
-const DEPTH: u32 = 16u;
-// One more column than needed, so that the transposing writes fall into different banks.
-const STRIDE: u32 = 65u;
+const ACROSS: u32 = TILE_N / PER_N;
+const DOWN: u32 = TILE_M / PER_M;
+const INVOCATIONS: u32 = ACROSS * DOWN;
+// One vector more than needed, so that neighbouring steps of k fall into different banks.
+const STRIDE_A: u32 = TILE_M / 4u + 1u;
+const STRIDE_B: u32 = TILE_N / 4u + 1u;
+const SUMS: u32 = PER_M * PER_N / 4u;
 
-var<workgroup> tile_a: array<f32, 1040>; // DEPTH × STRIDE
-var<workgroup> tile_b: array<f32, 1040>;
+var<workgroup> tile_a: array<vec4<f32>, DEPTH * STRIDE_A>;
+var<workgroup> tile_b: array<vec4<f32>, DEPTH * STRIDE_B>;
 
 fn load_a(row: u32, kk: u32) -> f32 {
     if row >= p.m || kk >= p.k {
@@ -42,54 +47,67 @@ fn load_b(kk: u32, col: u32) -> f32 {
     if col >= p.n || kk >= p.k {
         return 0.0;
     }
-    if TRANS_B == 1u {
-        return b[col * p.k + kk];
+    let row = select(kk, col, TRANS_B == 1u);
+    let at = select(col, kk, TRANS_B == 1u);
+    let width = select(p.n, p.k, TRANS_B == 1u);
+    if HALF_B == 1u {
+        return unpack2x16float(b[row * ((width + 1u) / 2u) + at / 2u])[at % 2u];
     }
-    return b[kk * p.n + col];
+    return bitcast<f32>(b[row * width + at]);
 }
 
-@compute @workgroup_size(16, 16)
+@compute @workgroup_size(ACROSS, DOWN)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(local_invocation_id) lid: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let row0 = wid.y * TILE;
-    let col0 = wid.x * TILE;
-    var acc: array<vec4<f32>, 4>;
+    let row0 = wid.y * TILE_M;
+    let col0 = wid.x * TILE_N;
+    var sums: array<vec4<f32>, SUMS>;
     for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
-        for (var i = 0u; i < 4u; i++) {
-            let e = index + i * 256u;
+        for (var e = index; e < DEPTH * TILE_M; e += INVOCATIONS) {
             // Neighbouring invocations read neighbouring addresses, whichever way the operand is stored.
-            if TRANS_A == 1u {
-                tile_a[(e / TILE) * STRIDE + e % TILE] = load_a(row0 + e % TILE, k0 + e / TILE);
-            } else {
-                tile_a[(e % DEPTH) * STRIDE + e / DEPTH] = load_a(row0 + e / DEPTH, k0 + e % DEPTH);
-            }
-            if TRANS_B == 1u {
-                tile_b[(e % DEPTH) * STRIDE + e / DEPTH] = load_b(k0 + e % DEPTH, col0 + e / DEPTH);
-            } else {
-                tile_b[(e / TILE) * STRIDE + e % TILE] = load_b(k0 + e / TILE, col0 + e % TILE);
-            }
+            let kk = select(e % DEPTH, e / TILE_M, TRANS_A == 1u);
+            let row = select(e / DEPTH, e % TILE_M, TRANS_A == 1u);
+            tile_a[kk * STRIDE_A + row / 4u][row % 4u] = load_a(row0 + row, k0 + kk);
+        }
+        for (var e = index; e < DEPTH * TILE_N; e += INVOCATIONS) {
+            let kk = select(e / TILE_N, e % DEPTH, TRANS_B == 1u);
+            let col = select(e % TILE_N, e / DEPTH, TRANS_B == 1u);
+            tile_b[kk * STRIDE_B + col / 4u][col % 4u] = load_b(k0 + kk, col0 + col);
         }
         workgroupBarrier();
         for (var kk = 0u; kk < DEPTH; kk++) {
-            let ra = kk * STRIDE + lid.y * 4u;
-            let rb = kk * STRIDE + lid.x * 4u;
-            let vb = vec4<f32>(tile_b[rb], tile_b[rb + 1u], tile_b[rb + 2u], tile_b[rb + 3u]);
-            acc[0] += tile_a[ra] * vb;
-            acc[1] += tile_a[ra + 1u] * vb;
-            acc[2] += tile_a[ra + 2u] * vb;
-            acc[3] += tile_a[ra + 3u] * vb;
+            var vb: array<vec4<f32>, PER_N / 4u>;
+            for (var j = 0u; j < PER_N / 4u; j++) {
+                // An invocation's vectors lie ACROSS apart, so that neighbours read neighbouring ones.
+                vb[j] = tile_b[kk * STRIDE_B + j * ACROSS + lid.x];
+            }
+            for (var i = 0u; i < PER_M / 4u; i++) {
+                let va = tile_a[kk * STRIDE_A + i * DOWN + lid.y];
+                for (var j = 0u; j < PER_N / 4u; j++) {
+                    let s = 4u * (i * (PER_N / 4u) + j);
+                    sums[s] = fma(vec4<f32>(va.x), vb[j], sums[s]);
+                    sums[s + 1u] = fma(vec4<f32>(va.y), vb[j], sums[s + 1u]);
+                    sums[s + 2u] = fma(vec4<f32>(va.z), vb[j], sums[s + 2u]);
+                    sums[s + 3u] = fma(vec4<f32>(va.w), vb[j], sums[s + 3u]);
+                }
+            }
         }
         workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-        let row = row0 + lid.y * 4u + i;
-        for (var j = 0u; j < 4u; j++) {
-            let col = col0 + lid.x * 4u + j;
-            if row < p.m && col < p.n {
-                c[row * p.n + col] = epilogue(acc[i][j], row, col);
+    for (var i = 0u; i < PER_M / 4u; i++) {
+        for (var j = 0u; j < PER_N / 4u; j++) {
+            for (var r = 0u; r < 4u; r++) {
+                let row = row0 + 4u * (i * DOWN + lid.y) + r;
+                let col = col0 + 4u * (j * ACROSS + lid.x);
+                let v = sums[4u * (i * (PER_N / 4u) + j) + r];
+                for (var x = 0u; x < 4u; x++) {
+                    if row < p.m && col + x < p.n {
+                        c[row * p.n + col + x] = epilogue(v[x], row, col + x);
+                    }
+                }
             }
         }
     }

@@ -30,7 +30,9 @@ const ACTIVATIONS: [Activation; 3] = Activation::ALL;
 /// The adapter that `TIPI_ADAPTER` asks for, else the best one, with index checks in the shaders.
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| Gpu::open(&DeviceOptions { checked: Some(true), ..Default::default() }).unwrap())
+    GPU.get_or_init(|| {
+        Gpu::open(&DeviceOptions { checked: Some(true), tune: Some(false), ..Default::default() }).unwrap()
+    })
 }
 
 fn up(x: &[f32], shape: &[usize]) -> Tensor {
@@ -187,10 +189,16 @@ fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
                 Layout::Tn => ([k, m], [k, n]),
             };
             let (a_g, b_g) = (up(&a, &a_shape), up(&b, &b_shape));
-            for kernel in Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu())) {
+            for kernel in Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu().capabilities())) {
                 for code in 0..16 {
-                    // Epilogues serve forward layers; for gradients one is enough of the kernel that compiles slowest.
-                    if kernel == Kernel::Subgroup && layout != Layout::Nt && !matches!(code, 0 | 12) {
+                    // All kernels share one epilogue: all of its combinations by one kernel, each of its parts by all, and
+                    // for gradients, which have hardly any, two. Compiling takes the time here.
+                    let tested: &[usize] = match (kernel, layout) {
+                        (Kernel::Rows, Layout::Nt) => &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+                        (_, Layout::Nt) => &[0, 5, 10, 15],
+                        _ => &[0, 12],
+                    };
+                    if !tested.contains(&code) {
                         continue;
                     }
                     let activation = [None, Some(ACTIVATIONS[0]), Some(ACTIVATIONS[1]), Some(ACTIVATIONS[2])][code % 4];
@@ -581,7 +589,7 @@ fn grids_past_one_dimension() {
 
 // ---- Attention -----------------------------------------------------------------------------------------------------
 
-fn pattern(r: &Ragged, block: usize) -> Pattern {
+fn pattern(r: &Ragged, kernel: attention::Kernel) -> Pattern {
     let prefix = (r.prefix > 0).then_some(Span { start: 0, len: r.prefix });
     let mut start = r.prefix;
     let spans: Vec<Span> = r
@@ -592,23 +600,23 @@ fn pattern(r: &Ragged, block: usize) -> Pattern {
             Span { start: start - len, len: *len }
         })
         .collect();
-    let pattern = Pattern::with_block_rows(gpu(), block, prefix, &spans, r.causal).unwrap();
+    let pattern = Pattern::with_kernel(gpu(), kernel, prefix, &spans, r.causal).unwrap();
     assert_eq!(pattern.rows(), r.rows());
     pattern
 }
 
-/// Both block sizes, whichever this adapter would take.
+/// All kernels that run here, whichever this adapter would take.
 fn attention_case(random: &mut Random, ragged: &Ragged, heads: Heads, size: f64) {
-    for block in attention::BLOCK_ROWS {
-        attention_case_in_blocks(random, ragged, heads, size, block);
+    for kernel in attention::Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu().capabilities())) {
+        attention_case_by(random, ragged, heads, size, kernel);
     }
 }
 
-fn attention_case_in_blocks(random: &mut Random, ragged: &Ragged, heads: Heads, size: f64, block: usize) {
+fn attention_case_by(random: &mut Random, ragged: &Ragged, heads: Heads, size: f64, kernel: attention::Kernel) {
     let (rows, width) = (ragged.rows(), heads.width());
-    let what = format!("attention {ragged:?}, {} heads of {}, ±{size}, blocks of {block}", heads.count, heads.head);
+    let what = format!("attention {ragged:?}, {} heads of {}, ±{size}, by {kernel:?}", heads.count, heads.head);
     let (qkv, dy) = (random.vector_in(rows * 3 * width, -size, size), random.vector(rows * width));
-    let (qkv_g, dy_g, pattern) = (up(&qkv, &[rows, 3 * width]), up(&dy, &[rows, width]), pattern(ragged, block));
+    let (qkv_g, dy_g, pattern) = (up(&qkv, &[rows, 3 * width]), up(&dy, &[rows, width]), pattern(ragged, kernel));
     let [y, lse, weights, dqkv] = run(|rec| {
         let out = attention::forward(rec, &qkv_g, &pattern, heads.count)?;
         let weights = attention::weights(rec, &qkv_g, &out.lse, &pattern, heads.count)?;
@@ -682,7 +690,7 @@ fn uniform_patterns_are_equal_spans() {
     let qkv = up(&random.vector(batch * tokens * 3 * 24), &[batch * tokens, 72]);
     for causal in [false, true] {
         let uniform = Pattern::uniform(gpu(), batch, tokens, causal).unwrap();
-        let spans = pattern(&Ragged { prefix: 0, lens: vec![tokens; batch], causal }, attention::BLOCK_ROWS[1]);
+        let spans = pattern(&Ragged { prefix: 0, lens: vec![tokens; batch], causal }, attention::Kernel::Rows32);
         let [a, b] = run(|rec| {
             Ok([attention::forward(rec, &qkv, &uniform, heads)?.y, attention::forward(rec, &qkv, &spans, heads)?.y])
         });
@@ -914,7 +922,7 @@ fn cache_terms() {
             let base = widen::<Tracked>(&base);
             y.iter().enumerate().map(|(i, v)| if with_base { *v + base[i] } else { *v }).collect()
         };
-        for kernel in affinity::Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu())) {
+        for kernel in affinity::Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu().capabilities())) {
             let what = format!("cache term {queries}×{width}, {per_class:?}, {count} betas by {kernel:?}");
             let got = run1(|rec| {
                 let base = with_base.then_some(&base_g);
@@ -1460,7 +1468,6 @@ fn shapes_that_do_not_fit_are_errors() {
     invalid("patches of nothing", patch::forward(rec, &pixels, &embedding(&[5, 48], &[5, 5], 0)));
 
     let span = |start, len| Span { start, len };
-    invalid("blocks of 7", Pattern::with_block_rows(gpu(), 7, None, &[span(0, 2)], false));
     invalid("no sequences", Pattern::new(gpu(), None, &[], false));
     invalid("an empty sequence", Pattern::new(gpu(), None, &[span(0, 0)], false));
     invalid("a gap", Pattern::new(gpu(), None, &[span(0, 2), span(3, 1)], false));
@@ -1605,7 +1612,7 @@ fn plans_run_twice_and_on_two_devices_give_equal_bits() {
         plan.run().unwrap();
         assert_eq!(read_all(gpu(), &out), first);
     }
-    let other = Gpu::open(&DeviceOptions { checked: Some(true), ..Default::default() }).unwrap();
+    let other = Gpu::open(&DeviceOptions { checked: Some(true), tune: Some(false), ..Default::default() }).unwrap();
     let (plan, out) = block_on(&other);
     plan.run().unwrap();
     assert_eq!(read_all(&other, &out), first, "another device");
@@ -1676,7 +1683,7 @@ fn temporaries_are_reused_and_clobber_nothing() {
 
 #[test]
 fn the_pool_takes_buffers_back() {
-    let gpu = Gpu::open(&DeviceOptions { checked: Some(true), ..Default::default() }).unwrap();
+    let gpu = Gpu::open(&DeviceOptions { checked: Some(true), tune: Some(false), ..Default::default() }).unwrap();
     for i in 0..20 {
         let x = gpu.upload("test", &vec![i as f32; 1000 + i], &[1000 + i]).unwrap();
         assert_eq!(gpu.read::<f32>(&x).unwrap(), vec![i as f32; 1000 + i]);
@@ -1762,11 +1769,13 @@ fn dispatches_that_would_race_or_do_not_fit_are_errors() {
 
 #[test]
 fn profiles_have_times() {
-    let gpu = match Gpu::open(&DeviceOptions { profile: true, checked: Some(true), ..Default::default() }) {
-        // Some adapters have no timestamps, and say so.
-        Err(Error::Unsupported { .. }) => return,
-        other => other.unwrap(),
-    };
+    let gpu =
+        match Gpu::open(&DeviceOptions { profile: true, checked: Some(true), tune: Some(false), ..Default::default() })
+        {
+            // Some adapters have no timestamps, and say so.
+            Err(Error::Unsupported { .. }) => return,
+            other => other.unwrap(),
+        };
     let (m, n, k) = (200, 150, 300);
     let (a, b) = (gpu.zeros("a", &[m, k]).unwrap(), gpu.zeros("b", &[n, k]).unwrap());
     let (plan, y) = plan_on(&gpu, |rec| {

@@ -13,8 +13,13 @@ fn spv_options() -> spv::Options<'static> {
 /// Parses, validates and translates one entry point; the error names the stage that refused it.
 fn translate(wgsl: &str, entry: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| format!("WGSL: {}", e.emit_to_string(wgsl)))?;
-    // Subgroups are the one capability that some variants may ask for; they are chosen only where it is there.
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+    // What some variants ask for; they are chosen only where it is there.
+    let matrices = wgsl.contains("enable wgpu_cooperative_matrix;");
+    let mut capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    if matrices {
+        capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+    }
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
@@ -41,6 +46,10 @@ fn translate(wgsl: &str, entry: &str) -> Result<(), String> {
         }
     }
 
+    if matrices {
+        // DX12 has no cooperative matrices, and naga no HLSL for them.
+        return Ok(());
+    }
     let pipeline = hlsl::PipelineOptions { entry_point: Some((stage, entry.into())) };
     let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() };
     let mut text = String::new();
@@ -138,6 +147,14 @@ fn variants_cover_every_entry_point_and_declare_the_bindings_right() {
                     let written = access.contains(naga::StorageAccess::STORE);
                     let binding = v.binding.as_ref().unwrap().binding;
                     Some((binding, if written { Access::Write } else { Access::Read }))
+                }
+                naga::AddressSpace::Handle => {
+                    let binding = v.binding.as_ref().unwrap().binding;
+                    let naga::TypeInner::Image { class, .. } = &module.types[v.ty].inner else {
+                        panic!("{}: binding {binding} is neither buffer nor texture", variant.key());
+                    };
+                    let stored = matches!(class, naga::ImageClass::Storage { .. });
+                    Some((binding, if stored { Access::WriteTexels } else { Access::ReadTexels }))
                 }
                 _ => None,
             })

@@ -13,6 +13,7 @@ use super::tokenizer::Tokenizer;
 use super::weights::{Checkpoint, Loader};
 use crate::data::{Rgb, resize_center_crop, to_pixels};
 use crate::gpu::Gpu;
+use crate::kernels::gemm::Precision;
 use crate::nn::Bottleneck;
 use crate::{Error, Result};
 
@@ -53,6 +54,16 @@ impl Clip {
     /// # Errors
     /// Every broken or contradictory file is an error that names the file and the tensor or key.
     pub fn load(gpu: &Gpu, folder: &Path) -> Result<Clip> {
+        Clip::load_as(gpu, folder, Precision::F32)
+    }
+
+    /// As [`Clip::load`], with the frozen matrices stored in `precision`. f16 is meant for inference: it halves the memory
+    /// that the model takes and uses matrix units where there are some. Training works in it as well, with gradients of
+    /// the rounded model.
+    ///
+    /// # Errors
+    /// As [`Clip::load`]; a weight that f16 cannot hold.
+    pub fn load_as(gpu: &Gpu, folder: &Path, precision: Precision) -> Result<Clip> {
         if !folder.is_dir() {
             return Err(Error::config(folder, "no such model folder; give the folder that holds model.safetensors"));
         }
@@ -61,7 +72,7 @@ impl Clip {
         let config = ClipConfig::of_folder(folder, &checkpoint)?;
         let preprocess = Preprocess::of_folder(folder, &config)?;
         let tokenizer = Tokenizer::open(&folder.join("tokenizer.json"), config.context);
-        let loader = Loader { gpu, checkpoint: &checkpoint };
+        let loader = Loader { gpu, checkpoint: &checkpoint, precision };
         let logit_scale = checkpoint.values("logit_scale", &[])?.first().copied().unwrap_or(f32::NAN).exp();
         if !(logit_scale.is_finite() && logit_scale > 0.0) {
             return Err(Error::config(&path, format!("exp(logit_scale) is {logit_scale}, not a positive number")));

@@ -8,6 +8,7 @@ use safetensors::tensor::{Metadata, SafeTensors};
 
 use super::config::{ClipConfig, TowerConfig};
 use crate::gpu::{Gpu, Tensor};
+use crate::kernels::gemm::{self, Precision};
 use crate::kernels::patch::PatchEmbedding;
 use crate::nn::{Block, FrozenLinear, LayerNorm, Transformer};
 use crate::{Error, Result};
@@ -187,11 +188,18 @@ fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
 pub(super) struct Loader<'a> {
     pub gpu: &'a Gpu,
     pub checkpoint: &'a Checkpoint,
+    /// Of the frozen matrices.
+    pub precision: Precision,
 }
 
 impl Loader<'_> {
     fn upload(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.gpu.upload(name, &self.checkpoint.values(name, shape)?, shape)
+    }
+
+    /// A frozen matrix, in the form that the device's kernels read.
+    fn freeze(&self, name: &str, shape: [usize; 2]) -> Result<Tensor> {
+        gemm::freeze(self.gpu, name, &self.checkpoint.values(name, &shape)?, shape, self.precision)
     }
 
     fn norm(&self, name: &str, width: usize, eps: f32) -> Result<LayerNorm> {
@@ -204,7 +212,7 @@ impl Loader<'_> {
 
     fn linear(&self, name: &str, out: usize, input: usize) -> Result<FrozenLinear> {
         Ok(FrozenLinear {
-            weight: self.upload(&format!("{name}.weight"), &[out, input])?,
+            weight: self.freeze(&format!("{name}.weight"), [out, input])?,
             bias: Some(self.upload(&format!("{name}.bias"), &[out])?),
         })
     }
@@ -227,7 +235,7 @@ impl Loader<'_> {
             }
         };
         Ok(FrozenLinear {
-            weight: self.gpu.upload(name, &weight, &[3 * width, width])?,
+            weight: gemm::freeze(self.gpu, name, &weight, [3 * width, width], self.precision)?,
             bias: Some(self.gpu.upload(name, &bias, &[3 * width])?),
         })
     }
@@ -286,7 +294,7 @@ impl Loader<'_> {
         let (width, patch) = (config.image.width, config.patch);
         let kernel = self.checkpoint.values(weight, &[width, 3, patch, patch])?;
         Ok(PatchEmbedding {
-            weight: self.gpu.upload(weight, &kernel, &[width, 3 * patch * patch])?,
+            weight: gemm::freeze(self.gpu, weight, &kernel, [width, 3 * patch * patch], self.precision)?,
             class: self.upload(class, &[width])?,
             position: self.upload(position, &[config.image_tokens(), width])?,
             patch,
@@ -323,7 +331,8 @@ impl Loader<'_> {
             Names::HuggingFace => self.checkpoint.values(name, &[embedding, width])?,
             Names::OpenAi => transpose(&self.checkpoint.values(name, &[width, embedding])?, width, embedding),
         };
-        Ok(FrozenLinear { weight: self.gpu.upload(name, &weight, &[embedding, width])?, bias: None })
+        let weight = gemm::freeze(self.gpu, name, &weight, [embedding, width], self.precision)?;
+        Ok(FrozenLinear { weight, bias: None })
     }
 }
 

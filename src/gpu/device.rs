@@ -1,18 +1,24 @@
 //! Adapters and the open device.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::arena::Extent;
+use super::capabilities::{Capabilities, Matrices};
+use super::choices::Choices;
 use super::pipeline::Pipelines;
 use super::pool::{FreeList, rounded};
 use super::profile::Profile;
-use super::tensor::{DType, Element, Storage, Tensor};
+use super::tensor::{DType, Element, Memory, Storage, TEXEL_COLS, Tensor, extent};
 use crate::{Error, Result};
 
 /// How long a submission may run before tipi gives up on it. Plans are split so that each submission takes far
 /// less than a second on a GPU; a CPU driver may need minutes for a large one.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Bytes of an upload that are staged at once.
+const PIECE: usize = 16 << 20;
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +27,9 @@ pub struct DeviceOptions {
     pub adapter: Option<String>,
     /// Keep index and loop checks in the shaders. `None`: on in debug builds and with `TIPI_CHECKED=1`.
     pub checked: Option<bool>,
+    /// Measure which kernel is best where that was never measured on this adapter. `None`: unless `TIPI_TUNE` is "off" or
+    /// "0". What was measured before is used either way.
+    pub tune: Option<bool>,
     /// Collect per-kernel timestamps (`--profile`). Slower: every dispatch gets a pass of its own.
     pub profile: bool,
 }
@@ -46,6 +55,8 @@ pub struct AdapterReport {
     pub max_invocations: u32,
     /// Smallest and largest subgroup size; zeros where the adapter has none.
     pub subgroup: (u32, u32),
+    /// What kernels could count on.
+    pub capabilities: Capabilities,
     /// Features that tipi uses when they are there.
     pub uses: Vec<&'static str>,
     /// Whether it would be picked without `--adapter`.
@@ -53,10 +64,11 @@ pub struct AdapterReport {
 }
 
 /// Features used when present: name shown, and the flag.
-const OPTIONAL: [(&str, wgpu::Features); 3] = [
+const OPTIONAL: [(&str, wgpu::Features); 4] = [
     ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
     ("pipeline cache", wgpu::Features::PIPELINE_CACHE),
     ("subgroups", wgpu::Features::SUBGROUP),
+    ("16-bit floats", wgpu::Features::SHADER_F16),
 ];
 
 fn kind(ty: wgpu::DeviceType) -> &'static str {
@@ -148,7 +160,8 @@ pub fn list_adapters() -> Result<Vec<AdapterReport>> {
         .enumerate()
         .map(|(index, adapter)| {
             let info = adapter.get_info();
-            let limits = adapter.limits();
+            let (features, limits) = (adapter.features(), adapter.limits());
+            let capabilities = Capabilities::of(&features, &info, &limits, &adapter.cooperative_matrix_properties());
             AdapterReport {
                 index,
                 kind: kind(info.device_type),
@@ -158,7 +171,13 @@ pub fn list_adapters() -> Result<Vec<AdapterReport>> {
                 workgroup_memory: limits.max_compute_workgroup_storage_size,
                 max_invocations: limits.max_compute_invocations_per_workgroup,
                 subgroup: (info.subgroup_min_size, info.subgroup_max_size),
-                uses: OPTIONAL.iter().filter(|(_, f)| adapter.features().contains(*f)).map(|(n, _)| *n).collect(),
+                uses: OPTIONAL
+                    .iter()
+                    .filter(|(_, f)| features.contains(*f))
+                    .map(|(n, _)| *n)
+                    .chain(capabilities.matrices.map(Matrices::name))
+                    .collect(),
+                capabilities,
                 default: index == default,
                 name: info.name,
             }
@@ -180,6 +199,9 @@ pub(super) struct Inner {
     pub profile: Option<Mutex<Profile>>,
     info: wgpu::AdapterInfo,
     limits: wgpu::Limits,
+    capabilities: Capabilities,
+    choices: Choices,
+    measures: bool,
     reason: String,
     faults: Arc<Mutex<Faults>>,
     pool: Arc<FreeList>,
@@ -218,6 +240,13 @@ fn cache_dir() -> Option<PathBuf> {
     })
 }
 
+/// The file for what was measured on an adapter: another driver may do better with another kernel.
+fn choices_file(info: &wgpu::AdapterInfo) -> String {
+    let name = format!("{} {} {} {}", info.name, info.backend, info.driver, info.driver_info);
+    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    format!("kernels-{}-{}.json", env!("CARGO_PKG_VERSION"), plain.chars().take(120).collect::<String>())
+}
+
 impl Gpu {
     /// Opens the adapter that `options` ask for, else the best one: discrete before integrated before CPU.
     ///
@@ -240,11 +269,20 @@ impl Gpu {
                 reason: "no timestamp queries, so --profile cannot work; run without it".into(),
             });
         }
+        let capabilities =
+            Capabilities::of(&adapter.features(), &info, &limits, &adapter.cooperative_matrix_properties());
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if capabilities.matrices.is_some() {
+            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: what is experimental about cooperative matrices is that their loads and stores are not
+            // bounds-checked; the kernels that use them stay within their tensors by the sizes that the host checks.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tipi"),
             required_features: features,
             required_limits: limits.clone(),
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            experimental_features,
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         }))
@@ -271,7 +309,24 @@ impl Gpu {
         let pipelines = Pipelines::new(&device, checked, cache_file);
         let profile = options.profile.then(|| Mutex::new(Profile::new(queue.get_timestamp_period())));
         let pool = Arc::new(FreeList::default());
-        let inner = Inner { device, queue, pipelines, profile, info, limits, reason, faults, pool };
+        let choices = Choices::open(cache_dir().map(|dir| dir.join(choices_file(&info))));
+        let asked = options.tune.unwrap_or_else(|| !std::env::var("TIPI_TUNE").is_ok_and(|v| v == "off" || v == "0"));
+        // Measuring would count among what is profiled.
+        let measures = asked && !options.profile;
+        let inner = Inner {
+            device,
+            queue,
+            pipelines,
+            profile,
+            info,
+            limits,
+            capabilities,
+            choices,
+            measures,
+            reason,
+            faults,
+            pool,
+        };
         Ok(Gpu(Arc::new(inner)))
     }
 
@@ -285,16 +340,39 @@ impl Gpu {
         kind(self.0.info.device_type)
     }
 
-    /// Whether the "GPU" is a driver that runs on the CPU: kernels pick other tiles there.
-    pub fn is_cpu(&self) -> bool {
-        self.0.info.device_type == wgpu::DeviceType::Cpu
+    /// What kernels can count on.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
     }
 
-    /// Whether kernels may rely on subgroups of exactly this many invocations.
-    pub fn has_subgroups_of(&self, size: u32) -> bool {
-        let info = &self.0.info;
-        self.0.device.features().contains(wgpu::Features::SUBGROUP)
-            && (info.subgroup_min_size, info.subgroup_max_size) == (size, size)
+    /// What was measured to be best under `key` on this adapter, in this process or an earlier one.
+    pub fn measured(&self, key: &str) -> Option<String> {
+        self.0.choices.get(key)
+    }
+
+    /// Notes what was measured to be best, for this process and later ones.
+    pub fn note_measured(&self, key: &str, choice: &str) {
+        self.0.choices.note(key, choice);
+    }
+
+    /// Forgets all that was measured on this adapter.
+    pub fn forget_measured(&self) {
+        self.0.choices.clear();
+    }
+
+    /// The file that keeps what was measured.
+    pub fn measured_file(&self) -> Option<&PathBuf> {
+        self.0.choices.path()
+    }
+
+    /// Whether to measure what was never measured before.
+    pub fn measures(&self) -> bool {
+        self.0.measures
+    }
+
+    /// Whether the "GPU" is a driver that runs on the CPU: kernels pick other tiles there.
+    pub fn is_cpu(&self) -> bool {
+        self.0.capabilities.cpu
     }
 
     /// Name, kind, backend and why this adapter was taken, in one line.
@@ -346,36 +424,80 @@ impl Gpu {
         self.allocate(&self.0.pool, what, shape, dtype)
     }
 
-    pub(super) fn allocate(&self, home: &Arc<FreeList>, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
-        let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64));
-        let bytes = elements.and_then(|n| n.checked_mul(4)).unwrap_or(u64::MAX);
-        if bytes == 0 {
+    /// The extent of a tensor, if one binding of this adapter can hold it.
+    pub(super) fn checked_extent(&self, what: &str, shape: &[usize], dtype: DType) -> Result<Extent> {
+        if shape.contains(&0) {
             return Err(Error::invalid(format!("{what}: shape {shape:?} has no elements")));
         }
-        if bytes > self.max_binding() {
-            let why = format!("one binding of this adapter holds at most {} bytes", self.max_binding());
-            return Err(Error::OutOfMemory { what: what.into(), needed: bytes, why });
-        }
-        let buffer = match home.take(bytes) {
-            Some(buffer) => buffer,
+        let needed = extent(shape, dtype);
+        let why = match needed {
+            Some(Extent::Bytes(bytes)) if bytes <= self.max_binding() => return Ok(Extent::Bytes(bytes)),
+            Some(Extent::Texels(w, h, texel)) if w.max(h) <= self.0.limits.max_texture_dimension_2d => {
+                return Ok(Extent::Texels(w, h, texel));
+            }
+            Some(Extent::Texels(w, h, _)) => {
+                let most = self.0.limits.max_texture_dimension_2d;
+                format!("a texture of {w}×{h} texels, of which this adapter allows {most} each way")
+            }
+            _ => format!("one binding of this adapter holds at most {} bytes", self.max_binding()),
+        };
+        Err(Error::OutOfMemory { what: what.into(), needed: needed.map_or(u64::MAX, Extent::bytes), why })
+    }
+
+    fn allocate(&self, home: &Arc<FreeList>, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        let extent = self.checked_extent(what, shape, dtype)?;
+        let memory = match home.take(extent) {
+            Some(memory) => memory,
             None => {
-                let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-                let buffer = self.0.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(what),
-                    size: rounded(bytes).min(self.0.limits.max_buffer_size),
-                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
+                let memory = self.make(what, extent)?;
+                home.note(match &memory {
+                    Memory::Buffer(buffer) => buffer.size(),
+                    Memory::Texture(..) => extent.bytes(),
                 });
-                if pollster::block_on(scope.pop()).is_some() {
-                    let why = "the driver has no more".into();
-                    return Err(Error::OutOfMemory { what: what.into(), needed: bytes, why });
-                }
-                home.note(buffer.size());
-                buffer
+                memory
             }
         };
-        let storage = Storage { buffer: Some(buffer), home: Arc::downgrade(home) };
+        let storage = Storage { memory: OnceLock::from(memory), home: Arc::downgrade(home) };
         Ok(Tensor { storage: Arc::new(storage), shape: shape.to_vec(), dtype })
+    }
+
+    /// New GPU memory.
+    pub(super) fn make(&self, what: &str, extent: Extent) -> Result<Memory> {
+        let device = &self.0.device;
+        let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let memory = match extent {
+            Extent::Bytes(bytes) => Memory::Buffer(device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(what),
+                size: rounded(bytes).min(self.0.limits.max_buffer_size),
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })),
+            Extent::Texels(width, height, texel) => {
+                let texture = device.create_texture(&wgpu::TextureDescriptor {
+                    label: Some(what),
+                    size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+                    mip_level_count: 1,
+                    sample_count: 1,
+                    dimension: wgpu::TextureDimension::D2,
+                    format: if texel == 8 {
+                        wgpu::TextureFormat::Rgba16Float
+                    } else {
+                        wgpu::TextureFormat::Rgba32Float
+                    },
+                    usage: wgpu::TextureUsages::TEXTURE_BINDING
+                        | wgpu::TextureUsages::STORAGE_BINDING
+                        | wgpu::TextureUsages::COPY_DST,
+                    view_formats: &[],
+                });
+                let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+                Memory::Texture(texture, view)
+            }
+        };
+        if pollster::block_on(scope.pop()).is_some() {
+            let why = "the driver has no more".into();
+            return Err(Error::OutOfMemory { what: what.into(), needed: extent.bytes(), why });
+        }
+        Ok(memory)
     }
 
     /// Overwrites a tensor's contents. Takes effect before the next plan that is run.
@@ -391,9 +513,16 @@ impl Gpu {
                 tensor.shape()
             )));
         }
-        // Pieces, each flushed: otherwise a large upload is staged a second time in full.
-        const PIECE: usize = 16 << 20;
         let bytes: &[u8] = bytemuck::cast_slice(data);
+        let padded;
+        let bytes = if T::DTYPE == DType::F16 && !tensor.cols().is_multiple_of(2) {
+            let row = 2 * tensor.cols();
+            padded = bytes.chunks(row).flat_map(|r| r.iter().copied().chain([0, 0])).collect::<Vec<u8>>();
+            &padded
+        } else {
+            bytes
+        };
+        // Pieces, each flushed: otherwise a large upload is staged a second time in full.
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
             self.0.queue.write_buffer(tensor.buffer()?, (i * PIECE) as u64, piece);
             if bytes.len() > PIECE {
@@ -402,6 +531,52 @@ impl Gpu {
             }
         }
         Ok(())
+    }
+
+    /// A matrix `[rows, cols]` of texels with contents from the host, f32 or f16; the last texel of each row is filled up
+    /// with zeros.
+    ///
+    /// # Errors
+    /// As [`Gpu::upload`].
+    pub fn upload_texels<T: Element>(&self, what: &str, data: &[T], shape: [usize; 2]) -> Result<Tensor> {
+        let dtype = match T::DTYPE {
+            DType::F32 => DType::Texels,
+            DType::F16 => DType::HalfTexels,
+            other => return Err(Error::invalid(format!("{what}: no texels of {other:?}"))),
+        };
+        let [rows, cols] = shape;
+        if rows.checked_mul(cols) != Some(data.len()) {
+            return Err(Error::invalid(format!("{what}: {} values for shape {shape:?}", data.len())));
+        }
+        let tensor = self.empty(what, &shape, dtype)?;
+        let Memory::Texture(texture, _) = tensor.memory()? else {
+            return Err(Error::invalid(format!("{what}: not a texture")));
+        };
+        let width = cols.div_ceil(TEXEL_COLS);
+        let stride = width * TEXEL_COLS * size_of::<T>();
+        let rows_at_once = (PIECE / stride).max(1);
+        let mut padded = Vec::new();
+        for (i, piece) in data.chunks(rows_at_once * cols).enumerate() {
+            padded.clear();
+            for row in piece.chunks(cols) {
+                padded.extend_from_slice(bytemuck::cast_slice::<T, u8>(row));
+                padded.resize(padded.len().next_multiple_of(stride), 0);
+            }
+            let mut to = texture.as_image_copy();
+            to.origin.y = (i * rows_at_once) as u32;
+            let height = (padded.len() / stride) as u32;
+            self.0.queue.write_texture(
+                to,
+                &padded,
+                wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(stride as u32), rows_per_image: None },
+                wgpu::Extent3d { width: width as u32, height, depth_or_array_layers: 1 },
+            );
+            if rows * stride > PIECE {
+                self.0.queue.submit([]);
+                self.wait()?;
+            }
+        }
+        Ok(tensor)
     }
 
     /// A tensor's contents. Waits for all work submitted so far.
@@ -421,7 +596,11 @@ impl Gpu {
         let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(tensor.buffer()?, 0, &staging, 0, tensor.bytes());
         self.0.queue.submit([encoder.finish()]);
-        let bytes = self.map(&staging)?;
+        let mut bytes = self.map(&staging)?;
+        if T::DTYPE == DType::F16 && !tensor.cols().is_multiple_of(2) {
+            let row = 2 * tensor.cols();
+            bytes = bytes.chunks(row + 2).flat_map(|r| &r[..row]).copied().collect();
+        }
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 

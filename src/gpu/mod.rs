@@ -1,19 +1,25 @@
 //! The GPU layer: adapters, buffers, pipelines and recorded plans on wgpu. It knows nothing of CLIP.
 //!
 //! The way through it: [`Gpu::open`] picks an adapter and opens it; [`Gpu::upload`] makes [`Tensor`]s;
-//! a [`Recorder`] collects dispatches, taking its temporaries from a pool of its own; [`Recorder::finish`] turns
+//! a [`Recorder`] collects dispatches; [`Recorder::finish`] lays out their temporaries by lifetime and turns
 //! them into a [`Plan`] whose bind groups and parameters are built once; [`Plan::run`] encodes the whole step
 //! into one pass and submits it; [`Gpu::read`] brings results back.
 
+mod arena;
+mod capabilities;
+mod choices;
 mod device;
 mod pipeline;
+mod plan;
 mod pool;
 mod profile;
 mod recorder;
 mod tensor;
 
+pub use capabilities::{Capabilities, Matrices};
 pub use device::{AdapterReport, DeviceOptions, Gpu, list_adapters};
 pub use pipeline::{Access, Shader, Variant};
+pub use plan::Plan;
 pub use profile::{Profile, ProfileRow};
-pub use recorder::{Dispatch, Grid, Plan, Recorder};
+pub use recorder::{Dispatch, Grid, Recorder};
 pub use tensor::{DType, Element, Tensor};

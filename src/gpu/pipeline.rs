@@ -12,16 +12,33 @@ pub enum Access {
     Read,
     /// `var<storage, read_write>`
     Write,
+    /// `texture_2d<f32>`, a tensor of texels
+    ReadTexels,
+    /// `texture_storage_2d<rgba32float, write>`, a tensor of texels
+    WriteTexels,
 }
 
-/// One WGSL file. Binding 0 is the uniform parameter block; bindings 1… are storage buffers in the order of `access`.
+impl Access {
+    /// Whether the shader writes.
+    pub fn writes(self) -> bool {
+        matches!(self, Access::Write | Access::WriteTexels)
+    }
+
+    /// Whether the binding is a texture.
+    pub fn is_texture(self) -> bool {
+        matches!(self, Access::ReadTexels | Access::WriteTexels)
+    }
+}
+
+/// One WGSL file. Binding 0 is the uniform parameter block; bindings 1… are storage buffers and textures in the order
+/// of `access`.
 #[derive(Debug)]
 pub struct Shader {
     /// Name of the family, as in `shaders/<name>.wgsl`.
     pub name: &'static str,
     /// The WGSL text. Constants that it leaves open come from [`Variant::consts`].
     pub source: &'static str,
-    /// How the storage bindings are used.
+    /// What bindings 1… are and how they are used.
     pub access: &'static [Access],
 }
 
@@ -32,7 +49,8 @@ pub struct Variant {
     pub shader: &'static Shader,
     /// Entry point.
     pub entry: &'static str,
-    /// Values for the constants that the WGSL text leaves open, declared as `const NAME: u32 = value;` before it.
+    /// Values for the constants that the WGSL text leaves open, declared as `const NAME: u32 = value;` before it (but
+    /// after directives: lines at the top that start with `enable`).
     pub consts: Vec<(&'static str, u32)>,
 }
 
@@ -44,11 +62,14 @@ impl Variant {
 
     /// The complete WGSL text.
     pub fn wgsl(&self) -> String {
-        let mut text = String::new();
+        let source = self.shader.source;
+        let directives: usize =
+            source.split_inclusive('\n').take_while(|l| l.starts_with("enable ")).map(str::len).sum();
+        let mut text = source[..directives].to_string();
         for (name, value) in &self.consts {
             text.push_str(&format!("const {name}: u32 = {value}u;\n"));
         }
-        text.push_str(self.shader.source);
+        text.push_str(&source[directives..]);
         text
     }
 
@@ -107,16 +128,30 @@ impl Pipelines {
         // SAFETY: every kernel guards its indices by the sizes in its parameter block, which the modules in
         // `kernels` check against the tensors before recording; the tests run with the checks on.
         let module = unsafe { device.create_shader_module_trusted(desc, checks) };
-        let buffer = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+        let entry = |binding: u32, ty: wgpu::BindingType| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            ty,
             count: None,
         };
-        let mut entries = vec![buffer(0, wgpu::BufferBindingType::Uniform)];
+        let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
+        let mut entries = vec![entry(0, buffer(wgpu::BufferBindingType::Uniform))];
         for (i, access) in variant.shader.access.iter().enumerate() {
-            let read_only = *access == Access::Read;
-            entries.push(buffer(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }));
+            let ty = match access {
+                Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
+                Access::Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
+                Access::ReadTexels => wgpu::BindingType::Texture {
+                    sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                    view_dimension: wgpu::TextureViewDimension::D2,
+                    multisampled: false,
+                },
+                Access::WriteTexels => wgpu::BindingType::StorageTexture {
+                    access: wgpu::StorageTextureAccess::WriteOnly,
+                    format: wgpu::TextureFormat::Rgba32Float,
+                    view_dimension: wgpu::TextureViewDimension::D2,
+                },
+            };
+            entries.push(entry(i as u32 + 1, ty));
         }
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(variant.shader.name),

@@ -1,16 +1,18 @@
-//! Free lists of GPU buffers. A list hands out the smallest free buffer that fits without wasting more than half.
+//! Free lists of GPU memory. A list hands out the smallest free piece that fits without wasting more than half.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use super::arena::Extent;
+use super::tensor::Memory;
 
 /// Buffers are rounded up to this many bytes, so that near-equal sizes share.
 const GRAIN: u64 = 256;
 
-/// A free list, and the bytes that its buffers take in all (in use or free).
+/// A free list, and the bytes that its memory takes in all (in use or free).
 #[derive(Debug, Default)]
 pub(super) struct FreeList {
-    free: Mutex<BTreeMap<u64, Vec<wgpu::Buffer>>>,
+    free: Mutex<Vec<(Extent, Memory)>>,
     allocated: AtomicU64,
 }
 
@@ -20,31 +22,36 @@ pub(super) fn rounded(bytes: u64) -> u64 {
 }
 
 impl FreeList {
-    /// Takes a free buffer of at least `bytes`, at most twice that.
-    pub fn take(&self, bytes: u64) -> Option<wgpu::Buffer> {
-        let size = rounded(bytes);
+    /// Takes free memory of at least `extent`, at most twice that.
+    pub fn take(&self, extent: Extent) -> Option<Memory> {
+        let most = match extent {
+            Extent::Bytes(bytes) => rounded(bytes).saturating_mul(2),
+            Extent::Texels(..) => extent.bytes().saturating_mul(2),
+        };
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = *free.range(size..=size.saturating_mul(2)).next()?.0;
-        let list = free.get_mut(&key)?;
-        let buffer = list.pop();
-        if list.is_empty() {
-            free.remove(&key);
-        }
-        buffer
+        let fits = |e: &Extent| extent.fits(*e) && e.bytes() <= most;
+        let found = (0..free.len()).filter(|i| fits(&free[*i].0)).min_by_key(|i| free[*i].0.bytes())?;
+        Some(free.swap_remove(found).1)
     }
 
-    /// Takes a buffer back.
-    pub fn give(&self, buffer: wgpu::Buffer) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.entry(buffer.size()).or_default().push(buffer);
+    /// Takes memory back.
+    pub fn give(&self, memory: Memory) {
+        let extent = match &memory {
+            Memory::Buffer(buffer) => Extent::Bytes(buffer.size()),
+            Memory::Texture(texture, _) => {
+                let half = texture.format() == wgpu::TextureFormat::Rgba16Float;
+                Extent::Texels(texture.width(), texture.height(), if half { 8 } else { 16 })
+            }
+        };
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push((extent, memory));
     }
 
-    /// Notes a new buffer of `bytes`.
+    /// Notes new memory of `bytes`.
     pub fn note(&self, bytes: u64) {
         self.allocated.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes of all buffers that were made for this list.
+    /// Bytes of all memory that was made for this list.
     pub fn allocated(&self) -> u64 {
         self.allocated.load(Ordering::Relaxed)
     }

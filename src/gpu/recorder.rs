@@ -1,12 +1,13 @@
 //! Recording a step once and running it many times.
 
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, Weak};
 
+use super::arena::{self, Arena, Extent, Life};
 use super::device::Gpu;
-use super::pipeline::{Access, Pipeline, Variant};
-use super::pool::FreeList;
-use super::tensor::{DType, Tensor};
+use super::pipeline::{Pipeline, Variant};
+use super::plan::{Plan, Step};
+use super::tensor::{DType, Memory, Storage, Tensor, extent};
 use crate::{Error, Result};
 
 /// Work in one submission, in floating-point operations with a byte counted as ten. A slow integrated GPU does this
@@ -64,26 +65,44 @@ pub struct Dispatch<'a> {
     pub bytes: f64,
 }
 
+/// What a dispatch binds.
+enum Bound {
+    /// A temporary of the plan, by number.
+    Temporary(usize),
+    /// Something from outside.
+    Outside(Memory),
+}
+
 struct Op {
     pipeline: Arc<Pipeline>,
     label: &'static str,
     params: Range<usize>,
-    /// Buffers and the bytes bound of each. Handles to plain buffers, so that the plan's own temporaries can go back
-    /// to the pool while recording goes on.
-    bindings: Vec<(wgpu::Buffer, u64)>,
+    /// The bound memory, and how much of it.
+    bindings: Vec<(Bound, Extent)>,
     grid: [u32; 3],
     flops: f64,
     bytes: f64,
 }
 
+/// A temporary that recording handed out.
+struct Temporary {
+    what: String,
+    extent: Extent,
+    /// Gone when nobody holds the tensor any more.
+    storage: Weak<Storage>,
+    /// The first and the last dispatch that bind it.
+    used: Option<(usize, usize)>,
+}
+
 /// Collects the dispatches of one step.
 ///
-/// Temporaries come from the recorder's own pool: when the last handle to one is dropped while recording, a later
-/// dispatch of the same plan may reuse its buffer, since dispatches run in order. Nothing outside the plan ever
-/// gets such a buffer while the plan is alive, so a plan can be run again and again.
+/// Temporaries get their memory when recording is over, by their lives: those that are never needed at the same time
+/// share it. A tensor that the caller still holds then is the plan's output: nothing else is put in its place after it
+/// was written. Nothing outside the plan ever gets such memory while the plan is alive, so a plan can be run again and
+/// again.
 pub struct Recorder {
     gpu: Gpu,
-    pool: Arc<FreeList>,
+    temporaries: Vec<Temporary>,
     ops: Vec<Op>,
     params: Vec<u8>,
     /// Tensors from outside the plan (weights, inputs): held, or their buffers would be handed to others.
@@ -93,13 +112,7 @@ pub struct Recorder {
 impl Recorder {
     /// An empty recording.
     pub fn new(gpu: &Gpu) -> Self {
-        Recorder {
-            gpu: gpu.clone(),
-            pool: Arc::new(FreeList::default()),
-            ops: Vec::new(),
-            params: Vec::new(),
-            outside: Vec::new(),
-        }
+        Recorder { gpu: gpu.clone(), temporaries: Vec::new(), ops: Vec::new(), params: Vec::new(), outside: Vec::new() }
     }
 
     /// The device recorded for.
@@ -107,20 +120,24 @@ impl Recorder {
         &self.gpu
     }
 
-    /// An f32 temporary of the plan, contents undefined.
+    /// An f32 temporary of the plan, contents undefined. It has memory once recording is finished.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] past the adapter's limits.
-    pub fn temp(&self, what: &str, shape: &[usize]) -> Result<Tensor> {
-        self.gpu.allocate(&self.pool, what, shape, DType::F32)
+    pub fn temp(&mut self, what: &str, shape: &[usize]) -> Result<Tensor> {
+        self.temp_of(what, shape, DType::F32)
     }
 
-    /// A u32 temporary of the plan, contents undefined.
+    /// A temporary of the plan with elements of type `dtype`, contents undefined.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] past the adapter's limits.
-    pub fn temp_u32(&self, what: &str, shape: &[usize]) -> Result<Tensor> {
-        self.gpu.allocate(&self.pool, what, shape, DType::U32)
+    pub fn temp_of(&mut self, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        let extent = self.gpu.checked_extent(what, shape, dtype)?;
+        let storage = Arc::new(Storage { memory: OnceLock::new(), home: Weak::new() });
+        let temporary = Temporary { what: what.into(), extent, storage: Arc::downgrade(&storage), used: None };
+        self.temporaries.push(temporary);
+        Ok(Tensor { storage, shape: shape.to_vec(), dtype })
     }
 
     /// Appends a dispatch.
@@ -139,8 +156,11 @@ impl Recorder {
             )));
         }
         for (i, a) in dispatch.bindings.iter().enumerate() {
+            if access[i].is_texture() != a.dtype().is_texture() {
+                return Err(Error::invalid(format!("{}: binding {i} is a tensor of {:?}", key(), a.dtype())));
+            }
             for (j, b) in dispatch.bindings.iter().enumerate().skip(i + 1) {
-                if a.same_buffer(b) && (access[i] == Access::Write || access[j] == Access::Write) {
+                if a.same_buffer(b) && (access[i].writes() || access[j].writes()) {
                     return Err(Error::invalid(format!("{}: bindings {i} and {j} share a buffer", key())));
                 }
             }
@@ -153,12 +173,29 @@ impl Recorder {
         self.params.extend_from_slice(dispatch.params);
         self.params.resize(start + dispatch.params.len().next_multiple_of(16), 0);
         let mut bindings = Vec::with_capacity(dispatch.bindings.len());
+        let number = self.ops.len();
         for tensor in dispatch.bindings {
-            bindings.push((tensor.buffer()?.clone(), tensor.bytes()));
-            let own = std::ptr::eq(tensor.storage.home.as_ptr(), Arc::as_ptr(&self.pool));
-            if !own && !self.outside.iter().any(|t| t.same_buffer(tensor)) {
-                self.outside.push((*tensor).clone());
-            }
+            let extent = extent(&tensor.shape, tensor.dtype)
+                .ok_or_else(|| Error::invalid(format!("{}: a tensor of shape {:?}", key(), tensor.shape)))?;
+            let storage = Arc::as_ptr(&tensor.storage);
+            // Handed out last, used first: most dispatches bind what was made a moment ago.
+            let own = self.temporaries.iter().rposition(|t| std::ptr::eq(t.storage.as_ptr(), storage));
+            bindings.push((
+                match own {
+                    Some(i) => {
+                        let first = self.temporaries[i].used.map_or(number, |(first, _)| first);
+                        self.temporaries[i].used = Some((first, number));
+                        Bound::Temporary(i)
+                    }
+                    None => {
+                        if !self.outside.iter().any(|t| t.same_buffer(tensor)) {
+                            self.outside.push((*tensor).clone());
+                        }
+                        Bound::Outside(tensor.memory()?.clone())
+                    }
+                },
+                extent,
+            ));
         }
         self.ops.push(Op {
             pipeline,
@@ -172,22 +209,54 @@ impl Recorder {
         Ok(())
     }
 
-    /// Builds parameters and bind groups.
+    /// Lays out the temporaries, makes their memory, and builds parameters and bind groups.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the driver refused a pipeline or a bind group.
+    /// [`Error::OutOfMemory`] when the temporaries do not fit; [`Error::Gpu`] when the driver refused a pipeline or a
+    /// bind group.
     pub fn finish(self) -> Result<Plan> {
-        let device = &self.gpu.0.device;
+        let Recorder { gpu, temporaries, ops, params: param_bytes, outside } = self;
+        let device = &gpu.0.device;
+        let end = ops.len();
+        let held: Vec<Option<Arc<Storage>>> = temporaries.iter().map(|t| t.storage.upgrade()).collect();
+        let lives: Vec<Life> = temporaries
+            .iter()
+            .zip(&held)
+            .map(|(t, held)| {
+                // One that no dispatch binds but somebody holds still needs memory of its own.
+                let (first, last) = t.used.unwrap_or((0, if held.is_some() { end } else { 0 }));
+                Life { extent: t.extent, span: first..=if held.is_some() { end } else { last } }
+            })
+            .collect();
+        let wanted: Vec<usize> =
+            (0..lives.len()).filter(|i| temporaries[*i].used.is_some() || held[*i].is_some()).collect();
+        let lives: Vec<Life> = wanted.iter().map(|i| lives[*i].clone()).collect();
+        let arena = Arena::lay_out(&lives);
+        let mut places = Vec::with_capacity(arena.places.len());
+        for (number, extent) in arena.places.iter().enumerate() {
+            let of = arena.of.iter().position(|p| *p == number).map_or(0, |i| wanted[i]);
+            let what = temporaries.get(of).map_or("temporary", |t| &t.what);
+            places.push(gpu.make(what, *extent)?);
+        }
+        let mut place_of = vec![None; temporaries.len()];
+        for (i, place) in wanted.iter().zip(&arena.of) {
+            place_of[*i] = Some(&places[*place]);
+            if let Some(storage) = &held[*i] {
+                let _ = storage.memory.set(places[*place].clone());
+            }
+        }
+        let memory = (arena.bytes(), arena::peak(&lives));
+
         let params = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
-            size: self.params.len().max(16) as u64,
+            size: param_bytes.len().max(16) as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        self.gpu.0.queue.write_buffer(&params, 0, &self.params);
-        let mut steps = Vec::with_capacity(self.ops.len());
+        gpu.0.queue.write_buffer(&params, 0, &param_bytes);
+        let mut steps = Vec::with_capacity(ops.len());
         let mut cost = 0.0;
-        for op in self.ops {
+        for op in ops {
             let mut entries = vec![wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -196,15 +265,22 @@ impl Recorder {
                     size: std::num::NonZeroU64::new(op.params.len() as u64),
                 }),
             }];
-            for (i, (buffer, bytes)) in op.bindings.iter().enumerate() {
+            for (i, (bound, extent)) in op.bindings.iter().enumerate() {
+                let memory = match bound {
+                    Bound::Temporary(t) => place_of[*t].ok_or_else(|| Error::Gpu("temporary without memory".into()))?,
+                    Bound::Outside(memory) => memory,
+                };
                 entries.push(wgpu::BindGroupEntry {
                     binding: i as u32 + 1,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer,
-                        offset: 0,
-                        // Exactly the tensor, not the pooled buffer: index checks then mean something.
-                        size: std::num::NonZeroU64::new(*bytes),
-                    }),
+                    resource: match memory {
+                        Memory::Buffer(buffer) => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                            buffer,
+                            offset: 0,
+                            // Exactly the tensor, not the whole place: index checks then mean something.
+                            size: std::num::NonZeroU64::new(extent.bytes()),
+                        }),
+                        Memory::Texture(_, view) => wgpu::BindingResource::TextureView(view),
+                    },
                 });
             }
             let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -227,124 +303,8 @@ impl Recorder {
                 cut,
             });
         }
-        self.gpu.check()?;
-        Ok(Plan { gpu: self.gpu, steps, pool: self.pool, _outside: self.outside })
-    }
-}
-
-struct Step {
-    pipeline: Arc<Pipeline>,
-    group: wgpu::BindGroup,
-    grid: [u32; 3],
-    label: &'static str,
-    flops: f64,
-    bytes: f64,
-    /// Whether a submission ends here.
-    cut: bool,
-}
-
-/// A recorded step: pipelines, bind groups and parameters, built once.
-pub struct Plan {
-    gpu: Gpu,
-    steps: Vec<Step>,
-    pool: Arc<FreeList>,
-    _outside: Vec<Tensor>,
-}
-
-impl Plan {
-    /// Encodes the step into one pass and submits it (a very long one in several submissions, see ARCHITECTURE.md).
-    /// Returns without waiting.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Gpu`].
-    pub fn run(&self) -> Result<()> {
-        if self.gpu.0.profile.is_some() {
-            return self.run_profiled();
-        }
-        for chunk in self.steps.split_inclusive(|s| s.cut) {
-            let mut encoder = self.gpu.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for step in chunk {
-                    pass.set_pipeline(&step.pipeline.compute);
-                    pass.set_bind_group(0, &step.group, &[]);
-                    pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-                }
-            }
-            self.gpu.0.queue.submit([encoder.finish()]);
-        }
-        let _ = self.gpu.0.device.poll(wgpu::PollType::Poll);
-        self.gpu.check()
-    }
-
-    /// As [`Plan::run`], each dispatch in a pass of its own between two timestamps.
-    fn run_profiled(&self) -> Result<()> {
-        let gpu = &self.gpu.0;
-        // A query set holds at most 4096 timestamps.
-        for chunk in self.steps.chunks(2048) {
-            let count = chunk.len() as u32 * 2;
-            let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("profile"),
-                ty: wgpu::QueryType::Timestamp,
-                count,
-            });
-            let size = u64::from(count) * 8;
-            let buffer = |usage| {
-                gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("profile"),
-                    size,
-                    usage,
-                    mapped_at_creation: false,
-                })
-            };
-            let resolved = buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
-            let staging = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
-            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for (i, step) in chunk.iter().enumerate() {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some(step.label),
-                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                        query_set: &set,
-                        beginning_of_pass_write_index: Some(i as u32 * 2),
-                        end_of_pass_write_index: Some(i as u32 * 2 + 1),
-                    }),
-                });
-                pass.set_pipeline(&step.pipeline.compute);
-                pass.set_bind_group(0, &step.group, &[]);
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-            }
-            encoder.resolve_query_set(&set, 0..count, &resolved, 0);
-            encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
-            gpu.queue.submit([encoder.finish()]);
-            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.gpu.map(&staging)?);
-            if let Some(profile) = &gpu.profile {
-                let mut profile = profile.lock().unwrap_or_else(PoisonError::into_inner);
-                for (step, pair) in chunk.iter().zip(ticks.chunks_exact(2)) {
-                    profile.add(step.label, pair[1].saturating_sub(pair[0]), step.flops, step.bytes);
-                }
-            }
-        }
-        self.gpu.check()
-    }
-
-    /// The labels of the dispatches, in order.
-    pub fn labels(&self) -> Vec<&'static str> {
-        self.steps.iter().map(|s| s.label).collect()
-    }
-
-    /// Floating-point operations of one run.
-    pub fn flops(&self) -> f64 {
-        self.steps.iter().map(|s| s.flops).sum()
-    }
-
-    /// Bytes of GPU memory that the plan's temporaries take together.
-    pub fn allocated_bytes(&self) -> u64 {
-        self.pool.allocated()
-    }
-
-    /// Submissions that one run makes.
-    pub fn submissions(&self) -> usize {
-        self.steps.split_inclusive(|s| s.cut).count()
+        gpu.check()?;
+        Ok(Plan::new(gpu, steps, memory, outside))
     }
 }
 

@@ -1,20 +1,39 @@
-//! Tensors: a typed, shaped view of a whole GPU buffer. Cloning shares the buffer; the last clone to be dropped
-//! hands it back to the pool it came from.
+//! Tensors: a typed, shaped view of a whole GPU buffer or texture. Cloning shares the memory; the last clone of a tensor
+//! made outside of plans hands it back to the pool it came from.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use super::arena::Extent;
 use super::pool::FreeList;
+use crate::{Error, Result};
 
 /// Element type of a tensor. All arithmetic is f32; u32 holds indices, labels and counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// 32-bit float.
     F32,
     /// 32-bit unsigned integer.
     U32,
+    /// 16-bit float, rows padded to an even number of elements: kernels read two at a time.
+    F16,
+    /// 32-bit float in a texture, a matrix row per texture row, four columns a texel. Drivers that run on the CPU read
+    /// textures several times as fast as buffers.
+    Texels,
+    /// As [`DType::Texels`], 16-bit floats.
+    HalfTexels,
 }
 
-/// Rust types that a tensor can hold.
+impl DType {
+    /// Whether tensors of this type are textures.
+    pub fn is_texture(self) -> bool {
+        matches!(self, DType::Texels | DType::HalfTexels)
+    }
+}
+
+/// Columns of a texel.
+pub(super) const TEXEL_COLS: usize = 4;
+
+/// Rust types that a tensor can be written from and read into.
 pub trait Element: bytemuck::Pod {
     /// The matching element type.
     const DTYPE: DType;
@@ -28,18 +47,30 @@ impl Element for u32 {
     const DTYPE: DType = DType::U32;
 }
 
-/// The buffer behind a tensor.
+impl Element for half::f16 {
+    const DTYPE: DType = DType::F16;
+}
+
+/// GPU memory.
+#[derive(Clone, Debug)]
+pub(super) enum Memory {
+    Buffer(wgpu::Buffer),
+    Texture(wgpu::Texture, wgpu::TextureView),
+}
+
+/// The memory behind a tensor.
 #[derive(Debug)]
 pub(super) struct Storage {
-    /// Always present until drop, when it moves back to its pool.
-    pub buffer: Option<wgpu::Buffer>,
+    /// Empty for a temporary of a plan that is still being recorded.
+    pub memory: OnceLock<Memory>,
+    /// The pool that gets the memory back.
     pub home: Weak<FreeList>,
 }
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        if let (Some(buffer), Some(home)) = (self.buffer.take(), self.home.upgrade()) {
-            home.give(buffer);
+        if let (Some(memory), Some(home)) = (self.memory.take(), self.home.upgrade()) {
+            home.give(memory);
         }
     }
 }
@@ -50,6 +81,21 @@ pub struct Tensor {
     pub(super) storage: Arc<Storage>,
     pub(super) shape: Vec<usize>,
     pub(super) dtype: DType,
+}
+
+/// What a tensor of this shape and type takes; `None` where it has no elements or more than can be counted.
+pub(super) fn extent(shape: &[usize], dtype: DType) -> Option<Extent> {
+    let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64)).filter(|n| *n > 0)?;
+    let cols = shape.last().copied().unwrap_or(1) as u64;
+    let rows = elements / cols;
+    Some(match dtype {
+        DType::F32 | DType::U32 => Extent::Bytes(elements.checked_mul(4)?),
+        DType::F16 => Extent::Bytes(rows.checked_mul(cols.div_ceil(2))?.checked_mul(4)?),
+        DType::Texels | DType::HalfTexels => {
+            let width = u32::try_from(cols.div_ceil(TEXEL_COLS as u64)).ok()?;
+            Extent::Texels(width, u32::try_from(rows).ok()?, if dtype == DType::Texels { 16 } else { 8 })
+        }
+    })
 }
 
 impl Tensor {
@@ -83,18 +129,20 @@ impl Tensor {
         self.len() / self.cols().max(1)
     }
 
-    /// Bytes that the elements take.
+    /// Bytes that the elements take, padding included.
     pub fn bytes(&self) -> u64 {
-        self.len() as u64 * 4
+        extent(&self.shape, self.dtype).map_or(0, Extent::bytes)
     }
 
-    /// The same elements under another shape.
+    /// The same elements under another shape. Where rows are padded (f16, texels) the columns must stay.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the number of elements differs.
-    pub fn reshape(&self, shape: &[usize]) -> crate::Result<Tensor> {
-        if shape.iter().product::<usize>() != self.len() {
-            return Err(crate::Error::invalid(format!("cannot reshape {:?} to {shape:?}", self.shape)));
+    /// [`Error::Invalid`] when the number of elements differs.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
+        let padded = self.dtype == DType::F16 || self.dtype.is_texture();
+        let same_rows = shape.last() == self.shape.last();
+        if shape.iter().product::<usize>() != self.len() || (padded && !same_rows) {
+            return Err(Error::invalid(format!("cannot reshape {:?} to {shape:?}", self.shape)));
         }
         Ok(Tensor { storage: self.storage.clone(), shape: shape.to_vec(), dtype: self.dtype })
     }
@@ -104,8 +152,32 @@ impl Tensor {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
 
-    /// The buffer. It is there for as long as the tensor is.
-    pub(super) fn buffer(&self) -> crate::Result<&wgpu::Buffer> {
-        self.storage.buffer.as_ref().ok_or_else(|| crate::Error::Gpu("tensor without a buffer".into()))
+    /// The memory.
+    pub(super) fn memory(&self) -> Result<&Memory> {
+        let missing = "a plan's temporary was used before its recording was finished";
+        self.storage.memory.get().ok_or_else(|| Error::invalid(missing))
+    }
+
+    /// The buffer.
+    pub(super) fn buffer(&self) -> Result<&wgpu::Buffer> {
+        match self.memory()? {
+            Memory::Buffer(buffer) => Ok(buffer),
+            Memory::Texture(..) => Err(Error::invalid("a texture where a buffer is needed")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DType, Extent, extent};
+
+    #[test]
+    fn extents_pad_rows_where_kernels_read_several_elements_at_once() {
+        assert_eq!(extent(&[3, 5], DType::F32), Some(Extent::Bytes(60)));
+        assert_eq!(extent(&[3, 5], DType::F16), Some(Extent::Bytes(36)));
+        assert_eq!(extent(&[2, 3, 5], DType::Texels), Some(Extent::Texels(2, 6, 16)));
+        assert_eq!(extent(&[], DType::F32), Some(Extent::Bytes(4)));
+        assert_eq!(extent(&[0, 5], DType::F32), None);
+        assert_eq!(extent(&[usize::MAX, 5], DType::F32), None);
     }
 }

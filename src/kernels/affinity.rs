@@ -4,7 +4,7 @@
 use super::expect;
 use super::gemm::{Epilogue, Layout, matmul};
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{DType, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{Capabilities, DType, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
 const ACCESS: &[crate::gpu::Access] = &[Read, Read, Read, Read, Read, Read, Write];
@@ -55,10 +55,10 @@ impl Kernel {
 
     /// The kernel for a driver and a cache. A tile of `Rows` holds keys of one class only, so it is no larger than
     /// classes are.
-    pub fn select(cpu_driver: bool, subgroups_of_eight: bool, keys: usize, classes: usize) -> Kernel {
+    pub fn select(caps: &Capabilities, keys: usize, classes: usize) -> Kernel {
         match keys.div_ceil(classes.max(1)) {
-            _ if !cpu_driver => Kernel::Tile,
-            _ if subgroups_of_eight => Kernel::Subgroup,
+            _ if !caps.cpu => Kernel::Tile,
+            _ if caps.subgroups_of(8) => Kernel::Subgroup,
             0..=1 => Kernel::Rows(1),
             2..=4 => Kernel::Rows(4),
             _ => Kernel::Rows(16),
@@ -66,8 +66,8 @@ impl Kernel {
     }
 
     /// Whether the kernel runs on this device.
-    pub fn runs_on(self, gpu: &Gpu) -> bool {
-        self != Kernel::Subgroup || gpu.has_subgroups_of(8)
+    pub fn runs_on(self, caps: &Capabilities) -> bool {
+        self != Kernel::Subgroup || caps.subgroups_of(8)
     }
 }
 
@@ -180,8 +180,7 @@ pub fn cache_term(
     scale: f32,
     base: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let gpu = rec.gpu();
-    let kernel = Kernel::select(gpu.is_cpu(), gpu.has_subgroups_of(8), cache.keys.rows(), cache.classes());
+    let kernel = Kernel::select(rec.gpu().capabilities(), cache.keys.rows(), cache.classes());
     cache_term_with(rec, kernel, f, cache, betas, scale, base)
 }
 
@@ -201,7 +200,7 @@ pub fn cache_term_with(
 ) -> Result<Tensor> {
     let (queries, width, count) = (f.rows(), f.cols(), betas.len());
     let classes = cache.classes();
-    if cache.keys.cols() != width || !kernel.runs_on(rec.gpu()) {
+    if cache.keys.cols() != width || !kernel.runs_on(rec.gpu().capabilities()) {
         return Err(Error::invalid(format!(
             "affinity: queries {:?} and keys {:?} by {kernel:?}",
             f.shape(),
@@ -273,13 +272,23 @@ pub fn backward_keys(
 #[cfg(test)]
 mod tests {
     use super::Kernel;
+    use crate::gpu::Capabilities;
 
     #[test]
     fn tiles_are_no_larger_than_classes_are() {
-        assert_eq!(Kernel::select(false, true, 1600, 100), Kernel::Tile);
-        assert_eq!(Kernel::select(true, true, 1600, 100), Kernel::Subgroup);
-        assert_eq!(Kernel::select(true, false, 100, 100), Kernel::Rows(1));
-        assert_eq!(Kernel::select(true, false, 101, 100), Kernel::Rows(4));
-        assert_eq!(Kernel::select(true, false, 1600, 100), Kernel::Rows(16));
+        let caps = |cpu, size| Capabilities {
+            cpu,
+            subgroups: Some((size, size)),
+            f16: false,
+            matrices: None,
+            texture: 16384,
+            workgroup_memory: 32768,
+            invocations: 256,
+        };
+        assert_eq!(Kernel::select(&caps(false, 8), 1600, 100), Kernel::Tile);
+        assert_eq!(Kernel::select(&caps(true, 8), 1600, 100), Kernel::Subgroup);
+        assert_eq!(Kernel::select(&caps(true, 4), 100, 100), Kernel::Rows(1));
+        assert_eq!(Kernel::select(&caps(true, 4), 101, 100), Kernel::Rows(4));
+        assert_eq!(Kernel::select(&caps(true, 4), 1600, 100), Kernel::Rows(16));
     }
 }

@@ -1,8 +1,8 @@
-//! Attention over packed sequences (`shaders/attention.wgsl`).
+//! Attention over packed sequences (`shaders/attention.wgsl`, `attention_texel.wgsl`).
 
-use super::{expect, expect_matrix};
-use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
+use super::{expect, expect_matrix, texels};
+use crate::gpu::Access::{Read, ReadTexels, Write};
+use crate::gpu::{Capabilities, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
 static SHADER: Shader = Shader {
@@ -11,27 +11,66 @@ static SHADER: Shader = Shader {
     access: &[Read, Read, Read, Read, Write, Write],
 };
 
-/// Rows that one workgroup can handle. A CPU driver runs 8 side by side, and sequences of a few rows (class names behind
-/// a shared prefix) would leave most of a larger workgroup idle; GPUs want 32.
-pub const BLOCK_ROWS: [usize; 2] = [8, 32];
+static TEXEL: Shader = Shader {
+    name: "attention_texel",
+    source: include_str!("../../shaders/attention_texel.wgsl"),
+    access: &[Read, ReadTexels, ReadTexels, Read, Write, Write],
+};
 
-fn block_rows(cpu_driver: bool) -> usize {
-    BLOCK_ROWS[usize::from(!cpu_driver)]
+/// The kernels that compute attention. Rows of a workgroup: a CPU driver runs 8 side by side, and sequences of a few rows
+/// (class names behind a shared prefix) would leave most of a larger workgroup idle; GPUs want 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// 32 rows, from buffers: GPUs.
+    Rows32,
+    /// 8 rows, from buffers: drivers that run on the CPU.
+    Rows8,
+    /// 8 rows that share what they fetch from textures: CPU drivers with subgroups of eight.
+    Texel,
+}
+
+impl Kernel {
+    /// All kernels.
+    pub const ALL: [Kernel; 3] = [Kernel::Rows32, Kernel::Rows8, Kernel::Texel];
+
+    /// The kernel for an adapter and so many rows in all.
+    pub fn select(caps: &Capabilities, rows: usize) -> Kernel {
+        match caps.cpu {
+            false => Kernel::Rows32,
+            true if Kernel::Texel.runs_on(caps) && rows <= caps.texture as usize => Kernel::Texel,
+            true => Kernel::Rows8,
+        }
+    }
+
+    /// Whether the kernel runs on an adapter.
+    pub fn runs_on(self, caps: &Capabilities) -> bool {
+        self != Kernel::Texel || caps.subgroups_of(8)
+    }
+
+    fn rows(self) -> usize {
+        if self == Kernel::Rows32 { 32 } else { 8 }
+    }
 }
 
 const ENTRIES: [&str; 5] = ["forward", "weights", "dot_rows", "backward_q", "backward_kv"];
+const TEXEL_ENTRIES: [&str; 3] = ["forward", "backward_q", "backward_kv"];
 
-fn variant(entry: &'static str, head: usize, causal: bool, block: usize) -> Variant {
-    Variant::new(&SHADER, entry, &[("HEAD", head as u32), ("CAUSAL", u32::from(causal)), ("BLOCK", block as u32)])
+fn variant(kernel: Kernel, entry: &'static str, head: usize, causal: bool) -> Variant {
+    let consts = [("HEAD", head as u32), ("CAUSAL", u32::from(causal)), ("BLOCK", kernel.rows() as u32)];
+    match kernel {
+        Kernel::Texel => Variant::new(&TEXEL, entry, &consts[..2]),
+        Kernel::Rows8 | Kernel::Rows32 => Variant::new(&SHADER, entry, &consts),
+    }
 }
 
 pub(super) fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
-    for entry in ENTRIES {
-        for head in [12, 16, 64, 80] {
-            for block in BLOCK_ROWS {
-                all.extend([false, true].map(|causal| variant(entry, head, causal, block)));
+    for head in [12, 16, 64, 80] {
+        for causal in [false, true] {
+            for kernel in [Kernel::Rows8, Kernel::Rows32] {
+                all.extend(ENTRIES.map(|entry| variant(kernel, entry, head, causal)));
             }
+            all.extend(TEXEL_ENTRIES.map(|entry| variant(Kernel::Texel, entry, head, causal)));
         }
     }
     all
@@ -55,7 +94,7 @@ pub struct Pattern {
     longest: usize,
     pairs: f64,
     causal: bool,
-    block: usize,
+    kernel: Kernel,
 }
 
 impl Pattern {
@@ -66,23 +105,25 @@ impl Pattern {
     /// # Errors
     /// Spans that are empty or do not lie one after the other; out of memory.
     pub fn new(gpu: &Gpu, prefix: Option<Span>, sequences: &[Span], causal: bool) -> Result<Pattern> {
-        Pattern::with_block_rows(gpu, block_rows(gpu.is_cpu()), prefix, sequences, causal)
+        let rows = prefix.iter().chain(sequences).map(|s| s.len).sum();
+        Pattern::with_kernel(gpu, Kernel::select(gpu.capabilities(), rows), prefix, sequences, causal)
     }
 
-    /// As [`Pattern::new`], with the number of rows per workgroup given: one of [`BLOCK_ROWS`].
+    /// As [`Pattern::new`], for the kernel given.
     ///
     /// # Errors
-    /// As [`Pattern::new`]; another number of rows.
-    pub fn with_block_rows(
+    /// As [`Pattern::new`]; a kernel that does not run on this device.
+    pub fn with_kernel(
         gpu: &Gpu,
-        block: usize,
+        kernel: Kernel,
         prefix: Option<Span>,
         sequences: &[Span],
         causal: bool,
     ) -> Result<Pattern> {
-        if !BLOCK_ROWS.contains(&block) {
-            return Err(Error::invalid(format!("attention: blocks of {block} rows; there are {BLOCK_ROWS:?}")));
+        if !kernel.runs_on(gpu.capabilities()) {
+            return Err(Error::invalid(format!("attention: {kernel:?} does not run on {}", gpu.name())));
         }
+        let block = kernel.rows();
         let mut next = 0;
         for span in prefix.iter().chain(sequences) {
             if span.len == 0 || span.start != next {
@@ -111,7 +152,7 @@ impl Pattern {
         let longest = sequences.iter().map(|s| s.len).max().unwrap_or(0) + shared.len;
         let count = blocks.len() / 8;
         let blocks = gpu.upload("attention blocks", &blocks, &[count, 8])?;
-        Ok(Pattern { blocks, count, rows: next, longest, pairs, causal, block })
+        Ok(Pattern { blocks, count, rows: next, longest, pairs, causal, kernel })
     }
 
     /// `batch` sequences of `tokens` rows each.
@@ -153,6 +194,26 @@ fn form(qkv: &Tensor, pattern: &Pattern, heads: usize) -> Result<Form> {
     Ok(Form { heads, width, head: width / heads })
 }
 
+/// The kernel for these operands, and qkv and dy as it reads them.
+fn operands(rec: &mut Recorder, pattern: &Pattern, f: &Form, inputs: [&Tensor; 2]) -> Result<(Kernel, [Tensor; 2])> {
+    let fits = (3 * f.width).div_ceil(4).max(pattern.rows) <= rec.gpu().capabilities().texture as usize;
+    if pattern.kernel != Kernel::Texel {
+        return Ok((pattern.kernel, inputs.map(Clone::clone)));
+    }
+    // Blocks of 8 rows suit both kernels for CPU drivers.
+    if !f.head.is_multiple_of(4) || !fits {
+        return Ok((Kernel::Rows8, inputs.map(Clone::clone)));
+    }
+    let qkv = texels::stage(rec, inputs[0])?;
+    let dy = if inputs[1].same_buffer(inputs[0]) { qkv.clone() } else { texels::stage(rec, inputs[1])? };
+    Ok((Kernel::Texel, [qkv, dy]))
+}
+
+/// The kernel for what only reads buffers.
+fn in_buffers(pattern: &Pattern) -> Kernel {
+    if pattern.kernel == Kernel::Texel { Kernel::Rows8 } else { pattern.kernel }
+}
+
 fn params(pattern: &Pattern, heads: usize, keys: usize) -> [u32; 4] {
     [pattern.rows, heads, pattern.count, keys].map(|v| v as u32)
 }
@@ -165,11 +226,12 @@ pub fn forward(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize
     let f = form(qkv, pattern, heads)?;
     let y = rec.temp("attention", &[pattern.rows, f.width])?;
     let lse = rec.temp("attention lse", &[pattern.rows, heads])?;
+    let (kernel, [from, _]) = operands(rec, pattern, &f, [qkv, qkv])?;
     rec.dispatch(&Dispatch {
-        variant: variant("forward", f.head, pattern.causal, pattern.block),
+        variant: variant(kernel, "forward", f.head, pattern.causal),
         label: "attention",
         params: bytemuck::bytes_of(&params(pattern, heads, 0)),
-        bindings: &[&pattern.blocks, qkv, qkv, qkv, &lse, &y],
+        bindings: &[&pattern.blocks, &from, &from, qkv, &lse, &y],
         grid: Grid::Cube(pattern.count, heads, 1),
         flops: 4.0 * pattern.pairs * f.width as f64,
         bytes: 4.0 * (qkv.len() + y.len()) as f64,
@@ -187,7 +249,7 @@ pub fn weights(rec: &mut Recorder, qkv: &Tensor, lse: &Tensor, pattern: &Pattern
     expect("attention weights", "lse", lse, &[pattern.rows, heads])?;
     let y = rec.temp("attention weights", &[pattern.rows, heads, pattern.longest])?;
     rec.dispatch(&Dispatch {
-        variant: variant("weights", f.head, pattern.causal, pattern.block),
+        variant: variant(in_buffers(pattern), "weights", f.head, pattern.causal),
         label: "attention weights",
         params: bytemuck::bytes_of(&params(pattern, heads, pattern.longest)),
         bindings: &[&pattern.blocks, qkv, qkv, qkv, lse, &y],
@@ -217,7 +279,7 @@ pub fn backward(
     let unused = rec.temp("unused", &[1])?;
     let params = params(pattern, f.heads, 0);
     rec.dispatch(&Dispatch {
-        variant: variant("dot_rows", f.head, pattern.causal, pattern.block),
+        variant: variant(in_buffers(pattern), "dot_rows", f.head, pattern.causal),
         label: "attention delta",
         params: bytemuck::bytes_of(&params),
         bindings: &[&pattern.blocks, &out.y, dy, dy, &unused, &delta],
@@ -226,12 +288,13 @@ pub fn backward(
         bytes: 8.0 * dy.len() as f64,
     })?;
     let dqkv = rec.temp("dqkv", qkv.shape())?;
+    let (kernel, [from, gradient]) = operands(rec, pattern, &f, [qkv, dy])?;
     for (entry, label, products) in [("backward_q", "attention dq", 6.0), ("backward_kv", "attention dkv", 8.0)] {
         rec.dispatch(&Dispatch {
-            variant: variant(entry, f.head, pattern.causal, pattern.block),
+            variant: variant(kernel, entry, f.head, pattern.causal),
             label,
             params: bytemuck::bytes_of(&params),
-            bindings: &[&pattern.blocks, qkv, dy, &delta, &out.lse, &dqkv],
+            bindings: &[&pattern.blocks, &from, &gradient, &delta, &out.lse, &dqkv],
             grid: Grid::Cube(pattern.count, heads, 1),
             flops: products * pattern.pairs * f.width as f64,
             bytes: 4.0 * (2 * qkv.len() + dy.len()) as f64,

@@ -21,6 +21,7 @@ pub mod patch;
 pub mod reduce;
 pub mod search;
 pub mod softmax;
+pub mod texels;
 
 use crate::gpu::{Tensor, Variant};
 use crate::{Error, Result};
@@ -46,6 +47,7 @@ pub fn variants() -> Vec<Variant> {
         reduce::variants(),
         search::variants(),
         softmax::variants(),
+        texels::variants(),
     ]
     .concat()
 }

@@ -80,7 +80,7 @@ pub fn count(rec: &mut Recorder, terms: Terms<'_>, labels: &Tensor, alphas: &[f3
     let gpu = rec.gpu().clone();
     let alphas_t = gpu.upload("alphas", alphas, &[alphas.len()])?;
     let gammas_t = gpu.upload("gammas", gammas, &[gammas.len()])?;
-    let counts = rec.temp_u32("counts", &[betas, gammas.len(), alphas.len()])?;
+    let counts = rec.temp_of("counts", &[betas, gammas.len(), alphas.len()], DType::U32)?;
     let lines = betas * gammas.len();
     let params = Params {
         rows: rows as u32,

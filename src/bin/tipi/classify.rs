@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tipi::adapt::probabilities;
 use tipi::adapt::zero_shot::Classifier;
-use tipi::clip::Clip;
 
-use crate::common::{self, GpuArgs, PictureArgs};
+use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 use crate::ui;
 
 /// Options.
@@ -32,6 +31,8 @@ pub struct Args {
     pictures: PictureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
 }
 
 /// Classifies.
@@ -41,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(tipi::Error::Invalid("--labels names no label; separate them by commas".into()).into());
     }
     let gpu = args.gpu.open()?;
-    let clip = Clip::load(&gpu, &args.model)?;
+    let clip = args.precision.load(&gpu, &args.model)?;
     let classifier = Classifier::new(&clip, &labels, &args.templates)?;
     common::announce(&gpu);
     let pictures = common::encode_paths(&clip, &args.paths, &args.pictures, None)?;

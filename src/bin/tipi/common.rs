@@ -10,6 +10,7 @@ use tipi::adapt::overlap::Correction;
 use tipi::clip::{Clip, Features};
 use tipi::data::{decode, list_pictures};
 use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::kernels::gemm::Precision;
 use tipi::nn::Bottleneck;
 
 use crate::ui;
@@ -28,8 +29,25 @@ pub struct GpuArgs {
 impl GpuArgs {
     /// Opens the adapter; [`announce`] says which and why, once nothing else can be wrong with the command.
     pub fn open(&self) -> Result<Gpu> {
-        let options = DeviceOptions { adapter: self.adapter.clone(), checked: None, profile: self.profile };
+        let options =
+            DeviceOptions { adapter: self.adapter.clone(), profile: self.profile, ..DeviceOptions::default() };
         Ok(Gpu::open(&options)?)
+    }
+}
+
+/// In what precision inference runs.
+#[derive(Args, Clone)]
+pub struct PrecisionArgs {
+    /// Keep the model's frozen matrices as f16: half the GPU memory, and matrix units where there are some.
+    #[arg(long)]
+    pub f16: bool,
+}
+
+impl PrecisionArgs {
+    /// Loads a model in the precision asked for.
+    pub fn load(&self, gpu: &Gpu, folder: &Path) -> Result<Clip> {
+        let precision = if self.f16 { Precision::F16 } else { Precision::F32 };
+        Ok(Clip::load_as(gpu, folder, precision)?)
     }
 }
 

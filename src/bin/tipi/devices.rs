@@ -1,8 +1,8 @@
 //! `tipi devices`.
 
 use anyhow::Result;
-use tipi::gpu::{AdapterReport, list_adapters};
-use tipi::kernels::gemm::Kernel;
+use tipi::gpu::{AdapterReport, DType, list_adapters};
+use tipi::kernels::gemm::{Kernel, Layout, Problem};
 
 use crate::ui;
 
@@ -55,13 +55,15 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What tipi would use: the GEMM that suits the adapter, and its optional features.
+/// What tipi would use: the GEMM that promises most for a large product (`tipi tune` measures), and optional features.
 fn uses(adapter: &AdapterReport) -> Vec<&'static str> {
-    let eight = adapter.subgroup == (8, 8) && adapter.uses.contains(&"subgroups");
-    let gemm = match Kernel::select(adapter.kind == "CPU", eight) {
-        Kernel::Tile => "GEMM in workgroup tiles",
-        Kernel::Rows => "GEMM in register tiles",
-        Kernel::Subgroup => "GEMM in register tiles shared by subgroups",
+    let large = Problem { layout: Layout::Nt, m: 1024, n: 1024, k: 1024, b: DType::F32 };
+    let gemm = match Kernel::select(&adapter.capabilities, &large, None, None) {
+        Some(Kernel::Tile | Kernel::Wide | Kernel::Thin) => "GEMM in workgroup tiles",
+        Some(Kernel::Matrix) => "GEMM by matrix units",
+        Some(Kernel::Texel) => "GEMM from textures",
+        Some(Kernel::Subgroup) => "GEMM in register tiles shared by subgroups",
+        Some(Kernel::Rows) | None => "GEMM in register tiles",
     };
     std::iter::once(gemm).chain(adapter.uses.iter().copied()).collect()
 }

@@ -14,7 +14,7 @@ use tipi::data::Folder;
 use tipi::encode::{self, Views};
 use tipi::nn::Bottleneck;
 
-use crate::common::{self, GpuArgs, PictureArgs};
+use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 use crate::tensors::TensorFile;
 use crate::ui;
 
@@ -81,6 +81,8 @@ pub struct Common {
     pictures: PictureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
 }
 
 /// What goes into the file.
@@ -106,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     tipi::check_writable(&common.out)?;
     let gpu = common.gpu.open()?;
-    let clip = Clip::load(&gpu, &common.model)?;
+    let clip = common.precision.load(&gpu, &common.model)?;
     common::announce(&gpu);
     let d = clip.config.embedding;
     let mut output = Output { tensors: Vec::new(), names: Vec::new() };

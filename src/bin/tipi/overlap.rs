@@ -6,12 +6,11 @@ use anyhow::Result;
 use tipi::Error;
 use tipi::adapt::adapter_file;
 use tipi::adapt::similarity::{self, Similarities};
-use tipi::clip::Clip;
 use tipi::data::Folder;
 use tipi::encode::{self, Views};
 use tipi::report::histogram::{self, Panel};
 
-use crate::common::{self, GpuArgs, PictureArgs};
+use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 use crate::ui;
 
 /// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
@@ -40,6 +39,8 @@ pub struct Args {
     /// Print a table of the time that each kernel took.
     #[arg(long)]
     profile: bool,
+    #[command(flatten)]
+    precision: PrecisionArgs,
 }
 
 /// Measures.
@@ -56,7 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     let file = args.adapter.as_ref().map(|path| adapter_file::File::open(path)).transpose()?;
     let folder = Folder::open(&args.data)?;
     let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
-    let clip = Clip::load(&gpu, &args.model)?;
+    let clip = args.precision.load(&gpu, &args.model)?;
     let adapter = file.map(|file| file.bind(&clip)).transpose()?;
     let correction = match &adapter {
         Some(adapter) => Some(adapter.correction().ok_or_else(|| {

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use tipi::adapt::adapter_file;
-use tipi::clip::Clip;
 
-use crate::common::{self, GpuArgs, PictureArgs};
+use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 
 /// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
 #[derive(clap::Args)]
@@ -31,6 +30,8 @@ pub struct Args {
     /// Print a table of the time that each kernel took.
     #[arg(long)]
     profile: bool,
+    #[command(flatten)]
+    precision: PrecisionArgs,
 }
 
 /// Predicts.
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
         .into());
     }
     let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
-    let clip = Clip::load(&gpu, &folder)?;
+    let clip = args.precision.load(&gpu, &folder)?;
     let adapter = file.bind(&clip)?;
     common::announce(&gpu);
     let adapters = adapter.correction().map(|c| &c.blocks[..]);

@@ -1,0 +1,61 @@
+// A matrix of a buffer, staged as texels: y [rows, cols/4], four columns a texel, the last filled up with zeros.
+//
+// stage: y = x [rows, cols]. stage_transposed: y = xᵀ for x [cols, rows].
+// `first` is where the rows that are staged begin in x.
+
+struct Params {
+    rows: u32,
+    cols: u32,
+    first: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var y: texture_storage_2d<rgba32float, write>;
+
+@compute @workgroup_size(64)
+fn stage(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    let width = (p.cols + 3u) / 4u;
+    if i >= p.rows * width {
+        return;
+    }
+    let row = i / width;
+    let col = i % width * 4u;
+    let at = (p.first + row) * p.cols + col;
+    var v = vec4<f32>(x[at], 0.0, 0.0, 0.0);
+    if col + 4u <= p.cols {
+        v = vec4<f32>(v.x, x[at + 1u], x[at + 2u], x[at + 3u]);
+    } else {
+        for (var j = 1u; j < p.cols - col; j++) {
+            v[j] = x[at + j];
+        }
+    }
+    textureStore(y, vec2<u32>(i % width, row), v);
+}
+
+@compute @workgroup_size(64)
+fn stage_transposed(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    // Neighbouring invocations take neighbouring rows of y, which lie side by side in x.
+    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    let width = (p.cols + 3u) / 4u;
+    if i >= p.rows * width {
+        return;
+    }
+    let row = i % p.rows;
+    let col = i / p.rows * 4u;
+    let at = col * p.rows + row;
+    var v = vec4<f32>(x[at], 0.0, 0.0, 0.0);
+    for (var j = 1u; j < min(4u, p.cols - col); j++) {
+        v[j] = x[at + j * p.rows];
+    }
+    textureStore(y, vec2<u32>(i / p.rows, row), v);
+}

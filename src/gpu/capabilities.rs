@@ -1,0 +1,82 @@
+//! What an adapter can do, as far as kernels care: plain data, so that choosing among kernels is a pure function.
+
+/// Sizes of cooperative matrices that tipi has kernels for: square tiles of f16 operands with f32 sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Matrices {
+    /// 8×8 tiles of f32: Metal.
+    Square8,
+    /// 16×16 tiles of f16 operands: Vulkan on NVIDIA and AMD.
+    Square16,
+}
+
+impl Matrices {
+    /// As shown to users.
+    pub fn name(self) -> &'static str {
+        match self {
+            Matrices::Square8 => "matrix units 8×8",
+            Matrices::Square16 => "matrix units 16×16",
+        }
+    }
+}
+
+/// What kernels can count on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The driver runs on the CPU.
+    pub cpu: bool,
+    /// Smallest and largest subgroup, where the shader language's subgroup operations can be used.
+    pub subgroups: Option<(u32, u32)>,
+    /// The `f16` type in shaders. Storage in f16 works without.
+    pub f16: bool,
+    /// Cooperative matrices.
+    pub matrices: Option<Matrices>,
+    /// Texels that a texture may have each way.
+    pub texture: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// Invocations of a workgroup.
+    pub invocations: u32,
+}
+
+impl Capabilities {
+    pub(super) fn of(
+        features: &wgpu::Features,
+        info: &wgpu::AdapterInfo,
+        limits: &wgpu::Limits,
+        matrices: &[wgpu::CooperativeMatrixProperties],
+    ) -> Capabilities {
+        let f16 = features.contains(wgpu::Features::SHADER_F16);
+        let size = |p: &wgpu::CooperativeMatrixProperties| (p.m_size, p.n_size, p.k_size);
+        let sixteen = matrices.iter().any(|p| {
+            size(p) == (16, 16, 16)
+                && p.ab_type == wgpu::CooperativeScalarType::F16
+                && p.cr_type == wgpu::CooperativeScalarType::F32
+        });
+        let eight = matrices.iter().any(|p| {
+            size(p) == (8, 8, 8)
+                && p.ab_type == wgpu::CooperativeScalarType::F32
+                && p.cr_type == wgpu::CooperativeScalarType::F32
+        });
+        let matrices = match features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+            true if sixteen && f16 => Some(Matrices::Square16),
+            true if eight => Some(Matrices::Square8),
+            _ => None,
+        };
+        Capabilities {
+            cpu: info.device_type == wgpu::DeviceType::Cpu,
+            subgroups: features
+                .contains(wgpu::Features::SUBGROUP)
+                .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+            f16,
+            matrices,
+            texture: limits.max_texture_dimension_2d,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            invocations: limits.max_compute_invocations_per_workgroup,
+        }
+    }
+
+    /// Whether kernels may rely on subgroups of exactly this many invocations.
+    pub fn subgroups_of(&self, size: u32) -> bool {
+        self.subgroups == Some((size, size))
+    }
+}

@@ -1,0 +1,134 @@
+//! A recorded step: pipelines, bind groups and parameters, built once and run many times.
+
+use std::sync::{Arc, PoisonError};
+
+use super::device::Gpu;
+use super::pipeline::Pipeline;
+use super::tensor::Tensor;
+use crate::Result;
+
+pub(super) struct Step {
+    pub pipeline: Arc<Pipeline>,
+    pub group: wgpu::BindGroup,
+    pub grid: [u32; 3],
+    pub label: &'static str,
+    pub flops: f64,
+    pub bytes: f64,
+    /// Whether a submission ends here.
+    pub cut: bool,
+}
+
+/// A recorded step: pipelines, bind groups and parameters, built once.
+pub struct Plan {
+    gpu: Gpu,
+    steps: Vec<Step>,
+    /// Bytes of the temporaries' places, and the most that were alive at one time.
+    memory: (u64, u64),
+    _outside: Vec<Tensor>,
+}
+
+impl Plan {
+    pub(super) fn new(gpu: Gpu, steps: Vec<Step>, memory: (u64, u64), outside: Vec<Tensor>) -> Plan {
+        Plan { gpu, steps, memory, _outside: outside }
+    }
+
+    /// Encodes the step into one pass and submits it (a very long one in several submissions, see ARCHITECTURE.md).
+    /// Returns without waiting.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`].
+    pub fn run(&self) -> Result<()> {
+        if self.gpu.0.profile.is_some() {
+            return self.run_profiled();
+        }
+        for chunk in self.steps.split_inclusive(|s| s.cut) {
+            let mut encoder = self.gpu.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                for step in chunk {
+                    pass.set_pipeline(&step.pipeline.compute);
+                    pass.set_bind_group(0, &step.group, &[]);
+                    pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+                }
+            }
+            self.gpu.0.queue.submit([encoder.finish()]);
+        }
+        let _ = self.gpu.0.device.poll(wgpu::PollType::Poll);
+        self.gpu.check()
+    }
+
+    /// As [`Plan::run`], each dispatch in a pass of its own between two timestamps.
+    fn run_profiled(&self) -> Result<()> {
+        let gpu = &self.gpu.0;
+        // A query set holds at most 4096 timestamps.
+        for chunk in self.steps.chunks(2048) {
+            let count = chunk.len() as u32 * 2;
+            let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("profile"),
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            });
+            let size = u64::from(count) * 8;
+            let buffer = |usage| {
+                gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("profile"),
+                    size,
+                    usage,
+                    mapped_at_creation: false,
+                })
+            };
+            let resolved = buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
+            let staging = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for (i, step) in chunk.iter().enumerate() {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(step.label),
+                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                        query_set: &set,
+                        beginning_of_pass_write_index: Some(i as u32 * 2),
+                        end_of_pass_write_index: Some(i as u32 * 2 + 1),
+                    }),
+                });
+                pass.set_pipeline(&step.pipeline.compute);
+                pass.set_bind_group(0, &step.group, &[]);
+                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+            }
+            encoder.resolve_query_set(&set, 0..count, &resolved, 0);
+            encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
+            gpu.queue.submit([encoder.finish()]);
+            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.gpu.map(&staging)?);
+            if let Some(profile) = &gpu.profile {
+                let mut profile = profile.lock().unwrap_or_else(PoisonError::into_inner);
+                for (step, pair) in chunk.iter().zip(ticks.chunks_exact(2)) {
+                    profile.add(step.label, pair[1].saturating_sub(pair[0]), step.flops, step.bytes);
+                }
+            }
+        }
+        self.gpu.check()
+    }
+
+    /// The labels of the dispatches, in order.
+    pub fn labels(&self) -> Vec<&'static str> {
+        self.steps.iter().map(|s| s.label).collect()
+    }
+
+    /// Floating-point operations of one run.
+    pub fn flops(&self) -> f64 {
+        self.steps.iter().map(|s| s.flops).sum()
+    }
+
+    /// Bytes of GPU memory that the plan's temporaries take together.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.memory.0
+    }
+
+    /// The most bytes of temporaries that a run needs at one time: what [`Plan::allocated_bytes`] could be at best.
+    pub fn live_bytes(&self) -> u64 {
+        self.memory.1
+    }
+
+    /// Submissions that one run makes.
+    pub fn submissions(&self) -> usize {
+        self.steps.split_inclusive(|s| s.cut).count()
+    }
+}

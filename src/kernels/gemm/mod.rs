@@ -1,0 +1,255 @@
+//! General matrix products with fused epilogues (`shaders/gemm_*.wgsl`).
+
+mod kernel;
+mod tune;
+
+pub(super) use kernel::variants;
+pub use kernel::{Kernel, Problem};
+pub use tune::{Timing, measure};
+
+use super::activation::Activation;
+use super::{expect_matrix, texels};
+use crate::gpu::{DType, Dispatch, Gpu, Recorder, Tensor};
+use crate::{Error, Result};
+use kernel::{Parts, variant};
+
+/// How the operands are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// A `[m,k]` · B `[n,k]`ᵀ: forward of a linear layer with its weight as stored, `[out,in]`.
+    Nt,
+    /// A `[m,k]` · B `[k,n]`: dX of that layer.
+    Nn,
+    /// A `[k,m]`ᵀ · B `[k,n]`: dW of a layer that trains.
+    Tn,
+}
+
+impl Layout {
+    /// All layouts.
+    pub const ALL: [Layout; 3] = [Layout::Nt, Layout::Nn, Layout::Tn];
+
+    fn label(self) -> &'static str {
+        match self {
+            Layout::Nt => "gemm nt",
+            Layout::Nn => "gemm nn",
+            Layout::Tn => "gemm tn",
+        }
+    }
+}
+
+/// What is done to each element on its way out: act(alpha·x + bias) + residual.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<'a> {
+    /// Factor on the product.
+    pub alpha: f32,
+    /// `[n]`, added to each row.
+    pub bias: Option<&'a Tensor>,
+    /// Applied after the bias.
+    pub activation: Option<Activation>,
+    /// `[m,n]`, added last.
+    pub residual: Option<&'a Tensor>,
+}
+
+impl Default for Epilogue<'_> {
+    fn default() -> Self {
+        Epilogue { alpha: 1.0, bias: None, activation: None, residual: None }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    alpha: f32,
+    first: u32,
+    pad: [u32; 3],
+}
+
+/// What frozen weights are stored as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// f16: half the memory, and matrix units where there are some. Sums stay f32.
+    F16,
+}
+
+/// A frozen matrix `[rows, cols]` in the form that this device's kernels read fastest as operand B of layouts Nt and Nn.
+///
+/// # Errors
+/// Values that do not fill the shape; out of memory.
+pub fn freeze(gpu: &Gpu, what: &str, values: &[f32], shape: [usize; 2], precision: Precision) -> Result<Tensor> {
+    let caps = gpu.capabilities();
+    let [n, k] = shape;
+    let large = Problem { layout: Layout::Nt, m: 512, n, k, b: DType::F32 };
+    // Whether kernels that read textures are this device's best decides the form for good, so it is asked of a class of
+    // problems that all have in common.
+    let texels = choose(gpu, &Problem { n: 1024, k: 1024, ..large })? == Kernel::Texel
+        && Kernel::Texel.takes(caps, &large)
+        && Kernel::Texel.takes(caps, &Problem { layout: Layout::Nn, n: k, k: n, ..large });
+    match (texels, precision) {
+        (true, Precision::F32) => gpu.upload_texels(what, values, shape),
+        (false, Precision::F32) => gpu.upload(what, values, &shape),
+        (texels, Precision::F16) => {
+            let half: Vec<half::f16> = values.iter().map(|v| half::f16::from_f32(*v)).collect();
+            if let Some(i) = (0..values.len()).find(|i| half[*i].is_infinite() && values[*i].is_finite()) {
+                return Err(Error::invalid(format!(
+                    "{what}: {} is past f16's range; use f32 for this model",
+                    values[i]
+                )));
+            }
+            if texels { gpu.upload_texels(what, &half, shape) } else { gpu.upload(what, &half, &shape) }
+        }
+    }
+}
+
+/// The kernel for a problem on this device: what `TIPI_KERNEL` names, else what was measured (now, if never before and
+/// measuring is on), else the most promising.
+///
+/// # Errors
+/// `TIPI_KERNEL` with a name that is none or of a kernel that this adapter cannot run; operands that no kernel takes; a
+/// device that fails while measuring.
+pub fn choose(gpu: &Gpu, problem: &Problem) -> Result<Kernel> {
+    let caps = gpu.capabilities();
+    let forced = forced(gpu)?;
+    let measured = match forced {
+        Some(kernel) if kernel.takes(caps, problem) => None,
+        _ => tune::best(gpu, problem)?,
+    };
+    Kernel::select(caps, problem, forced, measured)
+        .ok_or_else(|| Error::invalid(format!("{}: no kernel takes B as {:?}", problem.layout.label(), problem.b)))
+}
+
+/// The kernel that `TIPI_KERNEL` names.
+fn forced(gpu: &Gpu) -> Result<Option<Kernel>> {
+    let Some(name) = std::env::var_os("TIPI_KERNEL").filter(|v| !v.is_empty()) else { return Ok(None) };
+    let name = name.to_string_lossy();
+    let names = |kernels: &mut dyn Iterator<Item = Kernel>| kernels.map(Kernel::name).collect::<Vec<_>>().join(", ");
+    match Kernel::of_name(&name) {
+        Some(kernel) if kernel.runs_on(gpu.capabilities()) => Ok(Some(kernel)),
+        Some(_) => {
+            let able = names(&mut Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu.capabilities())));
+            let reason = format!("cannot run the kernel TIPI_KERNEL={name}; it can run {able}");
+            Err(Error::Unsupported { adapter: gpu.name().into(), reason })
+        }
+        None => {
+            let all = names(&mut Kernel::ALL.into_iter());
+            Err(Error::invalid(format!("TIPI_KERNEL={name} is no kernel; there are {all}")))
+        }
+    }
+}
+
+/// C `[m,n]` of `a` and `b`, whose leading dimensions are folded into rows, by the kernel for this device. B may be stored
+/// as f32, or as [`freeze`] left it.
+///
+/// # Errors
+/// Shapes that do not fit each other; out of memory.
+pub fn matmul(rec: &mut Recorder, layout: Layout, a: &Tensor, b: &Tensor, epilogue: &Epilogue<'_>) -> Result<Tensor> {
+    let problem = problem(layout, a, b)?;
+    let kernel = choose(rec.gpu(), &problem)?;
+    record(rec, kernel, &problem, a, b, epilogue)
+}
+
+/// As [`matmul`], by the kernel given.
+///
+/// # Errors
+/// As [`matmul`]; a kernel that does not run on this device or does not take B as it is stored.
+pub fn matmul_with(
+    rec: &mut Recorder,
+    kernel: Kernel,
+    layout: Layout,
+    a: &Tensor,
+    b: &Tensor,
+    epilogue: &Epilogue<'_>,
+) -> Result<Tensor> {
+    let problem = problem(layout, a, b)?;
+    record(rec, kernel, &problem, a, b, epilogue)
+}
+
+fn problem(layout: Layout, a: &Tensor, b: &Tensor) -> Result<Problem> {
+    let (m, k) = if layout == Layout::Tn { (a.cols(), a.rows()) } else { (a.rows(), a.cols()) };
+    let (n, k_b) = if layout == Layout::Nt { (b.rows(), b.cols()) } else { (b.cols(), b.rows()) };
+    if k != k_b {
+        let (a, b) = (a.shape(), b.shape());
+        return Err(Error::invalid(format!("{}: {a:?} and {b:?} do not share their inner dimension", layout.label())));
+    }
+    Ok(Problem { layout, m, n, k, b: b.dtype() })
+}
+
+fn record(
+    rec: &mut Recorder,
+    kernel: Kernel,
+    problem: &Problem,
+    a: &Tensor,
+    b: &Tensor,
+    epilogue: &Epilogue<'_>,
+) -> Result<Tensor> {
+    let Problem { layout, m, n, k, .. } = *problem;
+    let caps = *rec.gpu().capabilities();
+    if !kernel.takes(&caps, problem) {
+        return Err(Error::invalid(format!("{}: {kernel:?} does not take {problem:?} here", layout.label())));
+    }
+    if let Some(bias) = epilogue.bias {
+        super::expect(layout.label(), "bias", bias, &[n])?;
+    }
+    if let Some(residual) = epilogue.residual {
+        expect_matrix(layout.label(), "residual", residual, m, n)?;
+    }
+    let parts =
+        Parts { bias: epilogue.bias.is_some(), activation: epilogue.activation, residual: epilogue.residual.is_some() };
+    let variant = variant(kernel, layout, problem.b, parts, caps.matrices);
+    let c = rec.temp(layout.label(), &[m, n])?;
+    // Bound where the variant reads none.
+    let none = if parts.bias && parts.residual { None } else { Some(rec.temp("unused", &[1])?) };
+    let (bias, residual) = (epilogue.bias.or(none.as_ref()), epilogue.residual.or(none.as_ref()));
+    let (Some(bias), Some(residual)) = (bias, residual) else {
+        return Err(Error::invalid("gemm: an epilogue without its tensors"));
+    };
+    let dispatch = |rec: &mut Recorder, a: &Tensor, b: &Tensor, first: usize, rows: usize| {
+        let (mf, nf, kf) = (rows as f64, n as f64, k as f64);
+        rec.dispatch(&Dispatch {
+            variant: variant.clone(),
+            label: layout.label(),
+            params: bytemuck::bytes_of(&Params {
+                m: rows as u32,
+                n: n as u32,
+                k: k as u32,
+                alpha: epilogue.alpha,
+                first: first as u32,
+                pad: [0; 3],
+            }),
+            bindings: &[a, b, bias, residual, &c],
+            grid: kernel.grid(rows, n, caps.matrices),
+            flops: 2.0 * mf * nf * kf,
+            bytes: 4.0 * (mf * kf + mf * nf) + b.bytes() as f64,
+        })
+    };
+    if kernel != Kernel::Texel {
+        dispatch(rec, a, b, 0, m)?;
+        return Ok(c);
+    }
+    let staged;
+    let b = if problem.b.is_texture() {
+        b
+    } else {
+        staged = texels::stage(rec, b)?;
+        &staged
+    };
+    if a.dtype() == DType::Texels {
+        dispatch(rec, a, b, 0, m)?;
+    } else if layout == Layout::Tn {
+        let a = texels::stage_transposed(rec, a)?;
+        dispatch(rec, &a, b, 0, m)?;
+    } else {
+        // A texture holds so many rows and no more.
+        for first in (0..m).step_by(caps.texture as usize) {
+            let rows = (m - first).min(caps.texture as usize);
+            let a = texels::stage_rows(rec, a, first..first + rows)?;
+            dispatch(rec, &a, b, first, rows)?;
+        }
+    }
+    Ok(c)
+}
