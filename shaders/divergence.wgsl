@@ -63,7 +63,7 @@ fn log1p(v: f32) -> f32 {
     return 2.0 * fma(r * t, s, s);
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn rows(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
@@ -76,18 +76,18 @@ fn rows(
     let at = row * p.width;
     let n = f32(p.width);
     var sum = 0.0;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         sum += x[at + i];
     }
     let mean = total(sum, lid) / n;
     var grown = 0.0;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         grown += expm1(x[at + i] - mean);
     }
     // Mean of exp z, less 1: not negative but for rounding, since z has mean 0.
     let u = max(total(grown, lid) / n, 0.0);
     var own = 0.0;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         let v = x[at + i] - mean;
         let share = (expm1(v) - u) / ((1.0 + u) * n);
         y[at + i] = v;
@@ -102,13 +102,13 @@ fn rows(
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn class_sums(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    let i = (wid.y * nwg.x + wid.x) * LANES + lid;
     if i >= p.rows * p.width {
         return;
     }
@@ -121,13 +121,13 @@ fn class_sums(
     y[i] = sum;
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn term(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    let i = (wid.y * nwg.x + wid.x) * LANES + lid;
     if i >= p.rows * p.width {
         return;
     }

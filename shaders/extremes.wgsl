@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> offsets: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn rows(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
@@ -24,7 +24,7 @@ fn rows(
     }
     var low = 3.0e38;
     var high = -3.0e38;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         low = min(low, x[row * p.width + i]);
         high = max(high, x[row * p.width + i]);
     }
@@ -40,11 +40,11 @@ fn rows(
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn all_rows(@builtin(local_invocation_index) lid: u32) {
     var low = 3.0e38;
     var high = -3.0e38;
-    for (var i = lid; i < p.rows; i += 64u) {
+    for (var i = lid; i < p.rows; i += LANES) {
         low = min(low, x[2u * i]);
         high = max(high, x[2u * i + 1u]);
     }

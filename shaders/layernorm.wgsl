@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> stats: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>; // forward: y; backward: dx
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn forward(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
@@ -32,18 +32,18 @@ fn forward(
     let at = row * p.width;
     let width = f32(p.width);
     var sum = 0.0;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         sum += x[at + i];
     }
     let mean = total(sum, lid) / width;
     // A second pass over the row: the variance as mean(x²) − mean² would cancel.
     var squares = 0.0;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         let d = x[at + i] - mean;
         squares += d * d;
     }
     let rstd = inverseSqrt(total(squares, lid) / width + p.eps);
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         y[at + i] = (x[at + i] - mean) * rstd * gain[i] + shift[i];
     }
     if lid == 0u {
@@ -52,7 +52,7 @@ fn forward(
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn backward(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
@@ -67,14 +67,14 @@ fn backward(
     let rstd = stats[row * 2u + 1u];
     var plain = 0.0;
     var along = 0.0;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         let g = shift[at + i] * gain[i];
         plain += g;
         along += g * (x[at + i] - mean) * rstd;
     }
     let mean_g = total(plain, lid) / f32(p.width);
     let mean_gx = total(along, lid) / f32(p.width);
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         let g = shift[at + i] * gain[i];
         var d = rstd * (g - mean_g - (x[at + i] - mean) * rstd * mean_gx);
         if BASE == 1u {

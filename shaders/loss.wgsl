@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> losses: array<f32>;
 @group(0) @binding(4) var<storage, read_write> grad: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
@@ -26,17 +26,17 @@ fn main(
     let at = row * p.classes;
     let label = min(labels[row], p.classes - 1u); // a wrong label must not read past the row
     var top = -3.0e38;
-    for (var i = lid; i < p.classes; i += 64u) {
+    for (var i = lid; i < p.classes; i += LANES) {
         top = max(top, x[at + i]);
     }
     top = largest(top, lid);
     var sum = 0.0;
-    for (var i = lid; i < p.classes; i += 64u) {
+    for (var i = lid; i < p.classes; i += LANES) {
         sum += exp(x[at + i] - top);
     }
     sum = total(sum, lid);
     let rows = f32(p.rows);
-    for (var i = lid; i < p.classes; i += 64u) {
+    for (var i = lid; i < p.classes; i += LANES) {
         let hot = select(0.0, 1.0, i == label);
         grad[at + i] = (exp(x[at + i] - top) / sum - hot) / rows;
     }

@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> norms: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn forward(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
@@ -26,11 +26,11 @@ fn forward(
     }
     let at = row * p.width;
     var squares = 0.0;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         squares += x[at + i] * x[at + i];
     }
     let norm = max(sqrt(total(squares, lid)), 1e-12);
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         y[at + i] = x[at + i] / norm;
     }
     if lid == 0u {
@@ -38,7 +38,7 @@ fn forward(
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn backward(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) nwg: vec3<u32>,
@@ -51,11 +51,11 @@ fn backward(
     let at = row * p.width;
     let norm = norms[row];
     var dot = 0.0;
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         dot += x[at + i] / norm * other[at + i];
     }
     dot = total(dot, lid);
-    for (var i = lid; i < p.width; i += 64u) {
+    for (var i = lid; i < p.width; i += LANES) {
         y[at + i] = (other[at + i] - x[at + i] / norm * dot) / norm;
     }
 }

@@ -6,6 +6,7 @@
 
 mod twins;
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use tipi::gpu::{Access, DType, DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
@@ -27,12 +28,29 @@ use twins::{Random, Real, Tracked, assert_close, check, check_gradient, check_re
 
 const ACTIVATIONS: [Activation; 3] = Activation::ALL;
 
+thread_local! {
+    /// Whether this thread's tests run without the adapter's optional features.
+    static PORTABLE: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The adapter that `TIPI_ADAPTER` asks for, else the best one, with index checks in the shaders.
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| {
-        Gpu::open(&DeviceOptions { checked: Some(true), tune: Some(false), ..Default::default() }).unwrap()
-    })
+    static WITHOUT: OnceLock<Gpu> = OnceLock::new();
+    let open = |portable| {
+        let options = DeviceOptions { checked: Some(true), tune: Some(false), portable, ..Default::default() };
+        Gpu::open(&options).unwrap()
+    };
+    if PORTABLE.get() { WITHOUT.get_or_init(|| open(true)) } else { GPU.get_or_init(|| open(false)) }
+}
+
+/// Runs a test with the kernels that this adapter takes, and with those that any adapter can run.
+fn with_and_without_features(test: impl Fn()) {
+    for portable in [false, true] {
+        PORTABLE.set(portable);
+        test();
+    }
+    PORTABLE.set(false);
 }
 
 fn up(x: &[f32], shape: &[usize]) -> Tensor {
@@ -408,166 +426,192 @@ const WIDTHS: [usize; 7] = [1, 5, 12, 33, 64, 150, 192];
 
 #[test]
 fn layernorm_forward_and_backward() {
-    let mut random = Random::new(8);
-    let eps = 1e-5;
-    for rows in ROWS {
-        for width in WIDTHS {
-            // Ordinary rows, rows so flat that eps decides, and rows far from zero.
-            for (size, offset) in [(1.0, 0.0), (1e-3, 0.0), (1.0, 300.0)] {
-                if width == 1 && offset != 0.0 {
-                    continue; // nothing but the mean's rounding error would be compared
-                }
-                let x: Vec<f32> =
-                    random.vector(rows * width).iter().map(|v| (f64::from(*v) * size + offset) as f32).collect();
-                let (gain, shift) = (random.vector_in(width, 0.5, 1.5), random.vector(width));
-                let (dy, base) = (random.vector(rows * width), random.vector(rows * width));
-                let shape = [rows, width];
-                let (x_g, gain_g, shift_g) = (up(&x, &shape), up(&gain, &[width]), up(&shift, &[width]));
-                let (dy_g, base_g) = (up(&dy, &shape), up(&base, &shape));
-                let [y, stats, dx, based] = run(|rec| {
-                    let n = layernorm::forward(rec, &x_g, &gain_g, &shift_g, eps)?;
-                    let dx = layernorm::backward(rec, &x_g, &n.stats, &gain_g, &dy_g, None)?;
-                    let based = layernorm::backward(rec, &x_g, &n.stats, &gain_g, &dy_g, Some(&base_g))?;
-                    Ok([n.y, n.stats, dx, based])
-                });
-                let (x, gain, shift) = (widen::<Tracked>(&x), widen(&gain), widen(&shift));
-                let (dy, base) = (widen(&dy), widen::<Tracked>(&base));
-                let what = format!("layernorm {rows}×{width}, ±{size} around {offset}");
-                let (y_t, stats_t) = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::None);
-                check(&what, &y, &y_t);
-                check(&format!("{what} stats"), &stats, &stats_t);
-                let dx_t = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, None);
-                check(&format!("{what} dx"), &dx, &dx_t);
-                let based_t = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, Some(&base));
-                check(&format!("{what} dx with base"), &based, &based_t);
+    with_and_without_features(|| {
+        let mut random = Random::new(8);
+        let eps = 1e-5;
+        for rows in ROWS {
+            for width in WIDTHS {
+                // Ordinary rows, rows so flat that eps decides, and rows far from zero.
+                for (size, offset) in [(1.0, 0.0), (1e-3, 0.0), (1.0, 300.0)] {
+                    if width == 1 && offset != 0.0 {
+                        continue; // nothing but the mean's rounding error would be compared
+                    }
+                    let x: Vec<f32> =
+                        random.vector(rows * width).iter().map(|v| (f64::from(*v) * size + offset) as f32).collect();
+                    let (gain, shift) = (random.vector_in(width, 0.5, 1.5), random.vector(width));
+                    let (dy, base) = (random.vector(rows * width), random.vector(rows * width));
+                    let shape = [rows, width];
+                    let (x_g, gain_g, shift_g) = (up(&x, &shape), up(&gain, &[width]), up(&shift, &[width]));
+                    let (dy_g, base_g) = (up(&dy, &shape), up(&base, &shape));
+                    let [y, stats, dx, based] = run(|rec| {
+                        let n = layernorm::forward(rec, &x_g, &gain_g, &shift_g, eps)?;
+                        let dx = layernorm::backward(rec, &x_g, &n.stats, &gain_g, &dy_g, None)?;
+                        let based = layernorm::backward(rec, &x_g, &n.stats, &gain_g, &dy_g, Some(&base_g))?;
+                        Ok([n.y, n.stats, dx, based])
+                    });
+                    let (x, gain, shift) = (widen::<Tracked>(&x), widen(&gain), widen(&shift));
+                    let (dy, base) = (widen(&dy), widen::<Tracked>(&base));
+                    let what = format!("layernorm {rows}×{width}, ±{size} around {offset}");
+                    let (y_t, stats_t) = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::None);
+                    check(&what, &y, &y_t);
+                    check(&format!("{what} stats"), &stats, &stats_t);
+                    if gpu().capabilities().subgroups_of(8) {
+                        // Texels cannot be read back; times the identity, exactly, they are numbers in a buffer.
+                        let identity: Vec<f32> =
+                            (0..width * width).map(|i| f32::from(u8::from(i / width == i % width))).collect();
+                        let identity = up(&identity, &[width, width]);
+                        let [y, stats] = run(|rec| {
+                            let n = layernorm::forward_texels(rec, &x_g, &gain_g, &shift_g, eps)?;
+                            let one = Epilogue::default();
+                            let y = gemm::matmul_with(rec, Kernel::Texel, Layout::Nt, &n.y, &identity, &one)?;
+                            Ok([y, n.stats])
+                        });
+                        check(&format!("{what} as texels"), &y, &y_t);
+                        check(&format!("{what} stats beside texels"), &stats, &stats_t);
+                        if width > 1 {
+                            let wrong = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::Sample).0;
+                            check_rejects(&format!("{what} as texels"), "variance over n − 1", &y, &wrong);
+                        }
+                    }
+                    let dx_t = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, None);
+                    check(&format!("{what} dx"), &dx, &dx_t);
+                    let based_t = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, Some(&base));
+                    check(&format!("{what} dx with base"), &based, &based_t);
 
-                if width > 1 {
-                    check_rejects(&what, "no base", &based, &dx_t);
-                    let wrong = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::Sample).0;
-                    check_rejects(&what, "variance over n − 1", &y, &wrong);
-                    if size < 1.0 {
-                        let wrong = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::NoEps).0;
-                        check_rejects(&what, "no eps", &y, &wrong);
-                        let wrong = twins::rowwise::layernorm_backward(&x, &gain, &dy, 0.0, None);
-                        check_rejects(&what, "no eps in dx", &dx, &wrong);
+                    if width > 1 {
+                        check_rejects(&what, "no base", &based, &dx_t);
+                        let wrong = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::Sample).0;
+                        check_rejects(&what, "variance over n − 1", &y, &wrong);
+                        if size < 1.0 {
+                            let wrong = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::NoEps).0;
+                            check_rejects(&what, "no eps", &y, &wrong);
+                            let wrong = twins::rowwise::layernorm_backward(&x, &gain, &dy, 0.0, None);
+                            check_rejects(&what, "no eps in dx", &dx, &wrong);
+                        }
                     }
                 }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn normalize_forward_and_backward() {
-    let mut random = Random::new(9);
-    for rows in ROWS {
-        for width in WIDTHS {
-            let mut x = random.vector_in(rows * width, -3.0, 5.0);
-            let dy = random.vector(rows * width);
-            if rows > 1 {
-                x[width..2 * width].fill(0.0);
-            }
-            let shape = [rows, width];
-            let (x_g, dy_g) = (up(&x, &shape), up(&dy, &shape));
-            let [y, norms, dx] = run(|rec| {
-                let n = normalize::forward(rec, &x_g)?;
-                let dx = normalize::backward(rec, &x_g, &n.norms, &dy_g)?;
-                Ok([n.y, n.norms, dx])
-            });
-            let (x, dy) = (widen::<Tracked>(&x), widen::<Tracked>(&dy));
-            let what = format!("normalize {rows}×{width}");
-            let (y_t, norms_t) = twins::rowwise::normalize(&x, width);
-            check(&what, &y, &y_t);
-            check(&format!("{what} norms"), &norms, &norms_t);
-            let dx_t = twins::rowwise::normalize_backward(&x, &dy, width, true);
-            if rows > 1 {
-                assert!(y[width..2 * width].iter().all(|v| *v == 0.0), "{what}: a row of zeros stays zero");
-                // That row's gradient is dy/1e-12; it must not hide the others in `check`'s look at the bounds.
-                let rest = 2 * width..;
-                let (got, want) = (&dx[rest.clone()], &dx_t[rest]);
-                assert_close(&format!("{what} dx"), got, &values(want), &tolerance(want));
-                check(&format!("{what} dx of the zero row"), &dx[width..2 * width], &dx_t[width..2 * width]);
-            }
-            if width == 1 {
-                // The true gradient is 0, so that bounds cannot be measured by it.
-                assert_close(&what, &dx[..1], &values(&dx_t[..1]), &tolerance(&dx_t[..1]));
-            } else {
-                check(&format!("{what} dx"), &dx[..width], &dx_t[..width]);
-                let wrong = twins::rowwise::normalize_backward(&x, &dy, width, false);
-                check_rejects(&what, "length taken as constant", &dx[..width], &wrong[..width]);
+    with_and_without_features(|| {
+        let mut random = Random::new(9);
+        for rows in ROWS {
+            for width in WIDTHS {
+                let mut x = random.vector_in(rows * width, -3.0, 5.0);
+                let dy = random.vector(rows * width);
+                if rows > 1 {
+                    x[width..2 * width].fill(0.0);
+                }
+                let shape = [rows, width];
+                let (x_g, dy_g) = (up(&x, &shape), up(&dy, &shape));
+                let [y, norms, dx] = run(|rec| {
+                    let n = normalize::forward(rec, &x_g)?;
+                    let dx = normalize::backward(rec, &x_g, &n.norms, &dy_g)?;
+                    Ok([n.y, n.norms, dx])
+                });
+                let (x, dy) = (widen::<Tracked>(&x), widen::<Tracked>(&dy));
+                let what = format!("normalize {rows}×{width}");
+                let (y_t, norms_t) = twins::rowwise::normalize(&x, width);
+                check(&what, &y, &y_t);
+                check(&format!("{what} norms"), &norms, &norms_t);
+                let dx_t = twins::rowwise::normalize_backward(&x, &dy, width, true);
+                if rows > 1 {
+                    assert!(y[width..2 * width].iter().all(|v| *v == 0.0), "{what}: a row of zeros stays zero");
+                    // That row's gradient is dy/1e-12; it must not hide the others in `check`'s look at the bounds.
+                    let rest = 2 * width..;
+                    let (got, want) = (&dx[rest.clone()], &dx_t[rest]);
+                    assert_close(&format!("{what} dx"), got, &values(want), &tolerance(want));
+                    check(&format!("{what} dx of the zero row"), &dx[width..2 * width], &dx_t[width..2 * width]);
+                }
+                if width == 1 {
+                    // The true gradient is 0, so that bounds cannot be measured by it.
+                    assert_close(&what, &dx[..1], &values(&dx_t[..1]), &tolerance(&dx_t[..1]));
+                } else {
+                    check(&format!("{what} dx"), &dx[..width], &dx_t[..width]);
+                    let wrong = twins::rowwise::normalize_backward(&x, &dy, width, false);
+                    check_rejects(&what, "length taken as constant", &dx[..width], &wrong[..width]);
+                }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn softmax_forward_and_backward() {
-    let mut random = Random::new(10);
-    for rows in ROWS {
-        for width in WIDTHS {
-            for size in [2.0, 1e4] {
-                let x = random.vector_in(rows * width, -size, size);
-                let dy = random.vector(rows * width);
-                let shape = [rows, width];
-                let (x_g, dy_g) = (up(&x, &shape), up(&dy, &shape));
-                let [y, dx] = run(|rec| {
-                    let y = softmax::forward(rec, &x_g)?;
-                    let dx = softmax::backward(rec, &y, &dy_g)?;
-                    Ok([y, dx])
-                });
-                let what = format!("softmax {rows}×{width}, ±{size}");
-                let y_t = twins::rowwise::softmax(&widen::<Tracked>(&x), width);
-                check(&what, &y, &y_t);
-                // Backward from the softmax that the kernel was given.
-                let (y_f, dy) = (widen::<Tracked>(&y), widen::<Tracked>(&dy));
-                check(&format!("{what} dx"), &dx, &twins::rowwise::softmax_backward(&y_f, &dy, width));
-                if width == 1 {
-                    assert!(y.iter().all(|v| *v == 1.0), "{what}");
-                } else if size < 10.0 {
-                    let wrong: Vec<_> = y_f.iter().zip(&dy).map(|(y, d)| *y * *d).collect();
-                    check_rejects(&what, "no mean in dx", &dx, &wrong);
-                    let doubled: Vec<Tracked> = x.iter().map(|v| Tracked::of(2.0 * f64::from(*v))).collect();
-                    check_rejects(&what, "another temperature", &y, &twins::rowwise::softmax(&doubled, width));
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn cross_entropy_and_its_gradient() {
-    let mut random = Random::new(11);
-    for rows in ROWS {
-        for classes in WIDTHS {
-            for size in [3.0, 1e4] {
-                let logits = random.vector_in(rows * classes, -size, size);
-                let labels = random.labels(rows, classes);
-                let (x_g, labels_g) = (up(&logits, &[rows, classes]), up_u32(&labels));
-                let [losses, grad] = run(|rec| {
-                    let ce = loss::cross_entropy(rec, &x_g, &labels_g)?;
-                    Ok([ce.losses, ce.grad])
-                });
-                let x = widen::<Tracked>(&logits);
-                let what = format!("cross-entropy {rows}×{classes}, ±{size}");
-                check(&what, &losses, &twins::rowwise::cross_entropy(&x, &labels, classes));
-                let grad_t = twins::rowwise::cross_entropy_backward(&x, &labels, classes);
-                check(&format!("{what} dx"), &grad, &grad_t);
-                if classes == 1 {
-                    assert!(losses.iter().chain(&grad).all(|v| *v == 0.0), "{what}: one class is certain");
-                } else {
-                    let other: Vec<u32> = labels.iter().map(|l| (l + 1) % classes as u32).collect();
-                    let wrong = twins::rowwise::cross_entropy(&x, &other, classes);
-                    check_rejects(&what, "another label", &losses, &wrong);
-                    let wrong = twins::rowwise::cross_entropy_backward(&x, &other, classes);
-                    check_rejects(&what, "another label in dx", &grad, &wrong);
-                    if rows > 1 && size < 10.0 {
-                        let sum: Vec<_> = grad_t.iter().map(|v| *v * Tracked::of(rows as f64)).collect();
-                        check_rejects(&what, "the sum's gradient", &grad, &sum);
+    with_and_without_features(|| {
+        let mut random = Random::new(10);
+        for rows in ROWS {
+            for width in WIDTHS {
+                for size in [2.0, 1e4] {
+                    let x = random.vector_in(rows * width, -size, size);
+                    let dy = random.vector(rows * width);
+                    let shape = [rows, width];
+                    let (x_g, dy_g) = (up(&x, &shape), up(&dy, &shape));
+                    let [y, dx] = run(|rec| {
+                        let y = softmax::forward(rec, &x_g)?;
+                        let dx = softmax::backward(rec, &y, &dy_g)?;
+                        Ok([y, dx])
+                    });
+                    let what = format!("softmax {rows}×{width}, ±{size}");
+                    let y_t = twins::rowwise::softmax(&widen::<Tracked>(&x), width);
+                    check(&what, &y, &y_t);
+                    // Backward from the softmax that the kernel was given.
+                    let (y_f, dy) = (widen::<Tracked>(&y), widen::<Tracked>(&dy));
+                    check(&format!("{what} dx"), &dx, &twins::rowwise::softmax_backward(&y_f, &dy, width));
+                    if width == 1 {
+                        assert!(y.iter().all(|v| *v == 1.0), "{what}");
+                    } else if size < 10.0 {
+                        let wrong: Vec<_> = y_f.iter().zip(&dy).map(|(y, d)| *y * *d).collect();
+                        check_rejects(&what, "no mean in dx", &dx, &wrong);
+                        let doubled: Vec<Tracked> = x.iter().map(|v| Tracked::of(2.0 * f64::from(*v))).collect();
+                        check_rejects(&what, "another temperature", &y, &twins::rowwise::softmax(&doubled, width));
                     }
                 }
             }
         }
-    }
+    });
+}
+
+#[test]
+fn cross_entropy_and_its_gradient() {
+    with_and_without_features(|| {
+        let mut random = Random::new(11);
+        for rows in ROWS {
+            for classes in WIDTHS {
+                for size in [3.0, 1e4] {
+                    let logits = random.vector_in(rows * classes, -size, size);
+                    let labels = random.labels(rows, classes);
+                    let (x_g, labels_g) = (up(&logits, &[rows, classes]), up_u32(&labels));
+                    let [losses, grad] = run(|rec| {
+                        let ce = loss::cross_entropy(rec, &x_g, &labels_g)?;
+                        Ok([ce.losses, ce.grad])
+                    });
+                    let x = widen::<Tracked>(&logits);
+                    let what = format!("cross-entropy {rows}×{classes}, ±{size}");
+                    check(&what, &losses, &twins::rowwise::cross_entropy(&x, &labels, classes));
+                    let grad_t = twins::rowwise::cross_entropy_backward(&x, &labels, classes);
+                    check(&format!("{what} dx"), &grad, &grad_t);
+                    if classes == 1 {
+                        assert!(losses.iter().chain(&grad).all(|v| *v == 0.0), "{what}: one class is certain");
+                    } else {
+                        let other: Vec<u32> = labels.iter().map(|l| (l + 1) % classes as u32).collect();
+                        let wrong = twins::rowwise::cross_entropy(&x, &other, classes);
+                        check_rejects(&what, "another label", &losses, &wrong);
+                        let wrong = twins::rowwise::cross_entropy_backward(&x, &other, classes);
+                        check_rejects(&what, "another label in dx", &grad, &wrong);
+                        if rows > 1 && size < 10.0 {
+                            let sum: Vec<_> = grad_t.iter().map(|v| *v * Tracked::of(rows as f64)).collect();
+                            check_rejects(&what, "the sum's gradient", &grad, &sum);
+                        }
+                    }
+                }
+            }
+        }
+    });
 }
 
 /// More rows, and more elements, than one dimension of a dispatch takes.
@@ -1259,110 +1303,119 @@ fn the_twin_of_divergences_is_their_definition() {
 
 #[test]
 fn divergences_and_their_class_terms() {
-    let mut random = Random::new(31);
-    for (rows, classes, per_class) in [
-        (1, 1, vec![1]),
-        (3, 5, vec![2, 0, 7, 1, 3]),
-        (33, 12, vec![4; 12]),
-        (7, 101, (0..101).map(|i| i % 3).collect::<Vec<usize>>()),
-    ] {
-        let mut starts = vec![0u32];
-        for n in &per_class {
-            starts.push(starts[starts.len() - 1] + *n as u32);
-        }
-        let n = starts[classes] as usize;
-        // From the size of a cosine over T, as Tip-X has them, to well beyond.
-        for size in [0.1, 1.5] {
-            let (x, q) = (random.vector_in(rows * classes, -size, size), random.vector_in(n * classes, -size, size));
-            let (x_g, q_g) = (up(&x, &[rows, classes]), up(&q, &[n, classes]));
-            let psi = Psi { slope: 3.5, low: 0.0625, floor: -0.25, gamma: 1.5 };
-            let base = random.vector(rows * classes);
-            let base_g = up(&base, &[rows, classes]);
-            let starts_g = up_u32(&starts);
-            let part = up(&random.vector(n), &[n]);
-            let [centred, shares, stats, matrix, key_sums, term, based] = run(|rec| {
-                let p = divergence::distributions(rec, &x_g)?;
-                let q = divergence::distributions(rec, &q_g)?;
-                let sums = divergence::ClassSums {
-                    centred: divergence::class_sums(rec, &q.centred, &starts_g)?,
-                    stats: divergence::class_sums(rec, &q.stats, &starts_g)?,
-                    starts: starts_g.clone(),
-                };
-                let rescale = divergence::Rescale { slope: psi.slope, low: psi.low, floor: psi.floor };
-                Ok([
-                    p.centred.clone(),
-                    p.shares.clone(),
-                    p.stats.clone(),
-                    divergence::matrix(rec, &p, &q, &part)?,
-                    sums.centred.clone(),
-                    divergence::class_term(rec, &p, &sums, rescale, psi.gamma, None)?,
-                    divergence::class_term(rec, &p, &sums, rescale, psi.gamma, Some(&base_g))?,
-                ])
-            });
-            let what = format!("divergences {rows}×{classes}, {n} keys, ±{size}");
-            let (x, q) = (widen::<Tracked>(&x), widen::<Tracked>(&q));
-            let (centred_t, shares_t, stats_t) = twins::divergence::distributions(&x, classes);
-            let (q_centred, _, q_stats) = twins::divergence::distributions(&q, classes);
-            if classes == 1 {
-                assert!(centred.iter().chain(&shares).chain(&stats).all(|v| *v == 0.0), "{what}: one class is certain");
-            } else {
-                check(&format!("{what} centred"), &centred, &centred_t);
-                check(&format!("{what} shares"), &shares, &shares_t);
-                check(&format!("{what} stats"), &stats, &stats_t);
-                check_rejects(&what, "not centred", &centred, &x);
-                let plain: Vec<Tracked> = shares_t.iter().map(|v| *v + Tracked::of(1.0 / classes as f64)).collect();
-                check_rejects(&what, "probabilities not centred", &shares, &plain);
+    with_and_without_features(|| {
+        let mut random = Random::new(31);
+        for (rows, classes, per_class) in [
+            (1, 1, vec![1]),
+            (3, 5, vec![2, 0, 7, 1, 3]),
+            (33, 12, vec![4; 12]),
+            (7, 101, (0..101).map(|i| i % 3).collect::<Vec<usize>>()),
+        ] {
+            let mut starts = vec![0u32];
+            for n in &per_class {
+                starts.push(starts[starts.len() - 1] + *n as u32);
             }
-            let parts = widen::<Tracked>(&gpu().read::<f32>(&part).unwrap());
-            let matrix_t = twins::divergence::matrix(&shares_t, &q_centred, &parts, classes);
-            check(&format!("{what} matrix"), &matrix, &matrix_t);
-            if classes > 1 {
-                let sums_t = twins::divergence::class_sums(&q_centred, &starts, classes);
-                check(&format!("{what} class sums"), &key_sums, &sums_t);
-            }
-            // The term key by key, from the matrix with each row's and each key's own part.
-            let own: Vec<Tracked> = q_stats.chunks(2).map(|s| s[1]).collect();
-            let kl: Vec<Tracked> = twins::divergence::matrix(&shares_t, &q_centred, &own, classes)
-                .iter()
-                .enumerate()
-                .map(|(i, v)| *v + stats_t[2 * (i / n)])
-                .collect();
-            let term_t = twins::divergence::class_term(&kl, &starts, psi);
-            check(&format!("{what} term"), &term, &term_t);
-            let with_base: Vec<Tracked> = term_t.iter().zip(&widen::<Tracked>(&base)).map(|(t, b)| *t + *b).collect();
-            check(&format!("{what} term with base"), &based, &with_base);
-            check_rejects(&what, "no base", &based, &term_t);
-            for (error, wrong) in [
-                ("another slope", Psi { slope: 3.6, ..psi }),
-                ("another low", Psi { low: 0.07, ..psi }),
-                ("another floor", Psi { floor: -0.2, ..psi }),
-                ("no gamma", Psi { gamma: 1.0, ..psi }),
-            ] {
+            let n = starts[classes] as usize;
+            // From the size of a cosine over T, as Tip-X has them, to well beyond.
+            for size in [0.1, 1.5] {
+                let (x, q) =
+                    (random.vector_in(rows * classes, -size, size), random.vector_in(n * classes, -size, size));
+                let (x_g, q_g) = (up(&x, &[rows, classes]), up(&q, &[n, classes]));
+                let psi = Psi { slope: 3.5, low: 0.0625, floor: -0.25, gamma: 1.5 };
+                let base = random.vector(rows * classes);
+                let base_g = up(&base, &[rows, classes]);
+                let starts_g = up_u32(&starts);
+                let part = up(&random.vector(n), &[n]);
+                let [centred, shares, stats, matrix, key_sums, term, based] = run(|rec| {
+                    let p = divergence::distributions(rec, &x_g)?;
+                    let q = divergence::distributions(rec, &q_g)?;
+                    let sums = divergence::ClassSums {
+                        centred: divergence::class_sums(rec, &q.centred, &starts_g)?,
+                        stats: divergence::class_sums(rec, &q.stats, &starts_g)?,
+                        starts: starts_g.clone(),
+                    };
+                    let rescale = divergence::Rescale { slope: psi.slope, low: psi.low, floor: psi.floor };
+                    Ok([
+                        p.centred.clone(),
+                        p.shares.clone(),
+                        p.stats.clone(),
+                        divergence::matrix(rec, &p, &q, &part)?,
+                        sums.centred.clone(),
+                        divergence::class_term(rec, &p, &sums, rescale, psi.gamma, None)?,
+                        divergence::class_term(rec, &p, &sums, rescale, psi.gamma, Some(&base_g))?,
+                    ])
+                });
+                let what = format!("divergences {rows}×{classes}, {n} keys, ±{size}");
+                let (x, q) = (widen::<Tracked>(&x), widen::<Tracked>(&q));
+                let (centred_t, shares_t, stats_t) = twins::divergence::distributions(&x, classes);
+                let (q_centred, _, q_stats) = twins::divergence::distributions(&q, classes);
+                if classes == 1 {
+                    assert!(
+                        centred.iter().chain(&shares).chain(&stats).all(|v| *v == 0.0),
+                        "{what}: one class is certain"
+                    );
+                } else {
+                    check(&format!("{what} centred"), &centred, &centred_t);
+                    check(&format!("{what} shares"), &shares, &shares_t);
+                    check(&format!("{what} stats"), &stats, &stats_t);
+                    check_rejects(&what, "not centred", &centred, &x);
+                    let plain: Vec<Tracked> = shares_t.iter().map(|v| *v + Tracked::of(1.0 / classes as f64)).collect();
+                    check_rejects(&what, "probabilities not centred", &shares, &plain);
+                }
+                let parts = widen::<Tracked>(&gpu().read::<f32>(&part).unwrap());
+                let matrix_t = twins::divergence::matrix(&shares_t, &q_centred, &parts, classes);
+                check(&format!("{what} matrix"), &matrix, &matrix_t);
                 if classes > 1 {
-                    check_rejects(&what, error, &term, &twins::divergence::class_term(&kl, &starts, wrong));
+                    let sums_t = twins::divergence::class_sums(&q_centred, &starts, classes);
+                    check(&format!("{what} class sums"), &key_sums, &sums_t);
+                }
+                // The term key by key, from the matrix with each row's and each key's own part.
+                let own: Vec<Tracked> = q_stats.chunks(2).map(|s| s[1]).collect();
+                let kl: Vec<Tracked> = twins::divergence::matrix(&shares_t, &q_centred, &own, classes)
+                    .iter()
+                    .enumerate()
+                    .map(|(i, v)| *v + stats_t[2 * (i / n)])
+                    .collect();
+                let term_t = twins::divergence::class_term(&kl, &starts, psi);
+                check(&format!("{what} term"), &term, &term_t);
+                let with_base: Vec<Tracked> =
+                    term_t.iter().zip(&widen::<Tracked>(&base)).map(|(t, b)| *t + *b).collect();
+                check(&format!("{what} term with base"), &based, &with_base);
+                check_rejects(&what, "no base", &based, &term_t);
+                for (error, wrong) in [
+                    ("another slope", Psi { slope: 3.6, ..psi }),
+                    ("another low", Psi { low: 0.07, ..psi }),
+                    ("another floor", Psi { floor: -0.2, ..psi }),
+                    ("no gamma", Psi { gamma: 1.0, ..psi }),
+                ] {
+                    if classes > 1 {
+                        check_rejects(&what, error, &term, &twins::divergence::class_term(&kl, &starts, wrong));
+                    }
                 }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn extremes_are_found() {
-    let mut random = Random::new(32);
-    for (rows, width) in [(1, 1), (3, 5), (67, 33), (130, 200), (1, 1000)] {
-        let (x, offsets) = (random.vector(rows * width), random.vector(rows * 2));
-        let (x_g, offsets_g) = (up(&x, &[rows, width]), up(&offsets, &[rows, 2]));
-        let [plain, offset] =
-            run(|rec| Ok([extremes::extremes(rec, &x_g, None)?, extremes::extremes(rec, &x_g, Some(&offsets_g))?]));
-        let of = |x: &[f32]| x.iter().fold([f32::MAX, f32::MIN], |[low, high], v| [low.min(*v), high.max(*v)]);
-        assert_eq!(plain, of(&x), "{rows}×{width}");
-        let moved: Vec<f32> = x.iter().enumerate().map(|(i, v)| v + offsets[2 * (i / width)]).collect();
-        assert_eq!(offset, of(&moved), "{rows}×{width} with offsets");
-        assert_ne!(plain, offset);
-        let mut wrong = x.clone();
-        wrong[rows * width / 2] = 2.0;
-        assert_ne!(plain, of(&wrong), "a planted extreme passed");
-    }
+    with_and_without_features(|| {
+        let mut random = Random::new(32);
+        for (rows, width) in [(1, 1), (3, 5), (67, 33), (130, 200), (1, 1000)] {
+            let (x, offsets) = (random.vector(rows * width), random.vector(rows * 2));
+            let (x_g, offsets_g) = (up(&x, &[rows, width]), up(&offsets, &[rows, 2]));
+            let [plain, offset] =
+                run(|rec| Ok([extremes::extremes(rec, &x_g, None)?, extremes::extremes(rec, &x_g, Some(&offsets_g))?]));
+            let of = |x: &[f32]| x.iter().fold([f32::MAX, f32::MIN], |[low, high], v| [low.min(*v), high.max(*v)]);
+            assert_eq!(plain, of(&x), "{rows}×{width}");
+            let moved: Vec<f32> = x.iter().enumerate().map(|(i, v)| v + offsets[2 * (i / width)]).collect();
+            assert_eq!(offset, of(&moved), "{rows}×{width} with offsets");
+            assert_ne!(plain, offset);
+            let mut wrong = x.clone();
+            wrong[rows * width / 2] = 2.0;
+            assert_ne!(plain, of(&wrong), "a planted extreme passed");
+        }
+    });
 }
 
 #[test]
@@ -1658,6 +1711,7 @@ fn temporaries_are_reused_and_clobber_nothing() {
     let (plan, last) = plan_on(gpu(), |rec| chain(rec, &mut some, &[2, 5]));
     // Two held, and two between which the rest alternates.
     assert_eq!(plan.allocated_bytes(), (4 * n * 4) as u64);
+    assert_eq!(plan.live_bytes(), plan.allocated_bytes(), "no layout could do with less");
     for _ in 0..2 {
         plan.run().unwrap();
         assert_eq!(bits(&gpu().read::<f32>(&some[0]).unwrap()), bits(&want[2]));
@@ -1779,7 +1833,7 @@ fn profiles_have_times() {
     let (m, n, k) = (200, 150, 300);
     let (a, b) = (gpu.zeros("a", &[m, k]).unwrap(), gpu.zeros("b", &[n, k]).unwrap());
     let (plan, y) = plan_on(&gpu, |rec| {
-        let c = gemm::matmul(rec, Layout::Nt, &a, &b, &Epilogue::default())?;
+        let c = gemm::matmul_with(rec, Kernel::Rows, Layout::Nt, &a, &b, &Epilogue::default())?;
         softmax::forward(rec, &c)
     });
     assert_eq!(plan.labels(), ["gemm nt", "softmax"]);

@@ -75,6 +75,11 @@ impl Capabilities {
         }
     }
 
+    /// The same adapter without its optional features.
+    pub(super) fn portable(self) -> Capabilities {
+        Capabilities { subgroups: None, f16: false, matrices: None, ..self }
+    }
+
     /// Whether kernels may rely on subgroups of exactly this many invocations.
     pub fn subgroups_of(&self, size: u32) -> bool {
         self.subgroups == Some((size, size))

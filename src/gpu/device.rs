@@ -30,6 +30,9 @@ pub struct DeviceOptions {
     /// Measure which kernel is best where that was never measured on this adapter. `None`: unless `TIPI_TUNE` is "off" or
     /// "0". What was measured before is used either way.
     pub tune: Option<bool>,
+    /// Use no optional feature that kernels choose by (subgroups, f16, matrix units): what a plain adapter would run.
+    /// `TIPI_PORTABLE=1` says the same.
+    pub portable: bool,
     /// Collect per-kernel timestamps (`--profile`). Slower: every dispatch gets a pass of its own.
     pub profile: bool,
 }
@@ -241,8 +244,9 @@ fn cache_dir() -> Option<PathBuf> {
 }
 
 /// The file for what was measured on an adapter: another driver may do better with another kernel.
-fn choices_file(info: &wgpu::AdapterInfo) -> String {
-    let name = format!("{} {} {} {}", info.name, info.backend, info.driver, info.driver_info);
+fn choices_file(info: &wgpu::AdapterInfo, portable: bool) -> String {
+    let features = if portable { " portable" } else { "" };
+    let name = format!("{} {} {} {}{features}", info.name, info.backend, info.driver, info.driver_info);
     let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     format!("kernels-{}-{}.json", env!("CARGO_PKG_VERSION"), plain.chars().take(120).collect::<String>())
 }
@@ -271,6 +275,8 @@ impl Gpu {
         }
         let capabilities =
             Capabilities::of(&adapter.features(), &info, &limits, &adapter.cooperative_matrix_properties());
+        let portable = options.portable || std::env::var("TIPI_PORTABLE").is_ok_and(|v| v == "1");
+        let capabilities = if portable { capabilities.portable() } else { capabilities };
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if capabilities.matrices.is_some() {
             features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -309,7 +315,7 @@ impl Gpu {
         let pipelines = Pipelines::new(&device, checked, cache_file);
         let profile = options.profile.then(|| Mutex::new(Profile::new(queue.get_timestamp_period())));
         let pool = Arc::new(FreeList::default());
-        let choices = Choices::open(cache_dir().map(|dir| dir.join(choices_file(&info))));
+        let choices = Choices::open(cache_dir().map(|dir| dir.join(choices_file(&info, portable))));
         let asked = options.tune.unwrap_or_else(|| !std::env::var("TIPI_TUNE").is_ok_and(|v| v == "off" || v == "0"));
         // Measuring would count among what is profiled.
         let measures = asked && !options.profile;

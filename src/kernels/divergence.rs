@@ -1,23 +1,22 @@
 //! Tip-X's KL divergences (`shaders/divergence.wgsl`).
 
 use super::gemm::{Epilogue, Layout, matmul};
+use super::rowwise::{Rowwise, rowwise};
 use super::{expect, expect_matrix};
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{DType, Dispatch, Grid, Recorder, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "divergence",
-    source: concat!(include_str!("../../shaders/divergence.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
-    access: &[Read, Read, Read, Read, Read, Write, Write, Write],
-};
+static SHADER: Rowwise = rowwise!("divergence", &[Read, Read, Read, Read, Read, Write, Write, Write]);
 
 pub(super) fn variants() -> Vec<Variant> {
-    [("rows", false), ("class_sums", false), ("term", false), ("term", true)].map(|(e, base)| variant(e, base)).to_vec()
+    [("rows", 0), ("class_sums", 0), ("term", 0), ("term", 1)]
+        .map(|(e, base)| SHADER.both(e, &[("BASE", base)]))
+        .concat()
 }
 
-fn variant(entry: &'static str, base: bool) -> Variant {
-    Variant::new(&SHADER, entry, &[("BASE", u32::from(base))])
+fn variant(rec: &Recorder, entry: &'static str, base: bool) -> Variant {
+    SHADER.variant(rec.gpu().capabilities(), entry, &[("BASE", u32::from(base))])
 }
 
 #[repr(C)]
@@ -59,7 +58,7 @@ pub fn distributions(rec: &mut Recorder, x: &Tensor) -> Result<Distributions> {
     let shares = rec.temp("probabilities", &[rows, width])?;
     let stats = rec.temp("divergence", &[rows, 2])?;
     rec.dispatch(&Dispatch {
-        variant: variant("rows", false),
+        variant: variant(rec, "rows", false),
         label: "distributions",
         params: bytemuck::bytes_of(&Params::new(rows, width)),
         bindings: &[x, x, x, x, x, &centred, &shares, &stats],
@@ -93,11 +92,11 @@ pub fn class_sums(rec: &mut Recorder, x: &Tensor, starts: &Tensor) -> Result<Ten
     let y = rec.temp("class sums", &[classes, x.cols()])?;
     let unused = [rec.temp("unused", &[1])?, rec.temp("unused", &[1])?];
     rec.dispatch(&Dispatch {
-        variant: variant("class_sums", false),
+        variant: variant(rec, "class_sums", false),
         label: "class sums",
         params: bytemuck::bytes_of(&Params::new(classes, x.cols())),
         bindings: &[x, x, x, starts, x, &y, &unused[0], &unused[1]],
-        grid: Grid::cover(y.len(), 64),
+        grid: Grid::cover(y.len(), Rowwise::lanes(rec.gpu().capabilities())),
         flops: x.len() as f64,
         bytes: 4.0 * (x.len() + y.len()) as f64,
     })?;
@@ -151,7 +150,7 @@ pub fn class_term(
     let unused = [rec.temp("unused", &[1])?, rec.temp("unused", &[1])?];
     let params = Params { slope: psi.slope, low: psi.low, floor: psi.floor, gamma, ..Params::new(rows, classes) };
     rec.dispatch(&Dispatch {
-        variant: variant("term", base.is_some()),
+        variant: variant(rec, "term", base.is_some()),
         label: "divergence term",
         params: bytemuck::bytes_of(&params),
         bindings: &[
@@ -164,7 +163,7 @@ pub fn class_term(
             &unused[0],
             &unused[1],
         ],
-        grid: Grid::cover(y.len(), 64),
+        grid: Grid::cover(y.len(), Rowwise::lanes(rec.gpu().capabilities())),
         flops: 6.0 * y.len() as f64,
         bytes: 8.0 * y.len() as f64,
     })?;

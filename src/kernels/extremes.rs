@@ -1,21 +1,16 @@
 //! The smallest and the largest element of a matrix (`shaders/extremes.wgsl`).
 
+use super::rowwise::{Rowwise, rowwise};
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{Dispatch, Grid, Recorder, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "extremes",
-    source: concat!(include_str!("../../shaders/extremes.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
-    access: &[Read, Read, Write],
-};
-
-fn variant(entry: &'static str, offset: bool) -> Variant {
-    Variant::new(&SHADER, entry, &[("OFFSET", u32::from(offset))])
-}
+static SHADER: Rowwise = rowwise!("extremes", &[Read, Read, Write]);
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![variant("rows", false), variant("rows", true), variant("all_rows", false)]
+    [("rows", 0), ("rows", 1), ("all_rows", 0)]
+        .map(|(entry, offset)| SHADER.both(entry, &[("OFFSET", offset)]))
+        .concat()
 }
 
 /// `[2]`: the smallest and the largest element of x `[rows, width]`, after the first column of `offsets` `[rows, any]` has
@@ -30,9 +25,10 @@ pub fn extremes(rec: &mut Recorder, x: &Tensor, offsets: Option<&Tensor>) -> Res
     }
     let rows = rec.temp("extremes", &[x.rows(), 2])?;
     let y = rec.temp("extremes", &[2])?;
+    let caps = *rec.gpu().capabilities();
     let step = offsets.map_or(0, Tensor::cols);
     rec.dispatch(&Dispatch {
-        variant: variant("rows", offsets.is_some()),
+        variant: SHADER.variant(&caps, "rows", &[("OFFSET", u32::from(offsets.is_some()))]),
         label: "extremes",
         params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, step as u32, 0]),
         bindings: &[x, offsets.unwrap_or(x), &rows],
@@ -41,7 +37,7 @@ pub fn extremes(rec: &mut Recorder, x: &Tensor, offsets: Option<&Tensor>) -> Res
         bytes: 4.0 * x.len() as f64,
     })?;
     rec.dispatch(&Dispatch {
-        variant: variant("all_rows", false),
+        variant: SHADER.variant(&caps, "all_rows", &[("OFFSET", 0)]),
         label: "extremes",
         params: bytemuck::bytes_of(&[x.rows() as u32, 2, 0, 0]),
         bindings: &[&rows, &rows, &y],

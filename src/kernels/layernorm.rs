@@ -1,22 +1,24 @@
-//! LayerNorm with frozen gain and shift (`shaders/layernorm.wgsl`).
+//! LayerNorm with frozen gain and shift (`shaders/layernorm.wgsl`, `layernorm_texel.wgsl`).
 
+use super::rowwise::{Rowwise, rowwise};
 use super::{expect, expect_matrix};
-use crate::Result;
-use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::Access::{Read, Write, WriteTexels};
+use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "layernorm",
-    source: concat!(include_str!("../../shaders/layernorm.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
-    access: &[Read, Read, Read, Read, Write, Write],
+static SHADER: Rowwise = rowwise!("layernorm", &[Read, Read, Read, Read, Write, Write]);
+
+static TEXEL: Shader = Shader {
+    name: "layernorm_texel",
+    source: include_str!("../../shaders/layernorm_texel.wgsl"),
+    access: &[Read, Read, Read, Write, WriteTexels],
 };
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![
-        Variant::new(&SHADER, "forward", &[("BASE", 0)]),
-        Variant::new(&SHADER, "backward", &[("BASE", 0)]),
-        Variant::new(&SHADER, "backward", &[("BASE", 1)]),
-    ]
+    let mut all =
+        [("forward", 0), ("backward", 0), ("backward", 1)].map(|(e, base)| SHADER.both(e, &[("BASE", base)])).concat();
+    all.push(Variant::new(&TEXEL, "forward", &[]));
+    all
 }
 
 #[repr(C)]
@@ -44,14 +46,41 @@ pub fn forward(rec: &mut Recorder, x: &Tensor, gain: &Tensor, shift: &Tensor, ep
     let (rows, width) = (x.rows(), x.cols());
     expect("layernorm", "gain", gain, &[width])?;
     expect("layernorm", "shift", shift, &[width])?;
+    let caps = *rec.gpu().capabilities();
     let y = rec.temp("layernorm", x.shape())?;
     let stats = rec.temp("layernorm stats", &[rows, 2])?;
     rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, "forward", &[("BASE", 0)]),
+        variant: SHADER.variant(&caps, "forward", &[("BASE", 0)]),
         label: "layernorm",
         params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps, pad: 0 }),
         bindings: &[x, gain, shift, x, &stats, &y],
         grid: Grid::Linear(rows),
+        flops: 8.0 * x.len() as f64,
+        bytes: 8.0 * x.len() as f64,
+    })?;
+    Ok(Normed { y, stats })
+}
+
+/// As [`forward`], with y as texels: what a product by [`super::gemm::Kernel::Texel`] reads without staging. CPU drivers
+/// with subgroups of eight only.
+///
+/// # Errors
+/// As [`forward`]; a device without such subgroups.
+pub fn forward_texels(rec: &mut Recorder, x: &Tensor, gain: &Tensor, shift: &Tensor, eps: f32) -> Result<Normed> {
+    let (rows, width) = (x.rows(), x.cols());
+    expect("layernorm", "gain", gain, &[width])?;
+    expect("layernorm", "shift", shift, &[width])?;
+    if !rec.gpu().capabilities().subgroups_of(8) {
+        return Err(Error::invalid("layernorm: texels need subgroups of eight"));
+    }
+    let y = rec.temp_of("layernorm", &[rows, width], DType::Texels)?;
+    let stats = rec.temp("layernorm stats", &[rows, 2])?;
+    rec.dispatch(&Dispatch {
+        variant: Variant::new(&TEXEL, "forward", &[]),
+        label: "layernorm",
+        params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps, pad: 0 }),
+        bindings: &[x, gain, shift, &stats, &y],
+        grid: Grid::cover(rows, 4),
         flops: 8.0 * x.len() as f64,
         bytes: 8.0 * x.len() as f64,
     })?;
@@ -78,9 +107,10 @@ pub fn backward(
         expect_matrix("layernorm dx", "base", base, rows, width)?;
     }
     // The shader shares its bindings with forward, where the statistics are written.
+    let caps = *rec.gpu().capabilities();
     let dx = rec.temp("layernorm dx", x.shape())?;
     rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, "backward", &[("BASE", u32::from(base.is_some()))]),
+        variant: SHADER.variant(&caps, "backward", &[("BASE", u32::from(base.is_some()))]),
         label: "layernorm dx",
         params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps: 0.0, pad: 0 }),
         bindings: &[x, gain, dy, base.unwrap_or(x), stats, &dx],

@@ -1,18 +1,15 @@
 //! Cross-entropy with its gradient (`shaders/loss.wgsl`).
 
 use super::expect;
+use super::rowwise::{Rowwise, rowwise};
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{DType, Dispatch, Grid, Recorder, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "loss",
-    source: concat!(include_str!("../../shaders/loss.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
-    access: &[Read, Read, Write, Write],
-};
+static SHADER: Rowwise = rowwise!("loss", &[Read, Read, Write, Write]);
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![Variant::new(&SHADER, "main", &[])]
+    SHADER.both("main", &[]).to_vec()
 }
 
 /// Output of [`cross_entropy`].
@@ -33,10 +30,11 @@ pub fn cross_entropy(rec: &mut Recorder, logits: &Tensor, labels: &Tensor) -> Re
     if labels.dtype() != DType::U32 {
         return Err(Error::invalid("cross-entropy: labels must be u32"));
     }
+    let caps = *rec.gpu().capabilities();
     let losses = rec.temp("losses", &[rows])?;
     let grad = rec.temp("dlogits", &[rows, classes])?;
     rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, "main", &[]),
+        variant: SHADER.variant(&caps, "main", &[]),
         label: "cross-entropy",
         params: bytemuck::bytes_of(&[rows as u32, classes as u32, 0, 0]),
         bindings: &[logits, labels, &losses, &grad],

@@ -19,6 +19,7 @@ pub mod optim;
 pub mod pairs;
 pub mod patch;
 pub mod reduce;
+mod rowwise;
 pub mod search;
 pub mod softmax;
 pub mod texels;

@@ -1,18 +1,15 @@
 //! L2 normalisation of rows (`shaders/normalize.wgsl`).
 
+use super::rowwise::{Rowwise, rowwise};
 use super::{expect, expect_matrix};
 use crate::Result;
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{Dispatch, Grid, Recorder, Tensor, Variant};
 
-static SHADER: Shader = Shader {
-    name: "normalize",
-    source: concat!(include_str!("../../shaders/normalize.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
-    access: &[Read, Read, Write, Write],
-};
+static SHADER: Rowwise = rowwise!("normalize", &[Read, Read, Write, Write]);
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![Variant::new(&SHADER, "forward", &[]), Variant::new(&SHADER, "backward", &[])]
+    [SHADER.both("forward", &[]), SHADER.both("backward", &[])].concat()
 }
 
 /// Output of [`forward`].
@@ -55,8 +52,9 @@ fn record(
     norms: &Tensor,
     y: &Tensor,
 ) -> Result<()> {
+    let caps = *rec.gpu().capabilities();
     rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, entry, &[]),
+        variant: SHADER.variant(&caps, entry, &[]),
         label,
         params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, 0, 0]),
         bindings: &[x, other, norms, y],

@@ -1,18 +1,15 @@
 //! Row-wise softmax (`shaders/softmax.wgsl`).
 
 use super::expect;
+use super::rowwise::{Rowwise, rowwise};
 use crate::Result;
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{Dispatch, Grid, Recorder, Tensor, Variant};
 
-static SHADER: Shader = Shader {
-    name: "softmax",
-    source: concat!(include_str!("../../shaders/softmax.wgsl"), include_str!("../../shaders/workgroup.wgsl")),
-    access: &[Read, Read, Write],
-};
+static SHADER: Rowwise = rowwise!("softmax", &[Read, Read, Write]);
 
 pub(super) fn variants() -> Vec<Variant> {
-    vec![Variant::new(&SHADER, "forward", &[]), Variant::new(&SHADER, "backward", &[])]
+    [SHADER.both("forward", &[]), SHADER.both("backward", &[])].concat()
 }
 
 /// softmax(x) over the last dimension.
@@ -33,9 +30,10 @@ pub fn backward(rec: &mut Recorder, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
 }
 
 fn record(rec: &mut Recorder, entry: &'static str, label: &'static str, x: &Tensor, other: &Tensor) -> Result<Tensor> {
+    let caps = *rec.gpu().capabilities();
     let y = rec.temp(label, x.shape())?;
     rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, entry, &[]),
+        variant: SHADER.variant(&caps, entry, &[]),
         label,
         params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, 0, 0]),
         bindings: &[x, other, &y],

@@ -89,7 +89,7 @@ pub struct Transformer {
 impl Transformer {
     /// x + attention(ln1 x).
     fn attend(&self, rec: &mut Recorder, block: &Block, x: &Tensor, pattern: &Pattern) -> Result<Tensor> {
-        let n1 = block.ln1.forward(rec, x)?.y;
+        let n1 = block.ln1.forward_for(rec, x, &block.qkv)?.y;
         let qkv = block.qkv.forward(rec, &n1, &Epilogue::default())?;
         drop(n1);
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
@@ -104,7 +104,7 @@ impl Transformer {
         x: Tensor,
         pattern: &Pattern,
     ) -> Result<(Tensor, SavedAttention)> {
-        let n1 = block.ln1.forward(rec, &x)?;
+        let n1 = block.ln1.forward_for(rec, &x, &block.qkv)?;
         let qkv = block.qkv.forward(rec, &n1.y, &Epilogue::default())?;
         let stats = n1.stats;
         drop(n1.y);
@@ -132,7 +132,7 @@ impl Transformer {
 
     /// mid + mlp(ln2 mid).
     fn mlp(&self, rec: &mut Recorder, block: &Block, mid: &Tensor) -> Result<Tensor> {
-        let n2 = block.ln2.forward(rec, mid)?.y;
+        let n2 = block.ln2.forward_for(rec, mid, &block.up)?.y;
         let epilogue = Epilogue { activation: Some(self.activation), ..Epilogue::default() };
         let hidden = block.up.forward(rec, &n2, &epilogue)?;
         drop(n2);
@@ -140,7 +140,7 @@ impl Transformer {
     }
 
     fn mlp_saved(&self, rec: &mut Recorder, block: &Block, mid: Tensor) -> Result<(Tensor, SavedMlp)> {
-        let n2 = block.ln2.forward(rec, &mid)?;
+        let n2 = block.ln2.forward_for(rec, &mid, &block.up)?;
         let up = block.up.forward(rec, &n2.y, &Epilogue::default())?;
         let stats = n2.stats;
         drop(n2.y);

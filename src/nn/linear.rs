@@ -52,6 +52,17 @@ impl LayerNorm {
         layernorm::forward(rec, x, &self.gain, &self.shift, self.eps)
     }
 
+    /// As [`LayerNorm::forward`], with the rows in the form that a product with `layer` reads: for nothing else.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn forward_for(&self, rec: &mut Recorder, x: &Tensor, layer: &FrozenLinear) -> Result<layernorm::Normed> {
+        if layer.weight.dtype().is_texture() && x.rows() <= rec.gpu().capabilities().texture as usize {
+            return layernorm::forward_texels(rec, x, &self.gain, &self.shift, self.eps);
+        }
+        self.forward(rec, x)
+    }
+
     /// dX, plus `base` where given.
     ///
     /// # Errors
