@@ -14,7 +14,7 @@ fn root() -> &'static Path {
 }
 
 fn tipi(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tipi")).args(args).current_dir(root()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tipi")).env("TIPI_TUNE", "off").args(args).current_dir(root()).output().unwrap()
 }
 
 fn good(args: &[&str]) -> (String, String) {
@@ -99,6 +99,7 @@ fn an_adapter_that_is_not_there_is_an_error() {
         &["no such card", "tipi devices", "0: "],
     );
     let out = Command::new(env!("CARGO_BIN_EXE_tipi"))
+        .env("TIPI_TUNE", "off")
         .args(["classify", "--model", MODEL, "--labels", "a,b", picture])
         .env("TIPI_ADAPTER", "99")
         .current_dir(root())

@@ -22,6 +22,7 @@ use tipi::clip::{Clip, Features, Prompts, Tokenizer};
 use tipi::data::{Normalize, Rgb, center_crop, resize_center_crop, resize_shortest_edge, to_pixels};
 use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
 use tipi::kernels::gemm::{Epilogue, Layout, matmul};
+use tipi::kernels::gemm::{Kernel, Precision};
 use tipi::kernels::optim::AdamW;
 use tipi::kernels::{divergence, normalize};
 use tipi::nn::TrainableLinear;
@@ -65,7 +66,9 @@ fn chosen() -> &'static Set {
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| Gpu::open(&DeviceOptions { checked: Some(true), ..DeviceOptions::default() }).unwrap())
+    GPU.get_or_init(|| {
+        Gpu::open(&DeviceOptions { checked: Some(true), tune: Some(false), ..DeviceOptions::default() }).unwrap()
+    })
 }
 
 struct Array {
@@ -277,6 +280,53 @@ fn clip_forward() {
         clip_forward_case(&mut case, &clip);
         case.finish(|_| false);
     }
+}
+
+/// Features by each kernel that this adapter can run, with weights of f32 and of f16, and without optional features.
+#[test]
+fn clip_features_by_every_kernel() {
+    let mut options = vec![(None, true)];
+    options.extend(Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu().capabilities())).map(|k| (Some(k), false)));
+    let mut rounded = 0;
+    let ways = options.len();
+    for (kernel, portable) in options {
+        let gpu = Gpu::open(&DeviceOptions {
+            checked: Some(true),
+            tune: Some(false),
+            kernel: kernel.map(|k| k.name().to_string()),
+            portable,
+            ..DeviceOptions::default()
+        })
+        .unwrap();
+        let name = kernel.map_or("portable", Kernel::name);
+        for mut case in cases(chosen(), "clip_forward") {
+            let pixels = case.input("in.pixel_values").f32();
+            let ids = case.input("in.input_ids").ids();
+            let folder = case.root.join(case.json["model"].as_str().unwrap());
+            let encode = |precision| {
+                let clip = Clip::load_as(&gpu, &folder, precision).unwrap();
+                let image = clip.image_encoder(3).unwrap().encode(&pixels, &mut |_| {}).unwrap();
+                (image, clip.text.encode(&ids, clip.config.end).unwrap())
+            };
+            let (image, text) = encode(Precision::F32);
+            case.compare("out.image_features", &image);
+            case.compare("out.text_features", &text);
+            // f16 is another way for kernels that read it; the others hand over to one that does.
+            let (image, text) = encode(Precision::F16);
+            for (tensor, got) in [("out.image_features", image), ("out.text_features", text)] {
+                let want = &case.input(tensor).values;
+                let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+                let error =
+                    norm(&mut got.iter().zip(want).map(|(g, w)| f64::from(*g) - w)) / norm(&mut want.iter().copied());
+                println!("{}: {name}, f16: {tensor} off by {error:.1e} of its length", case.name);
+                assert!(error < 5e-3, "{}: {name}, f16: {tensor} off by {error}", case.name);
+                // Were it f32 all the way, the error would be a hundred times smaller; but a checkpoint may hold nothing
+                // that f16 does not.
+                rounded += usize::from(error > 1e-5);
+            }
+        }
+    }
+    assert!(rounded >= ways, "weights were not rounded to f16");
 }
 
 fn clip_forward_case(case: &mut Case, clip: &Clip) {

@@ -1670,7 +1670,8 @@ fn plans_run_twice_and_on_two_devices_give_equal_bits() {
     plan.run().unwrap();
     assert_eq!(read_all(&other, &out), first, "another device");
     // Index checks change nothing for kernels that stay in bounds.
-    let unchecked = Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap();
+    let unchecked =
+        Gpu::open(&DeviceOptions { checked: Some(false), tune: Some(false), ..Default::default() }).unwrap();
     let (plan, out) = block_on(&unchecked);
     plan.run().unwrap();
     let relative = |a: &[u32], b: &[u32]| {

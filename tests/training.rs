@@ -12,7 +12,9 @@ use tipi::gpu::{DeviceOptions, Gpu};
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| Gpu::open(&DeviceOptions { checked: Some(true), ..DeviceOptions::default() }).unwrap())
+    GPU.get_or_init(|| {
+        Gpu::open(&DeviceOptions { checked: Some(true), tune: Some(false), ..DeviceOptions::default() }).unwrap()
+    })
 }
 
 fn clip() -> &'static Clip {

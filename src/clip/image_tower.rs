@@ -8,7 +8,7 @@ use crate::kernels::attention::Pattern;
 use crate::kernels::gather;
 use crate::kernels::gemm::Epilogue;
 use crate::kernels::patch::{self, PatchEmbedding};
-use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Taps, Transformer};
+use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Taps, Transformer};
 
 /// A frozen image tower.
 pub struct ImageTower {
@@ -95,16 +95,20 @@ impl ImageTower {
         (0..batch).map(|b| (b * self.tokens) as u32).collect()
     }
 
+    /// The class tokens of `batch` pictures, out of all tokens.
+    fn class_tokens(&self, batch: usize) -> Result<Picked> {
+        Picked::new(&self.gpu, &self.class_rows(batch), batch * self.tokens)
+    }
+
     /// The class tokens `[batch, width]` of all tokens x.
-    fn class_tokens(&self, rec: &mut Recorder, x: &Tensor, batch: usize) -> Result<Tensor> {
+    fn class_tokens_of(&self, rec: &mut Recorder, x: &Tensor, batch: usize) -> Result<Tensor> {
         let index = self.gpu.upload("class tokens", &self.class_rows(batch), &[batch])?;
         gather::rows(rec, x, &index)
     }
 
-    /// Class tokens → features; also gives the post-norm's output.
-    fn head(&self, rec: &mut Recorder, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
-        let class = self.class_tokens(rec, x, batch)?;
-        let pooled = self.post.forward(rec, &class)?.y;
+    /// Class tokens `[batch, width]` → features; also gives the post-norm's output.
+    fn head(&self, rec: &mut Recorder, class: &Tensor) -> Result<(Tensor, Tensor)> {
+        let pooled = self.post.forward(rec, class)?.y;
         let features = self.projection.forward(rec, &pooled, &Epilogue::default())?;
         Ok((pooled, features))
     }
@@ -151,14 +155,15 @@ impl ImageTower {
         let pattern = self.pattern(batch)?;
         let mut rec = Recorder::new(&self.gpu);
         let x = self.tokens(&mut rec, &pixels)?;
+        let class = self.class_tokens(batch)?;
         let (plain, adapted) = match adapters {
             Some(adapters) => {
-                let (plain, adapted) = self.transformer.forward_both(&mut rec, x, &pattern, adapters)?;
-                (plain, Some(self.head(&mut rec, &adapted, batch)?.1))
+                let (plain, adapted) = self.transformer.forward_both(&mut rec, x, &pattern, &class, adapters)?;
+                (plain, Some(self.head(&mut rec, &adapted)?.1))
             }
-            None => (self.transformer.forward(&mut rec, x, &pattern)?, None),
+            None => (self.transformer.forward(&mut rec, x, &pattern, &class)?, None),
         };
-        let (_, features) = self.head(&mut rec, &plain, batch)?;
+        let (_, features) = self.head(&mut rec, &plain)?;
         Ok(ImagePlan { pixels, features, adapted, plan: rec.finish()? })
     }
 
@@ -177,8 +182,8 @@ impl ImageTower {
     ) -> Result<(Tensor, AdaptedTowerSaved)> {
         let batch = pixels.shape().first().copied().unwrap_or(0);
         let x = self.tokens(rec, pixels)?;
-        let (x, blocks) = self.transformer.forward_adapted(rec, x, pattern, adapters, masks)?;
-        let class = self.class_tokens(rec, &x, batch)?;
+        let picked = self.class_tokens(batch)?;
+        let (class, blocks) = self.transformer.forward_adapted(rec, x, pattern, &picked, adapters, masks)?;
         let pooled = self.post.forward(rec, &class)?;
         let features = self.projection.forward(rec, &pooled.y, &Epilogue::default())?;
         Ok((features, AdaptedTowerSaved { class, stats: pooled.stats, blocks }))
@@ -196,13 +201,9 @@ impl ImageTower {
         pattern: &Pattern,
         adapters: &[Bottleneck],
     ) -> Result<Vec<BottleneckGrads>> {
-        let batch = dfeatures.rows();
         let dpooled = self.projection.backward(rec, dfeatures)?;
         let dclass = self.post.backward(rec, &saved.class, &saved.stats, &dpooled, None)?;
-        let back = gather::inverse(&self.class_rows(batch), batch * self.tokens);
-        let back = self.gpu.upload("class tokens", &back, &[back.len()])?;
-        let dx = gather::rows(rec, &dclass, &back)?;
-        self.transformer.backward_adapted(rec, dx, saved.blocks, pattern, adapters)
+        self.transformer.backward_adapted(rec, dclass, saved.blocks, pattern, adapters)
     }
 
     /// Runs the adapted tower once on `pixels`, keeping its insides. For comparison with other implementations.
@@ -216,7 +217,8 @@ impl ImageTower {
         let mut rec = Recorder::new(&self.gpu);
         let x = self.tokens(&mut rec, &input)?;
         let (blocks, branch) = self.transformer.forward_adapted_tapped(&mut rec, &x, &pattern, adapters)?;
-        let (_, features) = self.head(&mut rec, blocks.last().unwrap_or(&x), batch)?;
+        let class = self.class_tokens_of(&mut rec, blocks.last().unwrap_or(&x), batch)?;
+        let (_, features) = self.head(&mut rec, &class)?;
         rec.finish()?.run()?;
         Ok(AdaptedTaps { blocks, branch, features })
     }
@@ -234,7 +236,8 @@ impl ImageTower {
         let pre = self.pre.forward(&mut rec, &embedded)?.y;
         let (blocks, last) = self.transformer.forward_tapped(&mut rec, &pre, &pattern)?;
         let x = blocks.last().unwrap_or(&pre).clone();
-        let (pooled, features) = self.head(&mut rec, &x, batch)?;
+        let class = self.class_tokens_of(&mut rec, &x, batch)?;
+        let (pooled, features) = self.head(&mut rec, &class)?;
         let plan = rec.finish()?;
         plan.run()?;
         Ok(ImageTaps { embedded, pre, blocks, last, pooled, features, plan })

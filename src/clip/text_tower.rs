@@ -11,7 +11,7 @@ use crate::gpu::{Gpu, Plan, Recorder, Tensor};
 use crate::kernels::attention::{Pattern, Span};
 use crate::kernels::gather;
 use crate::kernels::gemm::Epilogue;
-use crate::nn::{FrozenLinear, LayerNorm, Saved, Taps, Transformer};
+use crate::nn::{FrozenLinear, LayerNorm, Picked, Saved, Taps, Transformer};
 use crate::{Error, Result};
 
 /// Rows that one inference step of [`TextTower::encode`] takes: bounds memory, whatever the number of texts.
@@ -125,8 +125,7 @@ pub struct TextTower {
 /// A pack on the GPU: what a recorded pass through the tower needs besides its input rows.
 pub struct Packed {
     pattern: Pattern,
-    ends: Tensor,
-    inverse: Tensor,
+    ends: Picked,
 }
 
 /// What backward through the tower needs.
@@ -209,11 +208,9 @@ impl TextTower {
     /// # Errors
     /// Out of memory.
     pub fn packed(&self, prompts: &Prompts) -> Result<Packed> {
-        let inverse = gather::inverse(&prompts.ends, prompts.rows());
         Ok(Packed {
             pattern: prompts.pattern(&self.gpu)?,
-            ends: self.gpu.upload("end tokens", &prompts.ends, &[prompts.len()])?,
-            inverse: self.gpu.upload("end tokens", &inverse, &[prompts.rows()])?,
+            ends: Picked::new(&self.gpu, &prompts.ends, prompts.rows())?,
         })
     }
 
@@ -222,8 +219,7 @@ impl TextTower {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward(&self, rec: &mut Recorder, x: Tensor, packed: &Packed) -> Result<Tensor> {
-        let x = self.transformer.forward(rec, x, &packed.pattern)?;
-        let picked = gather::rows(rec, &x, &packed.ends)?;
+        let picked = self.transformer.forward(rec, x, &packed.pattern, &packed.ends)?;
         let pooled = self.norm.forward(rec, &picked)?.y;
         self.projection.forward(rec, &pooled, &Epilogue::default())
     }
@@ -233,8 +229,7 @@ impl TextTower {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward_saved(&self, rec: &mut Recorder, x: &Tensor, packed: &Packed) -> Result<(Tensor, TextSaved)> {
-        let (x, blocks) = self.transformer.forward_saved(rec, x, &packed.pattern)?;
-        let picked = gather::rows(rec, &x, &packed.ends)?;
+        let (picked, blocks) = self.transformer.forward_saved(rec, x, &packed.pattern, &packed.ends)?;
         let normed = self.norm.forward(rec, &picked)?;
         let features = self.projection.forward(rec, &normed.y, &Epilogue::default())?;
         Ok((features, TextSaved { blocks, picked, stats: normed.stats }))
@@ -253,9 +248,8 @@ impl TextTower {
     ) -> Result<Tensor> {
         let dpooled = self.projection.backward(rec, dfeatures)?;
         let dpicked = self.norm.backward(rec, &saved.picked, &saved.stats, &dpooled, None)?;
-        let dx = gather::rows(rec, &dpicked, &packed.inverse)?;
-        drop((dpooled, dpicked, saved.picked, saved.stats));
-        self.transformer.backward(rec, dx, saved.blocks, &packed.pattern)
+        drop((dpooled, saved.picked, saved.stats));
+        self.transformer.backward(rec, dpicked, saved.blocks, &packed.pattern)
     }
 
     /// Features of any number of texts, `[texts, embedding]` on the host, un-normalised. Steps are cut by rows, so memory
@@ -293,7 +287,8 @@ impl TextTower {
         let x = self.embed(prompts)?;
         let mut rec = Recorder::new(&self.gpu);
         let (blocks, last) = self.transformer.forward_tapped(&mut rec, &x, &packed.pattern)?;
-        let picked = gather::rows(&mut rec, blocks.last().unwrap_or(&x), &packed.ends)?;
+        let ends = self.gpu.upload("end tokens", &prompts.ends, &[prompts.len()])?;
+        let picked = gather::rows(&mut rec, blocks.last().unwrap_or(&x), &ends)?;
         let pooled = self.norm.forward(&mut rec, &picked)?.y;
         let features = self.projection.forward(&mut rec, &pooled, &Epilogue::default())?;
         let plan = rec.finish()?;

@@ -30,6 +30,8 @@ pub struct DeviceOptions {
     /// Measure which kernel is best where that was never measured on this adapter. `None`: unless `TIPI_TUNE` is "off" or
     /// "0". What was measured before is used either way.
     pub tune: Option<bool>,
+    /// The kernel that products must take where it can, by name; `None` takes `TIPI_KERNEL`, else leaves the choice open.
+    pub kernel: Option<String>,
     /// Use no optional feature that kernels choose by (subgroups, f16, matrix units): what a plain adapter would run.
     /// `TIPI_PORTABLE=1` says the same.
     pub portable: bool,
@@ -204,6 +206,7 @@ pub(super) struct Inner {
     limits: wgpu::Limits,
     capabilities: Capabilities,
     choices: Choices,
+    kernel: Option<String>,
     measures: bool,
     reason: String,
     faults: Arc<Mutex<Faults>>,
@@ -315,6 +318,8 @@ impl Gpu {
         let pipelines = Pipelines::new(&device, checked, cache_file);
         let profile = options.profile.then(|| Mutex::new(Profile::new(queue.get_timestamp_period())));
         let pool = Arc::new(FreeList::default());
+        let from_environment = || std::env::var_os("TIPI_KERNEL").map(|v| v.to_string_lossy().into_owned());
+        let kernel = options.kernel.clone().or_else(from_environment).filter(|name| !name.is_empty());
         let choices = Choices::open(cache_dir().map(|dir| dir.join(choices_file(&info, portable))));
         let asked = options.tune.unwrap_or_else(|| !std::env::var("TIPI_TUNE").is_ok_and(|v| v == "off" || v == "0"));
         // Measuring would count among what is profiled.
@@ -328,6 +333,7 @@ impl Gpu {
             limits,
             capabilities,
             choices,
+            kernel,
             measures,
             reason,
             faults,
@@ -369,6 +375,11 @@ impl Gpu {
     /// The file that keeps what was measured.
     pub fn measured_file(&self) -> Option<&PathBuf> {
         self.0.choices.path()
+    }
+
+    /// The kernel that products must take where it can, as it was asked for.
+    pub fn asked_kernel(&self) -> Option<&str> {
+        self.0.kernel.as_deref()
     }
 
     /// Whether to measure what was never measured before.

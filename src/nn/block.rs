@@ -3,9 +3,10 @@
 
 use super::bottleneck::{self, Bottleneck, BottleneckGrads};
 use super::{FrozenLinear, LayerNorm};
-use crate::gpu::{Recorder, Tensor};
+use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{self, Attended, Pattern};
+use crate::kernels::gather;
 use crate::kernels::gemm::Epilogue;
 use crate::{Error, Result};
 
@@ -26,6 +27,42 @@ pub struct Block {
     pub down: FrozenLinear,
 }
 
+/// The rows of a stack's last block that anybody looks at: class tokens, end tokens. All rows give it keys and values;
+/// what comes after them is computed for these alone.
+#[derive(Clone, Debug)]
+pub struct Picked {
+    /// u32 `[n]`: their numbers.
+    index: Tensor,
+    /// u32 `[rows]`: which of them each row is.
+    inverse: Tensor,
+}
+
+impl Picked {
+    /// Rows numbered `index` of `rows` in all.
+    ///
+    /// # Errors
+    /// None, or a number past the end; out of memory.
+    pub fn new(gpu: &Gpu, index: &[u32], rows: usize) -> Result<Picked> {
+        if let Some(row) = index.iter().find(|i| **i as usize >= rows) {
+            return Err(Error::invalid(format!("row {row} picked out of {rows}")));
+        }
+        Ok(Picked {
+            index: gpu.upload("picked rows", index, &[index.len()])?,
+            inverse: gpu.upload("picked rows", &gather::inverse(index, rows), &[rows])?,
+        })
+    }
+
+    /// The rows of x `[rows, width]` that are picked, `[n, width]`.
+    fn of(&self, rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
+        gather::rows(rec, x, &self.index)
+    }
+
+    /// The gradient `[rows, width]` of all rows from that of the picked ones: zero for the others.
+    fn back(&self, rec: &mut Recorder, dy: &Tensor) -> Result<Tensor> {
+        gather::rows(rec, dy, &self.inverse)
+    }
+}
+
 /// What backward through frozen attention needs, and no more: LayerNorm's input and statistics, the attention's operands
 /// and output. Inputs of frozen linear layers are not among it.
 struct SavedAttention {
@@ -33,6 +70,7 @@ struct SavedAttention {
     stats: Tensor,
     qkv: Tensor,
     attended: Attended,
+    picked: Option<Picked>,
 }
 
 /// What backward through a frozen MLP needs: LayerNorm's input and statistics, the MLP before its activation.
@@ -87,14 +125,32 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// x + attention(ln1 x).
-    fn attend(&self, rec: &mut Recorder, block: &Block, x: &Tensor, pattern: &Pattern) -> Result<Tensor> {
+    /// The rows to pick in block `i`: all but in the last.
+    fn picked_in<'a>(&self, i: usize, picked: &'a Picked) -> Option<&'a Picked> {
+        (i + 1 == self.blocks.len()).then_some(picked)
+    }
+
+    /// x + attention(ln1 x), of the picked rows where some are.
+    fn attend(
+        &self,
+        rec: &mut Recorder,
+        block: &Block,
+        x: &Tensor,
+        pattern: &Pattern,
+        picked: Option<&Picked>,
+    ) -> Result<Tensor> {
         let n1 = block.ln1.forward_for(rec, x, &block.qkv)?.y;
         let qkv = block.qkv.forward(rec, &n1, &Epilogue::default())?;
         drop(n1);
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
         drop(qkv);
-        block.out.forward(rec, &attended.y, &with_residual(x))
+        match picked {
+            None => block.out.forward(rec, &attended.y, &with_residual(x)),
+            Some(picked) => {
+                let (y, x) = (picked.of(rec, &attended.y)?, picked.of(rec, x)?);
+                block.out.forward(rec, &y, &with_residual(&x))
+            }
+        }
     }
 
     fn attend_saved(
@@ -103,14 +159,21 @@ impl Transformer {
         block: &Block,
         x: Tensor,
         pattern: &Pattern,
+        picked: Option<&Picked>,
     ) -> Result<(Tensor, SavedAttention)> {
         let n1 = block.ln1.forward_for(rec, &x, &block.qkv)?;
         let qkv = block.qkv.forward(rec, &n1.y, &Epilogue::default())?;
         let stats = n1.stats;
         drop(n1.y);
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
-        let mid = block.out.forward(rec, &attended.y, &with_residual(&x))?;
-        Ok((mid, SavedAttention { x, stats, qkv, attended }))
+        let mid = match picked {
+            None => block.out.forward(rec, &attended.y, &with_residual(&x))?,
+            Some(picked) => {
+                let (y, x) = (picked.of(rec, &attended.y)?, picked.of(rec, &x)?);
+                block.out.forward(rec, &y, &with_residual(&x))?
+            }
+        };
+        Ok((mid, SavedAttention { x, stats, qkv, attended, picked: picked.cloned() }))
     }
 
     fn attend_backward(
@@ -121,13 +184,17 @@ impl Transformer {
         saved: SavedAttention,
         pattern: &Pattern,
     ) -> Result<Tensor> {
-        let SavedAttention { x, stats, qkv, attended } = saved;
+        let SavedAttention { x, stats, qkv, attended, picked } = saved;
         let dmixed = block.out.backward(rec, dmid)?;
+        let (dmixed, dmid) = match &picked {
+            None => (dmixed, dmid.clone()),
+            Some(picked) => (picked.back(rec, &dmixed)?, picked.back(rec, dmid)?),
+        };
         let dqkv = attention::backward(rec, &qkv, &attended, &dmixed, pattern, self.heads)?;
         drop((dmixed, qkv, attended));
         let dn1 = block.qkv.backward(rec, &dqkv)?;
         drop(dqkv);
-        block.ln1.backward(rec, &x, &stats, &dn1, Some(dmid))
+        block.ln1.backward(rec, &x, &stats, &dn1, Some(&dmid))
     }
 
     /// mid + mlp(ln2 mid).
@@ -159,14 +226,14 @@ impl Transformer {
         block.ln2.backward(rec, &mid, &stats, &dn2, Some(dy))
     }
 
-    /// Inference: x `[rows, width]` → `[rows, width]`, keeping nothing.
+    /// Inference: x `[rows, width]` → the picked rows `[n, width]`, keeping nothing.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward(&self, rec: &mut Recorder, x: Tensor, pattern: &Pattern) -> Result<Tensor> {
+    pub fn forward(&self, rec: &mut Recorder, x: Tensor, pattern: &Pattern, picked: &Picked) -> Result<Tensor> {
         let mut x = x;
-        for block in &self.blocks {
-            let mid = self.attend(rec, block, &x, pattern)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            let mid = self.attend(rec, block, &x, pattern, self.picked_in(i, picked))?;
             drop(x);
             x = self.mlp(rec, block, &mid)?;
         }
@@ -177,11 +244,17 @@ impl Transformer {
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward_saved(&self, rec: &mut Recorder, x: &Tensor, pattern: &Pattern) -> Result<(Tensor, Vec<Saved>)> {
+    pub fn forward_saved(
+        &self,
+        rec: &mut Recorder,
+        x: &Tensor,
+        pattern: &Pattern,
+        picked: &Picked,
+    ) -> Result<(Tensor, Vec<Saved>)> {
         let mut x = x.clone();
         let mut all = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
-            let (mid, attention) = self.attend_saved(rec, block, x, pattern)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            let (mid, attention) = self.attend_saved(rec, block, x, pattern, self.picked_in(i, picked))?;
             let (next, mlp) = self.mlp_saved(rec, block, mid)?;
             all.push(Saved { attention, mlp });
             x = next;
@@ -189,7 +262,7 @@ impl Transformer {
         Ok((x, all))
     }
 
-    /// dX of the whole stack. `saved` is used up, so that its buffers serve the blocks below.
+    /// dX `[rows, width]` of the whole stack from dY `[n, width]` of the picked rows. `saved` is used up, so that its buffers serve the blocks below.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
@@ -209,7 +282,7 @@ impl Transformer {
         Err(Error::invalid(format!("{} bottleneck adapters for {} blocks", adapters.len(), self.blocks.len())))
     }
 
-    /// Inference with and without an adapter in every block: (plain, adapted). The first block's attention and MLP see
+    /// Inference with and without an adapter in every block: the picked rows (plain, adapted). The first block's attention and MLP see
     /// the same input either way and are computed once.
     ///
     /// # Errors
@@ -219,25 +292,27 @@ impl Transformer {
         rec: &mut Recorder,
         x: Tensor,
         pattern: &Pattern,
+        picked: &Picked,
         adapters: &[Bottleneck],
     ) -> Result<(Tensor, Tensor)> {
         self.check_adapters(adapters)?;
-        let mid = self.attend(rec, &self.blocks[0], &x, pattern)?;
+        let mid = self.attend(rec, &self.blocks[0], &x, pattern, self.picked_in(0, picked))?;
         drop(x);
         let mut plain = self.mlp(rec, &self.blocks[0], &mid)?;
         let mut adapted = adapters[0].forward(rec, &mid, Some(&plain))?;
         drop(mid);
-        for (block, adapter) in self.blocks.iter().zip(adapters).skip(1) {
-            let mid = self.attend(rec, block, &plain, pattern)?;
+        for (i, (block, adapter)) in self.blocks.iter().zip(adapters).enumerate().skip(1) {
+            let wanted = self.picked_in(i, picked);
+            let mid = self.attend(rec, block, &plain, pattern, wanted)?;
             plain = self.mlp(rec, block, &mid)?;
-            let mid = self.attend(rec, block, &adapted, pattern)?;
+            let mid = self.attend(rec, block, &adapted, pattern, wanted)?;
             let own = self.mlp(rec, block, &mid)?;
             adapted = adapter.forward(rec, &mid, Some(&own))?;
         }
         Ok((plain, adapted))
     }
 
-    /// Training of adapters: the adapted stream, and what [`Transformer::backward_adapted`] needs of each block. `masks`
+    /// Training of adapters: the picked rows of the adapted stream, and what [`Transformer::backward_adapted`] needs of each block. `masks`
     /// holds one dropout mask `[rows, bottleneck]` per block, or none.
     ///
     /// # Errors
@@ -247,6 +322,7 @@ impl Transformer {
         rec: &mut Recorder,
         x: Tensor,
         pattern: &Pattern,
+        picked: &Picked,
         adapters: &[Bottleneck],
         masks: &[Tensor],
     ) -> Result<(Tensor, Vec<AdaptedSaved>)> {
@@ -257,16 +333,21 @@ impl Transformer {
         let mut x = x;
         let mut all = Vec::with_capacity(self.blocks.len());
         for (i, (block, adapter)) in self.blocks.iter().zip(adapters).enumerate() {
+            let wanted = self.picked_in(i, picked);
             let (mid, plain, frozen) = if i == 0 {
-                let mid = self.attend(rec, block, &x, pattern)?;
+                let mid = self.attend(rec, block, &x, pattern, wanted)?;
                 let plain = self.mlp(rec, block, &mid)?;
                 (mid, plain, None)
             } else {
-                let (mid, attention) = self.attend_saved(rec, block, x, pattern)?;
+                let (mid, attention) = self.attend_saved(rec, block, x, pattern, wanted)?;
                 let (plain, mlp) = self.mlp_saved(rec, block, mid.clone())?;
                 (mid, plain, Some(Saved { attention, mlp }))
             };
-            let (y, saved) = adapter.forward_saved(rec, &mid, &plain, masks.get(i))?;
+            let mask = match (masks.get(i), wanted) {
+                (Some(mask), Some(picked)) => Some(picked.of(rec, mask)?),
+                (mask, _) => mask.cloned(),
+            };
+            let (y, saved) = adapter.forward_saved(rec, &mid, &plain, mask.as_ref())?;
             all.push(AdaptedSaved { mid, adapter: saved, frozen });
             x = y;
         }
@@ -314,7 +395,7 @@ impl Transformer {
         let mut streams = Vec::new();
         let mut x = x.clone();
         for block in before {
-            let (mid, _) = self.attend_saved(rec, block, x, pattern)?;
+            let (mid, _) = self.attend_saved(rec, block, x, pattern, None)?;
             x = self.mlp_saved(rec, block, mid)?.0;
             streams.push(x.clone());
         }
@@ -347,7 +428,7 @@ impl Transformer {
         let mut streams: Vec<Tensor> = Vec::new();
         let mut branch = None;
         for (block, adapter) in self.blocks.iter().zip(adapters) {
-            let mid = self.attend(rec, block, streams.last().unwrap_or(x), pattern)?;
+            let mid = self.attend(rec, block, streams.last().unwrap_or(x), pattern, None)?;
             let plain = self.mlp(rec, block, &mid)?;
             streams.push(adapter.forward(rec, &mid, Some(&plain))?);
             branch = Some(adapter.forward(rec, &mid, None)?);

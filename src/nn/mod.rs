@@ -5,6 +5,6 @@ mod block;
 mod bottleneck;
 mod linear;
 
-pub use block::{AdaptedSaved, Block, Saved, Taps, Transformer};
+pub use block::{AdaptedSaved, Block, Picked, Saved, Taps, Transformer};
 pub use bottleneck::{Bottleneck, BottleneckGrads, Saved as BottleneckSaved};
 pub use linear::{FrozenLinear, LayerNorm, LinearGrads, TrainableLinear};

@@ -123,12 +123,11 @@ pub fn choose(gpu: &Gpu, problem: &Problem) -> Result<Kernel> {
         .ok_or_else(|| Error::invalid(format!("{}: no kernel takes B as {:?}", problem.layout.label(), problem.b)))
 }
 
-/// The kernel that `TIPI_KERNEL` names.
+/// The kernel that was asked for by name.
 fn forced(gpu: &Gpu) -> Result<Option<Kernel>> {
-    let Some(name) = std::env::var_os("TIPI_KERNEL").filter(|v| !v.is_empty()) else { return Ok(None) };
-    let name = name.to_string_lossy();
+    let Some(name) = gpu.asked_kernel() else { return Ok(None) };
     let names = |kernels: &mut dyn Iterator<Item = Kernel>| kernels.map(Kernel::name).collect::<Vec<_>>().join(", ");
-    match Kernel::of_name(&name) {
+    match Kernel::of_name(name) {
         Some(kernel) if kernel.runs_on(gpu.capabilities()) => Ok(Some(kernel)),
         Some(_) => {
             let able = names(&mut Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu.capabilities())));
