@@ -7,8 +7,8 @@ use crate::data::{
 };
 use crate::{Error, Result};
 
-/// Network inputs (pictures, or views of them) held before the tower runs on them.
-const CHUNK: usize = 128;
+/// Steps of the tower that pictures are decoded for at once.
+const STEPS: usize = 2;
 
 /// How pictures become network inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,12 +94,14 @@ pub fn encode(
     done: &mut dyn FnMut(usize),
 ) -> Result<Encoded> {
     let mut all = Encoded::default();
+    let clip = encoder.clip();
     // The bound is on pixels, so more views mean fewer pictures at a time.
-    let at_once = (CHUNK / views.count().max(1)).max(1);
-    for (number, chunk) in items.chunks(at_once).enumerate() {
-        let clip = encoder.clip();
-        let decoded =
-            decode_map(chunk, strict, &|_| {}, |i, picture| view_pixels(clip, views, &picture, number * at_once + i))?;
+    let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
+    let decoded = items.chunks(at_once).enumerate().map(|(number, chunk)| {
+        decode_map(chunk, strict, &|_| {}, |i, picture| view_pixels(clip, views, &picture, number * at_once + i))
+    });
+    ahead(decoded, |decoded| {
+        let decoded = decoded?;
         let mut pixels = Vec::new();
         for (item, values) in decoded.items {
             all.items.push(item);
@@ -107,8 +109,32 @@ pub fn encode(
         }
         all.features.extend(encoder.encode_all(&pixels, done)?);
         all.skipped.extend(decoded.skipped);
-    }
+        Ok(())
+    })?;
     Ok(all)
+}
+
+/// Takes the items of `source` one after the other, the next one being made on another thread meanwhile: pictures are
+/// decoded while the tower runs. At most three items exist at a time. Ends at the first error of `take`.
+///
+/// # Errors
+/// What `take` returns.
+pub fn ahead<T: Send, E>(
+    source: impl Iterator<Item = T> + Send,
+    mut take: impl FnMut(T) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        scope.spawn(move || {
+            for item in source {
+                // The receiver is gone after an error: nothing more is wanted.
+                if sender.send(item).is_err() {
+                    return;
+                }
+            }
+        });
+        receiver.into_iter().try_for_each(&mut take)
+    })
 }
 
 /// A few-shot choice among the sound pictures of a folder.
@@ -143,5 +169,39 @@ pub fn choose(
             reason: format!("{reason} ({} cannot be decoded, first {})", skipped.len(), skipped[0]),
         }),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ahead;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn items_come_in_order_and_no_further_ahead_than_agreed() {
+        let made = AtomicUsize::new(0);
+        let mut taken = 0;
+        let source = (0..50).inspect(|_| {
+            made.fetch_add(1, Ordering::SeqCst);
+        });
+        ahead(source, |i| {
+            assert_eq!(i, taken);
+            taken += 1;
+            let ahead = made.load(Ordering::SeqCst) - taken;
+            assert!(ahead <= 2, "{ahead} items wait");
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+        assert_eq!(taken, 50);
+    }
+
+    #[test]
+    fn the_first_error_ends_it() {
+        let made = AtomicUsize::new(0);
+        let source = (0..1000).inspect(|_| {
+            made.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(ahead(source, |i| if i == 3 { Err("three") } else { Ok(()) }), Err("three"));
+        assert!(made.load(Ordering::SeqCst) <= 7);
     }
 }

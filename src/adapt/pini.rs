@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use crate::clip::{Clip, Packed, Prompts, TextSaved};
 use crate::data::{PythonRandom, class_name, stream_seed};
-use crate::gpu::{Gpu, Plan, Recorder, Tensor};
+use crate::gpu::{Gpu, Plan, ReadBack, Recorder, Tensor};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{loss, noise, normalize, optim, reduce, softmax};
 use crate::nn::TrainableLinear;
@@ -520,6 +520,18 @@ pub fn train(
     let per_epoch = labels.len() / batch;
     let steps = per_epoch * config.epochs;
     let mut number = 0;
+    let mut report = |(epoch, step, read): (usize, usize, ReadBack<f32>)| {
+        let loss = read.finish()?.first().copied().unwrap_or(f32::NAN);
+        if !loss.is_finite() {
+            return Err(Error::invalid(format!(
+                "PiNI's loss is {loss} in epoch {epoch}: training diverged; use a lower --lr than {}",
+                config.lr
+            )));
+        }
+        progress(Progress { epoch: epoch + 1, step, steps, loss });
+        Ok(())
+    };
+    let mut running = None;
     for epoch in 0..config.epochs {
         let lr = super::schedule::pini(epoch, config.epochs, config.lr);
         let values = features(epoch)?;
@@ -533,16 +545,14 @@ pub fn train(
             let chosen: Vec<u32> = chunk.iter().map(|i| labels[*i]).collect();
             step.run(&clip.gpu, &images, &chosen, config, lr, number as u32)?;
             number += 1;
-            let loss = clip.gpu.read::<f32>(&step.loss)?.first().copied().unwrap_or(f32::NAN);
-            if !loss.is_finite() {
-                return Err(Error::invalid(format!(
-                    "PiNI's loss is {loss} in epoch {epoch}: training diverged; use a lower --lr than {}",
-                    config.lr
-                )));
+            // A loss is fetched one step late, so that the device never waits for the host.
+            let read = clip.gpu.begin_read::<f32>(&step.loss)?;
+            if let Some(earlier) = running.replace((epoch, number, read)) {
+                report(earlier)?;
             }
-            progress(Progress { epoch: epoch + 1, step: number, steps, loss });
         }
     }
+    running.map(report).transpose()?;
     Pini::new(clip, &trainer.prompts, trainer.params.clone())
 }
 

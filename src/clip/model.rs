@@ -12,7 +12,7 @@ use super::text_tower::TextTower;
 use super::tokenizer::Tokenizer;
 use super::weights::{Checkpoint, Loader};
 use crate::data::{Rgb, resize_center_crop, to_pixels};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, ReadBack};
 use crate::kernels::gemm::Precision;
 use crate::nn::Bottleneck;
 use crate::{Error, Result};
@@ -240,26 +240,40 @@ impl<'a> ImageEncoder<'a> {
         if !pixels.len().is_multiple_of(one) {
             return Err(Error::invalid(format!("{} pixel values; one picture has {one}", pixels.len())));
         }
+        let gpu = &self.clip.gpu;
+        let width = self.clip.config.embedding;
         let mut features = Features::default();
+        // The next step's pixels are on their way while a step runs: its results are fetched one step late.
+        type Step = (usize, ReadBack<f32>, Option<ReadBack<f32>>);
+        let mut take = |(n, original, adapted): Step| {
+            let rows = |read: ReadBack<f32>| {
+                let mut rows = read.finish()?;
+                rows.truncate(n * width);
+                Ok::<_, Error>(rows)
+            };
+            let adapted = adapted.map(rows).transpose()?;
+            features.extend(Features { original: rows(original)?, adapted });
+            done(n);
+            Ok::<_, Error>(())
+        };
+        let mut running: Option<Step> = None;
         for chunk in pixels.chunks(one * self.batch) {
             let n = chunk.len() / one;
             if n == self.batch {
-                self.clip.gpu.write(&self.plan.pixels, chunk)?;
+                gpu.write(&self.plan.pixels, chunk)?;
             } else {
                 let mut padded = chunk.to_vec();
                 padded.resize(one * self.batch, 0.0);
-                self.clip.gpu.write(&self.plan.pixels, &padded)?;
+                gpu.write(&self.plan.pixels, &padded)?;
             }
             self.plan.plan.run()?;
-            let read = |t| {
-                let mut rows = self.clip.gpu.read::<f32>(t)?;
-                rows.truncate(n * self.clip.config.embedding);
-                Ok::<_, Error>(rows)
-            };
-            let adapted = self.plan.adapted.as_ref().map(read).transpose()?;
-            features.extend(Features { original: read(&self.plan.features)?, adapted });
-            done(n);
+            let adapted = self.plan.adapted.as_ref().map(|t| gpu.begin_read(t)).transpose()?;
+            let step = (n, gpu.begin_read(&self.plan.features)?, adapted);
+            if let Some(earlier) = running.replace(step) {
+                take(earlier)?;
+            }
         }
+        running.map(take).transpose()?;
         Ok(features)
     }
 }

@@ -601,6 +601,15 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`], [`Error::Invalid`] when the element type differs.
     pub fn read<T: Element>(&self, tensor: &Tensor) -> Result<Vec<T>> {
+        self.begin_read(tensor)?.finish()
+    }
+
+    /// Starts reading a tensor's contents as they will be when all work submitted so far is done, without waiting for it:
+    /// later steps may be submitted, and may overwrite the tensor, before [`ReadBack::finish`] is called.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub fn begin_read<T: Element>(&self, tensor: &Tensor) -> Result<ReadBack<T>> {
         if T::DTYPE != tensor.dtype() {
             return Err(Error::invalid(format!("reading a {:?} tensor as {:?}", tensor.dtype(), T::DTYPE)));
         }
@@ -612,24 +621,21 @@ impl Gpu {
         });
         let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(tensor.buffer()?, 0, &staging, 0, tensor.bytes());
-        self.0.queue.submit([encoder.finish()]);
-        let mut bytes = self.map(&staging)?;
-        if T::DTYPE == DType::F16 && !tensor.cols().is_multiple_of(2) {
-            let row = 2 * tensor.cols();
-            bytes = bytes.chunks(row + 2).flat_map(|r| &r[..row]).copied().collect();
-        }
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        let submission = self.0.queue.submit([encoder.finish()]);
+        self.check()?;
+        let cols = tensor.cols();
+        Ok(ReadBack { gpu: self.clone(), staging, submission, cols, element: std::marker::PhantomData })
     }
 
-    /// Maps a read-back buffer and copies it out.
-    pub(super) fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u8>> {
+    /// Maps a read-back buffer, which `submission` fills, and copies it out.
+    pub(super) fn map(&self, staging: &wgpu::Buffer, submission: &wgpu::SubmissionIndex) -> Result<Vec<u8>> {
         let (sender, receiver) = std::sync::mpsc::channel();
         staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result);
         });
         let start = Instant::now();
         let mapped = loop {
-            self.wait()?;
+            self.wait_for(Some(submission.clone()))?;
             // The callback may run on another thread that polls the same device, a moment after our wait.
             match receiver.recv_timeout(Duration::from_millis(100)) {
                 Ok(mapped) => break mapped,
@@ -648,12 +654,16 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone or stays silent, [`Error::Gpu`] on any error noted so far.
     pub fn wait(&self) -> Result<()> {
+        self.wait_for(None)
+    }
+
+    /// Waits until a submission, or everything submitted, has run.
+    fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let start = Instant::now();
         loop {
-            let poll = self
-                .0
-                .device
-                .poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(10)) });
+            let timeout = Some(Duration::from_secs(10));
+            let submission_index = submission_index.clone();
+            let poll = self.0.device.poll(wgpu::PollType::Wait { submission_index, timeout });
             self.check()?;
             match poll {
                 Ok(_) => return Ok(()),
@@ -688,6 +698,30 @@ impl Gpu {
 
     pub(super) fn limits(&self) -> &wgpu::Limits {
         &self.0.limits
+    }
+}
+
+/// A read that was started by [`Gpu::begin_read`].
+pub struct ReadBack<T> {
+    gpu: Gpu,
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    cols: usize,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Element> ReadBack<T> {
+    /// The contents. Waits for the work submitted before the read was started, not for later work.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`].
+    pub fn finish(self) -> Result<Vec<T>> {
+        let mut bytes = self.gpu.map(&self.staging, &self.submission)?;
+        if T::DTYPE == DType::F16 && !self.cols.is_multiple_of(2) {
+            let row = 2 * self.cols;
+            bytes = bytes.chunks(row + 2).flat_map(|r| &r[..row]).copied().collect();
+        }
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 }
 

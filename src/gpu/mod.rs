@@ -17,7 +17,7 @@ mod recorder;
 mod tensor;
 
 pub use capabilities::{Capabilities, Matrices};
-pub use device::{AdapterReport, DeviceOptions, Gpu, list_adapters};
+pub use device::{AdapterReport, DeviceOptions, Gpu, ReadBack, list_adapters};
 pub use pipeline::{Access, Shader, Variant};
 pub use plan::Plan;
 pub use profile::{Profile, ProfileRow};

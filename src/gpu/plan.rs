@@ -95,8 +95,8 @@ impl Plan {
             }
             encoder.resolve_query_set(&set, 0..count, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
-            gpu.queue.submit([encoder.finish()]);
-            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.gpu.map(&staging)?);
+            let submission = gpu.queue.submit([encoder.finish()]);
+            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.gpu.map(&staging, &submission)?);
             if let Some(profile) = &gpu.profile {
                 let mut profile = profile.lock().unwrap_or_else(PoisonError::into_inner);
                 for (step, pair) in chunk.iter().zip(ticks.chunks_exact(2)) {

@@ -9,6 +9,7 @@ use tipi::adapt::adapter_file::{self, Adapter};
 use tipi::adapt::overlap::Correction;
 use tipi::clip::{Clip, Features};
 use tipi::data::{decode, list_pictures};
+use tipi::encode::ahead;
 use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
 use tipi::nn::Bottleneck;
@@ -117,10 +118,12 @@ pub fn encode_paths(
     let bar = ui::bar(paths.len(), "encoding pictures");
     let mut all = Pictures { paths: Vec::new(), features: Features::default() };
     let mut skipped = 0;
-    for chunk in paths.chunks((encoder.batch() * 4).min(128)) {
+    let decoded = paths.chunks(2 * encoder.batch()).map(|chunk| {
         use rayon::prelude::*;
-        let decoded: Vec<Result<Vec<f32>, Error>> =
-            chunk.par_iter().map(|(path, _)| decode(path).map(|picture| clip.pixels(&picture))).collect();
+        let pixels = |path| decode(path).map(|picture| clip.pixels(&picture));
+        (chunk, chunk.par_iter().map(|(path, _)| pixels(path)).collect::<Vec<Result<Vec<f32>, Error>>>())
+    });
+    ahead(decoded, |(chunk, decoded)| {
         let mut pixels = Vec::new();
         for ((path, explicit), result) in chunk.iter().zip(decoded) {
             match result {
@@ -128,7 +131,7 @@ pub fn encode_paths(
                     pixels.extend(values);
                     all.paths.push(path.clone());
                 }
-                Err(error) if *explicit || args.strict => return Err(error.into()),
+                Err(error) if *explicit || args.strict => return Err(error),
                 Err(error) => {
                     bar.suspend(|| eprintln!("skipped: {error}"));
                     skipped += 1;
@@ -137,7 +140,8 @@ pub fn encode_paths(
             }
         }
         all.features.extend(encoder.encode_all(&pixels, &mut |n| bar.inc(n as u64))?);
-    }
+        Ok(())
+    })?;
     bar.finish_and_clear();
     note_skipped(skipped);
     if all.paths.is_empty() {

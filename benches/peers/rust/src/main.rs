@@ -69,7 +69,7 @@ mod burn_wgpu {
 
     fn wait<const D: usize>(t: Tensor<B, D>) {
         // Reading one number back is the one wait that all of burn's versions have.
-        let _ = t.slice([0..1; D]).into_data();
+        let _ = t.slice(std::array::from_fn::<_, D, _>(|_| 0..1)).into_data();
         B::sync(&Default::default()).unwrap();
     }
 

@@ -1,0 +1,158 @@
+"""Times of PyTorch and ONNX Runtime on the cases that compare.py puts side by side with tipi's.
+
+One JSON object a line: {"engine", "case", "seconds"}, the best of several runs. f32, on all cores of the CPU.
+
+    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|onnx-image
+"""
+
+import json
+import math
+import sys
+import time
+
+import torch
+from torch import nn
+
+GEMM = (1600, 3072, 768)
+BATCH = 8
+
+
+def report(engine, case, seconds, **more):
+    print(json.dumps({"engine": engine, "case": case, "seconds": seconds, **more}), flush=True)
+
+
+def best(repeats, run):
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class Block(nn.Module):
+    """CLIP's residual block as its authors wrote it: nn.MultiheadAttention and an MLP with QuickGELU."""
+
+    def __init__(self, width, heads, mask=None):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(width, heads)
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.mask = mask
+
+    def forward(self, x):
+        y = self.ln_1(x)
+        x = x + self.attn(y, y, y, need_weights=False, attn_mask=self.mask)[0]
+        y = self.up(self.ln_2(x))
+        return x + self.down(y * torch.sigmoid(1.702 * y))
+
+
+class ImageTower(nn.Module):
+    def __init__(self, width=768, layers=12, patch=32, size=224, out=512):
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, patch, patch, bias=False)
+        self.cls = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.pos = nn.Parameter(torch.randn((size // patch) ** 2 + 1, width) * width**-0.5)
+        self.pre, self.post = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.blocks = nn.Sequential(*[Block(width, width // 64) for _ in range(layers)])
+        self.proj = nn.Parameter(torch.randn(width, out) * width**-0.5)
+
+    def forward(self, pixels):
+        x = self.conv(pixels).flatten(2).permute(0, 2, 1)
+        x = torch.cat([self.cls.expand(x.shape[0], 1, -1), x], 1) + self.pos
+        x = self.blocks(self.pre(x).permute(1, 0, 2)).permute(1, 0, 2)
+        return self.post(x[:, 0]) @ self.proj
+
+
+class TextTower(nn.Module):
+    def __init__(self, width=512, layers=12, context=77, out=512):
+        super().__init__()
+        mask = torch.full((context, context), float("-inf")).triu_(1)
+        self.pos = nn.Parameter(torch.randn(context, width) * 0.01)
+        self.blocks = nn.Sequential(*[Block(width, width // 64, mask) for _ in range(layers)])
+        self.ln_final = nn.LayerNorm(width)
+        self.proj = nn.Parameter(torch.randn(width, out) * width**-0.5)
+
+    def forward(self, x, ends):
+        x = self.blocks((x + self.pos).permute(1, 0, 2)).permute(1, 0, 2)
+        return self.ln_final(x)[torch.arange(x.shape[0]), ends] @ self.proj
+
+
+def gemm():
+    m, n, k = GEMM
+    a, b = torch.randn(m, k), torch.randn(n, k)
+    with torch.no_grad():
+        report("PyTorch", "gemm", best(5, lambda: a @ b.T))
+
+
+def image():
+    tower = ImageTower().eval()
+    pixels = torch.randn(BATCH, 3, 224, 224)
+    with torch.no_grad():
+        report("PyTorch", "image", best(3, lambda: tower(pixels)))
+
+
+def onnx_image():
+    import os
+    import tempfile
+
+    import onnxruntime
+
+    tower = ImageTower().eval()
+    pixels = torch.randn(BATCH, 3, 224, 224)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "tower.onnx")
+        torch.onnx.export(tower, (pixels,), path, input_names=["pixels"], dynamo=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        feed = {"pixels": pixels.numpy()}
+        report("ONNX Runtime", "image", best(3, lambda: session.run(None, feed)))
+
+
+def pini(classes):
+    """A training step as PiNI's authors wrote it: every class's prompt of 77 tokens through the frozen text tower, forward
+    and the gradient by its input; the noise on the tokens before the class name is shared by all classes."""
+    width, noisy, draws = 512, 20, 32
+    tower = TextTower().requires_grad_(False)
+    tokens = torch.randn(classes, 77, width) * 0.02
+    ends = torch.tensor([1 + noisy + 1 + c % 4 + 1 for c in range(classes)])
+    mean = nn.Parameter(torch.randn(noisy, width) * 0.02)
+    spread = nn.Parameter(torch.randn(noisy, width) * 0.02)
+    layers = nn.ModuleList([nn.Linear(width, width) for _ in range(5)])
+    query, key, value, to_spread, to_mean = layers
+    optimizer = torch.optim.SGD([mean, spread, *layers.parameters()], lr=1e-3, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(draws, width)
+    labels = torch.arange(draws) % classes
+
+    def step():
+        noise = mean + spread * torch.randn(noisy, width)
+        x = torch.cat([tokens[:, :1], tokens[:, 1 : 1 + noisy] + noise, tokens[:, 1 + noisy :]], 1)
+        t = tower(x, ends)
+        z = torch.softmax(query(images) @ key(t).T, -1) @ value(t)
+        v = images + to_spread(z).abs() * torch.randn_like(images) + to_mean(z)
+        logits = 100 * nn.functional.normalize(v) @ nn.functional.normalize(t).T
+        loss = nn.functional.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    import resource
+
+    # Resident memory less what the weights and the interpreter take: activations, roughly.
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = best(1 if classes > 200 else 2, step)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    report("PyTorch", f"pini {classes}", seconds, megabytes=round(grown))
+
+
+def main():
+    case = sys.argv[1]
+    if case == "pini":
+        pini(int(sys.argv[2]))
+    else:
+        {"gemm": gemm, "image": image, "onnx-image": onnx_image}[case]()
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()
