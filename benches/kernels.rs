@@ -11,8 +11,11 @@ use tipi::Result;
 use tipi::gpu::{Access, DeviceOptions, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
-use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
-use tipi::kernels::{affinity, divergence, layernorm, loss, noise, normalize, pairs, patch, reduce, search, softmax};
+use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
+use tipi::kernels::{
+    affinity, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch, peak,
+    reduce, search, softmax, texels,
+};
 
 /// The device, and inputs for it.
 struct Bench {
@@ -94,6 +97,15 @@ fn products(c: &mut Criterion) {
             });
         }
     }
+    // Weights as frozen layers keep them.
+    let values = vec![0.5; 3072 * 768];
+    let x = bench.tensor(&[1600, 768]);
+    for precision in [Precision::F32, Precision::F16] {
+        let w = gemm::freeze(&bench.gpu, "bench", &values, [3072, 768], precision).unwrap();
+        bench.run(c, group, &format!("frozen {precision:?} Nt 1600x3072x768"), None, |rec| {
+            gemm::matmul(rec, Layout::Nt, &x, &w, &Epilogue::default())
+        });
+    }
     let (a, b, bias, residual) =
         (bench.tensor(&[320, 768]), bench.tensor(&[768, 768]), bench.tensor(&[768]), bench.tensor(&[320, 768]));
     let epilogue =
@@ -101,6 +113,7 @@ fn products(c: &mut Criterion) {
     bench.run(c, group, "bias, QuickGELU, residual 320x768x768", None, |rec| {
         gemm::matmul(rec, Layout::Nt, &a, &b, &epilogue)
     });
+    bench.run(c, group, "peak: products and sums in registers", None, |rec| peak::multiply(rec, 4096, 200));
     let pixels = bench.tensor(&[8, 3, 224, 224]);
     let embedding = patch::PatchEmbedding {
         weight: bench.tensor(&[192, 3 * 32 * 32]),
@@ -157,7 +170,24 @@ fn rows(c: &mut Criterion) {
         bench.run(c, group, &format!("{kind:?} dx"), passes(3), |rec| activation::backward(rec, kind, &x, &dy));
     }
     bench.run(c, group, "sum of rows", passes(1), |rec| reduce::sum_rows(rec, &x));
+    bench.run(c, group, "extremes", passes(1), |rec| extremes::extremes(rec, &x, None));
+    let order = bench.indices(rows, rows);
+    bench.run(c, group, "gather", passes(2), |rec| gather::rows(rec, &x, &order));
+    bench.run(c, group, "dropout and ReLU", passes(3), |rec| dropout::relu(rec, &x, &dy));
+    bench.run(c, group, "dropout and ReLU dx", passes(4), |rec| dropout::relu_backward(rec, &x, &dy, &dy));
+    bench.run(c, group, "stage texels", passes(2), |rec| texels::stage(rec, &x));
+    bench.run(c, group, "stage texels of the transpose", passes(2), |rec| texels::stage_transposed(rec, &x));
+    if bench.gpu.capabilities().subgroups_of(8) {
+        bench.run(c, group, "layernorm as texels", passes(2), |rec| {
+            layernorm::forward_texels(rec, &x, &gain, &gain, 1e-5)
+        });
+    }
+    let (w, grad) = (bench.tensor(&[rows, width]), bench.tensor(&[rows, width]));
+    let (hyper4, hyper8, moments) = (bench.tensor(&[4]), bench.tensor(&[8]), bench.tensor(&[2, rows * width]));
+    bench.run(c, group, "SGD", passes(5), |rec| optim::sgd(rec, &hyper4, &grad, &dy, &w));
+    bench.run(c, group, "AdamW", passes(7), |rec| optim::adamw(rec, &hyper8, &grad, &moments, &w));
     let counter = bench.indices(4, 9);
+    bench.run(c, group, "dropout mask", passes(1), |rec| dropout::mask(rec, &counter, 1, 0.5, &dy));
     bench.run(c, group, "normal", passes(1), |rec| noise::normal(rec, &counter, 1, &dy));
 }
 

@@ -1,7 +1,9 @@
-//! Whole steps on the bundled model: an image-tower forward and a PiNI training step. Throughput is in floating-point
-//! operations, so criterion's Gelem/s are GFLOP/s.
+//! Whole steps: an image-tower forward and a PiNI training step, on the bundled model and on towers of published size with
+//! random weights. Throughput is in floating-point operations, so criterion's Gelem/s are GFLOP/s.
 
 #![allow(clippy::expect_used, missing_docs)]
+
+mod support;
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tipi::adapt::pini::{Config, NoisyPrompts, Params, Trainer};
 use tipi::clip::Clip;
 use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::kernels::gemm::Precision;
 
 fn steps(c: &mut Criterion) {
     let gpu = Gpu::open(&DeviceOptions::default()).expect("a GPU adapter");
@@ -45,6 +48,27 @@ fn steps(c: &mut Criterion) {
             });
         });
     }
+    for precision in [Precision::F32, Precision::F16] {
+        let clip = support::clip(&gpu, &support::B32, precision);
+        let step = clip.image.plan(8).expect("a plan");
+        group.throughput(Throughput::Elements(step.plan.flops() as u64));
+        group.bench_function(format!("image tower forward, ViT-B/32 in {precision:?}, batch 8"), |b| {
+            b.iter(|| {
+                step.plan.run().expect("a step");
+                gpu.wait().expect("the device");
+            });
+        });
+    }
+    let clip = support::clip(&gpu, &support::B16_TEXT, Precision::F32);
+    support::pini_step(&clip, 100, 32, |run, plan| {
+        group.throughput(Throughput::Elements(plan.flops() as u64));
+        group.bench_function("PiNI step, ViT-B/16's text tower, 100 classes, 32 pictures", |b| {
+            b.iter(|| {
+                run();
+                gpu.wait().expect("the device");
+            });
+        });
+    });
     group.finish();
 }
 

@@ -1,8 +1,11 @@
 // The cache term of Tip-Adapter without the [queries, keys] affinity matrix:
 // y[s,b,c] = scale·Σ_{j in class c} exp(−β_s·(1 − f_b·g_j)), plus base[b,c] when BASE is 1,
-// for keys sorted by class, starts[c]…starts[c+1] being class c's. A class without keys gets zero.
+// for keys sorted by class, starts[c]…starts[c+1] being class c's. A class without keys gets zero. For GPUs.
 //
-// 32 queries × one class per workgroup: a key's address is uniform across it, and four keys share each load of f.
+// A tile is 64 queries × 16 keys, staged through workgroup memory 32 columns at a time, 4×4 products per invocation. A
+// workgroup has a block of whole classes, as many as fill a tile or one that fills several, so that sums never leave it.
+// After each tile an invocation adds up the exponentials of one query, key by key, and where a class ends stores its sums.
+//
 // Open constants: BETAS (how many β are served by one pass over the similarities), BASE.
 
 struct Params {
@@ -18,40 +21,101 @@ struct Params {
 @group(0) @binding(3) var<storage, read> starts: array<u32>;
 @group(0) @binding(4) var<storage, read> betas: array<f32>;
 @group(0) @binding(5) var<storage, read> base: array<f32>;
-@group(0) @binding(6) var<storage, read> blocks: array<u32>; // not used here
+@group(0) @binding(6) var<storage, read> blocks: array<u32>; // [blocks, 2]: classes from … to before …
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(32)
+const QUERIES: u32 = 64u;
+const KEYS: u32 = 16u;
+const DEPTH: u32 = 32u;
+// One more than needed, so that neighbours fall into different banks.
+const STRIDE_F: u32 = 65u;
+const STRIDE_G: u32 = 17u;
+
+var<workgroup> tile_f: array<f32, DEPTH * STRIDE_F>;
+var<workgroup> tile_g: array<f32, DEPTH * STRIDE_G>;
+var<workgroup> dots: array<f32, QUERIES * STRIDE_G>;
+
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let query = wid.x * 32u + lid;
-    let class_ = wid.y;
-    let at = min(query, p.queries - 1u) * p.width;
-    let end = min(starts[class_ + 1u], arrayLength(&g) / p.width);
+    var class_ = blocks[2u * wid.y];
+    let past = min(blocks[2u * wid.y + 1u], p.classes);
+    let keys = arrayLength(&g) / p.width;
+    let end = min(starts[past], keys);
+    let query0 = wid.x * QUERIES;
+    let query = query0 + lid;
+    // This invocation's products: queries `down` and every 16th from there, four keys side by side.
+    let down = lid / 4u;
+    let across = lid % 4u * 4u;
     var sums: array<f32, BETAS>;
-    for (var j = starts[class_]; j < end; j += 4u) {
-        let last = end - 1u;
-        let g0 = j * p.width;
-        let g1 = min(j + 1u, last) * p.width;
-        let g2 = min(j + 2u, last) * p.width;
-        let g3 = min(j + 3u, last) * p.width;
-        var dots = vec4<f32>();
-        for (var d = 0u; d < p.width; d++) {
-            dots = fma(vec4<f32>(f[at + d]), vec4<f32>(g[g0 + d], g[g1 + d], g[g2 + d], g[g3 + d]), dots);
+    var first = min(starts[class_], keys);
+    // Once at least, for a block of classes without keys: their sums of nothing are stored too.
+    loop {
+        var d: array<vec4<f32>, 4>;
+        for (var from_col = 0u; from_col < p.width; from_col += DEPTH) {
+            for (var e = lid; e < DEPTH * QUERIES; e += 64u) {
+                let col = from_col + e % DEPTH;
+                let row = query0 + e / DEPTH;
+                var v = 0.0;
+                if row < p.queries && col < p.width {
+                    v = f[row * p.width + col];
+                }
+                tile_f[(e % DEPTH) * STRIDE_F + e / DEPTH] = v;
+            }
+            for (var e = lid; e < DEPTH * KEYS; e += 64u) {
+                let col = from_col + e % DEPTH;
+                let row = first + e / DEPTH;
+                var v = 0.0;
+                if row < end && col < p.width {
+                    v = g[row * p.width + col];
+                }
+                tile_g[(e % DEPTH) * STRIDE_G + e / DEPTH] = v;
+            }
+            workgroupBarrier();
+            for (var kk = 0u; kk < DEPTH; kk++) {
+                let at = kk * STRIDE_G + across;
+                let v = vec4<f32>(tile_g[at], tile_g[at + 1u], tile_g[at + 2u], tile_g[at + 3u]);
+                let from_f = kk * STRIDE_F + down;
+                d[0] = fma(vec4<f32>(tile_f[from_f]), v, d[0]);
+                d[1] = fma(vec4<f32>(tile_f[from_f + 16u]), v, d[1]);
+                d[2] = fma(vec4<f32>(tile_f[from_f + 32u]), v, d[2]);
+                d[3] = fma(vec4<f32>(tile_f[from_f + 48u]), v, d[3]);
+            }
+            workgroupBarrier();
         }
-        // Past the class's end a key was read twice; it counts for nothing.
-        let live = vec4<f32>(vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(end));
-        for (var s = 0u; s < BETAS; s++) {
-            sums[s] += dot(exp(-betas[s] * (1.0 - dots)), live);
+        for (var i = 0u; i < 4u; i++) {
+            for (var j = 0u; j < 4u; j++) {
+                dots[(down + 16u * i) * STRIDE_G + across + j] = d[i][j];
+            }
         }
-    }
-    if query >= p.queries {
-        return;
-    }
-    for (var s = 0u; s < BETAS; s++) {
-        var v = p.scale * sums[s];
-        if BASE == 1u {
-            v += base[query * p.classes + class_];
+        workgroupBarrier();
+        let live = min(KEYS, end - first);
+        for (var r = 0u; r <= live; r++) {
+            // Classes that end before this key, those without keys among them. After the last tile all do.
+            while class_ < past && starts[class_ + 1u] <= first + r {
+                for (var s = 0u; s < BETAS; s++) {
+                    if query < p.queries {
+                        var v = p.scale * sums[s];
+                        if BASE == 1u {
+                            v += base[query * p.classes + class_];
+                        }
+                        y[(s * p.queries + query) * p.classes + class_] = v;
+                    }
+                    sums[s] = 0.0;
+                }
+                class_++;
+            }
+            if r < live {
+                let near = dots[lid * STRIDE_G + r] - 1.0;
+                for (var s = 0u; s < BETAS; s++) {
+                    sums[s] += exp(betas[s] * near);
+                }
+            }
         }
-        y[(s * p.queries + query) * p.classes + class_] = v;
+        first += KEYS;
+        if first >= end {
+            break;
+        }
+        // Nobody may stage the next tile before all have read this one's products.
+        workgroupBarrier();
     }
 }

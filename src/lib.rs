@@ -39,6 +39,7 @@ pub mod gpu;
 pub mod kernels;
 pub mod nn;
 pub mod report;
+pub mod roofline;
 
 pub use error::{Error, Result};
 pub use files::{check_writable, write_atomic};

@@ -83,6 +83,83 @@ fn devices_are_listed() {
     assert_eq!(json.as_array().unwrap().iter().filter(|a| a["default"] == true).count(), 1);
 }
 
+/// The program with environment variables set.
+fn tipi_with(variables: &[(&str, &str)], args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tipi"));
+    command.env("TIPI_TUNE", "off").args(args).current_dir(root());
+    command.envs(variables.iter().copied()).output().unwrap()
+}
+
+#[test]
+fn tuning_keeps_what_it_measured_and_forgets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = [("TIPI_CACHE_DIR", s(dir.path()))];
+    let kept = || {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path());
+        files.filter(|p| p.extension().is_some_and(|e| e == "json")).collect::<Vec<_>>()
+    };
+    let out = tipi_with(&cache, &["tune", "--rows", "3", "--json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let rows: Value = serde_json::from_slice(&out.stdout).unwrap();
+    for row in rows.as_array().unwrap() {
+        let timings = row["timings"].as_array().unwrap();
+        assert!(timings.len() > 1, "{row}: nothing to choose from");
+        assert!(timings.iter().all(|t| t["gflops"].as_f64().is_some_and(|g| g > 0.0)), "{row}");
+    }
+    if !rows.as_array().unwrap().is_empty() {
+        let [path] = &kept()[..] else { panic!("{:?}", kept()) };
+        let choices: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(choices.as_object().unwrap().len(), rows.as_array().unwrap().len());
+        for row in rows.as_array().unwrap() {
+            let best = row["timings"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .max_by(|a, b| a["gflops"].as_f64().unwrap().total_cmp(&b["gflops"].as_f64().unwrap()));
+            let class = format!("gemm {}", row["class"].as_str().unwrap());
+            assert_eq!(choices[&class], best.unwrap()["kernel"], "{class}");
+        }
+    }
+    assert_eq!(tipi_with(&cache, &["tune", "--forget"]).status.code(), Some(0));
+    assert!(kept().is_empty());
+}
+
+#[test]
+fn every_kernel_is_timed_against_the_adapters_peaks() {
+    let (json, _) = good(&["bench", "--pictures", "1", "--budget", "1", "--json"]);
+    let measured: Value = serde_json::from_str(&json).unwrap();
+    assert!(measured["peak_flops"].as_f64().unwrap() > 1e6 && measured["peak_bytes"].as_f64().unwrap() > 1e6);
+    let rows = measured["rows"].as_array().unwrap();
+    for family in ["gemm nt", "gemm nn", "gemm tn", "attention dx", "layernorm", "affinity", "QuickGELU"] {
+        assert!(rows.iter().any(|r| r["name"].as_str().unwrap().starts_with(family)), "no {family}");
+    }
+    for row in rows {
+        let number = |key: &str| row[key].as_f64().unwrap();
+        assert!(number("seconds") > 0.0 && number("bytes") > 0.0, "{row}");
+        // A run of a millisecond may be lucky; none is twice as fast as the adapter.
+        assert!(number("flops") / number("seconds") < 2.0 * measured["peak_flops"].as_f64().unwrap(), "{row}");
+    }
+}
+
+#[test]
+fn a_kernel_can_be_forced_and_a_wrong_name_is_an_error() {
+    let args = ["embed", "text", "--model", MODEL, "an anchor", "--out"];
+    let dir = tempfile::tempdir().unwrap();
+    let embed = |kernel: &str| {
+        let out = dir.path().join("features.safetensors");
+        let run = tipi_with(&[("TIPI_KERNEL", kernel)], &[&args[..], &[s(&out)]].concat());
+        (run.status.code(), String::from_utf8(run.stderr).unwrap(), std::fs::read(out).ok())
+    };
+    let (code, said, _) = embed("fastest");
+    assert!(code == Some(2) && said.contains("fastest") && said.contains("rows, subgroup"), "{said}");
+    let (code, said, rows) = embed("rows");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said, tile) = embed("Tile");
+    assert_eq!(code, Some(0), "{said}");
+    // Two ways of adding up: near, and not the same bits.
+    assert_ne!(rows.unwrap(), tile.unwrap());
+}
+
 #[test]
 fn a_wrong_option_is_one_line_too() {
     bad(&["fit", "tip", "--model", MODEL, "--data", "d", "--shots", "0", "--out", "o"], &["--shots", "0"]);

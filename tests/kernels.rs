@@ -947,6 +947,8 @@ fn cache_terms() {
         (35, 150, vec![9; 11], 1, true),
         (32, 192, vec![16, 0, 1], 3, false),
         (101, 7, vec![1; 40], 2, false), // more classes than a tile has keys, more queries than a workgroup
+        // More keys than are staged at a time, a class that alone has more, and one without any at the end.
+        (9, 6, [vec![16; 140], vec![2100], vec![0, 3, 0]].concat(), 2, false),
         (97, 9, vec![1, 0, 33, 0, 17, 40, 0], 1, true),
     ] {
         let (keys_n, classes) = (per_class.iter().sum::<usize>(), per_class.len());

@@ -1,18 +1,21 @@
 """Times of PyTorch and ONNX Runtime on the cases that compare.py puts side by side with tipi's.
 
-One JSON object a line: {"engine", "case", "seconds"}, the best of several runs. f32, on all cores of the CPU.
+One JSON object a line: {"engine", "case", "seconds"}, the best of several runs. f32 on all cores of the CPU, or with
+TIPI_TORCH_DEVICE=cuda and TIPI_TORCH_DTYPE=float16 what these say.
 
-    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|onnx-image
+    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|onnx-image|gemm-large [SIDE]|image-large [BATCH]
 """
 
 import json
-import math
+import os
 import sys
 import time
 
 import torch
 from torch import nn
 
+DEVICE = os.environ.get("TIPI_TORCH_DEVICE", "cpu")
+DTYPE = getattr(torch, os.environ.get("TIPI_TORCH_DTYPE", "float32"))
 GEMM = (1600, 3072, 768)
 BATCH = 8
 
@@ -22,11 +25,16 @@ def report(engine, case, seconds, **more):
 
 
 def best(repeats, run):
-    run()
+    def once():
+        run()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    once()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        run()
+        once()
         times.append(time.perf_counter() - start)
     return min(times)
 
@@ -86,6 +94,19 @@ def gemm():
         report("PyTorch", "gemm", best(5, lambda: a @ b.T))
 
 
+def gemm_large(side):
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    with torch.no_grad():
+        report("PyTorch", "gemm-large", best(5, lambda: a @ b.T), side=side, dtype=str(DTYPE))
+
+
+def image_large(batch):
+    tower = ImageTower(patch=16).eval()
+    pixels = torch.randn(batch, 3, 224, 224)
+    with torch.no_grad():
+        report("PyTorch", "image-large", best(3, lambda: tower(pixels)), batch=batch, dtype=str(DTYPE))
+
+
 def image():
     tower = ImageTower().eval()
     pixels = torch.randn(BATCH, 3, 224, 224)
@@ -94,7 +115,6 @@ def image():
 
 
 def onnx_image():
-    import os
     import tempfile
 
     import onnxruntime
@@ -147,12 +167,19 @@ def pini(classes):
 
 def main():
     case = sys.argv[1]
+    number = int(sys.argv[2]) if len(sys.argv) > 2 else None
     if case == "pini":
-        pini(int(sys.argv[2]))
+        pini(number)
+    elif case == "gemm-large":
+        gemm_large(number or 4096)
+    elif case == "image-large":
+        image_large(number or 64)
     else:
         {"gemm": gemm, "image": image, "onnx-image": onnx_image}[case]()
 
 
 if __name__ == "__main__":
     torch.manual_seed(0)
+    torch.set_default_device(DEVICE)
+    torch.set_default_dtype(DTYPE)
     main()

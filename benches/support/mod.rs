@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use tipi::adapt::pini::{Config, NoisyPrompts, Params, Trainer};
 use tipi::clip::Clip;
-use tipi::gpu::Gpu;
+use tipi::gpu::{Gpu, Plan};
 use tipi::kernels::gemm::Precision;
 
 /// Sizes of a CLIP.
@@ -148,4 +149,18 @@ pub fn prompts(classes: usize) -> (Vec<Vec<u32>>, usize) {
         ids
     });
     (ids.collect(), noisy)
+}
+
+/// Records a PiNI training step on `classes` classes with `batch` pictures, whose features are given, and hands it to `f`:
+/// what runs it, and its plan.
+pub fn pini_step<R>(clip: &Clip, classes: usize, batch: usize, f: impl FnOnce(&dyn Fn(), &Plan) -> R) -> R {
+    let (ids, noisy) = prompts(classes);
+    let prompts = NoisyPrompts::from_ids(clip, &ids, noisy).unwrap();
+    let params = Params::init(clip, noisy, 1, 1).unwrap();
+    let trainer = Trainer::new(clip, prompts, params).unwrap();
+    let step = trainer.step(batch, 1, true).unwrap();
+    let config = Config::paper("a photo of a", 1);
+    let images = noise(3, batch * clip.config.embedding);
+    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+    f(&|| step.run(&clip.gpu, &images, &labels, &config, 1e-4, 0).unwrap(), &step.plan)
 }

@@ -117,6 +117,11 @@ impl Plan {
         self.steps.iter().map(|s| s.flops).sum()
     }
 
+    /// Bytes that one run must move at the least.
+    pub fn bytes(&self) -> f64 {
+        self.steps.iter().map(|s| s.bytes).sum()
+    }
+
     /// Bytes of GPU memory that the plan's temporaries take together.
     pub fn allocated_bytes(&self) -> u64 {
         self.memory.0

@@ -1,9 +1,11 @@
 //! Tip-Adapter's cache term without the affinity matrix (`shaders/affinity.wgsl`, `affinity_rows.wgsl`,
-//! `affinity_subgroup.wgsl`), and what its keys get back (`shaders/affinity_grad.wgsl`).
+//! `affinity_subgroup.wgsl`, `affinity_texel.wgsl`), and what its keys get back (`shaders/affinity_grad.wgsl`).
 
-use super::expect;
+use std::ops::Range;
+
 use super::gemm::{Epilogue, Layout, matmul};
-use crate::gpu::Access::{Read, Write};
+use super::{expect, texels};
+use crate::gpu::Access::{Read, ReadTexels, Write};
 use crate::gpu::{Capabilities, DType, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
@@ -29,6 +31,12 @@ static SUBGROUP: Shader = Shader {
     access: ACCESS,
 };
 
+static TEXEL: Shader = Shader {
+    name: "affinity_texel",
+    source: include_str!("../../shaders/affinity_texel.wgsl"),
+    access: &[ReadTexels, ReadTexels, Read, Read, Read, Read, Write],
+};
+
 static GRAD: Shader = Shader {
     name: "affinity_grad",
     source: include_str!("../../shaders/affinity_grad.wgsl"),
@@ -41,24 +49,27 @@ pub const MAX_BETAS: usize = 20;
 /// The kernels that compute a cache term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// One query per invocation: GPUs.
+    /// 64 queries × 16 keys through workgroup memory: GPUs.
     Tile,
     /// Register tiles of this many keys of one class × 12 queries: drivers that run on the CPU.
     Rows(u32),
     /// Register tiles of 16 keys × 12 queries that share loads across a subgroup of eight: CPU drivers that have such.
     Subgroup,
+    /// As `Subgroup`, 16 keys × 4 queries, from textures.
+    Texel,
 }
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Kernel; 5] = [Kernel::Tile, Kernel::Rows(1), Kernel::Rows(4), Kernel::Rows(16), Kernel::Subgroup];
+    pub const ALL: [Kernel; 6] =
+        [Kernel::Tile, Kernel::Rows(1), Kernel::Rows(4), Kernel::Rows(16), Kernel::Subgroup, Kernel::Texel];
 
     /// The kernel for a driver and a cache. A tile of `Rows` holds keys of one class only, so it is no larger than
     /// classes are.
     pub fn select(caps: &Capabilities, keys: usize, classes: usize) -> Kernel {
         match keys.div_ceil(classes.max(1)) {
             _ if !caps.cpu => Kernel::Tile,
-            _ if caps.subgroups_of(8) => Kernel::Subgroup,
+            _ if caps.subgroups_of(8) => Kernel::Texel,
             0..=1 => Kernel::Rows(1),
             2..=4 => Kernel::Rows(4),
             _ => Kernel::Rows(16),
@@ -67,7 +78,7 @@ impl Kernel {
 
     /// Whether the kernel runs on this device.
     pub fn runs_on(self, caps: &Capabilities) -> bool {
-        self != Kernel::Subgroup || caps.subgroups_of(8)
+        !matches!(self, Kernel::Subgroup | Kernel::Texel) || caps.subgroups_of(8)
     }
 }
 
@@ -77,6 +88,7 @@ fn variant(kernel: Kernel, betas: usize, base: bool) -> Variant {
         Kernel::Tile => Variant::new(&TILE, "main", &consts),
         Kernel::Rows(keys) => Variant::new(&ROWS, "main", &[consts[0], consts[1], ("KEYS", keys)]),
         Kernel::Subgroup => Variant::new(&SUBGROUP, "main", &consts),
+        Kernel::Texel => Variant::new(&TEXEL, "main", &consts),
     }
 }
 
@@ -97,6 +109,10 @@ struct Params {
     classes: u32,
     width: u32,
     scale: f32,
+    /// Keys that `Kernel::Texel` has in its texture.
+    first: u32,
+    past: u32,
+    pad: [u32; 2],
 }
 
 #[repr(C)]
@@ -108,8 +124,11 @@ struct GradParams {
     scale: f32,
 }
 
-/// Keys that a tile of [`Kernel::Subgroup`] holds.
+/// Keys that a tile of [`Kernel::Subgroup`] and of [`Kernel::Texel`] holds.
 const TILE_KEYS: usize = 16;
+
+/// Keys that are staged as a texture at a time: as many again would take as much memory as the keys themselves.
+const PART_KEYS: u32 = 2048;
 
 /// The keys that a cache term sums over, sorted by class.
 #[derive(Clone, Debug)]
@@ -120,6 +139,8 @@ pub struct Keys {
     pub starts: Tensor,
     /// u32 `[blocks, 2]`: ranges of classes that a workgroup takes together.
     blocks: Tensor,
+    /// The same blocks, and the keys that they have, in parts that a texture can hold; none where a class is too large.
+    parts: Vec<(Tensor, Range<usize>)>,
 }
 
 impl Keys {
@@ -145,7 +166,25 @@ impl Keys {
                 first = c;
             }
         }
+        let most = gpu.capabilities().texture;
+        let mut parts = Vec::new();
+        let mut from = 0;
+        for to in 1..=blocks.len() / 2 {
+            let past = |block: usize| starts[blocks[2 * block + 1] as usize];
+            let begin = starts[blocks[2 * from] as usize];
+            // A block has a tile's worth of keys unless it is one class, which may be any size.
+            if past(to - 1) - begin > most {
+                parts.clear();
+                break;
+            }
+            if to == blocks.len() / 2 || past(to) - begin > PART_KEYS {
+                let part = gpu.upload("class blocks", &blocks[2 * from..2 * to], &[to - from, 2])?;
+                parts.push((part, begin as usize..past(to - 1) as usize));
+                from = to;
+            }
+        }
         Ok(Keys {
+            parts,
             starts: gpu.upload("class starts", starts, &[starts.len()])?,
             blocks: gpu.upload("class blocks", &blocks, &[blocks.len() / 2, 2])?,
             keys,
@@ -159,6 +198,11 @@ impl Keys {
     pub fn with_keys(&self, keys: Tensor) -> Result<Keys> {
         expect("affinity", "keys", &keys, self.keys.shape())?;
         Ok(Keys { keys, ..self.clone() })
+    }
+
+    /// Whether [`Kernel::Texel`] can take these keys with queries f.
+    fn fits_textures(&self, caps: &Capabilities, f: &Tensor) -> bool {
+        !self.parts.is_empty() && f.rows().max(f.cols().div_ceil(4)) <= caps.texture as usize
     }
 
     fn classes(&self) -> usize {
@@ -180,7 +224,11 @@ pub fn cache_term(
     scale: f32,
     base: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let kernel = Kernel::select(rec.gpu().capabilities(), cache.keys.rows(), cache.classes());
+    let caps = *rec.gpu().capabilities();
+    let kernel = match Kernel::select(&caps, cache.keys.rows(), cache.classes()) {
+        Kernel::Texel if !cache.fits_textures(&caps, f) => Kernel::Subgroup,
+        kernel => kernel,
+    };
     cache_term_with(rec, kernel, f, cache, betas, scale, base)
 }
 
@@ -214,20 +262,54 @@ pub fn cache_term_with(
         expect("affinity", "base", base, &[queries, classes])?;
     }
     let y = rec.temp("cache term", &[count, queries, classes])?;
-    let params = Params { queries: queries as u32, classes: classes as u32, width: width as u32, scale };
-    let pairs = queries as f64 * cache.keys.rows() as f64;
+    let flops = |keys: usize| queries as f64 * keys as f64 * (2.0 * width as f64 + 3.0 * count as f64);
+    let bytes = |keys: usize| 4.0 * (f.len() + keys * width + y.len() * keys / cache.keys.rows().max(1)) as f64;
+    let params = |keys: &Range<usize>| Params {
+        queries: queries as u32,
+        classes: classes as u32,
+        width: width as u32,
+        scale,
+        first: keys.start as u32,
+        past: keys.end as u32,
+        pad: [0; 2],
+    };
+    let variant = variant(kernel, count, base.is_some());
+    let base = base.unwrap_or(f);
+    if kernel == Kernel::Texel {
+        if !cache.fits_textures(rec.gpu().capabilities(), f) {
+            return Err(Error::invalid("affinity: more queries or more keys of one class than a texture has rows"));
+        }
+        let staged = texels::stage(rec, f)?;
+        for (blocks, keys) in &cache.parts {
+            // A part of classes without keys still has its sums of nothing to store.
+            let from = keys.start.min(cache.keys.rows() - 1);
+            let held = from..keys.end.max(from + 1);
+            let g = texels::stage_rows(rec, &cache.keys, held.clone())?;
+            rec.dispatch(&Dispatch {
+                variant: variant.clone(),
+                label: "affinity",
+                params: bytemuck::bytes_of(&params(&held)),
+                bindings: &[&staged, &g, &cache.starts, betas, base, blocks, &y],
+                grid: Grid::Cube(queries.div_ceil(32), blocks.rows(), 1),
+                flops: flops(keys.len()),
+                bytes: bytes(keys.len()),
+            })?;
+        }
+        return Ok(y);
+    }
+    let keys = cache.keys.rows();
     rec.dispatch(&Dispatch {
-        variant: variant(kernel, count, base.is_some()),
+        variant,
         label: "affinity",
-        params: bytemuck::bytes_of(&params),
-        bindings: &[f, &cache.keys, &cache.starts, betas, base.unwrap_or(f), &cache.blocks, &y],
+        params: bytemuck::bytes_of(&params(&(0..keys))),
+        bindings: &[f, &cache.keys, &cache.starts, betas, base, &cache.blocks, &y],
         grid: match kernel {
-            Kernel::Tile => Grid::Cube(queries.div_ceil(32), classes, 1),
+            Kernel::Tile => Grid::Cube(queries.div_ceil(64), cache.blocks.rows(), 1),
             Kernel::Rows(_) => Grid::Cube(queries.div_ceil(96), classes, 1),
-            Kernel::Subgroup => Grid::Cube(queries.div_ceil(96), cache.blocks.rows(), 1),
+            Kernel::Subgroup | Kernel::Texel => Grid::Cube(queries.div_ceil(96), cache.blocks.rows(), 1),
         },
-        flops: pairs * (2.0 * width as f64 + 3.0 * count as f64),
-        bytes: 4.0 * (f.len() + cache.keys.len() + y.len()) as f64,
+        flops: flops(keys),
+        bytes: bytes(keys),
     })?;
     Ok(y)
 }
@@ -286,7 +368,7 @@ mod tests {
             invocations: 256,
         };
         assert_eq!(Kernel::select(&caps(false, 8), 1600, 100), Kernel::Tile);
-        assert_eq!(Kernel::select(&caps(true, 8), 1600, 100), Kernel::Subgroup);
+        assert_eq!(Kernel::select(&caps(true, 8), 1600, 100), Kernel::Texel);
         assert_eq!(Kernel::select(&caps(true, 4), 100, 100), Kernel::Rows(1));
         assert_eq!(Kernel::select(&caps(true, 4), 101, 100), Kernel::Rows(4));
         assert_eq!(Kernel::select(&caps(true, 4), 1600, 100), Kernel::Rows(16));

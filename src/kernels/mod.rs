@@ -18,6 +18,7 @@ pub mod normalize;
 pub mod optim;
 pub mod pairs;
 pub mod patch;
+pub mod peak;
 pub mod reduce;
 mod rowwise;
 pub mod search;
@@ -45,6 +46,7 @@ pub fn variants() -> Vec<Variant> {
         optim::variants(),
         pairs::variants(),
         patch::variants(),
+        peak::variants(),
         reduce::variants(),
         search::variants(),
         softmax::variants(),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::escape;
 use crate::adapt::similarity::{BINS, Similarities};
 
 /// One pair of histograms.
@@ -27,11 +28,6 @@ const CURVES: f64 = 160.0;
 const SAME: &str = "#1f6feb";
 const DIFFERENT: &str = "#d9730d";
 const SHARED: &str = "#6b4c9a";
-
-/// Text as XML wants it.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
 
 /// The first and the last bin in use by any panel, with a little room.
 fn bins_in_use(panels: &[Panel<'_>]) -> (usize, usize) {

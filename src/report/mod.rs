@@ -2,8 +2,10 @@
 
 pub mod grid;
 pub mod histogram;
+mod lines;
 
 pub use grid::{Cell, Prediction, write_grid};
+pub use lines::{Curve, line_plot};
 
 use std::sync::Arc;
 
@@ -13,6 +15,11 @@ use crate::{Error, Result};
 
 /// Pixels per unit of a drawing: sharp on today's screens.
 const ZOOM: f32 = 2.0;
+
+/// Text as XML wants it.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
 
 /// An SVG document as PNG, at twice its size. Letters come from a font that is built in, so that a picture looks the same
 /// everywhere.

@@ -1,5 +1,6 @@
 //! The command line: thin. What it does is in the library; here are options, progress bars and tables.
 
+mod bench;
 mod classify;
 mod common;
 mod demo;
@@ -10,6 +11,7 @@ mod overlap;
 mod predict;
 mod search;
 mod tensors;
+mod tune;
 mod ui;
 
 use std::process::ExitCode;
@@ -29,6 +31,10 @@ struct Cli {
 enum Command {
     /// List the GPU adapters and what tipi would use of each.
     Devices(devices::Args),
+    /// Measure which kernels are best on this adapter, and keep what was found.
+    Tune(tune::Args),
+    /// Time every kernel, as a share of what this adapter can do.
+    Bench(bench::Args),
     /// Adapt the bundled model to the bundled pictures, and show what each method gains.
     Demo(demo::Args),
     /// Tell which of some labels fits each picture, from text alone.
@@ -72,6 +78,8 @@ fn main() -> ExitCode {
     };
     let result = match &cli.command {
         Command::Devices(args) => devices::run(args),
+        Command::Tune(args) => tune::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Embed(args) => embed::run(args),

@@ -1,0 +1,64 @@
+//! `tipi bench`: how near each kernel comes to what the adapter can do.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tipi::roofline;
+
+use crate::common::{self, GpuArgs};
+use crate::ui;
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Pictures in a batch, 50 tokens each.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pictures: u32,
+    /// Milliseconds that the repetitions of one kernel may take together.
+    #[arg(long, default_value_t = 500, value_name = "MS")]
+    budget: u64,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
+}
+
+/// Kernels that [`roofline::measure`] times.
+const KERNELS: usize = 27;
+
+/// Measures and prints.
+pub fn run(args: &Args) -> Result<()> {
+    let gpu = args.gpu.open()?;
+    common::announce(&gpu);
+    let bar = ui::bar(KERNELS, "timing kernels");
+    let measured = roofline::measure(&gpu, args.pictures as usize, Duration::from_millis(args.budget), &mut |row| {
+        bar.set_message(row.name.clone());
+        bar.inc(1);
+    })?;
+    bar.finish_and_clear();
+    if args.json {
+        ui::print(&serde_json::to_string_pretty(&measured)?)?;
+        return Ok(());
+    }
+    let mut table = ui::table(&["kernel", "time", "GFLOP/s", "GB/s", "of peak FLOP/s", "of peak bandwidth"]);
+    for row in &measured.rows {
+        let (arithmetic, memory) = measured.shares(row);
+        table.add_row([
+            row.name.clone(),
+            format!("{:.3} ms", row.seconds * 1e3),
+            format!("{:.1}", row.flops / row.seconds / 1e9),
+            format!("{:.2}", row.bytes / row.seconds / 1e9),
+            format!("{:.1} %", 100.0 * arithmetic),
+            format!("{:.1} %", 100.0 * memory),
+        ]);
+    }
+    ui::print(&format!(
+        "{table}\n{}\nits own peaks: {:.1} GFLOP/s in registers, {:.2} GB/s copying a buffer of 64 MiB",
+        measured.adapter,
+        measured.peak_flops / 1e9,
+        measured.peak_bytes / 1e9
+    ))?;
+    common::finish(&gpu);
+    Ok(())
+}
