@@ -149,7 +149,8 @@ fn main() {
     let wanted = |name: &str| args.first().is_some_and(|a| a == name || a == "all");
     let gpu = Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap();
     eprintln!("adapter: {}", gpu.describe());
-    let series: [(&str, fn(&Gpu, &Path)); 4] =
+    type Series = fn(&Gpu, &Path);
+    let series: [(&str, Series); 4] =
         [("classes", classes), ("keys", keys), ("batch", batch), ("resolution", resolution)];
     let mut any = false;
     for (name, run) in series {

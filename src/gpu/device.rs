@@ -635,7 +635,7 @@ impl Gpu {
         });
         let start = Instant::now();
         let mapped = loop {
-            self.wait_for(Some(submission.clone()))?;
+            self.wait_for(Some(submission))?;
             // The callback may run on another thread that polls the same device, a moment after our wait.
             match receiver.recv_timeout(Duration::from_millis(100)) {
                 Ok(mapped) => break mapped,
@@ -658,11 +658,11 @@ impl Gpu {
     }
 
     /// Waits until a submission, or everything submitted, has run.
-    fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    fn wait_for(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
         let start = Instant::now();
         loop {
             let timeout = Some(Duration::from_secs(10));
-            let submission_index = submission_index.clone();
+            let submission_index = submission.cloned();
             let poll = self.0.device.poll(wgpu::PollType::Wait { submission_index, timeout });
             self.check()?;
             match poll {

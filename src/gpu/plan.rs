@@ -36,7 +36,7 @@ impl Plan {
     /// Returns without waiting.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Gpu`].
+    /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
     pub fn run(&self) -> Result<()> {
         if self.gpu.0.profile.is_some() {
             return self.run_profiled();
