@@ -276,6 +276,64 @@ fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
     }
 }
 
+/// Frozen operands: f16 in buffers, whose rows are padded to whole words, and f32 and f16 in textures, whose rows are padded
+/// to whole texels; f16 counts as the values that it holds.
+#[test]
+fn gemm_of_frozen_operands_by_all_kernels() {
+    let mut random = Random::new(46);
+    let caps = gpu().capabilities();
+    let mut taken = 0;
+    for [m, n, k] in [[3, 5, 7], [1, 33, 9], [17, 34, 6], [70, 130, 67]] {
+        let (a, b) = (random.vector(m * k), random.vector(n * k));
+        let (bias, residual) = (random.vector(n), random.vector(m * n));
+        let (bias_t, residual_t) = (widen::<Tracked>(&bias), widen::<Tracked>(&residual));
+        let half: Vec<half::f16> = b.iter().map(|v| half::f16::from_f32(*v)).collect();
+        let rounded: Vec<f32> = half.iter().map(|v| v.to_f32()).collect();
+        for layout in [Layout::Nt, Layout::Nn] {
+            let shape = if layout == Layout::Nt { [n, k] } else { [k, n] };
+            let stored = gpu().upload("test", &half, &shape).unwrap();
+            assert_eq!(gpu().read::<half::f16>(&stored).unwrap(), half, "{shape:?}");
+            let forms = [
+                (stored, &rounded),
+                (gpu().upload_texels("test", &b, shape).unwrap(), &b),
+                (gpu().upload_texels("test", &half, shape).unwrap(), &rounded),
+            ];
+            for (b_g, values) in forms {
+                let product = twins::linear::matmul(layout, &widen::<Tracked>(&a), &widen(values), [m, n, k]);
+                let twin =
+                    |bias, residual| twins::linear::epilogue(&product, 0.5, bias, Some(Activation::Gelu), residual);
+                let problem = gemm::Problem { layout, m, n, k, b: b_g.dtype() };
+                for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.takes(caps, &problem)) {
+                    let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, B in {:?}", b_g.dtype());
+                    let (bias_g, residual_g) = (up(&bias, &[n]), up(&residual, &[m, n]));
+                    let epilogue = Epilogue {
+                        alpha: 0.5,
+                        bias: Some(&bias_g),
+                        activation: Some(Activation::Gelu),
+                        residual: Some(&residual_g),
+                    };
+                    let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &up(&a, &[m, k]), &b_g, &epilogue));
+                    check(&what, &got, &twin(Some(&bias_t[..]), Some(&residual_t[..])));
+                    check_rejects(&what, "no bias", &got, &twin(None, Some(&residual_t[..])));
+                    if b_g.dtype() != DType::Texels {
+                        let whole = twins::linear::matmul(layout, &widen::<Tracked>(&a), &widen(&b), [m, n, k]);
+                        let (bias_t, residual_t) = (Some(&bias_t[..]), Some(&residual_t[..]));
+                        let whole = twins::linear::epilogue(&whole, 0.5, bias_t, Some(Activation::Gelu), residual_t);
+                        check_rejects(&what, "B not rounded", &got, &whole);
+                    }
+                    taken += 1;
+                }
+                // What no kernel takes is an error, not a wrong product.
+                let refused = Kernel::ALL.into_iter().find(|kernel| !kernel.takes(caps, &problem)).unwrap();
+                let mut rec = Recorder::new(gpu());
+                let a_g = up(&a, &[m, k]);
+                invalid("refused", gemm::matmul_with(&mut rec, refused, layout, &a_g, &b_g, &Epilogue::default()));
+            }
+        }
+    }
+    assert!(taken > 0);
+}
+
 #[test]
 fn gemm_folds_leading_dimensions() {
     let mut random = Random::new(3);

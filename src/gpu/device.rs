@@ -279,23 +279,35 @@ impl Gpu {
         let capabilities =
             Capabilities::of(&adapter.features(), &info, &limits, &adapter.cooperative_matrix_properties());
         let portable = options.portable || std::env::var("TIPI_PORTABLE").is_ok_and(|v| v == "1");
-        let capabilities = if portable { capabilities.portable() } else { capabilities };
-        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-        if capabilities.matrices.is_some() {
-            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-            // SAFETY: what is experimental about cooperative matrices is that their loads and stores are not
-            // bounds-checked; the kernels that use them stay within their tensors by the sizes that the host checks.
-            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
-        }
-        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-            label: Some("tipi"),
-            required_features: features,
-            required_limits: limits.clone(),
-            experimental_features,
-            memory_hints: wgpu::MemoryHints::Performance,
-            trace: wgpu::Trace::Off,
-        }))
-        .map_err(|e| Error::Gpu(format!("{}: {e}", info.name)))?;
+        let mut capabilities = if portable { capabilities.portable() } else { capabilities };
+        let request = |with_matrices: bool| {
+            let mut required_features = features;
+            let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+            if with_matrices {
+                required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+                // SAFETY: what is experimental about cooperative matrices is that their loads and stores are not
+                // bounds-checked; the kernels that use them stay within their tensors by the sizes that the host checks.
+                experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+            }
+            pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+                label: Some("tipi"),
+                required_features,
+                required_limits: limits.clone(),
+                experimental_features,
+                memory_hints: wgpu::MemoryHints::Performance,
+                trace: wgpu::Trace::Off,
+            }))
+        };
+        let opened = match request(capabilities.matrices.is_some()) {
+            // An experimental feature must not keep anybody from a device that works without.
+            Err(error) if capabilities.matrices.is_some() => {
+                tracing::warn!("{}: matrix units are left out: {error}", info.name);
+                capabilities.matrices = None;
+                request(false)
+            }
+            opened => opened,
+        };
+        let (device, queue) = opened.map_err(|e| Error::Gpu(format!("{}: {e}", info.name)))?;
 
         let faults = Arc::new(Mutex::new(Faults::default()));
         let sink = faults.clone();

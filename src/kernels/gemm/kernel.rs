@@ -79,7 +79,11 @@ impl Kernel {
             Kernel::Tile => caps.invocations >= 256 && caps.workgroup_memory >= 17_408,
             Kernel::Wide => caps.invocations >= 256 && caps.workgroup_memory >= 16_896,
             Kernel::Thin => caps.invocations >= 64 && caps.workgroup_memory >= 11_264,
-            Kernel::Matrix => caps.matrices.is_some() && caps.invocations >= 128 && caps.workgroup_memory >= 27_648,
+            Kernel::Matrix => {
+                // The shader asks for its subgroup's number.
+                let units = caps.matrices.is_some() && caps.subgroups.is_some();
+                units && caps.invocations >= 128 && caps.workgroup_memory >= 27_648
+            }
             Kernel::Rows => true,
             Kernel::Subgroup | Kernel::Texel => caps.subgroups_of(8),
         }
@@ -119,7 +123,7 @@ impl Kernel {
         } else if problem.m <= THIN {
             &[Kernel::Thin, Kernel::Tile, Kernel::Matrix, Kernel::Rows]
         } else if problem.m >= 512 && problem.n >= 512 {
-            &[Kernel::Matrix, Kernel::Wide, Kernel::Tile, Kernel::Rows]
+            &[Kernel::Matrix, Kernel::Wide, Kernel::Tile, Kernel::Thin, Kernel::Rows]
         } else {
             &[Kernel::Tile, Kernel::Matrix, Kernel::Wide, Kernel::Thin, Kernel::Rows]
         };
@@ -305,7 +309,7 @@ mod tests {
         let apple = gpu(Some(Matrices::Square8));
         assert_eq!(first(&apple, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Matrix));
         let small = Capabilities { workgroup_memory: 16384, invocations: 256, ..plain };
-        assert_eq!(first(&small, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Rows));
+        assert_eq!(first(&small, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Thin));
     }
 
     #[test]
