@@ -792,7 +792,8 @@ fn uniform_patterns_are_equal_spans() {
     let qkv = up(&random.vector(batch * tokens * 3 * 24), &[batch * tokens, 72]);
     for causal in [false, true] {
         let uniform = Pattern::uniform(gpu(), batch, tokens, causal).unwrap();
-        let spans = pattern(&Ragged { prefix: 0, lens: vec![tokens; batch], causal }, attention::Kernel::Rows32);
+        let kernel = attention::Kernel::select(gpu().capabilities(), batch * tokens);
+        let spans = pattern(&Ragged { prefix: 0, lens: vec![tokens; batch], causal }, kernel);
         let [a, b] = run(|rec| {
             Ok([attention::forward(rec, &qkv, &uniform, heads)?.y, attention::forward(rec, &qkv, &spans, heads)?.y])
         });
