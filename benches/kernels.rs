@@ -4,6 +4,8 @@
 #![allow(missing_docs)] // of what criterion's macros make
 #![allow(clippy::unwrap_used)] // a bench that cannot run may end
 
+mod support;
+
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -29,13 +31,7 @@ impl Bench {
 
     /// Numbers in [−1, 1) without a pattern that a kernel could profit from.
     fn tensor(&self, shape: &[usize]) -> Tensor {
-        let mut state = 1u32;
-        let data: Vec<f32> = (0..shape.iter().product())
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect();
+        let data = support::noise(1, shape.iter().product());
         self.gpu.upload("bench", &data, shape).unwrap()
     }
 

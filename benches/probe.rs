@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::time::Instant;
+use support::best;
 
 use tipi::gpu::{DeviceOptions, Gpu, Plan, Recorder};
 use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
@@ -13,18 +13,6 @@ use tipi::kernels::peak;
 
 fn report(case: &str, engine: &str, seconds: f64, more: &str) {
     println!("{{\"engine\": \"{engine}\", \"case\": \"{case}\", \"seconds\": {seconds}{more}}}");
-}
-
-/// The best of several runs, after one that is not counted.
-fn best(gpu: &Gpu, repeats: usize, run: &dyn Fn()) -> f64 {
-    let once = || {
-        let start = Instant::now();
-        run();
-        gpu.wait().unwrap();
-        start.elapsed().as_secs_f64()
-    };
-    once();
-    (0..repeats).map(|_| once()).fold(f64::MAX, f64::min)
 }
 
 fn megabytes(plan: &Plan) -> String {

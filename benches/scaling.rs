@@ -8,9 +8,8 @@
 mod support;
 
 use std::path::Path;
-use std::time::Instant;
 
-use support::Size;
+use support::{Size, best};
 use tipi::gpu::{DeviceOptions, Gpu, Recorder};
 use tipi::kernels::affinity;
 use tipi::kernels::gemm::Precision;
@@ -22,18 +21,6 @@ struct Point {
     seconds: f64,
     flops: f64,
     megabytes: f64,
-}
-
-/// The best of two runs, after one that is not counted.
-fn best(gpu: &Gpu, run: &dyn Fn()) -> f64 {
-    let once = || {
-        let start = Instant::now();
-        run();
-        gpu.wait().unwrap();
-        start.elapsed().as_secs_f64()
-    };
-    once();
-    once().min(once())
 }
 
 /// The slope of a straight line through the logarithms, by least squares.
@@ -77,7 +64,7 @@ fn classes(gpu: &Gpu, folder: &Path) {
         .map(|n| {
             support::pini_step(&clip, n, 32, |run, plan| Point {
                 size: n as f64,
-                seconds: best(gpu, run),
+                seconds: best(gpu, 2, run),
                 flops: plan.flops(),
                 megabytes: plan.allocated_bytes() as f64 / 1e6,
             })
@@ -107,7 +94,7 @@ fn keys(gpu: &Gpu, folder: &Path) {
             let plan = rec.finish().unwrap();
             Point {
                 size: n as f64,
-                seconds: best(gpu, &|| plan.run().unwrap()),
+                seconds: best(gpu, 2, &|| plan.run().unwrap()),
                 flops: plan.flops(),
                 megabytes: plan.allocated_bytes() as f64 / 1e6,
             }
@@ -121,7 +108,7 @@ fn image_point(gpu: &Gpu, size: &Size, at: f64, batch: usize) -> Point {
     let step = clip.image.plan(batch).unwrap();
     Point {
         size: at,
-        seconds: best(gpu, &|| step.plan.run().unwrap()),
+        seconds: best(gpu, 2, &|| step.plan.run().unwrap()),
         flops: step.plan.flops(),
         megabytes: step.plan.allocated_bytes() as f64 / 1e6,
     }

@@ -27,25 +27,6 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
-struct Block {
-    row: u32,
-    rows: u32,
-    prefix: u32,
-    prefix_rows: u32,
-    own: u32,
-    own_rows: u32,
-    users: u32,
-    users_rows: u32,
-}
-
-fn block_at(i: u32) -> Block {
-    let o = i * 8u;
-    return Block(
-        blocks[o], blocks[o + 1u], blocks[o + 2u], blocks[o + 3u],
-        blocks[o + 4u], blocks[o + 5u], blocks[o + 6u], blocks[o + 7u],
-    );
-}
-
 // Keys that row `row` of `b` sees of its own sequence start at b.own and end before this.
 fn own_end(b: Block, row: u32) -> u32 {
     return select(b.own + b.own_rows, row + 1u, CAUSAL == 1u);

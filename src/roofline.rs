@@ -1,14 +1,14 @@
 //! How near each kernel comes to what its adapter can do: time at the shapes of a CLIP, as a share of the adapter's own
 //! measured peak of arithmetic and of memory (`tipi bench`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Result;
-use crate::gpu::{Gpu, Plan, Recorder, Tensor};
+use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{self, Pattern, Span};
 use crate::kernels::gemm::{self, Epilogue, Layout, Precision};
-use crate::kernels::{affinity, divergence, layernorm, loss, noise, normalize, peak, reduce, softmax};
+use crate::kernels::{affinity, divergence, layernorm, loss, noise, noise_values, normalize, peak, reduce, softmax};
 
 /// A kernel's time.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -43,25 +43,6 @@ impl Roofline {
     }
 }
 
-fn time(gpu: &Gpu, budget: Duration, plan: &Plan) -> Result<f64> {
-    let once = || {
-        let start = Instant::now();
-        plan.run()?;
-        gpu.wait()?;
-        Ok::<_, crate::Error>(start.elapsed())
-    };
-    // Drivers compile on first use.
-    once()?;
-    let (start, mut best) = (Instant::now(), Duration::MAX);
-    for _ in 0..50 {
-        best = best.min(once()?);
-        if start.elapsed() > budget {
-            break;
-        }
-    }
-    Ok(best.as_secs_f64())
-}
-
 /// Times what is recorded.
 struct Timer<'a> {
     gpu: &'a Gpu,
@@ -73,21 +54,14 @@ impl Timer<'_> {
         let mut rec = Recorder::new(self.gpu);
         let kept = record(&mut rec)?;
         let plan = rec.finish()?;
-        let seconds = time(self.gpu, self.budget, &plan)?;
+        let seconds = plan.time(self.budget, 50)?.as_secs_f64();
         drop(kept);
         Ok(Row { name: name.into(), seconds, flops: plan.flops(), bytes: plan.bytes() })
     }
 }
 
-/// Numbers in [−1, 1) without a pattern.
-fn values(n: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
+/// Kernels that [`measure`] times.
+pub const KERNELS: usize = 27;
 
 /// Measures the adapter's peaks and every kernel at shapes of a B-size CLIP, with `pictures` pictures in a batch and repetitions of a
 /// kernel for `budget`. `done` is called with each row as it is measured.
@@ -98,7 +72,7 @@ pub fn measure(gpu: &Gpu, pictures: usize, budget: Duration, done: &mut dyn FnMu
     let timer = Timer { gpu, budget };
     let (invocations, steps) = if gpu.is_cpu() { (4096, 500) } else { (1 << 20, 500) };
     let arithmetic = timer.row("peak", |rec| peak::multiply(rec, invocations, steps))?;
-    let tensor = |shape: &[usize]| gpu.upload("bench", &values(shape.iter().product()), shape);
+    let tensor = |shape: &[usize]| gpu.upload("bench", &noise_values(shape.iter().product()), shape);
     // Past what caches hold.
     let large = tensor(&[1 << 22, 4])?;
     let memory = timer.row("copy", |rec| peak::copy(rec, &large))?;
@@ -120,7 +94,7 @@ pub fn measure(gpu: &Gpu, pictures: usize, budget: Duration, done: &mut dyn FnMu
     let wide = tensor(&[rows, 4 * width])?;
     let bias = tensor(&[4 * width])?;
     for precision in [Precision::F32, Precision::F16] {
-        let up = gemm::freeze(gpu, "bench", &values(4 * width * width), [4 * width, width], precision)?;
+        let up = gemm::freeze(gpu, "bench", &noise_values(4 * width * width), [4 * width, width], precision)?;
         let epilogue = Epilogue { bias: Some(&bias), activation: Some(Activation::QuickGelu), ..none };
         let name = |what: &str, m: usize, n: usize, k: usize| format!("gemm {what} {precision:?} {m}×{n}×{k}");
         add(timer.row(&name("nt", rows, 4 * width, width), |rec| gemm::matmul(rec, Layout::Nt, &x, &up, &none))?);

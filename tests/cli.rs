@@ -130,6 +130,7 @@ fn every_kernel_is_timed_against_the_adapters_peaks() {
     let measured: Value = serde_json::from_str(&json).unwrap();
     assert!(measured["peak_flops"].as_f64().unwrap() > 1e6 && measured["peak_bytes"].as_f64().unwrap() > 1e6);
     let rows = measured["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), tipi::roofline::KERNELS, "the progress bar's length");
     for family in ["gemm nt", "gemm nn", "gemm tn", "attention dx", "layernorm", "affinity", "QuickGELU"] {
         assert!(rows.iter().any(|r| r["name"].as_str().unwrap().starts_with(family)), "no {family}");
     }

@@ -14,8 +14,8 @@ use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
 use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
 use tipi::kernels::{
-    affinity, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch, reduce,
-    search, softmax,
+    affinity, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch, peak,
+    reduce, search, softmax,
 };
 use tipi::{Error, Result};
 use twins::attention::{Heads, Ragged};
@@ -798,6 +798,29 @@ fn uniform_patterns_are_equal_spans() {
             Ok([attention::forward(rec, &qkv, &uniform, heads)?.y, attention::forward(rec, &qkv, &spans, heads)?.y])
         });
         assert_eq!(bits(&a), bits(&b));
+    }
+}
+
+// ---- Peaks ---------------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_peaks_kernels_do_all_their_work() {
+    let x = Random::new(47).vector(4 * 131);
+    let x_g = up(&x, &[131, 4]);
+    assert_eq!(bits(&run1(|rec| peak::copy(rec, &x_g))), bits(&x));
+    // Were steps left out, a rate measured with them would be too good.
+    let twin = |i: usize, steps: usize| -> f64 {
+        let (factor, s) = (f64::from(0.999f32), i as f64 * 1e-9);
+        let chain = |start: f64| (0..2 * steps).fold(start, |v, _| v * factor + s);
+        (0..8).map(|c| chain(s + f64::from(c))).sum()
+    };
+    for steps in [1, 7] {
+        let got = run1(|rec| peak::multiply(rec, 67, steps));
+        let close = |steps| {
+            got.chunks(4).enumerate().all(|(i, y)| y.iter().all(|v| (f64::from(*v) - twin(i, steps)).abs() < 1e-4))
+        };
+        assert!(close(steps), "{steps} steps: {:?}, not {}", &got[..4], twin(0, steps));
+        assert!(!close(steps + 1) && !close(steps - 1), "{steps} steps look like another number of them");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use half::f16;
 use safetensors::Dtype;
@@ -163,4 +164,16 @@ pub fn pini_step<R>(clip: &Clip, classes: usize, batch: usize, f: impl FnOnce(&d
     let images = noise(3, batch * clip.config.embedding);
     let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
     f(&|| step.run(&clip.gpu, &images, &labels, &config, 1e-4, 0).unwrap(), &step.plan)
+}
+
+/// The best of several runs, after one that is not counted.
+pub fn best(gpu: &Gpu, repeats: usize, run: &dyn Fn()) -> f64 {
+    let once = || {
+        let start = Instant::now();
+        run();
+        gpu.wait().unwrap();
+        start.elapsed().as_secs_f64()
+    };
+    once();
+    (0..repeats).map(|_| once()).fold(f64::MAX, f64::min)
 }

@@ -5,7 +5,6 @@ use super::weights::{Loader, Side};
 use crate::Result;
 use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
 use crate::kernels::attention::Pattern;
-use crate::kernels::gather;
 use crate::kernels::gemm::Epilogue;
 use crate::kernels::patch::{self, PatchEmbedding};
 use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Taps, Transformer};
@@ -98,12 +97,6 @@ impl ImageTower {
     /// The class tokens of `batch` pictures, out of all tokens.
     fn class_tokens(&self, batch: usize) -> Result<Picked> {
         Picked::new(&self.gpu, &self.class_rows(batch), batch * self.tokens)
-    }
-
-    /// The class tokens `[batch, width]` of all tokens x.
-    fn class_tokens_of(&self, rec: &mut Recorder, x: &Tensor, batch: usize) -> Result<Tensor> {
-        let index = self.gpu.upload("class tokens", &self.class_rows(batch), &[batch])?;
-        gather::rows(rec, x, &index)
     }
 
     /// Class tokens `[batch, width]` → features; also gives the post-norm's output.
@@ -217,7 +210,7 @@ impl ImageTower {
         let mut rec = Recorder::new(&self.gpu);
         let x = self.tokens(&mut rec, &input)?;
         let (blocks, branch) = self.transformer.forward_adapted_tapped(&mut rec, &x, &pattern, adapters)?;
-        let class = self.class_tokens_of(&mut rec, blocks.last().unwrap_or(&x), batch)?;
+        let class = self.class_tokens(batch)?.of(&mut rec, blocks.last().unwrap_or(&x))?;
         let (_, features) = self.head(&mut rec, &class)?;
         rec.finish()?.run()?;
         Ok(AdaptedTaps { blocks, branch, features })
@@ -236,7 +229,7 @@ impl ImageTower {
         let pre = self.pre.forward(&mut rec, &embedded)?.y;
         let (blocks, last) = self.transformer.forward_tapped(&mut rec, &pre, &pattern)?;
         let x = blocks.last().unwrap_or(&pre).clone();
-        let class = self.class_tokens_of(&mut rec, &x, batch)?;
+        let class = self.class_tokens(batch)?.of(&mut rec, &x)?;
         let (pooled, features) = self.head(&mut rec, &class)?;
         let plan = rec.finish()?;
         plan.run()?;

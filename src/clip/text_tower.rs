@@ -9,7 +9,6 @@ use super::config::{ClipConfig, EndToken};
 use super::weights::{Checkpoint, Loader, Names, Side};
 use crate::gpu::{Gpu, Plan, Recorder, Tensor};
 use crate::kernels::attention::{Pattern, Span};
-use crate::kernels::gather;
 use crate::kernels::gemm::Epilogue;
 use crate::nn::{FrozenLinear, LayerNorm, Picked, Saved, Taps, Transformer};
 use crate::{Error, Result};
@@ -287,8 +286,7 @@ impl TextTower {
         let x = self.embed(prompts)?;
         let mut rec = Recorder::new(&self.gpu);
         let (blocks, last) = self.transformer.forward_tapped(&mut rec, &x, &packed.pattern)?;
-        let ends = self.gpu.upload("end tokens", &prompts.ends, &[prompts.len()])?;
-        let picked = gather::rows(&mut rec, blocks.last().unwrap_or(&x), &ends)?;
+        let picked = packed.ends.of(&mut rec, blocks.last().unwrap_or(&x))?;
         let pooled = self.norm.forward(&mut rec, &picked)?.y;
         let features = self.projection.forward(&mut rec, &pooled, &Epilogue::default())?;
         let plan = rec.finish()?;

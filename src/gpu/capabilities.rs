@@ -1,5 +1,7 @@
 //! What an adapter can do, as far as kernels care: plain data, so that choosing among kernels is a pure function.
 
+use super::tensor::TEXEL_COLS;
+
 /// Sizes of cooperative matrices that tipi has kernels for: square tiles of f16 operands with f32 sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Matrices {
@@ -78,6 +80,11 @@ impl Capabilities {
     /// The same adapter without its optional features.
     pub(super) fn portable(self) -> Capabilities {
         Capabilities { subgroups: None, f16: false, matrices: None, ..self }
+    }
+
+    /// Whether a texture can hold a matrix of this many rows and columns, four columns a texel.
+    pub fn holds_texels(&self, rows: usize, cols: usize) -> bool {
+        rows.max(cols.div_ceil(TEXEL_COLS)) <= self.texture as usize
     }
 
     /// Whether kernels may rely on subgroups of exactly this many invocations.

@@ -1,6 +1,7 @@
 //! A recorded step: pipelines, bind groups and parameters, built once and run many times.
 
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::device::Gpu;
 use super::pipeline::Pipeline;
@@ -105,6 +106,29 @@ impl Plan {
             }
         }
         self.gpu.check()
+    }
+
+    /// The shortest of several runs, waited for: at most `most`, and no more once they took `budget` together. One run
+    /// before them is not counted, since drivers compile on first use.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
+    pub fn time(&self, budget: Duration, most: usize) -> Result<Duration> {
+        let once = || {
+            let start = Instant::now();
+            self.run()?;
+            self.gpu.wait()?;
+            Ok::<_, crate::Error>(start.elapsed())
+        };
+        once()?;
+        let (start, mut best) = (Instant::now(), Duration::MAX);
+        for _ in 0..most {
+            best = best.min(once()?);
+            if start.elapsed() > budget {
+                break;
+            }
+        }
+        Ok(best)
     }
 
     /// The labels of the dispatches, in order.

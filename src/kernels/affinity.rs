@@ -202,7 +202,7 @@ impl Keys {
 
     /// Whether [`Kernel::Texel`] can take these keys with queries f.
     fn fits_textures(&self, caps: &Capabilities, f: &Tensor) -> bool {
-        !self.parts.is_empty() && f.rows().max(f.cols().div_ceil(4)) <= caps.texture as usize
+        !self.parts.is_empty() && caps.holds_texels(f.rows(), f.cols())
     }
 
     fn classes(&self) -> usize {

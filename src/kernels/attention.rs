@@ -7,13 +7,16 @@ use crate::{Error, Result};
 
 static SHADER: Shader = Shader {
     name: "attention",
-    source: include_str!("../../shaders/attention.wgsl"),
+    source: concat!(include_str!("../../shaders/attention.wgsl"), include_str!("../../shaders/attention_blocks.wgsl")),
     access: &[Read, Read, Read, Read, Write, Write],
 };
 
 static TEXEL: Shader = Shader {
     name: "attention_texel",
-    source: include_str!("../../shaders/attention_texel.wgsl"),
+    source: concat!(
+        include_str!("../../shaders/attention_texel.wgsl"),
+        include_str!("../../shaders/attention_blocks.wgsl")
+    ),
     access: &[Read, ReadTexels, ReadTexels, Read, Write, Write],
 };
 
@@ -196,7 +199,7 @@ fn form(qkv: &Tensor, pattern: &Pattern, heads: usize) -> Result<Form> {
 
 /// The kernel for these operands, and qkv and dy as it reads them.
 fn operands(rec: &mut Recorder, pattern: &Pattern, f: &Form, inputs: [&Tensor; 2]) -> Result<(Kernel, [Tensor; 2])> {
-    let fits = (3 * f.width).div_ceil(4).max(pattern.rows) <= rec.gpu().capabilities().texture as usize;
+    let fits = rec.gpu().capabilities().holds_texels(pattern.rows, 3 * f.width);
     if pattern.kernel != Kernel::Texel {
         return Ok((pattern.kernel, inputs.map(Clone::clone)));
     }

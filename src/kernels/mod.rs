@@ -55,6 +55,16 @@ pub fn variants() -> Vec<Variant> {
     .concat()
 }
 
+/// Numbers in [−1, 1) without a pattern that a kernel could profit from, for measuring.
+pub(crate) fn noise_values(n: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
 /// An error unless `tensor` has the shape that the kernel needs.
 fn expect(kernel: &str, what: &str, tensor: &Tensor, shape: &[usize]) -> Result<()> {
     if tensor.shape() == shape {

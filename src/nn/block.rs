@@ -53,7 +53,10 @@ impl Picked {
     }
 
     /// The rows of x `[rows, width]` that are picked, `[n, width]`.
-    fn of(&self, rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn of(&self, rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
         gather::rows(rec, x, &self.index)
     }
 

@@ -57,7 +57,7 @@ impl LayerNorm {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward_for(&self, rec: &mut Recorder, x: &Tensor, layer: &FrozenLinear) -> Result<layernorm::Normed> {
-        if layer.weight.dtype().is_texture() && x.rows() <= rec.gpu().capabilities().texture as usize {
+        if layer.weight.dtype().is_texture() && rec.gpu().capabilities().holds_texels(x.rows(), x.cols()) {
             return layernorm::forward_texels(rec, x, &self.gain, &self.shift, self.eps);
         }
         self.forward(rec, x)

@@ -24,14 +24,11 @@ pub struct Args {
     gpu: GpuArgs,
 }
 
-/// Kernels that [`roofline::measure`] times.
-const KERNELS: usize = 27;
-
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<()> {
     let gpu = args.gpu.open()?;
     common::announce(&gpu);
-    let bar = ui::bar(KERNELS, "timing kernels");
+    let bar = ui::bar(roofline::KERNELS, "timing kernels");
     let measured = roofline::measure(&gpu, args.pictures as usize, Duration::from_millis(args.budget), &mut |row| {
         bar.set_message(row.name.clone());
         bar.inc(1);

@@ -95,15 +95,11 @@ impl Kernel {
             && match (self, problem.b) {
                 (Kernel::Texel, DType::Texels | DType::HalfTexels) => problem.layout != Layout::Tn,
                 // Operands in buffers are staged as textures first, B and A's transpose in one piece.
-                (Kernel::Texel, DType::F32) => {
-                    let rows = |n: usize| n <= caps.texture as usize;
-                    let cols = |n: usize| n.div_ceil(4) <= caps.texture as usize;
-                    match problem.layout {
-                        Layout::Nt => rows(problem.n) && cols(problem.k),
-                        Layout::Nn => rows(problem.k) && cols(problem.n) && cols(problem.k),
-                        Layout::Tn => rows(problem.k) && cols(problem.n) && rows(problem.m) && cols(problem.k),
-                    }
-                }
+                (Kernel::Texel, DType::F32) => match problem.layout {
+                    Layout::Nt => caps.holds_texels(problem.n, problem.k),
+                    Layout::Nn => caps.holds_texels(problem.k, problem.n) && caps.holds_texels(1, problem.k),
+                    Layout::Tn => caps.holds_texels(problem.k, problem.n) && caps.holds_texels(problem.m, problem.k),
+                },
                 (Kernel::Tile | Kernel::Wide | Kernel::Thin, DType::F32 | DType::F16) => true,
                 // A is rounded to what the matrix units take, which only those who ask for f16 have agreed to.
                 (Kernel::Matrix, DType::F16) => problem.layout != Layout::Tn,

@@ -1,9 +1,10 @@
 //! Which kernel is best for a class of problems on an adapter: measured once, kept on disk.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Epilogue, Kernel, Layout, Problem, matmul_with};
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
+use crate::kernels::noise_values;
 use crate::{Error, Result};
 
 /// What a candidate took.
@@ -75,21 +76,11 @@ pub fn measure(gpu: &Gpu, problem: &Problem) -> Result<Vec<Timing>> {
     Ok(timings)
 }
 
-/// Numbers in [−1, 1) without a pattern.
-fn noise(n: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
 /// A and B of a problem.
 fn operands(gpu: &Gpu, p: &Problem) -> Result<(Tensor, Tensor)> {
     let a = if p.layout == Layout::Tn { [p.k, p.m] } else { [p.m, p.k] };
     let b = if p.layout == Layout::Nt { [p.n, p.k] } else { [p.k, p.n] };
-    let values = noise(b[0] * b[1]);
+    let values = noise_values(b[0] * b[1]);
     let half = || values.iter().map(|v| half::f16::from_f32(*v)).collect::<Vec<_>>();
     let b = match p.b {
         DType::F32 => gpu.upload("tune", &values, &b)?,
@@ -98,7 +89,7 @@ fn operands(gpu: &Gpu, p: &Problem) -> Result<(Tensor, Tensor)> {
         DType::HalfTexels => gpu.upload_texels("tune", &half(), b)?,
         DType::U32 => return Err(Error::invalid("gemm: no products of u32")),
     };
-    Ok((gpu.upload("tune", &noise(a[0] * a[1]), &a)?, b))
+    Ok((gpu.upload("tune", &noise_values(a[0] * a[1]), &a)?, b))
 }
 
 /// Whether a kernel's product of a small odd shape is right on this device. Drivers have been wrong before.
@@ -110,7 +101,7 @@ fn is_right(gpu: &Gpu, kernel: Kernel, problem: &Problem) -> Result<bool> {
     rec.finish()?.run()?;
     let got = gpu.read::<f32>(&c)?;
     let Problem { layout, m, n, k, .. } = small;
-    let (a, b) = (noise(m * k), noise(n * k));
+    let (a, b) = (noise_values(m * k), noise_values(n * k));
     // Operands in f16 are rounded by 2⁻¹¹, both where matrix units take A as well; sums of 51 terms of at most 1.
     let bound = if matches!(problem.b, DType::F32 | DType::Texels) { 1e-4 } else { 2e-2 };
     let at = |row: usize, col: usize| -> f64 {
@@ -132,21 +123,7 @@ fn time(gpu: &Gpu, kernel: Kernel, layout: Layout, a: &Tensor, b: &Tensor, flops
         matmul_with(&mut rec, kernel, layout, a, b, &Epilogue::default())?;
     }
     let plan = rec.finish()?;
-    let once = || {
-        let start = Instant::now();
-        plan.run()?;
-        gpu.wait()?;
-        Ok::<_, Error>(start.elapsed())
-    };
-    // Drivers compile on first use.
-    once()?;
-    let (start, mut best) = (Instant::now(), Duration::MAX);
-    for _ in 0..10 {
-        best = best.min(once()?);
-        if start.elapsed() > BUDGET {
-            break;
-        }
-    }
+    let best = plan.time(BUDGET, 10)?;
     Ok(best.as_secs_f64() / times as f64)
 }
 
