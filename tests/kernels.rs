@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use tipi::gpu::{Access, DType, DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
 use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
-use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
+use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::kernels::{
     affinity, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch, peak,
     reduce, search, softmax,
@@ -1829,6 +1829,71 @@ fn the_pool_takes_buffers_back() {
     }
     let bytes = gpu.allocated_bytes();
     assert!(bytes <= 3 * 4352, "{bytes} bytes for one tensor at a time");
+}
+
+/// Rows written piece by piece land where they belong, in buffers and in textures, padded or not.
+#[test]
+fn rows_are_written_one_piece_after_another() {
+    let (rows, cols) = (7, 5);
+    let values: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
+    let half: Vec<half::f16> = values.iter().map(|v| half::f16::from_f32(*v)).collect();
+    let gpu = gpu();
+    for dtype in [DType::F32, DType::F16, DType::Texels, DType::HalfTexels] {
+        let x = gpu.empty("rows", &[rows, cols], dtype).unwrap();
+        for (first, count) in [(4, 3), (0, 1), (1, 3)] {
+            let range = first * cols..(first + count) * cols;
+            match dtype {
+                DType::F32 | DType::Texels => gpu.write_rows(&x, first, &values[range]).unwrap(),
+                _ => gpu.write_rows(&x, first, &half[range]).unwrap(),
+            }
+        }
+        // Read through a product with the unit matrix, which takes every form.
+        let unit: Vec<f32> = (0..cols * cols).map(|i| f32::from(i % (cols + 1) == 0)).collect();
+        let unit = up(&unit, &[cols, cols]);
+        let mut rec = Recorder::new(gpu);
+        let y = gemm::matmul(&mut rec, Layout::Nt, &unit, &x, &Epilogue::default()).unwrap();
+        rec.finish().unwrap().run().unwrap();
+        let transposed = gpu.read::<f32>(&y).unwrap();
+        let got: Vec<f32> = (0..rows * cols).map(|i| transposed[i % cols * rows + i / cols]).collect();
+        assert_eq!(got, values, "{dtype:?}");
+        assert!(gpu.write_rows(&x, 6, &values[..2 * cols]).is_err() && gpu.write_rows(&x, 0, &values[..3]).is_err());
+    }
+}
+
+/// A rehearsal needs what the run itself then takes, byte for byte, and takes nothing.
+#[test]
+fn a_rehearsal_counts_what_a_run_takes() {
+    let own = Gpu::open(&DeviceOptions { tune: Some(false), memory: Some(4 << 20), ..Default::default() }).unwrap();
+    let work = |gpu: &Gpu, m: usize| {
+        let x = gpu.upload("x", &vec![1.0f32; m * 300], &[m, 300])?;
+        let w = gemm::freeze(gpu, "w", &vec![0.5; 70 * 300], [70, 300], Precision::F32)?;
+        let mut rec = Recorder::new(gpu);
+        let y = gemm::matmul(&mut rec, Layout::Nt, &x, &w, &Epilogue::default())?;
+        let z = gemm::matmul(&mut rec, Layout::Nn, &y, &w, &Epilogue::default())?;
+        drop(y);
+        let plan = rec.finish()?;
+        plan.run()?;
+        Ok::<_, Error>((gpu.read::<f32>(&z)?, plan, x, w))
+    };
+    let rehearsal = own.rehearsal();
+    let (zeros, _plan, _x, _w) = work(&rehearsal, 200).unwrap();
+    assert_eq!(own.allocated_bytes(), 0, "a rehearsal takes no memory");
+    assert_eq!(zeros, vec![0.0; 200 * 300]);
+    let (z, plan, x, w) = work(&own, 200).unwrap();
+    assert_eq!(z[0], 300.0 * 0.5 * 70.0 * 0.5);
+    assert_eq!(rehearsal.allocated_bytes(), own.allocated_bytes());
+    drop((plan, z));
+    assert!(own.allocated_bytes() < rehearsal.allocated_bytes(), "a plan's memory is given back");
+    // Too much is found out in both, with numbers, before the driver is asked.
+    for gpu in [&own, &own.rehearsal()] {
+        let error = work(gpu, 3000).err().unwrap().to_string();
+        assert!(error.contains("of 4194304 bytes are left"), "{error}");
+    }
+    drop((x, w));
+    // What lies in the pool makes room for what would not fit beside it.
+    let large = own.empty("large", &[1000, 1000], DType::F32).unwrap();
+    assert!(own.allocated_bytes() <= 4 << 20);
+    drop(large);
 }
 
 /// A kernel of the tests' own, so that its cost can be stated at will.

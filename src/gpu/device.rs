@@ -1,24 +1,24 @@
-//! Adapters and the open device.
+//! The open device: its memory, its limits, and what went wrong on it.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::adapters::{OPTIONAL, asked, choose, enumerate, kind, names};
 use super::arena::Extent;
-use super::capabilities::{Capabilities, Matrices};
+use super::capabilities::Capabilities;
 use super::choices::Choices;
+use super::ledger::{Entry, Ledger, installed};
 use super::pipeline::Pipelines;
 use super::pool::{FreeList, rounded};
 use super::profile::Profile;
-use super::tensor::{DType, Element, Memory, Storage, TEXEL_COLS, Tensor, extent};
+use super::tensor::{DType, Memory, Storage, Tensor, extent};
 use crate::{Error, Result};
 
 /// How long a submission may run before tipi gives up on it. Plans are split so that each submission takes far
 /// less than a second on a GPU; a CPU driver may need minutes for a large one.
-const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Bytes of an upload that are staged at once.
-const PIECE: usize = 16 << 20;
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -35,159 +35,10 @@ pub struct DeviceOptions {
     /// Use no optional feature that kernels choose by (subgroups, f16, matrix units): what a plain adapter would run.
     /// `TIPI_PORTABLE=1` says the same.
     pub portable: bool,
+    /// GPU memory in bytes that may be used; `None` takes `TIPI_MEMORY` (in MiB), else what the driver says there is.
+    pub memory: Option<u64>,
     /// Collect per-kernel timestamps (`--profile`). Slower: every dispatch gets a pass of its own.
     pub profile: bool,
-}
-
-/// What tipi knows of an adapter, and what it would use of it.
-#[derive(Clone, Debug)]
-pub struct AdapterReport {
-    /// Index, as `--adapter` takes it.
-    pub index: usize,
-    /// The adapter's name.
-    pub name: String,
-    /// "discrete GPU", "integrated GPU", "virtual GPU", "CPU" or "other".
-    pub kind: &'static str,
-    /// Vulkan, Metal, Dx12, …
-    pub backend: String,
-    /// Driver name and version.
-    pub driver: String,
-    /// Largest storage binding in bytes.
-    pub max_binding: u64,
-    /// Workgroup memory in bytes.
-    pub workgroup_memory: u32,
-    /// Invocations per workgroup.
-    pub max_invocations: u32,
-    /// Smallest and largest subgroup size; zeros where the adapter has none.
-    pub subgroup: (u32, u32),
-    /// What kernels could count on.
-    pub capabilities: Capabilities,
-    /// Features that tipi uses when they are there.
-    pub uses: Vec<&'static str>,
-    /// Whether it would be picked without `--adapter`.
-    pub default: bool,
-}
-
-/// Features used when present: name shown, and the flag.
-const OPTIONAL: [(&str, wgpu::Features); 4] = [
-    ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
-    ("pipeline cache", wgpu::Features::PIPELINE_CACHE),
-    ("subgroups", wgpu::Features::SUBGROUP),
-    ("16-bit floats", wgpu::Features::SHADER_F16),
-];
-
-fn kind(ty: wgpu::DeviceType) -> &'static str {
-    match ty {
-        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
-        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
-        wgpu::DeviceType::VirtualGpu => "virtual GPU",
-        wgpu::DeviceType::Cpu => "CPU",
-        wgpu::DeviceType::Other => "other",
-    }
-}
-
-/// Lower is better: discrete before integrated before virtual before unknown before CPU.
-fn rank(ty: wgpu::DeviceType) -> u32 {
-    match ty {
-        wgpu::DeviceType::DiscreteGpu => 0,
-        wgpu::DeviceType::IntegratedGpu => 1,
-        wgpu::DeviceType::VirtualGpu => 2,
-        wgpu::DeviceType::Other => 3,
-        wgpu::DeviceType::Cpu => 4,
-    }
-}
-
-/// Which adapter to take, and why. `wanted` is an index or part of a name; a pure function so that it can be tested.
-fn choose(adapters: &[(String, wgpu::DeviceType)], wanted: Option<&str>) -> Result<(usize, String)> {
-    if adapters.is_empty() {
-        return Err(Error::NoAdapter);
-    }
-    if let Some(wanted) = wanted {
-        // A number is an index and nothing else: many names have digits in them.
-        let lower = wanted.to_lowercase();
-        let found = match wanted.parse::<usize>() {
-            Ok(index) => Some(index).filter(|i| *i < adapters.len()),
-            Err(_) if lower.is_empty() => None,
-            Err(_) => adapters.iter().position(|(name, _)| name.to_lowercase().contains(&lower)),
-        };
-        return match found {
-            Some(i) => Ok((i, format!("asked for as '{wanted}'"))),
-            None => Err(Error::AdapterNotFound {
-                asked: wanted.into(),
-                available: adapters
-                    .iter()
-                    .enumerate()
-                    .map(|(i, (name, ty))| format!("{i}: {name} ({})", kind(*ty)))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
-        };
-    }
-    let mut best = 0;
-    for (i, (_, ty)) in adapters.iter().enumerate() {
-        if rank(*ty) < rank(adapters[best].1) {
-            best = i;
-        }
-    }
-    let why = if adapters.len() == 1 {
-        "the only adapter".to_string()
-    } else {
-        format!("best of {}: discrete before integrated before CPU", adapters.len())
-    };
-    Ok((best, why))
-}
-
-fn enumerate() -> Vec<wgpu::Adapter> {
-    let mut desc = wgpu::InstanceDescriptor::new_without_display_handle();
-    desc.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    let instance = wgpu::Instance::new(desc);
-    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
-}
-
-fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType)> {
-    adapters.iter().map(|a| a.get_info()).map(|i| (i.name, i.device_type)).collect()
-}
-
-fn asked(options: &DeviceOptions) -> Option<String> {
-    let from_environment = || std::env::var_os("TIPI_ADAPTER").filter(|v| !v.is_empty());
-    options.adapter.clone().or_else(|| from_environment().map(|v| v.to_string_lossy().into_owned()))
-}
-
-/// All adapters, with what tipi would use of each (`tipi devices`).
-///
-/// # Errors
-/// [`Error::NoAdapter`] when there are none.
-pub fn list_adapters() -> Result<Vec<AdapterReport>> {
-    let adapters = enumerate();
-    let (default, _) = choose(&names(&adapters), None)?;
-    Ok(adapters
-        .iter()
-        .enumerate()
-        .map(|(index, adapter)| {
-            let info = adapter.get_info();
-            let (features, limits) = (adapter.features(), adapter.limits());
-            let capabilities = Capabilities::of(&features, &info, &limits, &adapter.cooperative_matrix_properties());
-            AdapterReport {
-                index,
-                kind: kind(info.device_type),
-                backend: info.backend.to_string(),
-                driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
-                max_binding: limits.max_storage_buffer_binding_size,
-                workgroup_memory: limits.max_compute_workgroup_storage_size,
-                max_invocations: limits.max_compute_invocations_per_workgroup,
-                subgroup: (info.subgroup_min_size, info.subgroup_max_size),
-                uses: OPTIONAL
-                    .iter()
-                    .filter(|(_, f)| features.contains(*f))
-                    .map(|(n, _)| *n)
-                    .chain(capabilities.matrices.map(Matrices::name))
-                    .collect(),
-                capabilities,
-                default: index == default,
-                name: info.name,
-            }
-        })
-        .collect())
 }
 
 /// What went wrong asynchronously: the first validation error, and device loss.
@@ -211,6 +62,9 @@ pub(super) struct Inner {
     reason: String,
     faults: Arc<Mutex<Faults>>,
     pool: Arc<FreeList>,
+    ledger: Arc<Ledger>,
+    /// Bytes written that the last submission has not carried over yet.
+    pub staged: AtomicU64,
 }
 
 impl Drop for Inner {
@@ -224,7 +78,7 @@ impl Drop for Inner {
 
 /// An open device. Cheap to clone; all clones share buffers and pipelines.
 #[derive(Clone)]
-pub struct Gpu(pub(super) Arc<Inner>);
+pub struct Gpu(pub(super) Arc<Inner>, Option<Arc<Ledger>>);
 
 impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -252,6 +106,27 @@ fn choices_file(info: &wgpu::AdapterInfo, portable: bool) -> String {
     let name = format!("{} {} {} {}{features}", info.name, info.backend, info.driver, info.driver_info);
     let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     format!("kernels-{}-{}.json", env!("CARGO_PKG_VERSION"), plain.chars().take(120).collect::<String>())
+}
+
+/// Bytes that memory of this extent takes.
+fn size_of_memory(extent: Extent) -> u64 {
+    match extent {
+        Extent::Bytes(bytes) => rounded(bytes),
+        Extent::Texels(..) => extent.bytes(),
+    }
+}
+
+/// The memory that may be used, where options or the environment say.
+fn memory_option(options: &DeviceOptions) -> Result<Option<u64>> {
+    let asked = std::env::var("TIPI_MEMORY").ok().filter(|v| !v.is_empty());
+    match (options.memory, asked) {
+        (Some(bytes), _) => Ok(Some(bytes)),
+        (None, None) => Ok(None),
+        (None, Some(text)) => match text.parse::<u64>().ok().and_then(|mib| mib.checked_mul(1 << 20)) {
+            Some(bytes) if bytes > 0 => Ok(Some(bytes)),
+            _ => Err(Error::invalid(format!("TIPI_MEMORY={text} is not a number of MiB; 4096 would allow 4 GiB"))),
+        },
+    }
 }
 
 impl Gpu {
@@ -330,6 +205,10 @@ impl Gpu {
         let pipelines = Pipelines::new(&device, checked, cache_file);
         let profile = options.profile.then(|| Mutex::new(Profile::new(queue.get_timestamp_period())));
         let pool = Arc::new(FreeList::default());
+        let ledger = Arc::new(Ledger::new(match memory_option(options)? {
+            Some(asked) => Some(asked),
+            None => installed(adapter, capabilities.cpu),
+        }));
         let from_environment = || std::env::var_os("TIPI_KERNEL").map(|v| v.to_string_lossy().into_owned());
         let kernel = options.kernel.clone().or_else(from_environment).filter(|name| !name.is_empty());
         let choices = Choices::open(cache_dir().map(|dir| dir.join(choices_file(&info, portable))));
@@ -350,8 +229,10 @@ impl Gpu {
             reason,
             faults,
             pool,
+            ledger,
+            staged: AtomicU64::new(0),
         };
-        Ok(Gpu(Arc::new(inner)))
+        Ok(Gpu(Arc::new(inner), None))
     }
 
     /// The adapter's name.
@@ -396,7 +277,7 @@ impl Gpu {
 
     /// Whether to measure what was never measured before.
     pub fn measures(&self) -> bool {
-        self.0.measures
+        self.0.measures && !self.rehearses()
     }
 
     /// Whether the "GPU" is a driver that runs on the CPU: kernels pick other tiles there.
@@ -409,40 +290,49 @@ impl Gpu {
         format!("{} ({}, {}): {}", self.name(), self.kind(), self.0.info.backend, self.0.reason)
     }
 
-    /// Bytes of all tensors made outside of plans, in use or kept for reuse.
+    /// The same device for a rehearsal: tensors made and plans recorded through this handle take no memory, have no
+    /// contents and run nothing, but their bytes are counted ([`Gpu::allocated_bytes`]). What a model and a training step
+    /// will need is so known exactly, and in no time, before anything is allocated. The count begins at zero.
+    #[must_use]
+    pub fn rehearsal(&self) -> Gpu {
+        Gpu(self.0.clone(), Some(Arc::new(Ledger::new(self.memory()))))
+    }
+
+    /// Whether this handle is a [`Gpu::rehearsal`].
+    pub fn rehearses(&self) -> bool {
+        self.1.is_some()
+    }
+
+    fn ledger(&self) -> &Arc<Ledger> {
+        self.1.as_ref().unwrap_or(&self.0.ledger)
+    }
+
+    /// Notes that `bytes` are taken.
+    pub(super) fn take(&self, what: &str, bytes: u64) -> Result<Entry> {
+        match self.ledger().take(what, bytes) {
+            // What is kept for reuse can still be given back.
+            Err(_) if !self.rehearses() && self.0.pool.clear() => {
+                self.wait()?;
+                self.ledger().take(what, bytes)
+            }
+            taken => taken,
+        }
+    }
+
+    /// Bytes of GPU memory that tensors and plans take, or that are kept for reuse.
     pub fn allocated_bytes(&self) -> u64 {
-        self.0.pool.allocated()
+        self.ledger().used()
+    }
+
+    /// Bytes of GPU memory that may be used in all: as asked for, else what the driver says there is; `None` where it
+    /// does not say (Metal, Direct3D).
+    pub fn memory(&self) -> Option<u64> {
+        self.0.ledger.limit()
     }
 
     /// Largest tensor that one kernel can bind, in bytes.
     pub fn max_binding(&self) -> u64 {
         self.0.limits.max_storage_buffer_binding_size.min(self.0.limits.max_buffer_size)
-    }
-
-    /// A tensor with contents from the host.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] past the adapter's limits, [`Error::Invalid`] when `data` does not fill `shape`.
-    pub fn upload<T: Element>(&self, what: &str, data: &[T], shape: &[usize]) -> Result<Tensor> {
-        let elements = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-        if elements != Some(data.len()) {
-            return Err(Error::invalid(format!("{what}: {} values for shape {shape:?}", data.len())));
-        }
-        let tensor = self.empty(what, shape, T::DTYPE)?;
-        self.write(&tensor, data)?;
-        Ok(tensor)
-    }
-
-    /// A tensor of zeros.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] past the adapter's limits.
-    pub fn zeros(&self, what: &str, shape: &[usize]) -> Result<Tensor> {
-        let tensor = self.empty(what, shape, DType::F32)?;
-        let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.clear_buffer(tensor.buffer()?, 0, None);
-        self.0.queue.submit([encoder.finish()]);
-        Ok(tensor)
     }
 
     /// A tensor whose contents are undefined.
@@ -475,19 +365,19 @@ impl Gpu {
 
     fn allocate(&self, home: &Arc<FreeList>, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let extent = self.checked_extent(what, shape, dtype)?;
-        let memory = match home.take(extent) {
-            Some(memory) => memory,
+        let tensor = |storage| Tensor { storage: Arc::new(storage), shape: shape.to_vec(), dtype };
+        if self.rehearses() {
+            let entry = Some(self.take(what, size_of_memory(extent))?);
+            return Ok(tensor(Storage { memory: OnceLock::new(), entry, home: std::sync::Weak::new() }));
+        }
+        let (memory, entry) = match home.take(extent) {
+            Some(free) => free,
             None => {
-                let memory = self.make(what, extent)?;
-                home.note(match &memory {
-                    Memory::Buffer(buffer) => buffer.size(),
-                    Memory::Texture(..) => extent.bytes(),
-                });
-                memory
+                let entry = self.take(what, size_of_memory(extent))?;
+                (self.make(what, extent)?, entry)
             }
         };
-        let storage = Storage { memory: OnceLock::from(memory), home: Arc::downgrade(home) };
-        Ok(Tensor { storage: Arc::new(storage), shape: shape.to_vec(), dtype })
+        Ok(tensor(Storage { memory: OnceLock::from(memory), entry: Some(entry), home: Arc::downgrade(home) }))
     }
 
     /// New GPU memory.
@@ -529,138 +419,6 @@ impl Gpu {
         Ok(memory)
     }
 
-    /// Overwrites a tensor's contents. Takes effect before the next plan that is run.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when length or element type differ.
-    pub fn write<T: Element>(&self, tensor: &Tensor, data: &[T]) -> Result<()> {
-        if data.len() != tensor.len() || T::DTYPE != tensor.dtype() {
-            return Err(Error::invalid(format!(
-                "writing {} values to a {:?} tensor of shape {:?}",
-                data.len(),
-                tensor.dtype(),
-                tensor.shape()
-            )));
-        }
-        let bytes: &[u8] = bytemuck::cast_slice(data);
-        let padded;
-        let bytes = if T::DTYPE == DType::F16 && !tensor.cols().is_multiple_of(2) {
-            let row = 2 * tensor.cols();
-            padded = bytes.chunks(row).flat_map(|r| r.iter().copied().chain([0, 0])).collect::<Vec<u8>>();
-            &padded
-        } else {
-            bytes
-        };
-        // Pieces, each flushed: otherwise a large upload is staged a second time in full.
-        for (i, piece) in bytes.chunks(PIECE).enumerate() {
-            self.0.queue.write_buffer(tensor.buffer()?, (i * PIECE) as u64, piece);
-            if bytes.len() > PIECE {
-                self.0.queue.submit([]);
-                self.wait()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A matrix `[rows, cols]` of texels with contents from the host, f32 or f16; the last texel of each row is filled up
-    /// with zeros.
-    ///
-    /// # Errors
-    /// As [`Gpu::upload`].
-    pub fn upload_texels<T: Element>(&self, what: &str, data: &[T], shape: [usize; 2]) -> Result<Tensor> {
-        let dtype = match T::DTYPE {
-            DType::F32 => DType::Texels,
-            DType::F16 => DType::HalfTexels,
-            other => return Err(Error::invalid(format!("{what}: no texels of {other:?}"))),
-        };
-        let [rows, cols] = shape;
-        if rows.checked_mul(cols) != Some(data.len()) {
-            return Err(Error::invalid(format!("{what}: {} values for shape {shape:?}", data.len())));
-        }
-        let tensor = self.empty(what, &shape, dtype)?;
-        let Memory::Texture(texture, _) = tensor.memory()? else {
-            return Err(Error::invalid(format!("{what}: not a texture")));
-        };
-        let width = cols.div_ceil(TEXEL_COLS);
-        let stride = width * TEXEL_COLS * size_of::<T>();
-        let rows_at_once = (PIECE / stride).max(1);
-        let mut padded = Vec::new();
-        for (i, piece) in data.chunks(rows_at_once * cols).enumerate() {
-            padded.clear();
-            for row in piece.chunks(cols) {
-                padded.extend_from_slice(bytemuck::cast_slice::<T, u8>(row));
-                padded.resize(padded.len().next_multiple_of(stride), 0);
-            }
-            let mut to = texture.as_image_copy();
-            to.origin.y = (i * rows_at_once) as u32;
-            let height = (padded.len() / stride) as u32;
-            self.0.queue.write_texture(
-                to,
-                &padded,
-                wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(stride as u32), rows_per_image: None },
-                wgpu::Extent3d { width: width as u32, height, depth_or_array_layers: 1 },
-            );
-            if rows * stride > PIECE {
-                self.0.queue.submit([]);
-                self.wait()?;
-            }
-        }
-        Ok(tensor)
-    }
-
-    /// A tensor's contents. Waits for all work submitted so far.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Gpu`], [`Error::Invalid`] when the element type differs.
-    pub fn read<T: Element>(&self, tensor: &Tensor) -> Result<Vec<T>> {
-        self.begin_read(tensor)?.finish()
-    }
-
-    /// Starts reading a tensor's contents as they will be when all work submitted so far is done, without waiting for it:
-    /// later steps may be submitted, and may overwrite the tensor, before [`ReadBack::finish`] is called.
-    ///
-    /// # Errors
-    /// As [`Gpu::read`].
-    pub fn begin_read<T: Element>(&self, tensor: &Tensor) -> Result<ReadBack<T>> {
-        if T::DTYPE != tensor.dtype() {
-            return Err(Error::invalid(format!("reading a {:?} tensor as {:?}", tensor.dtype(), T::DTYPE)));
-        }
-        let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read-back"),
-            size: tensor.bytes(),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(tensor.buffer()?, 0, &staging, 0, tensor.bytes());
-        let submission = self.0.queue.submit([encoder.finish()]);
-        self.check()?;
-        let cols = tensor.cols();
-        Ok(ReadBack { gpu: self.clone(), staging, submission, cols, element: std::marker::PhantomData })
-    }
-
-    /// Maps a read-back buffer, which `submission` fills, and copies it out.
-    pub(super) fn map(&self, staging: &wgpu::Buffer, submission: &wgpu::SubmissionIndex) -> Result<Vec<u8>> {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result);
-        });
-        let start = Instant::now();
-        let mapped = loop {
-            self.wait_for(Some(submission))?;
-            // The callback may run on another thread that polls the same device, a moment after our wait.
-            match receiver.recv_timeout(Duration::from_millis(100)) {
-                Ok(mapped) => break mapped,
-                Err(_) if start.elapsed() < PATIENCE => {}
-                Err(_) => return Err(Error::DeviceLost("a read-back did not finish".into())),
-            }
-        };
-        mapped.map_err(|e| Error::Gpu(format!("read-back: {e}")))?;
-        let bytes = staging.slice(..).get_mapped_range().map_err(|e| Error::Gpu(format!("read-back: {e}")))?.to_vec();
-        staging.unmap();
-        Ok(bytes)
-    }
-
     /// Waits until everything submitted has run, within bounds.
     ///
     /// # Errors
@@ -670,7 +428,7 @@ impl Gpu {
     }
 
     /// Waits until a submission, or everything submitted, has run.
-    fn wait_for(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
+    pub(super) fn wait_for(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
         let start = Instant::now();
         loop {
             let timeout = Some(Duration::from_secs(10));
@@ -710,61 +468,5 @@ impl Gpu {
 
     pub(super) fn limits(&self) -> &wgpu::Limits {
         &self.0.limits
-    }
-}
-
-/// A read that was started by [`Gpu::begin_read`].
-pub struct ReadBack<T> {
-    gpu: Gpu,
-    staging: wgpu::Buffer,
-    submission: wgpu::SubmissionIndex,
-    cols: usize,
-    element: std::marker::PhantomData<T>,
-}
-
-impl<T: Element> ReadBack<T> {
-    /// The contents. Waits for the work submitted before the read was started, not for later work.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Gpu`].
-    pub fn finish(self) -> Result<Vec<T>> {
-        let mut bytes = self.gpu.map(&self.staging, &self.submission)?;
-        if T::DTYPE == DType::F16 && !self.cols.is_multiple_of(2) {
-            let row = 2 * self.cols;
-            bytes = bytes.chunks(row + 2).flat_map(|r| &r[..row]).copied().collect();
-        }
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::choose;
-    use crate::Error;
-    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
-
-    fn adapters() -> Vec<(String, wgpu::DeviceType)> {
-        vec![("llvmpipe".into(), Cpu), ("Intel Iris".into(), IntegratedGpu), ("GeForce RTX 4090".into(), DiscreteGpu)]
-    }
-
-    #[test]
-    fn prefers_discrete_and_says_why() {
-        let (i, why) = choose(&adapters(), None).unwrap();
-        assert_eq!(i, 2);
-        assert!(why.contains("discrete before integrated"));
-        assert_eq!(choose(&adapters()[..2], None).unwrap().0, 1);
-        assert_eq!(choose(&adapters()[..1], None).unwrap(), (0, "the only adapter".into()));
-    }
-
-    #[test]
-    fn an_asked_for_adapter_is_taken_or_is_an_error() {
-        assert_eq!(choose(&adapters(), Some("0")).unwrap().0, 0);
-        assert_eq!(choose(&adapters(), Some("iris")).unwrap().0, 1);
-        // "4090" holds a 0 and a 4, and is still neither adapter 4 nor any other index.
-        assert!(choose(&adapters(), Some("4")).is_err() && choose(&adapters(), Some("")).is_err());
-        let error = choose(&adapters(), Some("7")).unwrap_err();
-        assert!(matches!(error, Error::AdapterNotFound { .. }));
-        assert!(error.to_string().contains("2: GeForce RTX 4090 (discrete GPU)"), "{error}");
-        assert!(matches!(choose(&[], None), Err(Error::NoAdapter)));
     }
 }

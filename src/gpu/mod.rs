@@ -3,23 +3,29 @@
 //! The way through it: [`Gpu::open`] picks an adapter and opens it; [`Gpu::upload`] makes [`Tensor`]s;
 //! a [`Recorder`] collects dispatches; [`Recorder::finish`] lays out their temporaries by lifetime and turns
 //! them into a [`Plan`] whose bind groups and parameters are built once; [`Plan::run`] encodes the whole step
-//! into one pass and submits it; [`Gpu::read`] brings results back.
+//! into one pass and submits it; [`Gpu::read`] brings results back. [`Gpu::rehearsal`] does all of it but run: it counts
+//! the memory.
 
+mod adapters;
 mod arena;
 mod capabilities;
 mod choices;
 mod device;
+mod ledger;
 mod pipeline;
 mod plan;
 mod pool;
 mod profile;
 mod recorder;
 mod tensor;
+mod transfer;
 
+pub use adapters::{AdapterReport, list_adapters};
 pub use capabilities::{Capabilities, Matrices};
-pub use device::{AdapterReport, DeviceOptions, Gpu, ReadBack, list_adapters};
+pub use device::{DeviceOptions, Gpu};
 pub use pipeline::{Access, Shader, Variant};
 pub use plan::Plan;
 pub use profile::{Profile, ProfileRow};
 pub use recorder::{Dispatch, Grid, Recorder};
 pub use tensor::{DType, Element, Tensor};
+pub use transfer::ReadBack;

@@ -1,9 +1,11 @@
 //! A recorded step: pipelines, bind groups and parameters, built once and run many times.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::device::Gpu;
+use super::ledger::Entry;
 use super::pipeline::Pipeline;
 use super::tensor::Tensor;
 use crate::Result;
@@ -25,12 +27,13 @@ pub struct Plan {
     steps: Vec<Step>,
     /// Bytes of the temporaries' places, and the most that were alive at one time.
     memory: (u64, u64),
+    _booked: Entry,
     _outside: Vec<Tensor>,
 }
 
 impl Plan {
-    pub(super) fn new(gpu: Gpu, steps: Vec<Step>, memory: (u64, u64), outside: Vec<Tensor>) -> Plan {
-        Plan { gpu, steps, memory, _outside: outside }
+    pub(super) fn new(gpu: Gpu, steps: Vec<Step>, memory: (u64, u64), booked: Entry, outside: Vec<Tensor>) -> Plan {
+        Plan { gpu, steps, memory, _booked: booked, _outside: outside }
     }
 
     /// Encodes the step into one pass and submits it (a very long one in several submissions, see ARCHITECTURE.md).
@@ -39,6 +42,11 @@ impl Plan {
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
     pub fn run(&self) -> Result<()> {
+        if self.gpu.rehearses() {
+            return Ok(());
+        }
+        // The first submission carries over all that was written.
+        self.gpu.0.staged.store(0, Ordering::Relaxed);
         if self.gpu.0.profile.is_some() {
             return self.run_profiled();
         }

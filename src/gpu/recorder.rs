@@ -103,6 +103,9 @@ struct Temporary {
 pub struct Recorder {
     gpu: Gpu,
     temporaries: Vec<Temporary>,
+    /// Dispatches so far.
+    count: usize,
+    /// The dispatches; none in a rehearsal, which runs nothing.
     ops: Vec<Op>,
     params: Vec<u8>,
     /// Tensors from outside the plan (weights, inputs): held, or their buffers would be handed to others.
@@ -112,7 +115,14 @@ pub struct Recorder {
 impl Recorder {
     /// An empty recording.
     pub fn new(gpu: &Gpu) -> Self {
-        Recorder { gpu: gpu.clone(), temporaries: Vec::new(), ops: Vec::new(), params: Vec::new(), outside: Vec::new() }
+        Recorder {
+            gpu: gpu.clone(),
+            temporaries: Vec::new(),
+            count: 0,
+            ops: Vec::new(),
+            params: Vec::new(),
+            outside: Vec::new(),
+        }
     }
 
     /// The device recorded for.
@@ -134,7 +144,7 @@ impl Recorder {
     /// [`Error::OutOfMemory`] past the adapter's limits.
     pub fn temp_of(&mut self, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let extent = self.gpu.checked_extent(what, shape, dtype)?;
-        let storage = Arc::new(Storage { memory: OnceLock::new(), home: Weak::new() });
+        let storage = Arc::new(Storage { memory: OnceLock::new(), entry: None, home: Weak::new() });
         let temporary = Temporary { what: what.into(), extent, storage: Arc::downgrade(&storage), used: None };
         self.temporaries.push(temporary);
         Ok(Tensor { storage, shape: shape.to_vec(), dtype })
@@ -166,37 +176,43 @@ impl Recorder {
             }
         }
         let grid = dispatch.grid.dims(self.gpu.limits().max_compute_workgroups_per_dimension)?;
-        let pipeline = self.gpu.0.pipelines.get(&self.gpu.0.device, &dispatch.variant);
         let align = self.gpu.limits().min_uniform_buffer_offset_alignment as usize;
         self.params.resize(self.params.len().next_multiple_of(align.max(16)), 0);
         let start = self.params.len();
         self.params.extend_from_slice(dispatch.params);
         self.params.resize(start + dispatch.params.len().next_multiple_of(16), 0);
         let mut bindings = Vec::with_capacity(dispatch.bindings.len());
-        let number = self.ops.len();
+        let number = self.count;
+        self.count += 1;
+        let rehearses = self.gpu.rehearses();
         for tensor in dispatch.bindings {
             let extent = extent(&tensor.shape, tensor.dtype)
                 .ok_or_else(|| Error::invalid(format!("{}: a tensor of shape {:?}", key(), tensor.shape)))?;
             let storage = Arc::as_ptr(&tensor.storage);
             // Handed out last, used first: most dispatches bind what was made a moment ago.
             let own = self.temporaries.iter().rposition(|t| std::ptr::eq(t.storage.as_ptr(), storage));
-            bindings.push((
-                match own {
-                    Some(i) => {
-                        let first = self.temporaries[i].used.map_or(number, |(first, _)| first);
-                        self.temporaries[i].used = Some((first, number));
-                        Bound::Temporary(i)
+            let bound = match own {
+                Some(i) => {
+                    let first = self.temporaries[i].used.map_or(number, |(first, _)| first);
+                    self.temporaries[i].used = Some((first, number));
+                    Bound::Temporary(i)
+                }
+                None => {
+                    if !self.outside.iter().any(|t| t.same_buffer(tensor)) {
+                        self.outside.push((*tensor).clone());
                     }
-                    None => {
-                        if !self.outside.iter().any(|t| t.same_buffer(tensor)) {
-                            self.outside.push((*tensor).clone());
-                        }
-                        Bound::Outside(tensor.memory()?.clone())
+                    if rehearses {
+                        continue;
                     }
-                },
-                extent,
-            ));
+                    Bound::Outside(tensor.memory()?.clone())
+                }
+            };
+            bindings.push((bound, extent));
         }
+        if rehearses {
+            return Ok(());
+        }
+        let pipeline = self.gpu.0.pipelines.get(&self.gpu.0.device, &dispatch.variant);
         self.ops.push(Op {
             pipeline,
             label: dispatch.label,
@@ -215,9 +231,8 @@ impl Recorder {
     /// [`Error::OutOfMemory`] when the temporaries do not fit; [`Error::Gpu`] when the driver refused a pipeline or a
     /// bind group.
     pub fn finish(self) -> Result<Plan> {
-        let Recorder { gpu, temporaries, ops, params: param_bytes, outside } = self;
+        let Recorder { gpu, temporaries, count: end, ops, params: param_bytes, outside } = self;
         let device = &gpu.0.device;
-        let end = ops.len();
         let held: Vec<Option<Arc<Storage>>> = temporaries.iter().map(|t| t.storage.upgrade()).collect();
         let lives: Vec<Life> = temporaries
             .iter()
@@ -232,6 +247,11 @@ impl Recorder {
             (0..lives.len()).filter(|i| temporaries[*i].used.is_some() || held[*i].is_some()).collect();
         let lives: Vec<Life> = wanted.iter().map(|i| lives[*i].clone()).collect();
         let arena = Arena::lay_out(&lives);
+        let memory = (arena.bytes(), arena::peak(&lives));
+        let booked = gpu.take("a step's intermediate results", memory.0)?;
+        if gpu.rehearses() {
+            return Ok(Plan::new(gpu, Vec::new(), memory, booked, outside));
+        }
         let mut places = Vec::with_capacity(arena.places.len());
         for (number, extent) in arena.places.iter().enumerate() {
             let of = arena.of.iter().position(|p| *p == number).map_or(0, |i| wanted[i]);
@@ -245,8 +265,6 @@ impl Recorder {
                 let _ = storage.memory.set(places[*place].clone());
             }
         }
-        let memory = (arena.bytes(), arena::peak(&lives));
-
         let params = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
             size: param_bytes.len().max(16) as u64,
@@ -304,7 +322,7 @@ impl Recorder {
             });
         }
         gpu.check()?;
-        Ok(Plan::new(gpu, steps, memory, outside))
+        Ok(Plan::new(gpu, steps, memory, booked, outside))
     }
 }
 

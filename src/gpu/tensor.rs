@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::arena::Extent;
+use super::ledger::Entry;
 use super::pool::FreeList;
 use crate::{Error, Result};
 
@@ -61,16 +62,18 @@ pub(super) enum Memory {
 /// The memory behind a tensor.
 #[derive(Debug)]
 pub(super) struct Storage {
-    /// Empty for a temporary of a plan that is still being recorded.
+    /// Empty for a temporary of a plan that is still being recorded, and in a rehearsal.
     pub memory: OnceLock<Memory>,
+    /// What the memory is booked as; a plan books its temporaries itself.
+    pub entry: Option<Entry>,
     /// The pool that gets the memory back.
     pub home: Weak<FreeList>,
 }
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        if let (Some(memory), Some(home)) = (self.memory.take(), self.home.upgrade()) {
-            home.give(memory);
+        if let (Some(memory), Some(entry), Some(home)) = (self.memory.take(), self.entry.take(), self.home.upgrade()) {
+            home.give(memory, entry);
         }
     }
 }

@@ -3,6 +3,8 @@
 mod kernel;
 mod tune;
 
+use std::ops::Range;
+
 pub(super) use kernel::variants;
 pub use kernel::{Kernel, Problem};
 pub use tune::{Timing, measure};
@@ -77,11 +79,32 @@ pub enum Precision {
     F16,
 }
 
+/// Bytes of f32 values that [`freeze_rows`] asks for at a time.
+const PIECE: usize = 16 << 20;
+
 /// A frozen matrix `[rows, cols]` in the form that this device's kernels read fastest as operand B of layouts Nt and Nn.
 ///
 /// # Errors
 /// Values that do not fill the shape; out of memory.
 pub fn freeze(gpu: &Gpu, what: &str, values: &[f32], shape: [usize; 2], precision: Precision) -> Result<Tensor> {
+    let cols = shape[1];
+    if shape[0].checked_mul(cols) != Some(values.len()) {
+        return Err(Error::invalid(format!("{what}: {} values for shape {shape:?}", values.len())));
+    }
+    freeze_rows(gpu, what, shape, precision, &mut |rows| Ok(values[rows.start * cols..rows.end * cols].to_vec()))
+}
+
+/// As [`freeze`], with the values asked for a few rows at a time: a matrix need never lie in host memory as a whole.
+///
+/// # Errors
+/// What `values` returns; another number of values than it was asked for; out of memory.
+pub fn freeze_rows(
+    gpu: &Gpu,
+    what: &str,
+    shape: [usize; 2],
+    precision: Precision,
+    values: &mut dyn FnMut(Range<usize>) -> Result<Vec<f32>>,
+) -> Result<Tensor> {
     let caps = gpu.capabilities();
     let [n, k] = shape;
     let large = Problem { layout: Layout::Nt, m: 512, n, k, b: DType::F32 };
@@ -90,20 +113,38 @@ pub fn freeze(gpu: &Gpu, what: &str, values: &[f32], shape: [usize; 2], precisio
     let texels = choose(gpu, &Problem { n: 1024, k: 1024, ..large })? == Kernel::Texel
         && Kernel::Texel.takes(caps, &large)
         && Kernel::Texel.takes(caps, &Problem { layout: Layout::Nn, n: k, k: n, ..large });
-    match (texels, precision) {
-        (true, Precision::F32) => gpu.upload_texels(what, values, shape),
-        (false, Precision::F32) => gpu.upload(what, values, &shape),
-        (texels, Precision::F16) => {
-            let half: Vec<half::f16> = values.iter().map(|v| half::f16::from_f32(*v)).collect();
-            if let Some(i) = (0..values.len()).find(|i| half[*i].is_infinite() && values[*i].is_finite()) {
-                return Err(Error::invalid(format!(
-                    "{what}: {} is past f16's range; use f32 for this model",
-                    values[i]
-                )));
+    let dtype = match (texels, precision) {
+        (false, Precision::F32) => DType::F32,
+        (false, Precision::F16) => DType::F16,
+        (true, Precision::F32) => DType::Texels,
+        (true, Precision::F16) => DType::HalfTexels,
+    };
+    let frozen = gpu.empty(what, &shape, dtype)?;
+    if gpu.rehearses() {
+        return Ok(frozen);
+    }
+    let at_once = (PIECE / (4 * k)).max(1);
+    for first in (0..n).step_by(at_once) {
+        let rows = first..(first + at_once).min(n);
+        let piece = values(rows.clone())?;
+        if piece.len() != rows.len() * k {
+            return Err(Error::invalid(format!("{what}: {} values for rows {rows:?} of {shape:?}", piece.len())));
+        }
+        match precision {
+            Precision::F32 => gpu.write_rows(&frozen, first, &piece)?,
+            Precision::F16 => {
+                let half: Vec<half::f16> = piece.iter().map(|v| half::f16::from_f32(*v)).collect();
+                if let Some(i) = (0..piece.len()).find(|i| half[*i].is_infinite() && piece[*i].is_finite()) {
+                    return Err(Error::invalid(format!(
+                        "{what}: {} is past f16's range; use f32 for this model",
+                        piece[i]
+                    )));
+                }
+                gpu.write_rows(&frozen, first, &half)?;
             }
-            if texels { gpu.upload_texels(what, &half, shape) } else { gpu.upload(what, &half, &shape) }
         }
     }
+    Ok(frozen)
 }
 
 /// The kernel for a problem on this device: what `TIPI_KERNEL` names, else what was measured (now, if never before and

@@ -1,0 +1,188 @@
+//! Adapters: finding them, telling what they can do, and picking one.
+
+use super::capabilities::{Capabilities, Matrices};
+use super::device::DeviceOptions;
+use crate::{Error, Result};
+
+/// What tipi knows of an adapter, and what it would use of it.
+#[derive(Clone, Debug)]
+pub struct AdapterReport {
+    /// Index, as `--adapter` takes it.
+    pub index: usize,
+    /// The adapter's name.
+    pub name: String,
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "CPU" or "other".
+    pub kind: &'static str,
+    /// Vulkan, Metal, Dx12, …
+    pub backend: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// Workgroup memory in bytes.
+    pub workgroup_memory: u32,
+    /// Invocations per workgroup.
+    pub max_invocations: u32,
+    /// Smallest and largest subgroup size; zeros where the adapter has none.
+    pub subgroup: (u32, u32),
+    /// What kernels could count on.
+    pub capabilities: Capabilities,
+    /// Features that tipi uses when they are there.
+    pub uses: Vec<&'static str>,
+    /// Whether it would be picked without `--adapter`.
+    pub default: bool,
+}
+
+/// Features used when present: name shown, and the flag.
+pub(super) const OPTIONAL: [(&str, wgpu::Features); 4] = [
+    ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
+    ("pipeline cache", wgpu::Features::PIPELINE_CACHE),
+    ("subgroups", wgpu::Features::SUBGROUP),
+    ("16-bit floats", wgpu::Features::SHADER_F16),
+];
+
+pub(super) fn kind(ty: wgpu::DeviceType) -> &'static str {
+    match ty {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "CPU",
+        wgpu::DeviceType::Other => "other",
+    }
+}
+
+/// Lower is better: discrete before integrated before virtual before unknown before CPU.
+fn rank(ty: wgpu::DeviceType) -> u32 {
+    match ty {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+/// Which adapter to take, and why. `wanted` is an index or part of a name; a pure function so that it can be tested.
+pub(super) fn choose(adapters: &[(String, wgpu::DeviceType)], wanted: Option<&str>) -> Result<(usize, String)> {
+    if adapters.is_empty() {
+        return Err(Error::NoAdapter);
+    }
+    if let Some(wanted) = wanted {
+        // A number is an index and nothing else: many names have digits in them.
+        let lower = wanted.to_lowercase();
+        let found = match wanted.parse::<usize>() {
+            Ok(index) => Some(index).filter(|i| *i < adapters.len()),
+            Err(_) if lower.is_empty() => None,
+            Err(_) => adapters.iter().position(|(name, _)| name.to_lowercase().contains(&lower)),
+        };
+        return match found {
+            Some(i) => Ok((i, format!("asked for as '{wanted}'"))),
+            None => Err(Error::AdapterNotFound {
+                asked: wanted.into(),
+                available: adapters
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (name, ty))| format!("{i}: {name} ({})", kind(*ty)))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+        };
+    }
+    let mut best = 0;
+    for (i, (_, ty)) in adapters.iter().enumerate() {
+        if rank(*ty) < rank(adapters[best].1) {
+            best = i;
+        }
+    }
+    let why = if adapters.len() == 1 {
+        "the only adapter".to_string()
+    } else {
+        format!("best of {}: discrete before integrated before CPU", adapters.len())
+    };
+    Ok((best, why))
+}
+
+pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
+    let mut desc = wgpu::InstanceDescriptor::new_without_display_handle();
+    desc.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let instance = wgpu::Instance::new(desc);
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
+}
+
+pub(super) fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType)> {
+    adapters.iter().map(|a| a.get_info()).map(|i| (i.name, i.device_type)).collect()
+}
+
+pub(super) fn asked(options: &DeviceOptions) -> Option<String> {
+    let from_environment = || std::env::var_os("TIPI_ADAPTER").filter(|v| !v.is_empty());
+    options.adapter.clone().or_else(|| from_environment().map(|v| v.to_string_lossy().into_owned()))
+}
+
+/// All adapters, with what tipi would use of each (`tipi devices`).
+///
+/// # Errors
+/// [`Error::NoAdapter`] when there are none.
+pub fn list_adapters() -> Result<Vec<AdapterReport>> {
+    let adapters = enumerate();
+    let (default, _) = choose(&names(&adapters), None)?;
+    Ok(adapters
+        .iter()
+        .enumerate()
+        .map(|(index, adapter)| {
+            let info = adapter.get_info();
+            let (features, limits) = (adapter.features(), adapter.limits());
+            let capabilities = Capabilities::of(&features, &info, &limits, &adapter.cooperative_matrix_properties());
+            AdapterReport {
+                index,
+                kind: kind(info.device_type),
+                backend: info.backend.to_string(),
+                driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+                max_binding: limits.max_storage_buffer_binding_size,
+                workgroup_memory: limits.max_compute_workgroup_storage_size,
+                max_invocations: limits.max_compute_invocations_per_workgroup,
+                subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+                uses: OPTIONAL
+                    .iter()
+                    .filter(|(_, f)| features.contains(*f))
+                    .map(|(n, _)| *n)
+                    .chain(capabilities.matrices.map(Matrices::name))
+                    .collect(),
+                capabilities,
+                default: index == default,
+                name: info.name,
+            }
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::choose;
+    use crate::Error;
+    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+
+    fn adapters() -> Vec<(String, wgpu::DeviceType)> {
+        vec![("llvmpipe".into(), Cpu), ("Intel Iris".into(), IntegratedGpu), ("GeForce RTX 4090".into(), DiscreteGpu)]
+    }
+
+    #[test]
+    fn prefers_discrete_and_says_why() {
+        let (i, why) = choose(&adapters(), None).unwrap();
+        assert_eq!(i, 2);
+        assert!(why.contains("discrete before integrated"));
+        assert_eq!(choose(&adapters()[..2], None).unwrap().0, 1);
+        assert_eq!(choose(&adapters()[..1], None).unwrap(), (0, "the only adapter".into()));
+    }
+
+    #[test]
+    fn an_asked_for_adapter_is_taken_or_is_an_error() {
+        assert_eq!(choose(&adapters(), Some("0")).unwrap().0, 0);
+        assert_eq!(choose(&adapters(), Some("iris")).unwrap().0, 1);
+        // "4090" holds a 0 and a 4, and is still neither adapter 4 nor any other index.
+        assert!(choose(&adapters(), Some("4")).is_err() && choose(&adapters(), Some("")).is_err());
+        let error = choose(&adapters(), Some("7")).unwrap_err();
+        assert!(matches!(error, Error::AdapterNotFound { .. }));
+        assert!(error.to_string().contains("2: GeForce RTX 4090 (discrete GPU)"), "{error}");
+        assert!(matches!(choose(&[], None), Err(Error::NoAdapter)));
+    }
+}

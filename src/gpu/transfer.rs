@@ -1,0 +1,254 @@
+//! Host to GPU and back: uploads in bounded pieces, read-backs that need not wait for later work.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::device::{Gpu, PATIENCE};
+use super::tensor::{DType, Element, Memory, TEXEL_COLS, Tensor};
+use crate::{Error, Result};
+
+/// Bytes of an upload that are staged at once.
+const PIECE: usize = 16 << 20;
+
+/// Bytes that may wait in staging buffers before an upload waits for them to arrive: they lie in host memory.
+const STAGED: u64 = 64 << 20;
+
+impl Gpu {
+    /// A tensor with contents from the host.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] past the adapter's limits, [`Error::Invalid`] when `data` does not fill `shape`.
+    pub fn upload<T: Element>(&self, what: &str, data: &[T], shape: &[usize]) -> Result<Tensor> {
+        let elements = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if elements != Some(data.len()) {
+            return Err(Error::invalid(format!("{what}: {} values for shape {shape:?}", data.len())));
+        }
+        let tensor = self.empty(what, shape, T::DTYPE)?;
+        self.write(&tensor, data)?;
+        Ok(tensor)
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] past the adapter's limits.
+    pub fn zeros(&self, what: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.empty(what, shape, DType::F32)?;
+        if self.rehearses() {
+            return Ok(tensor);
+        }
+        let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.clear_buffer(tensor.buffer()?, 0, None);
+        self.0.queue.submit([encoder.finish()]);
+        Ok(tensor)
+    }
+
+    /// Overwrites a tensor's contents. Takes effect before the next plan that is run.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when length or element type differ.
+    pub fn write<T: Element>(&self, tensor: &Tensor, data: &[T]) -> Result<()> {
+        if data.len() != tensor.len() {
+            return Err(mismatch(tensor, data.len()));
+        }
+        self.write_rows(tensor, 0, data)
+    }
+
+    /// Overwrites rows of a tensor, its leading dimensions folded into rows, from row `first` on: as many as `data` fills.
+    /// A large matrix can so be brought over piece by piece, whether it lies in a buffer or in a texture. Takes effect
+    /// before the next plan that is run.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another element type than the tensor's, part of a row, or rows past the end.
+    pub fn write_rows<T: Element>(&self, tensor: &Tensor, first: usize, data: &[T]) -> Result<()> {
+        let cols = tensor.cols();
+        let rows = data.len() / cols;
+        let stored = match tensor.dtype() {
+            DType::Texels => DType::F32,
+            DType::HalfTexels => DType::F16,
+            other => other,
+        };
+        let inside = first.checked_add(rows).is_some_and(|end| end <= tensor.rows());
+        if stored != T::DTYPE || !data.len().is_multiple_of(cols) || !inside {
+            return Err(mismatch(tensor, data.len()));
+        }
+        if self.rehearses() {
+            return Ok(());
+        }
+        // Rows as they lie in memory: padded to whole pairs of f16, or to whole texels.
+        let width = match tensor.dtype() {
+            DType::F32 | DType::U32 => cols,
+            DType::F16 => cols.next_multiple_of(2),
+            DType::Texels | DType::HalfTexels => cols.next_multiple_of(TEXEL_COLS),
+        };
+        let stride = width * size_of::<T>();
+        if stride > PIECE && !tensor.dtype().is_texture() && width == cols {
+            // Vectors may be longer than a piece.
+            return self.stage_bytes(tensor.buffer()?, (first * stride) as u64, bytemuck::cast_slice(data));
+        }
+        let at_once = (PIECE / stride).max(1);
+        let mut padded = Vec::new();
+        for (i, piece) in data.chunks(at_once * cols).enumerate() {
+            let bytes: &[u8] = if width == cols {
+                bytemuck::cast_slice(piece)
+            } else {
+                padded.clear();
+                for row in piece.chunks(cols) {
+                    padded.extend_from_slice(bytemuck::cast_slice::<T, u8>(row));
+                    padded.resize(padded.len().next_multiple_of(stride), 0);
+                }
+                &padded
+            };
+            let row = first + i * at_once;
+            match tensor.memory()? {
+                Memory::Buffer(buffer) => self.0.queue.write_buffer(buffer, (row * stride) as u64, bytes),
+                Memory::Texture(texture, _) => {
+                    let mut to = texture.as_image_copy();
+                    to.origin.y = row as u32;
+                    let layout = wgpu::TexelCopyBufferLayout {
+                        offset: 0,
+                        bytes_per_row: Some(stride as u32),
+                        rows_per_image: None,
+                    };
+                    let size = wgpu::Extent3d {
+                        width: (width / TEXEL_COLS) as u32,
+                        height: (bytes.len() / stride) as u32,
+                        depth_or_array_layers: 1,
+                    };
+                    self.0.queue.write_texture(to, bytes, layout, size);
+                }
+            }
+            self.note_staged(bytes.len())?;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes to a buffer, piece by piece.
+    fn stage_bytes(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            self.0.queue.write_buffer(buffer, offset + (i * PIECE) as u64, piece);
+            self.note_staged(piece.len())?;
+        }
+        Ok(())
+    }
+
+    /// Counts what lies in staging buffers, and has it carried over once it is too much: it would otherwise all be held
+    /// a second time, until the next plan runs.
+    fn note_staged(&self, bytes: usize) -> Result<()> {
+        let before = self.0.staged.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before + bytes as u64 > STAGED {
+            self.0.staged.store(0, Ordering::Relaxed);
+            self.0.queue.submit([]);
+            self.wait()?;
+        }
+        Ok(())
+    }
+
+    /// A matrix `[rows, cols]` of texels with contents from the host, f32 or f16; the last texel of each row is filled up
+    /// with zeros.
+    ///
+    /// # Errors
+    /// As [`Gpu::upload`].
+    pub fn upload_texels<T: Element>(&self, what: &str, data: &[T], shape: [usize; 2]) -> Result<Tensor> {
+        let dtype = match T::DTYPE {
+            DType::F32 => DType::Texels,
+            DType::F16 => DType::HalfTexels,
+            other => return Err(Error::invalid(format!("{what}: no texels of {other:?}"))),
+        };
+        let [rows, cols] = shape;
+        if rows.checked_mul(cols) != Some(data.len()) {
+            return Err(Error::invalid(format!("{what}: {} values for shape {shape:?}", data.len())));
+        }
+        let tensor = self.empty(what, &shape, dtype)?;
+        self.write(&tensor, data)?;
+        Ok(tensor)
+    }
+
+    /// A tensor's contents. Waits for all work submitted so far.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`], [`Error::Invalid`] when the element type differs.
+    pub fn read<T: Element>(&self, tensor: &Tensor) -> Result<Vec<T>> {
+        self.begin_read(tensor)?.finish()
+    }
+
+    /// Starts reading a tensor's contents as they will be when all work submitted so far is done, without waiting for it:
+    /// later steps may be submitted, and may overwrite the tensor, before [`ReadBack::finish`] is called.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub fn begin_read<T: Element>(&self, tensor: &Tensor) -> Result<ReadBack<T>> {
+        if T::DTYPE != tensor.dtype() {
+            return Err(Error::invalid(format!("reading a {:?} tensor as {:?}", tensor.dtype(), T::DTYPE)));
+        }
+        let cols = tensor.cols();
+        let element = std::marker::PhantomData;
+        if self.rehearses() {
+            let rows = tensor.rows();
+            return Ok(ReadBack { gpu: self.clone(), pending: None, rows, cols, element });
+        }
+        let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: tensor.bytes(),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(tensor.buffer()?, 0, &staging, 0, tensor.bytes());
+        let submission = self.0.queue.submit([encoder.finish()]);
+        self.check()?;
+        Ok(ReadBack { gpu: self.clone(), pending: Some((staging, submission)), rows: tensor.rows(), cols, element })
+    }
+
+    /// Maps a read-back buffer, which `submission` fills, and copies it out.
+    pub(super) fn map(&self, staging: &wgpu::Buffer, submission: &wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result);
+        });
+        let start = Instant::now();
+        let mapped = loop {
+            self.wait_for(Some(submission))?;
+            // The callback may run on another thread that polls the same device, a moment after our wait.
+            match receiver.recv_timeout(Duration::from_millis(100)) {
+                Ok(mapped) => break mapped,
+                Err(_) if start.elapsed() < PATIENCE => {}
+                Err(_) => return Err(Error::DeviceLost("a read-back did not finish".into())),
+            }
+        };
+        mapped.map_err(|e| Error::Gpu(format!("read-back: {e}")))?;
+        let bytes = staging.slice(..).get_mapped_range().map_err(|e| Error::Gpu(format!("read-back: {e}")))?.to_vec();
+        staging.unmap();
+        Ok(bytes)
+    }
+}
+
+fn mismatch(tensor: &Tensor, values: usize) -> Error {
+    Error::invalid(format!("writing {values} values to a {:?} tensor of shape {:?}", tensor.dtype(), tensor.shape()))
+}
+
+/// A read that was started by [`Gpu::begin_read`].
+pub struct ReadBack<T> {
+    gpu: Gpu,
+    /// The buffer that is filled, and the submission that fills it; none in a rehearsal.
+    pending: Option<(wgpu::Buffer, wgpu::SubmissionIndex)>,
+    rows: usize,
+    cols: usize,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Element> ReadBack<T> {
+    /// The contents. Waits for the work submitted before the read was started, not for later work.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Gpu`].
+    pub fn finish(self) -> Result<Vec<T>> {
+        let Some((staging, submission)) = &self.pending else { return Ok(vec![T::zeroed(); self.rows * self.cols]) };
+        let mut bytes = self.gpu.map(staging, submission)?;
+        if T::DTYPE == DType::F16 && !self.cols.is_multiple_of(2) {
+            let row = 2 * self.cols;
+            bytes = bytes.chunks(row + 2).flat_map(|r| &r[..row]).copied().collect();
+        }
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+}
