@@ -1,10 +1,8 @@
 //! From picture files to features: decode and resize on all cores, a bounded number of pictures at a time, and run the
 //! image tower on them. Memory does not grow with the number of pictures, but for their features.
 
-use crate::clip::{Clip, Features, ImageEncoder};
-use crate::data::{
-    Augment, Folder, Item, PythonRandom, Rgb, Split, decode_map, few_shot, resize_center_crop, stream_seed,
-};
+use crate::clip::{Clip, Features, ImageEncoder, Preprocess};
+use crate::data::{Augment, Folder, Item, PythonRandom, Rgb, Split, decode_map, few_shot, stream_seed};
 use crate::{Error, Result};
 
 /// Steps of the tower that pictures are decoded for at once.
@@ -37,13 +35,13 @@ impl Views {
         }
     }
 
-    fn of(&self, picture: &Rgb, index: usize, size: usize) -> Vec<Rgb> {
+    fn of(&self, picture: &Rgb, index: usize, preprocess: &Preprocess) -> Vec<Rgb> {
         match self {
-            Views::Center => vec![resize_center_crop(picture, size)],
+            Views::Center => vec![preprocess.prepare(picture)],
             Views::Random { augment, count, first, seed } => (*first..first + count)
                 .map(|view| {
                     let seed = stream_seed(*seed, index as u64, view as u64);
-                    augment.view(picture, size, &mut PythonRandom::new(seed))
+                    augment.view(picture, preprocess.size, &mut PythonRandom::new(seed))
                 })
                 .collect(),
         }
@@ -79,7 +77,7 @@ pub fn pixels(clip: &Clip, items: &[Item], views: &Views) -> Result<Vec<f32>> {
 
 /// Pixels of a picture's views; `index` is the picture's number in its list.
 fn view_pixels(clip: &Clip, views: &Views, picture: &Rgb, index: usize) -> Vec<f32> {
-    views.of(picture, index, clip.preprocess.size).iter().flat_map(|view| clip.view_pixels(view)).collect()
+    views.of(picture, index, &clip.preprocess).iter().flat_map(|view| clip.view_pixels(view)).collect()
 }
 
 /// Encodes pictures under `views`. `done` is called with the number of views after each step of the tower.

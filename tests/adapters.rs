@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use tipi::adapt::overlap::{self, Config, Correction, Dropout, Trainer};
-use tipi::clip::Clip;
+use tipi::clip::{Clip, ImageConfig, TowerConfig};
 use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
 use tipi::kernels::activation::Activation;
 use tipi::kernels::attention::Pattern;
@@ -86,6 +86,14 @@ fn wide(f: &Frozen<f32>) -> Frozen<f64> {
         up_bias: widen(&f.up_bias),
         down: widen(&f.down),
         down_bias: widen(&f.down_bias),
+    }
+}
+
+/// The sizes of a model's vision transformer.
+fn vit(clip: &Clip) -> &TowerConfig {
+    match &clip.config.image {
+        ImageConfig::Vit { tower, .. } => tower,
+        ImageConfig::ResNet(_) => panic!("a ResNet"),
     }
 }
 
@@ -185,7 +193,7 @@ fn gradients_are_the_slopes_of_the_tower() {
 #[test]
 fn the_loss_follows_its_gradient_on_an_odd_number_of_tokens() {
     let clip = Clip::load(gpu(), &folder("tests/golden/model_a")).unwrap();
-    assert_eq!(clip.image.picture_tokens() % 2, 1);
+    assert_eq!(clip.image.vit().unwrap().picture_tokens() % 2, 1);
     let config = Config { bottleneck: 20, scale: 0.5, ..Config::paper(3) };
     let mut random = Random::new(42);
     let start = Correction::init(&clip, &config).unwrap().download(gpu()).unwrap();
@@ -196,7 +204,7 @@ fn the_loss_follows_its_gradient_on_an_odd_number_of_tokens() {
     let pixels = random.vector(n * 3 * clip.preprocess.size.pow(2));
     let labels = [4, 0, 2];
     let head = || Trainer::fresh_head(&clip, classes, 9).unwrap();
-    let width = clip.image.width();
+    let width = clip.image.vit().unwrap().width();
     let at = |values: &[Vec<f32>]| {
         let correction = Correction::upload(gpu(), values, width, 20, 0.5).unwrap();
         let trainer = Trainer::new(&clip, correction, head()).unwrap();
@@ -206,7 +214,7 @@ fn the_loss_follows_its_gradient_on_an_odd_number_of_tokens() {
         (f64::from(gpu().read::<f32>(&step.loss).unwrap()[0]), grads)
     };
     let (_, grads) = at(&values);
-    for (i, name) in overlap::parameter_names(clip.image.transformer.blocks.len()).iter().enumerate() {
+    for (i, name) in overlap::parameter_names(clip.image.vit().unwrap().transformer.blocks.len()).iter().enumerate() {
         // Along the gradient of this tensor alone.
         let norm = grads[i].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         assert!(norm > 1e-4, "{name}: a gradient of {norm}");
@@ -246,7 +254,7 @@ fn a_fresh_correction_changes_nothing_and_shares_the_first_block() {
     let both = clip.image.plan_with(n, Some(&correction.blocks)).unwrap().plan;
     // Attention runs once for the first block and twice for each other: the first is shared.
     let count = |plan: &tipi::gpu::Plan, label: &str| plan.labels().iter().filter(|l| **l == label).count();
-    let blocks = clip.image.transformer.blocks.len();
+    let blocks = clip.image.vit().unwrap().transformer.blocks.len();
     assert_eq!((count(&alone, "attention"), count(&both, "attention")), (blocks, 2 * blocks - 1));
     assert!(both.flops() < 2.0 * alone.flops(), "{} of {}", both.flops(), alone.flops());
 }
@@ -259,7 +267,7 @@ fn training_computes_no_gradient_of_the_tower_and_stops_at_the_first_adapter() {
         Trainer::new(clip, Correction::init(clip, &config).unwrap(), Trainer::fresh_head(clip, 7, 1).unwrap()).unwrap();
     let step = trainer.step(4, Dropout::Drawn(0.1)).unwrap();
     let count = |label: &str| step.plan.labels().iter().filter(|l| **l == label).count();
-    let blocks = clip.image.transformer.blocks.len();
+    let blocks = clip.image.vit().unwrap().transformer.blocks.len();
     // Weight gradients: two per adapter and the head's.
     assert_eq!(count("gemm tn"), 2 * blocks + 1);
     // Backward through attention: every block but the first.
@@ -273,8 +281,9 @@ fn training_computes_no_gradient_of_the_tower_and_stops_at_the_first_adapter() {
     // values, the attention's output and log-sums and the MLP before its activation; in each block the adapter's input
     // and hidden layer before and after its ReLU. The inputs of frozen layers (two norms' outputs and the activated MLP,
     // 6·width) would be 40 % more.
-    let (rows, width, mlp) = (4 * clip.image.picture_tokens(), clip.image.width(), clip.config.image.mlp);
-    let frozen = 6 * width + mlp + clip.config.image.heads + 4;
+    let (rows, width, mlp) =
+        (4 * clip.image.vit().unwrap().picture_tokens(), clip.image.vit().unwrap().width(), vit(&clip).mlp);
+    let frozen = 6 * width + mlp + vit(&clip).heads + 4;
     let adapter = 2 * config.bottleneck;
     let kept = 4 * rows * ((blocks - 1) * frozen + blocks * adapter + width);
     let grads: usize = step.grads.iter().map(|g| g.len() * 4).sum();

@@ -18,7 +18,7 @@ use tipi::adapt::tip_f;
 use tipi::adapt::tip_x::{Psi, TipX, TipXParams};
 use tipi::adapt::zero_shot::{self, Classifier};
 use tipi::adapt::{argmax, schedule};
-use tipi::clip::{Clip, Features, Prompts, Tokenizer};
+use tipi::clip::{Clip, Features, ImageConfig, Prompts, Tokenizer, TowerConfig};
 use tipi::data::{Normalize, Rgb, center_crop, resize_center_crop, resize_shortest_edge, to_pixels};
 use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
 use tipi::kernels::gemm::{Epilogue, Layout, matmul};
@@ -249,6 +249,14 @@ fn product(a: &[f32], b: &[f32], width: usize, scale: f32) -> Vec<f32> {
     compute(|rec| matmul(rec, Layout::Nt, &a, &b, &Epilogue { alpha: scale, ..Epilogue::default() }))
 }
 
+/// The sizes of a model's vision transformer.
+fn vit(clip: &Clip) -> &TowerConfig {
+    match &clip.config.image {
+        ImageConfig::Vit { tower, .. } => tower,
+        ImageConfig::ResNet(_) => panic!("a ResNet"),
+    }
+}
+
 #[test]
 fn every_case_is_of_a_known_kind() {
     let known = [
@@ -358,13 +366,13 @@ fn clip_forward_case(case: &mut Case, clip: &Clip) {
     case.compare("out.logits_per_image", &product(&image_unit, &text_unit, d, clip.logit_scale));
 
     // The insides, from the kernels that training uses.
-    let taps = clip.image.tapped(&pixels, batch).unwrap();
+    let taps = clip.image.vit().unwrap().tapped(&pixels, batch).unwrap();
     let first = |t: &Tensor, tokens: usize| host(t)[..t.len() / t.rows() * tokens].to_vec();
     let tokens = clip.config.image_tokens();
     let prefix = "out.act.image";
     case.compare(&format!("{prefix}.embedded"), &first(&taps.embedded, tokens));
     case.compare(&format!("{prefix}.pre"), &first(&taps.pre, tokens));
-    compare_insides(case, prefix, &taps.blocks, &taps.last, clip.config.image.heads, tokens);
+    compare_insides(case, prefix, &taps.blocks, &taps.last, vit(&clip).heads, tokens);
     case.compare(&format!("{prefix}.pooled"), &first(&taps.pooled, 1));
     case.compare("out.image_features", &host(&taps.features));
 
@@ -886,11 +894,11 @@ fn tip_f_case(case: &mut Case, mistake: Option<&str>) -> f64 {
 
 /// The correction and the head of a case.
 fn adapter_of(case: &Case, clip: &Clip) -> (Correction, TrainableLinear, Vec<String>) {
-    let names = overlap::parameter_names(clip.image.transformer.blocks.len());
+    let names = overlap::parameter_names(clip.image.vit().unwrap().transformer.blocks.len());
     let values: Vec<Vec<f32>> = names.iter().map(|n| case.input(&format!("in.param.{n}")).f32()).collect();
     let bottleneck = case.param("bottleneck").as_u64().unwrap() as usize;
     let scale = case.param("scale").as_f64().unwrap() as f32;
-    let correction = Correction::upload(gpu(), &values, clip.image.width(), bottleneck, scale).unwrap();
+    let correction = Correction::upload(gpu(), &values, clip.image.vit().unwrap().width(), bottleneck, scale).unwrap();
     let classes = case.param("classes").as_u64().unwrap() as usize;
     let (w, b) = (case.input("in.param.predictor.weight").f32(), case.input("in.param.predictor.bias").f32());
     let head = TrainableLinear::upload(gpu(), "head", classes, clip.config.embedding, &w, &b).unwrap();
@@ -915,8 +923,8 @@ fn adapter_gradients() {
         case.compare("out.features", both.adapted.as_ref().unwrap());
         assert!(case.excess("out.features", &both.original) > 10.0, "the adapter must change something");
 
-        let taps = clip.image.tapped_adapted(&pixels, n, &correction.blocks).unwrap();
-        let tokens = clip.image.picture_tokens();
+        let taps = clip.image.vit().unwrap().tapped_adapted(&pixels, n, &correction.blocks).unwrap();
+        let tokens = clip.image.vit().unwrap().picture_tokens();
         let first = |t: &Tensor| host(t)[..t.cols() * tokens].to_vec();
         for (i, block) in taps.blocks.iter().enumerate() {
             case.compare(&format!("out.act.image.block{i}"), &first(block));

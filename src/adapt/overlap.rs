@@ -97,7 +97,7 @@ impl Correction {
         if config.bottleneck == 0 {
             return Err(Error::invalid("the bottleneck must be 1 wide or more"));
         }
-        let (blocks, width) = (clip.image.transformer.blocks.len(), clip.image.width());
+        let (blocks, width) = (clip.image.vit()?.transformer.blocks.len(), clip.image.vit()?.width());
         let bound = 1.0 / (width as f64).sqrt();
         let values: Vec<Vec<f32>> = shapes(blocks, width, config.bottleneck)
             .iter()
@@ -264,9 +264,9 @@ impl<'a> Trainer<'a> {
         let pixels = gpu.empty("pixels", &[n, 3, size, size], DType::F32)?;
         let labels = gpu.upload("labels", &vec![0u32; n], &[n])?;
         let counter = gpu.upload("counter", &[0u32; 4], &[4])?;
-        let pattern = clip.image.pattern(n)?;
+        let pattern = clip.image.vit()?.pattern(n)?;
         let adapters = &self.correction.blocks;
-        let shape = [n * clip.image.picture_tokens(), self.correction.bottleneck()];
+        let shape = [n * clip.image.vit()?.picture_tokens(), self.correction.bottleneck()];
         let masks: Vec<Tensor> = match dropout {
             Dropout::Off => Vec::new(),
             _ => adapters.iter().map(|_| gpu.zeros("dropout", &shape)).collect::<Result<_>>()?,
@@ -278,13 +278,13 @@ impl<'a> Trainer<'a> {
                 dropout::mask(r, &counter, DROPOUT_STREAM + i as u32, rate, mask)?;
             }
         }
-        let (features, saved) = clip.image.forward_adapted(r, &pixels, &pattern, adapters, &masks)?;
+        let (features, saved) = clip.image.vit()?.forward_adapted(r, &pixels, &pattern, adapters, &masks)?;
         let logits = self.head.forward(r, &features)?;
         let ce = loss::cross_entropy(r, &logits, &labels)?;
         let loss = reduce::mean_first(r, &ce.losses)?;
         let head = self.head.backward_weight(r, &features, &ce.grad)?;
         let dfeatures = self.head.backward_input(r, &ce.grad, None)?;
-        let blocks = clip.image.backward_adapted(r, &dfeatures, saved, &pattern, adapters)?;
+        let blocks = clip.image.vit()?.backward_adapted(r, &dfeatures, saved, &pattern, adapters)?;
         let mut grads: Vec<Tensor> =
             blocks.into_iter().flat_map(|b| [b.down.weight, b.down.bias, b.up.weight, b.up.bias]).collect();
         grads.extend([head.weight, head.bias]);

@@ -1,15 +1,22 @@
 //! CLIP: configuration, weights, tokenizer, and the two towers.
 
+mod checkpoint;
 mod config;
 mod image_tower;
+mod loader;
 mod model;
+mod preprocess;
+mod resnet;
 mod text_tower;
 mod tokenizer;
-mod weights;
+mod vit;
 
-pub use config::{ClipConfig, EndToken, Preprocess, TowerConfig};
-pub use image_tower::{AdaptedTaps, AdaptedTowerSaved, ImagePlan, ImageTaps, ImageTower};
+pub use checkpoint::{Checkpoint, Names};
+pub use config::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
+pub use image_tower::{ImagePlan, ImageTower};
 pub use model::{Clip, Features, ImageEncoder, ModelId};
+pub use preprocess::{Preprocess, Resize};
+pub use resnet::ResNet;
 pub use text_tower::{Packed, Prompts, TextSaved, TextTaps, TextTower};
 pub use tokenizer::Tokenizer;
-pub use weights::{Checkpoint, Names};
+pub use vit::{AdaptedTaps, AdaptedTowerSaved, ImageTaps, VisionTransformer};

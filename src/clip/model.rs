@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::config::{ClipConfig, Preprocess};
+use super::checkpoint::Checkpoint;
+use super::config::{ClipConfig, OPEN_CLIP};
 use super::image_tower::{ImagePlan, ImageTower};
+use super::loader::Loader;
+use super::preprocess::Preprocess;
 use super::text_tower::TextTower;
 use super::tokenizer::Tokenizer;
-use super::weights::{Checkpoint, Loader};
-use crate::data::{Rgb, resize_center_crop, to_pixels};
+use crate::data::Rgb;
 use crate::gpu::{Gpu, ReadBack};
 use crate::kernels::gemm::Precision;
 use crate::nn::Bottleneck;
@@ -22,7 +24,7 @@ use crate::{Error, Result};
 pub struct ModelId {
     /// The folder's name, for people.
     pub name: String,
-    /// SHA-256 of model.safetensors, config.json, preprocessor_config.json and tokenizer.json, which decides.
+    /// SHA-256 of the weights and of what configures them, which decides.
     pub sha256: String,
 }
 
@@ -45,11 +47,48 @@ pub struct Clip {
     folder: PathBuf,
     checkpoint: Arc<Checkpoint>,
     id: OnceLock<ModelId>,
+    /// The model itself in a rehearsal; none in that one.
+    rehearsal: Option<Box<Clip>>,
+}
+
+/// What a model is loaded from.
+struct Parts<'a> {
+    folder: &'a Path,
+    checkpoint: &'a Arc<Checkpoint>,
+    config: &'a ClipConfig,
+    preprocess: &'a Preprocess,
+    precision: Precision,
+}
+
+impl Parts<'_> {
+    fn load(&self, gpu: &Gpu) -> Result<Clip> {
+        let Parts { folder, checkpoint, config, preprocess, precision } = *self;
+        let loader = Loader { gpu, checkpoint, precision };
+        let logit_scale = checkpoint.values("logit_scale", &[])?.first().copied().unwrap_or(f32::NAN).exp();
+        if !(logit_scale.is_finite() && logit_scale > 0.0) {
+            let reason = format!("exp(logit_scale) is {logit_scale}, not a positive number");
+            return Err(Error::config(checkpoint.path(), reason));
+        }
+        Ok(Clip {
+            gpu: gpu.clone(),
+            image: ImageTower::load(&loader, config)?,
+            text: TextTower::load(&loader, checkpoint, config)?,
+            config: config.clone(),
+            preprocess: preprocess.clone(),
+            tokenizer: Tokenizer::open(&folder.join("tokenizer.json"), config.context),
+            logit_scale,
+            folder: folder.to_path_buf(),
+            checkpoint: checkpoint.clone(),
+            id: OnceLock::new(),
+            rehearsal: None,
+        })
+    }
 }
 
 impl Clip {
-    /// Loads a model folder: model.safetensors, tokenizer.json and, for Hugging Face's names, config.json and
-    /// preprocessor_config.json.
+    /// Loads a model folder: model.safetensors, or the shards that its index names, with config.json,
+    /// preprocessor_config.json and tokenizer.json; or open_clip_model.safetensors with open_clip_config.json; or a
+    /// model.safetensors with OpenAI's names and nothing beside it.
     ///
     /// # Errors
     /// Every broken or contradictory file is an error that names the file and the tensor or key.
@@ -67,28 +106,24 @@ impl Clip {
         if !folder.is_dir() {
             return Err(Error::config(folder, "no such model folder; give the folder that holds model.safetensors"));
         }
-        let path = folder.join("model.safetensors");
-        let checkpoint = Arc::new(Checkpoint::open(&path)?);
-        let config = ClipConfig::of_folder(folder, &checkpoint)?;
-        let preprocess = Preprocess::of_folder(folder, &config)?;
-        let tokenizer = Tokenizer::open(&folder.join("tokenizer.json"), config.context);
-        let loader = Loader { gpu, checkpoint: &checkpoint, precision };
-        let logit_scale = checkpoint.values("logit_scale", &[])?.first().copied().unwrap_or(f32::NAN).exp();
-        if !(logit_scale.is_finite() && logit_scale > 0.0) {
-            return Err(Error::config(&path, format!("exp(logit_scale) is {logit_scale}, not a positive number")));
+        let checkpoint = Arc::new(Checkpoint::of_folder(folder)?);
+        let (config, preprocess) = ClipConfig::of_folder(folder, &checkpoint)?;
+        let parts = Parts { folder, checkpoint: &checkpoint, config: &config, preprocess: &preprocess, precision };
+        // Every tensor's name, shape and type, and the memory for all of them, before the first byte is moved.
+        let mut rehearsal = parts.load(&gpu.rehearsal())?;
+        if gpu.rehearses() {
+            return Ok(rehearsal);
         }
-        Ok(Clip {
-            gpu: gpu.clone(),
-            image: ImageTower::load(&loader, &config)?,
-            text: TextTower::load(&loader, &checkpoint, &config)?,
-            config,
-            preprocess,
-            tokenizer,
-            logit_scale,
-            folder: folder.to_path_buf(),
-            checkpoint,
-            id: OnceLock::new(),
-        })
+        let mut clip = parts.load(gpu)?;
+        rehearsal.rehearsal = None;
+        clip.rehearsal = Some(Box::new(rehearsal));
+        Ok(clip)
+    }
+
+    /// The same model in a rehearsal ([`Gpu::rehearsal`]): what is made of it takes no memory and runs nothing, but says
+    /// what it would need.
+    pub fn rehearsal(&self) -> &Clip {
+        self.rehearsal.as_deref().unwrap_or(self)
     }
 
     /// The model's folder.
@@ -111,10 +146,16 @@ impl Clip {
             let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
             // Whatever changes a feature: the weights, and what says how pictures and texts become inputs.
             let mut hasher = Sha256::new();
-            hasher.update(self.checkpoint.bytes());
+            for file in self.checkpoint.bytes() {
+                hasher.update(file);
+            }
             for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
                 hasher.update(file);
                 hasher.update(std::fs::read(folder.join(file)).unwrap_or_default());
+            }
+            if let Ok(text) = std::fs::read(folder.join(OPEN_CLIP)) {
+                hasher.update(OPEN_CLIP);
+                hasher.update(text);
             }
             let digest = hasher.finalize();
             ModelId { name, sha256: digest.iter().map(|b| format!("{b:02x}")).collect() }
@@ -123,13 +164,12 @@ impl Clip {
 
     /// Pixels `[3, R, R]` of a picture: resize, crop, normalise as the checkpoint's preprocessor does.
     pub fn pixels(&self, picture: &Rgb) -> Vec<f32> {
-        let size = self.preprocess.size;
-        to_pixels(&resize_center_crop(picture, size), &self.preprocess.normalize)
+        self.preprocess.normalized(&self.preprocess.prepare(picture))
     }
 
     /// Pixels `[3, R, R]` of a picture that already is R×R (an augmented view).
     pub fn view_pixels(&self, view: &Rgb) -> Vec<f32> {
-        to_pixels(view, &self.preprocess.normalize)
+        self.preprocess.normalized(view)
     }
 
     /// Features `[texts, embedding]` on the host, un-normalised.

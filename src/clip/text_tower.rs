@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use super::checkpoint::{Checkpoint, Names};
 use super::config::{ClipConfig, EndToken};
-use super::weights::{Checkpoint, Loader, Names, Side};
+use super::loader::{Loader, Side};
 use crate::gpu::{Gpu, Plan, Recorder, Tensor};
 use crate::kernels::attention::{Pattern, Span};
 use crate::kernels::gemm::Epilogue;
@@ -152,13 +153,13 @@ impl TextTower {
     pub(super) fn load(loader: &Loader<'_>, checkpoint: &Arc<Checkpoint>, config: &ClipConfig) -> Result<TextTower> {
         let (context, width) = (config.context, config.text.width);
         let name = match checkpoint.names() {
-            Names::HuggingFace => "text_model.embeddings.position_embedding.weight",
-            Names::OpenAi => "positional_embedding",
+            Names::HuggingFace => "text_model.embeddings.position_embedding.weight".to_string(),
+            Names::OpenAi => checkpoint.text_name("positional_embedding"),
         };
         let tower = TextTower {
             gpu: loader.gpu.clone(),
             checkpoint: checkpoint.clone(),
-            positions: checkpoint.values(name, &[context, width])?,
+            positions: checkpoint.values(&name, &[context, width])?,
             transformer: loader.transformer(Side::Text, &config.text)?,
             norm: loader.text_norm(&config.text)?,
             projection: loader.projection(Side::Text, width, config.embedding)?,
@@ -167,14 +168,14 @@ impl TextTower {
             width,
         };
         // The token table stays in the file; a wrong one should still be found now and not at the first text.
-        checkpoint.rows(tower.token_table(), [tower.vocabulary, width], &[])?;
+        checkpoint.check(&tower.token_table(), &[tower.vocabulary, width])?;
         Ok(tower)
     }
 
-    fn token_table(&self) -> &'static str {
+    fn token_table(&self) -> String {
         match self.checkpoint.names() {
-            Names::HuggingFace => "text_model.embeddings.token_embedding.weight",
-            Names::OpenAi => "token_embedding.weight",
+            Names::HuggingFace => "text_model.embeddings.token_embedding.weight".into(),
+            Names::OpenAi => self.checkpoint.text_name("token_embedding.weight"),
         }
     }
 
@@ -189,7 +190,7 @@ impl TextTower {
     /// # Errors
     /// An id past the vocabulary, a text longer than the context, out of memory.
     pub fn embed(&self, prompts: &Prompts) -> Result<Tensor> {
-        let mut rows = self.checkpoint.rows(self.token_table(), [self.vocabulary, self.width], &prompts.ids)?;
+        let mut rows = self.checkpoint.rows(&self.token_table(), [self.vocabulary, self.width], &prompts.ids)?;
         for (row, position) in rows.chunks_exact_mut(self.width).zip(&prompts.positions) {
             let at = *position as usize * self.width;
             let Some(added) = self.positions.get(at..at + self.width) else {

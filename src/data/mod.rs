@@ -20,7 +20,7 @@ pub use decode::{decode, is_picture, list_pictures};
 pub use folder::{Decoded, Folder, Item, class_name, decode_items, decode_map};
 pub use python_random::PythonRandom;
 pub use resize::{
-    Normalize, Rgb, center_crop, flip_horizontal, resize_bicubic, resize_center_crop, resize_crop,
-    resize_shortest_edge, to_pixels,
+    Filter, Normalize, Rgb, center_crop, flip_horizontal, resize, resize_bicubic, resize_center_crop,
+    resize_center_crop_with, resize_crop, resize_longest_pad, resize_shortest_edge, resize_squash, to_pixels,
 };
 pub use sampling::{Split, few_shot};

@@ -1,10 +1,10 @@
-//! Bicubic resampling that equals Pillow's bit for bit, the crops of torchvision, and normalisation.
+//! Resampling that equals Pillow's bit for bit, the crops of torchvision and open_clip, and normalisation.
 //!
-//! A CLIP checkpoint was trained and evaluated behind `PIL.Image.resize(…, BICUBIC)`; a resize that is merely close
-//! moves logits enough to flip near ties. Pillow's method, from its `src/libImaging/Resample.c`: the cubic kernel with
-//! a = −0.5, stretched by the scale when shrinking (antialiasing); weights normalised in f64 and rounded to 22
-//! fractional bits; one pass along the rows, then one down the columns, each rounded and clipped to u8; a pass whose
-//! size does not change is skipped.
+//! A CLIP checkpoint was trained and evaluated behind `PIL.Image.resize(…, BICUBIC)`, a few behind `BILINEAR`; a
+//! resize that is merely close moves logits enough to flip near ties. Pillow's method, from its
+//! `src/libImaging/Resample.c`: the filter's kernel (see [`Filter`]), stretched by the scale when shrinking
+//! (antialiasing); weights normalised in f64 and rounded to 22 fractional bits; one pass along the rows, then one down
+//! the columns, each rounded and clipped to u8; a pass whose size does not change is skipped.
 //!
 //! This is Pillow up to 12. Pillow 13 exchanges the passes for some pictures whose height shrinks (much more than the
 //! width does, or from about twice the width), which moves samples there by a few levels; published numbers rest on
@@ -20,8 +20,6 @@ const CHANNELS: usize = 3;
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 /// Half a unit of the result: added before the shift so that it rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
-/// The cubic kernel is zero from here on, in units of source (or, when shrinking, target) pixels.
-const SUPPORT: f64 = 2.0;
 
 /// An 8-bit RGB picture: rows from the top, pixels from the left, three bytes each.
 ///
@@ -71,6 +69,34 @@ impl Rgb {
     }
 }
 
+/// How samples between the source's pixels are made up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Filter {
+    /// The cubic kernel with a = −0.5 over 4 pixels: CLIP's own, and nearly every checkpoint's.
+    #[default]
+    Bicubic,
+    /// The triangle over 2 pixels.
+    Bilinear,
+}
+
+impl Filter {
+    /// The kernel is zero from here on, in units of source (or, when shrinking, target) pixels.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bicubic => 2.0,
+            Self::Bilinear => 1.0,
+        }
+    }
+
+    /// The kernel at `x`.
+    fn kernel(self, x: f64) -> f64 {
+        match self {
+            Self::Bicubic => cubic(x),
+            Self::Bilinear => (1.0 - x.abs()).max(0.0),
+        }
+    }
+}
+
 /// The cubic kernel with a = −0.5 (Catmull-Rom), term for term as Pillow evaluates it.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.5;
@@ -94,11 +120,11 @@ struct Taps {
 
 impl Taps {
     /// Taps for the coordinates `wanted` when `input` samples become `output`.
-    fn new(input: usize, output: usize, wanted: &Range<usize>) -> Self {
+    fn new(filter: Filter, input: usize, output: usize, wanted: &Range<usize>) -> Self {
         let scale = input as f64 / output as f64;
         // Shrinking widens the kernel over all the source that a target pixel stands for.
         let stretch = scale.max(1.0);
-        let support = SUPPORT * stretch;
+        let support = filter.support() * stretch;
         let inverse = 1.0 / stretch;
         let mut reads = Vec::with_capacity(wanted.len());
         let mut weights = Vec::new();
@@ -109,7 +135,7 @@ impl Taps {
             let first = (center - support + 0.5) as usize;
             let last = ((center + support + 0.5) as usize).min(input);
             kernel.clear();
-            kernel.extend((first..last).map(|source| cubic((source as f64 - center + 0.5) * inverse)));
+            kernel.extend((first..last).map(|source| filter.kernel((source as f64 - center + 0.5) * inverse)));
             let sum: f64 = kernel.iter().sum();
             weights.extend(kernel.iter().map(|&weight| {
                 let normalised = if sum == 0.0 { weight } else { weight / sum };
@@ -186,25 +212,58 @@ fn vertical(src: &Rgb, taps: &Taps, top: usize) -> Rgb {
 }
 
 /// Columns `x` and rows `y` of `src` resized to `width` × `height`, without computing the rest.
-fn resample(src: &Rgb, width: usize, height: usize, x: &Range<usize>, y: &Range<usize>) -> Rgb {
-    let rows = (height != src.height).then(|| Taps::new(src.height, height, y));
+fn resample(src: &Rgb, width: usize, height: usize, filter: Filter, x: &Range<usize>, y: &Range<usize>) -> Rgb {
+    let rows = (height != src.height).then(|| Taps::new(filter, src.height, height, y));
     let read = rows.as_ref().map_or(y.clone(), Taps::span);
-    let narrowed =
-        if width == src.width { src.window(x, &read) } else { horizontal(src, &Taps::new(src.width, width, x), &read) };
+    let narrowed = if width == src.width {
+        src.window(x, &read)
+    } else {
+        horizontal(src, &Taps::new(filter, src.width, width, x), &read)
+    };
     match rows {
         Some(taps) => vertical(&narrowed, &taps, read.start),
         None => narrowed,
     }
 }
 
-/// Resizes to `width` × `height` (each taken as at least 1): byte for byte what `Image.resize((width, height), BICUBIC)`
+/// Resizes to `width` × `height` (each taken as at least 1): byte for byte what `Image.resize((width, height), filter)`
 /// gives in Pillow up to 12.
-pub fn resize_bicubic(src: &Rgb, width: usize, height: usize) -> Rgb {
+pub fn resize(src: &Rgb, width: usize, height: usize, filter: Filter) -> Rgb {
     let (width, height) = (width.max(1), height.max(1));
     if (width, height) == (src.width, src.height) {
         return src.clone();
     }
-    resample(src, width, height, &(0..width), &(0..height))
+    resample(src, width, height, filter, &(0..width), &(0..height))
+}
+
+/// [`resize`] with [`Filter::Bicubic`].
+pub fn resize_bicubic(src: &Rgb, width: usize, height: usize) -> Rgb {
+    resize(src, width, height, Filter::Bicubic)
+}
+
+/// open_clip's resize mode `squash`: all of the picture, bicubically to `width` × `height` (each taken as at least 1),
+/// whatever its aspect.
+pub fn resize_squash(src: &Rgb, width: usize, height: usize) -> Rgb {
+    resize_bicubic(src, width, height)
+}
+
+/// open_clip's resize mode `longest`: the longer side becomes `size` (taken as at least 1), the shorter one is rounded
+/// (halves to the even number), and the picture is put in the middle of a square of `fill` in all channels, the odd
+/// row or column at the end.
+///
+/// Where the shorter side would round to 0, which is an error in open_clip, it is taken as 1.
+pub fn resize_longest_pad(src: &Rgb, size: usize, fill: u8, filter: Filter) -> Rgb {
+    let size = size.max(1);
+    // In open_clip's steps, because the quotient of the quotients decides where halves go.
+    let ratio = (src.height as f64 / size as f64).max(src.width as f64 / size as f64);
+    let side = |side: usize| ((side as f64 / ratio).round_ties_even() as usize).clamp(1, size);
+    let inner = resize(src, side(src.width), side(src.height), filter);
+    let (left, top) = ((size - inner.width) / 2, (size - inner.height) / 2);
+    let mut data = vec![fill; size * size * CHANNELS];
+    for (y, out) in data.chunks_exact_mut(size * CHANNELS).skip(top).take(inner.height).enumerate() {
+        out[left * CHANNELS..(left + inner.width) * CHANNELS].copy_from_slice(inner.row(y, &(0..inner.width)));
+    }
+    Rgb { width: size, height: size, data }
 }
 
 /// The width and height after the shorter side has become `size`; the longer is truncated, as in torchvision.
@@ -267,10 +326,18 @@ pub fn center_crop(src: &Rgb, size: usize) -> Rgb {
 /// The same bytes as the two in sequence, but only the pixels that the crop keeps are computed, so time and memory do
 /// not grow with the picture's aspect.
 pub fn resize_center_crop(src: &Rgb, size: usize) -> Rgb {
+    resize_center_crop_with(src, size, size, Filter::Bicubic)
+}
+
+/// [`resize_center_crop`] with any filter, the shorter side becoming `edge` before `size` × `size` are cut out.
+pub fn resize_center_crop_with(src: &Rgb, edge: usize, size: usize, filter: Filter) -> Rgb {
     let size = size.max(1);
-    let (width, height) = shortest_edge(src, size);
+    let (width, height) = shortest_edge(src, edge);
+    if width.min(height) < size {
+        return center_crop(&resize(src, width, height, filter), size);
+    }
     let (left, top) = (center_offset(width, size), center_offset(height, size));
-    resample(src, width, height, &(left..left + size), &(top..top + size))
+    resample(src, width, height, filter, &(left..left + size), &(top..top + size))
 }
 
 /// Cuts out the `w` × `h` box whose top left corner is (`x`, `y`) and squashes it to `size` × `size`, as

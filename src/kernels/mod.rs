@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod affinity;
 pub mod attention;
+pub mod conv;
 pub mod divergence;
 pub mod dropout;
 pub mod extremes;
@@ -34,6 +35,7 @@ pub fn variants() -> Vec<Variant> {
         activation::variants(),
         affinity::variants(),
         attention::variants(),
+        conv::variants(),
         divergence::variants(),
         dropout::variants(),
         extremes::variants(),

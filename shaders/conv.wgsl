@@ -1,0 +1,105 @@
+// The data movements of a convolutional tower; each convolution itself is a GEMM on unfolded rows. Between layers
+// pictures are rows of channels, [batch, height, width, channels].
+//
+// unfold: x → rows [batch·out², side²·channels], in the order (row, column, channel) of the kernel; zeros outside the
+//         picture. Pixels come as [batch, 3, size, size], which other strides express.
+// pool:   y[b,i,j,c] = mean of x over the side × side window at (side·i, side·j); what is left over is dropped.
+// tokens: y[b,0] = mean of x[b] + position[0]; y[b,t] = x[b,t−1] + position[t].
+
+struct Params {
+    batch: u32,
+    size: u32,     // of the input, a square
+    out: u32,      // of the output
+    channels: u32,
+    side: u32,     // of the window
+    stride: u32,
+    pad: u32,
+    first: u32,    // unfold: the picture of x to begin with; tokens: the picture of y
+    image_step: u32,
+    row_step: u32,
+    column_step: u32,
+    channel_step: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> position: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn unfold(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    let depth = p.side * p.side * p.channels;
+    if i >= p.batch * p.out * p.out * depth {
+        return;
+    }
+    let within = i % depth;
+    let channel = within % p.channels;
+    let cell = within / p.channels;
+    let row = i / depth;
+    let image = p.first + row / (p.out * p.out);
+    let at = row % (p.out * p.out);
+    // Shifted by the padding, so that nothing is negative.
+    let py = (at / p.out) * p.stride + cell / p.side;
+    let px = (at % p.out) * p.stride + cell % p.side;
+    var value = 0.0;
+    if py >= p.pad && px >= p.pad && py - p.pad < p.size && px - p.pad < p.size {
+        value = x[image * p.image_step + (py - p.pad) * p.row_step + (px - p.pad) * p.column_step + channel * p.channel_step];
+    }
+    y[i] = value;
+}
+
+@compute @workgroup_size(64)
+fn pool(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    if i >= p.batch * p.out * p.out * p.channels {
+        return;
+    }
+    let channel = i % p.channels;
+    let at = i / p.channels;
+    let px = (at % p.out) * p.side;
+    let py = (at / p.out % p.out) * p.side;
+    let image = at / (p.out * p.out);
+    var sum = 0.0;
+    for (var ky = 0u; ky < p.side; ky++) {
+        for (var kx = 0u; kx < p.side; kx++) {
+            sum += x[((image * p.size + py + ky) * p.size + px + kx) * p.channels + channel];
+        }
+    }
+    y[i] = sum / f32(p.side * p.side);
+}
+
+@compute @workgroup_size(64)
+fn tokens(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    let cells = p.size * p.size;
+    if i >= p.batch * (cells + 1u) * p.channels {
+        return;
+    }
+    let channel = i % p.channels;
+    let token = i / p.channels % (cells + 1u);
+    let image = i / (p.channels * (cells + 1u));
+    let base = image * cells;
+    var value = 0.0;
+    if token == 0u {
+        for (var t = 0u; t < cells; t++) {
+            value += x[(base + t) * p.channels + channel];
+        }
+        value /= f32(cells);
+    } else {
+        value = x[(base + token - 1u) * p.channels + channel];
+    }
+    y[p.first * (cells + 1u) * p.channels + i] = value + position[token * p.channels + channel];
+}

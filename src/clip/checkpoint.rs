@@ -1,0 +1,362 @@
+//! Checkpoints: memory-mapped safetensors, one file or several, under either of CLIP's two naming schemes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
+use serde::Deserialize;
+
+use crate::{Error, Result};
+
+/// The two naming schemes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// `vision_model.encoder.layers.0.self_attn.q_proj.weight`, …
+    HuggingFace,
+    /// `visual.transformer.resblocks.0.attn.in_proj_weight`, …: OpenAI's and open_clip's.
+    OpenAi,
+}
+
+/// An index larger than this lists no CLIP: the largest have some hundreds of tensors.
+const LARGEST_INDEX: u64 = 16 << 20;
+
+/// A safetensors file: it stays on disk, its pages come in as tensors are read.
+struct Shard {
+    path: PathBuf,
+    map: memmap2::Mmap,
+    metadata: Metadata,
+    /// Where tensor data start in the file.
+    data: usize,
+}
+
+impl Shard {
+    /// Maps a file; reads its header only.
+    fn open(path: &Path) -> Result<Shard> {
+        let bad = |reason: String| Error::Safetensors { path: path.to_path_buf(), reason };
+        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        if file.metadata().map_err(|e| Error::io(path, e))?.len() < 8 {
+            return Err(bad("shorter than its 8-byte header length; download it again".into()));
+        }
+        // SAFETY: the mapping is read-only; tipi does not promise anything if another process rewrites the file
+        // under it, and every read below stays within the mapped length.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        let (header, metadata) = SafeTensors::read_metadata(&map)
+            .map_err(|e| bad(format!("{e}; the file is truncated or damaged, fetch it again")))?;
+        let data = header + 8;
+        // The header's own offsets are checked by the parser; that they fit the file is not.
+        let last = metadata.tensors().into_iter().max_by_key(|(_, t)| t.data_offsets.1);
+        if let Some((name, info)) = last
+            && data.checked_add(info.data_offsets.1).is_none_or(|end| end > map.len())
+        {
+            return Err(bad(format!(
+                "tensor '{name}' ends at byte {} of the data, of which the file has {}; it is truncated, fetch it again",
+                info.data_offsets.1,
+                map.len() - data
+            )));
+        }
+        Ok(Shard { path: path.to_path_buf(), map, metadata, data })
+    }
+}
+
+/// A checkpoint: all tensors of a model.
+pub struct Checkpoint {
+    path: PathBuf,
+    shards: Vec<Shard>,
+    names: Names,
+    /// Whether the text tower's names begin with `text.`: open_clip's CustomTextCLIP.
+    custom_text: bool,
+}
+
+/// What `model.safetensors.index.json` says.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names, or
+    /// the same under open_clip's name, `open_clip_model`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when there is none of them; the errors of [`Checkpoint::open`] and of a broken index.
+    pub fn of_folder(folder: &Path) -> Result<Checkpoint> {
+        for stem in ["model", "open_clip_model"] {
+            let (whole, index) = (format!("{stem}.safetensors"), format!("{stem}.safetensors.index.json"));
+            if folder.join(&whole).exists() {
+                return Checkpoint::open(&folder.join(whole));
+            }
+            if folder.join(&index).exists() {
+                return Checkpoint::open_index(&folder.join(index));
+            }
+        }
+        let pickled = ["pytorch_model.bin", "open_clip_pytorch_model.bin"].iter().find(|f| folder.join(f).exists());
+        Err(Error::config(
+            folder,
+            match pickled {
+                Some(file) => format!(
+                    "holds {file} but no model.safetensors; tipi reads safetensors only, which run no code: convert the file"
+                ),
+                None => {
+                    "holds no model.safetensors, open_clip_model.safetensors or index of shards of these; give the \
+                         folder of a CLIP"
+                        .into()
+                }
+            },
+        ))
+    }
+
+    /// Opens a safetensors file; reads its header only.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Safetensors`] for a truncated or hostile file; [`Error::MissingTensor`] for a file
+    /// that is no CLIP.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        Checkpoint::of_shards(path, vec![Shard::open(path)?])
+    }
+
+    /// Opens the shards that an index names.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; [`Error::Config`] for an index that is malformed, names a shard that is not there, or a
+    /// file outside its own folder; [`Error::MissingTensor`] for a shard without a tensor that the index says it has.
+    pub fn open_index(path: &Path) -> Result<Checkpoint> {
+        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+        if size > LARGEST_INDEX {
+            return Err(Error::config(path, format!("an index of {size} bytes is not a CLIP's; fetch it again")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let index: Index = serde_json::from_str(&text)
+            .map_err(|e| Error::config(path, format!("not a valid index of shards: {e}; fetch it again")))?;
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        let mut shards: Vec<Shard> = Vec::new();
+        for (tensor, file) in &index.weight_map {
+            // A name and nothing else: no folder, no way up, no other disk.
+            let mut parts = Path::new(file).components();
+            let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+            if !plain || file.contains(['/', '\\', ':']) {
+                return Err(Error::config(
+                    path,
+                    format!("puts tensor '{tensor}' into '{file}'; shards must lie in the index's own folder"),
+                ));
+            }
+            let at = folder.join(file);
+            let shard = match shards.iter().position(|s| s.path == at) {
+                Some(known) => &shards[known],
+                None if !at.is_file() => {
+                    return Err(Error::config(
+                        path,
+                        format!("puts tensor '{tensor}' into '{file}', which is not in the folder; fetch it"),
+                    ));
+                }
+                None => {
+                    shards.push(Shard::open(&at)?);
+                    &shards[shards.len() - 1]
+                }
+            };
+            if shard.metadata.info(tensor).is_none() {
+                return Err(Error::MissingTensor { path: at, tensor: tensor.clone() });
+            }
+        }
+        Checkpoint::of_shards(path, shards)
+    }
+
+    fn of_shards(path: &Path, shards: Vec<Shard>) -> Result<Checkpoint> {
+        let has = |name: &str| shards.iter().any(|s| s.metadata.info(name).is_some());
+        let names = if has("visual.conv1.weight") {
+            Names::OpenAi
+        } else if has("vision_model.embeddings.patch_embedding.weight") {
+            Names::HuggingFace
+        } else {
+            let foreign = [
+                ("visual.trunk.", "an image tower from timm (SigLIP, MobileCLIP, EVA)"),
+                ("image_encoder.", "MobileCLIP's own image tower"),
+                ("text_model.head.", "SigLIP's text tower"),
+            ];
+            let known =
+                |prefix: &str| shards.iter().any(|s| s.metadata.tensors().keys().any(|k| k.starts_with(prefix)));
+            if let Some((_, what)) = foreign.iter().find(|(prefix, _)| known(prefix)) {
+                return Err(Error::config(path, format!("holds {what}, which tipi does not have; give a CLIP")));
+            }
+            return Err(Error::MissingTensor {
+                path: path.to_path_buf(),
+                tensor: "vision_model.embeddings.patch_embedding.weight' (or OpenAI's 'visual.conv1.weight".into(),
+            });
+        };
+        let custom_text =
+            names == Names::OpenAi && !has("token_embedding.weight") && has("text.token_embedding.weight");
+        Ok(Checkpoint { path: path.to_path_buf(), shards, names, custom_text })
+    }
+
+    /// The file, or the index of its shards.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which naming scheme the file uses.
+    pub fn names(&self) -> Names {
+        self.names
+    }
+
+    /// The name of one of the text tower's tensors, given by what OpenAI calls it: open_clip puts `text.` in front where
+    /// the tower is a module of its own.
+    pub fn text_name(&self, name: &str) -> String {
+        if self.custom_text { format!("text.{name}") } else { name.into() }
+    }
+
+    /// Whether the image tower is a ResNet.
+    pub fn has_resnet(&self) -> bool {
+        self.names == Names::OpenAi && self.has("visual.layer1.0.conv1.weight")
+    }
+
+    /// The whole files, for hashing.
+    pub(super) fn bytes(&self) -> impl Iterator<Item = &[u8]> {
+        self.shards.iter().map(|s| &s.map[..])
+    }
+
+    /// Bytes of all files.
+    pub fn file_bytes(&self) -> u64 {
+        self.shards.iter().map(|s| s.map.len() as u64).sum()
+    }
+
+    /// The types that the float tensors are stored in, most values first, with the number of values.
+    pub fn stored(&self) -> Vec<(String, usize)> {
+        let mut counts = BTreeMap::new();
+        for info in self.shards.iter().flat_map(|s| s.metadata.tensors().into_values()) {
+            if let Some(n) = info.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) {
+                *counts.entry(format!("{:?}", info.dtype)).or_insert(0) += n;
+            }
+        }
+        let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        counts
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.shards.iter().any(|s| s.metadata.info(name).is_some())
+    }
+
+    /// A tensor's shape.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`].
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        Ok(self.info(name)?.1.shape.clone())
+    }
+
+    fn info(&self, name: &str) -> Result<(&Shard, &TensorInfo)> {
+        let found = self.shards.iter().find_map(|s| Some((s, s.metadata.info(name)?)));
+        found.ok_or_else(|| Error::MissingTensor { path: self.path.clone(), tensor: name.into() })
+    }
+
+    /// How many numbered layers follow `prefix` (`<prefix><number>.…`), counting from 0 to the highest number.
+    pub fn count_layers(&self, prefix: &str) -> usize {
+        let number = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
+        let names = self.shards.iter().flat_map(|s| s.metadata.tensors().into_keys());
+        names.filter_map(|n| number(&n)).max().map_or(0, |n| n.saturating_add(1))
+    }
+
+    /// Checks that a tensor has `shape` (`[]` for a scalar stored with or without a dimension) and a float type.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::Safetensors`].
+    pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.checked(name, shape).map(|_| ())
+    }
+
+    fn checked(&self, name: &str, shape: &[usize]) -> Result<(&[u8], Dtype)> {
+        let (shard, info) = self.info(name)?;
+        let scalar = shape.is_empty() && info.shape == [1];
+        let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        if (info.shape != shape && !scalar) || !float {
+            return Err(Error::TensorForm {
+                path: shard.path.clone(),
+                tensor: name.into(),
+                expected: format!("{shape:?} of F32, F16 or BF16"),
+                found: format!("{:?} of {:?}", info.shape, info.dtype),
+            });
+        }
+        let (start, end) = info.data_offsets;
+        let bytes = shard.map.get(shard.data + start..shard.data + end);
+        let length = shape.iter().try_fold(size(info.dtype), |n: usize, d| n.checked_mul(*d));
+        match bytes {
+            Some(bytes) if Some(bytes.len()) == length => Ok((bytes, info.dtype)),
+            _ => Err(Error::Safetensors {
+                path: shard.path.clone(),
+                reason: format!("tensor '{name}' lies outside the file"),
+            }),
+        }
+    }
+
+    /// A tensor's values as f32.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::Safetensors`].
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (bytes, dtype) = self.checked(name, shape)?;
+        Ok(widen(bytes, dtype))
+    }
+
+    /// The values of `range` along a tensor's first dimension as f32: only their pages are read.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::values`]; [`Error::Invalid`] for a range past the end.
+    pub fn part(&self, name: &str, shape: &[usize], range: Range<usize>) -> Result<Vec<f32>> {
+        let (bytes, dtype) = self.checked(name, shape)?;
+        let stride = shape.iter().skip(1).product::<usize>() * size(dtype);
+        let part = bytes.get(range.start.saturating_mul(stride)..range.end.saturating_mul(stride));
+        let part = part.ok_or_else(|| Error::invalid(format!("{name}: rows {range:?} of shape {shape:?}")))?;
+        Ok(widen(part, dtype))
+    }
+
+    /// Rows `rows` of a tensor `[n, width]` as f32, one after the other: only their pages are read.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::values`]; [`Error::Invalid`] for a row past the end.
+    pub fn rows(&self, name: &str, shape: [usize; 2], rows: &[u32]) -> Result<Vec<f32>> {
+        let (bytes, dtype) = self.checked(name, &shape)?;
+        let stride = shape[1] * size(dtype);
+        let mut values = Vec::with_capacity(rows.len() * shape[1]);
+        for row in rows {
+            let start = *row as usize * stride;
+            let Some(bytes) = bytes.get(start..start + stride) else {
+                return Err(Error::invalid(format!("token id {row} is past the vocabulary of {}", shape[0])));
+            };
+            values.extend(widen(bytes, dtype));
+        }
+        Ok(values)
+    }
+}
+
+/// Bytes of a float.
+fn size(dtype: Dtype) -> usize {
+    if dtype == Dtype::F32 { 4 } else { 2 }
+}
+
+fn widen(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+    match dtype {
+        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dtype, widen};
+    use half::{bf16, f16};
+
+    #[test]
+    fn all_float_types_widen_to_their_values() {
+        let values = [0.0f32, -1.5, 0.15625, 240.0];
+        let bytes: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+        assert_eq!(widen(&bytes, Dtype::F16), values);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
+        assert_eq!(widen(&bytes, Dtype::BF16), values);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(widen(&bytes, Dtype::F32), values);
+    }
+}

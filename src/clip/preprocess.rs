@@ -1,0 +1,172 @@
+//! How a model's pictures become pixels: as its authors prepared them, byte for byte.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::data::{Filter, Normalize, Rgb, resize, resize_center_crop_with, resize_longest_pad, to_pixels};
+use crate::{Error, Result};
+
+/// How a picture comes to the size of the model's pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// The shorter side becomes this long, and the middle is cut out: CLIP's own way.
+    Shortest(usize),
+    /// Both sides become as long as the model wants them, whatever the picture's aspect.
+    Squash,
+    /// The longer side becomes as long as the model wants it; the rest is filled with this grey.
+    Longest {
+        /// Of all three channels.
+        fill: u8,
+    },
+}
+
+/// How pictures become pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocess {
+    /// Side of the prepared picture.
+    pub size: usize,
+    /// How it is resized.
+    pub resize: Resize,
+    /// How samples between pixels are made up.
+    pub filter: Filter,
+    /// Mean and standard deviation per channel.
+    pub normalize: Normalize,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HfSize {
+    Edge(usize),
+    Shortest { shortest_edge: usize },
+    Box { height: usize, width: usize },
+}
+
+impl HfSize {
+    /// The side of a square, and whether it is meant for the shorter edge only.
+    fn side(&self) -> Option<(usize, bool)> {
+        match self {
+            HfSize::Edge(side) | HfSize::Shortest { shortest_edge: side } => Some((*side, true)),
+            HfSize::Box { height, width } => (height == width).then_some((*height, false)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Hf {
+    size: Option<HfSize>,
+    crop_size: Option<HfSize>,
+    do_resize: Option<bool>,
+    do_center_crop: Option<bool>,
+    do_rescale: Option<bool>,
+    do_normalize: Option<bool>,
+    rescale_factor: Option<f64>,
+    resample: Option<u32>,
+    image_mean: Option<[f32; 3]>,
+    image_std: Option<[f32; 3]>,
+}
+
+impl Preprocess {
+    /// OpenAI's preparation, for pictures of `size`.
+    pub fn openai(size: usize) -> Preprocess {
+        Preprocess { size, resize: Resize::Shortest(size), filter: Filter::Bicubic, normalize: Normalize::CLIP }
+    }
+
+    /// Reads a folder's preprocessor_config.json; without one, OpenAI's preparation at the model's image size. The crop
+    /// is torchvision's, as in OpenAI's code and transformers' present processors: half the margin, halves to the even
+    /// number.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Config`] for a preparation that tipi does not do, or a size that contradicts the model's.
+    pub fn of_folder(folder: &Path, image_size: usize) -> Result<Preprocess> {
+        let path = folder.join("preprocessor_config.json");
+        if !path.exists() {
+            return Ok(Preprocess::openai(image_size));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let hf: Hf =
+            serde_json::from_str(&text).map_err(|e| Error::config(&path, format!("not a valid configuration: {e}")))?;
+        let filter = match hf.resample {
+            None | Some(3) => Filter::Bicubic,
+            Some(2) => Filter::Bilinear,
+            Some(_) => return Err(Error::config(&path, "resample must be 3 (bicubic) or 2 (bilinear)")),
+        };
+        let flags = [("do_resize", hf.do_resize), ("do_rescale", hf.do_rescale), ("do_normalize", hf.do_normalize)];
+        if let Some((what, _)) = flags.iter().find(|(_, flag)| *flag == Some(false)) {
+            return Err(Error::config(&path, format!("{what} must be true; tipi prepares pictures as CLIP does")));
+        }
+        if hf.rescale_factor.is_some_and(|f| (f * 255.0 - 1.0).abs() > 1e-6) {
+            return Err(Error::config(&path, "rescale_factor must be 1/255"));
+        }
+        let side = |size: &Option<HfSize>, what: &str| match size {
+            Some(size) => size.side().map(Some).ok_or_else(|| Error::config(&path, format!("{what} is not a square"))),
+            None => Ok(None),
+        };
+        let (size, crop) = (side(&hf.size, "size")?, side(&hf.crop_size, "crop_size")?);
+        let (edge, shortest) = size.unwrap_or((image_size, true));
+        let crops = hf.do_center_crop != Some(false);
+        // A box is squashed to; cutting out a square of the same side then changes nothing.
+        let result = if crops { crop.map_or(image_size, |(side, _)| side) } else { edge };
+        if result != image_size || (shortest && !crops) || (!shortest && edge != image_size) || edge == 0 {
+            let has = |size: Option<(usize, bool)>| size.map_or("nothing".into(), |(side, _)| side.to_string());
+            return Err(Error::config(
+                &path,
+                format!(
+                    "size {} and crop_size {} (do_center_crop {crops}) do not give pictures of the model's image size, \
+                     {image_size}×{image_size}",
+                    has(size),
+                    has(crop)
+                ),
+            ));
+        }
+        let normalize = Normalize {
+            mean: hf.image_mean.unwrap_or(Normalize::CLIP.mean),
+            std: hf.image_std.unwrap_or(Normalize::CLIP.std),
+        };
+        let resize = if shortest { Resize::Shortest(edge) } else { Resize::Squash };
+        Preprocess { size: image_size, resize, filter, normalize }.checked(&path)
+    }
+
+    /// The preparation, if it can be carried out.
+    pub(super) fn checked(self, path: &Path) -> Result<Preprocess> {
+        let Normalize { mean, std } = self.normalize;
+        if std.iter().any(|s| !s.is_finite() || *s <= 0.0) || mean.iter().any(|m| !m.is_finite()) {
+            return Err(Error::config(
+                path,
+                "the standard deviations of the channels must be positive, the means finite",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// The picture as the model sees it, before normalisation.
+    pub fn prepare(&self, picture: &Rgb) -> Rgb {
+        match self.resize {
+            Resize::Shortest(edge) => resize_center_crop_with(picture, edge, self.size, self.filter),
+            Resize::Squash => resize(picture, self.size, self.size, self.filter),
+            Resize::Longest { fill } => resize_longest_pad(picture, self.size, fill, self.filter),
+        }
+    }
+
+    /// Pixels `[3, size, size]` of a prepared picture.
+    pub fn normalized(&self, prepared: &Rgb) -> Vec<f32> {
+        to_pixels(prepared, &self.normalize)
+    }
+
+    /// What is done, in one line.
+    pub fn describe(&self) -> String {
+        let filter = match self.filter {
+            Filter::Bicubic => "bicubic",
+            Filter::Bilinear => "bilinear",
+        };
+        let size = self.size;
+        let resize = match self.resize {
+            Resize::Shortest(edge) => format!("shorter side to {edge}, {filter}, centre {size}×{size}"),
+            Resize::Squash => format!("squashed to {size}×{size}, {filter}"),
+            Resize::Longest { fill } => format!("longer side to {size}, {filter}, filled up with grey {fill}"),
+        };
+        let Normalize { mean, std } = self.normalize;
+        let list = |values: [f32; 3]| values.map(|v| format!("{v:.4}")).join(", ");
+        format!("{resize}; mean {}; standard deviation {}", list(mean), list(std))
+    }
+}

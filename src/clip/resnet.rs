@@ -1,0 +1,260 @@
+//! OpenAI's modified ResNet (CLIP, arXiv 2103.00020, §2.4): a stem of three convolutions and an average pool, four stages
+//! of bottleneck blocks whose strides are average pools, and attention pooling. Forward only. Batch norms are folded
+//! into their convolutions when the weights are loaded.
+
+use std::ops::Range;
+
+use super::checkpoint::Checkpoint;
+use super::config::ResNetConfig;
+use super::image_tower::ImagePlan;
+use super::loader::Loader;
+use crate::gpu::{DType, Gpu, Recorder, Tensor};
+use crate::kernels::activation::{self, Activation};
+use crate::kernels::attention::{self, Pattern};
+use crate::kernels::conv::{self, Order, Window};
+use crate::kernels::gemm::Epilogue;
+use crate::nn::{FrozenLinear, Picked};
+use crate::{Error, Result};
+
+/// BatchNorm's eps in torch and in all of these checkpoints, which do not store it.
+const EPS: f64 = 1e-5;
+
+/// Bytes of unfolded rows that one convolution may need: pictures go through the trunk in groups as large as that allows.
+const UNFOLDED: u64 = 128 << 20;
+
+/// A frozen convolution with its batch norm.
+struct Conv {
+    /// `[out, side²·in]` (row, column, channel), times the norm's scale; the norm's shift.
+    linear: FrozenLinear,
+    window: Window,
+}
+
+impl Conv {
+    fn load(loader: &Loader<'_>, (conv, norm): (&str, &str), out: usize, input: usize, window: Window) -> Result<Conv> {
+        let side = window.side;
+        let stored = [out, input, side, side];
+        let name = format!("{conv}.weight");
+        let of_norm = |part: &str| format!("{norm}.{part}");
+        loader.checkpoint.check(&name, &stored)?;
+        for part in ["weight", "bias", "running_mean", "running_var"] {
+            loader.checkpoint.check(&of_norm(part), &[out])?;
+        }
+        let bias = || Ok::<_, Error>(folded_norm(loader.checkpoint, norm, out)?.1);
+        let weight = || {
+            let (scale, _) = folded_norm(loader.checkpoint, norm, out)?;
+            let values = loader.checkpoint.values(&name, &stored)?;
+            Ok(channels_last(&values, input, side, &scale))
+        };
+        let bias = if loader.gpu.rehearses() {
+            loader.gpu.empty(norm, &[out], DType::F32)?
+        } else {
+            loader.gpu.upload(norm, &bias()?, &[out])?
+        };
+        let weight = loader.freeze_made(&name, [out, side * side * input], weight)?;
+        Ok(Conv { linear: FrozenLinear { weight, bias: Some(bias) }, window })
+    }
+
+    fn forward(
+        &self,
+        rec: &mut Recorder,
+        x: &Tensor,
+        from: (Order, Range<usize>),
+        extra: &Epilogue<'_>,
+    ) -> Result<Tensor> {
+        let epilogue = Epilogue { bias: self.linear.bias.as_ref(), ..*extra };
+        conv::forward(rec, x, from, self.window, &self.linear.weight, &epilogue)
+    }
+
+    /// Of all pictures of x, with ReLU.
+    fn relu(&self, rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
+        let from = (Order::ChannelsLast, 0..x.shape().first().copied().unwrap_or(0));
+        self.forward(rec, x, from, &Epilogue { activation: Some(Activation::Relu), ..Epilogue::default() })
+    }
+}
+
+/// A batch norm as a factor and a summand per channel.
+fn folded_norm(checkpoint: &Checkpoint, name: &str, channels: usize) -> Result<(Vec<f64>, Vec<f32>)> {
+    let part = |part: &str| checkpoint.values(&format!("{name}.{part}"), &[channels]);
+    let (gain, shift, mean, variance) = (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
+    let scale: Vec<f64> =
+        gain.iter().zip(&variance).map(|(g, v)| f64::from(*g) / (f64::from(*v) + EPS).sqrt()).collect();
+    if scale.iter().any(|s| !s.is_finite()) {
+        return Err(Error::config(checkpoint.path(), format!("'{name}.running_var' holds a negative variance")));
+    }
+    let summand = (0..channels).map(|c| (f64::from(shift[c]) - f64::from(mean[c]) * scale[c]) as f32).collect();
+    Ok((scale, summand))
+}
+
+/// A convolution's weight `[out, input, side, side]` as `[out, side, side, input]`, each output times its factor.
+fn channels_last(values: &[f32], input: usize, side: usize, scale: &[f64]) -> Vec<f32> {
+    let area = side * side;
+    let mut out = Vec::with_capacity(values.len());
+    for (kernel, scale) in values.chunks_exact(input * area).zip(scale) {
+        for at in 0..area {
+            out.extend((0..input).map(|channel| (f64::from(kernel[channel * area + at]) * scale) as f32));
+        }
+    }
+    out
+}
+
+/// A bottleneck block.
+struct Residual {
+    reduce: Conv,
+    middle: Conv,
+    expand: Conv,
+    /// Of the input, where its channels or its size change.
+    shortcut: Option<Conv>,
+    /// Side of the average pool before `expand` and `shortcut`.
+    stride: usize,
+}
+
+impl Residual {
+    fn forward(&self, rec: &mut Recorder, x: Tensor) -> Result<Tensor> {
+        let batch = x.shape().first().copied().unwrap_or(0);
+        let y = self.reduce.relu(rec, &x)?;
+        let y = self.middle.relu(rec, &y)?;
+        let y = if self.stride > 1 { conv::pool(rec, &y, self.stride)? } else { y };
+        let from = (Order::ChannelsLast, 0..batch);
+        let identity = match &self.shortcut {
+            None => x,
+            Some(shortcut) => {
+                let x = if self.stride > 1 { conv::pool(rec, &x, self.stride)? } else { x };
+                shortcut.forward(rec, &x, from.clone(), &Epilogue::default())?
+            }
+        };
+        let sum = self.expand.forward(rec, &y, from, &Epilogue { residual: Some(&identity), ..Epilogue::default() })?;
+        drop((y, identity));
+        activation::forward(rec, Activation::Relu, &sum)
+    }
+}
+
+/// A frozen ResNet with attention pooling.
+pub struct ResNet {
+    gpu: Gpu,
+    stem: [Conv; 3],
+    blocks: Vec<Residual>,
+    /// `[tokens, channels]`.
+    position: Tensor,
+    qkv: FrozenLinear,
+    projection: FrozenLinear,
+    heads: usize,
+    size: usize,
+    channels: usize,
+    /// Of the largest unfolded rows, per picture.
+    unfolded: u64,
+}
+
+impl ResNet {
+    /// A tower on pictures `size` pixels square.
+    pub(super) fn load(loader: &Loader<'_>, config: &ResNetConfig, size: usize, embedding: usize) -> Result<ResNet> {
+        let point = Window { side: 1, stride: 1, pad: 0 };
+        let three = |stride| Window { side: 3, stride, pad: 1 };
+        let width = config.width;
+        let load =
+            |conv: String, norm: String, out, input, window| Conv::load(loader, (&conv, &norm), out, input, window);
+        let stem = |n: usize, out, input, stride| {
+            load(format!("visual.conv{n}"), format!("visual.bn{n}"), out, input, three(stride))
+        };
+        let stem = [stem(1, width / 2, 3, 2)?, stem(2, width / 2, width / 2, 1)?, stem(3, width, width / 2, 1)?];
+        let mut blocks = Vec::new();
+        let mut input = width;
+        for (stage, count) in config.stages.iter().enumerate() {
+            let prefix = format!("visual.layer{}.", stage + 1);
+            loader.no_more_layers(&prefix, *count)?;
+            let planes = width << stage;
+            for i in 0..*count {
+                let at = format!("{prefix}{i}.");
+                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+                let conv = |n: usize, out, input, window| {
+                    load(format!("{at}conv{n}"), format!("{at}bn{n}"), out, input, window)
+                };
+                let changes = stride > 1 || input != 4 * planes;
+                let shortcut =
+                    || load(format!("{at}downsample.0"), format!("{at}downsample.1"), 4 * planes, input, point);
+                blocks.push(Residual {
+                    reduce: conv(1, planes, input, point)?,
+                    middle: conv(2, planes, planes, three(1))?,
+                    expand: conv(3, 4 * planes, planes, point)?,
+                    shortcut: changes.then(shortcut).transpose()?,
+                    stride,
+                });
+                input = 4 * planes;
+            }
+        }
+        let (channels, pool) = (config.channels(), "visual.attnpool");
+        let tokens = (size / 32).pow(2) + 1;
+        // The stem's second and third convolutions, at half of the pictures' side, unfold the most: all later ones have
+        // twice the channels on a quarter of the positions. The middle of stage one is on a quarter of the side.
+        let half = (size as u64).div_ceil(2);
+        let unfolded = 4 * 9 * (half * half * (width as u64 / 2)).max((half / 2).pow(2) * width as u64);
+        Ok(ResNet {
+            gpu: loader.gpu.clone(),
+            stem,
+            blocks,
+            position: loader.upload(&format!("{pool}.positional_embedding"), &[tokens, channels])?,
+            qkv: loader.qkv_of_three(pool, channels)?,
+            projection: loader.linear(&format!("{pool}.c_proj"), embedding, channels)?,
+            heads: config.heads,
+            size,
+            channels,
+            unfolded,
+        })
+    }
+
+    /// Pictures `images` of pixels → `[images, size/32, size/32, channels]`.
+    fn trunk(&self, rec: &mut Recorder, pixels: &Tensor, images: Range<usize>) -> Result<Tensor> {
+        let relu = Epilogue { activation: Some(Activation::Relu), ..Epilogue::default() };
+        let x = self.stem[0].forward(rec, pixels, (Order::ChannelsFirst, images), &relu)?;
+        let x = self.stem[1].relu(rec, &x)?;
+        let x = self.stem[2].relu(rec, &x)?;
+        let mut x = conv::pool(rec, &x, 2)?;
+        for block in &self.blocks {
+            x = block.forward(rec, x)?;
+        }
+        Ok(x)
+    }
+
+    /// Records the tower for `batch` pictures.
+    ///
+    /// # Errors
+    /// Out of memory: a smaller batch needs less.
+    pub fn plan(&self, batch: usize) -> Result<ImagePlan> {
+        let gpu = &self.gpu;
+        let pixels = gpu.empty("pixels", &[batch, 3, self.size, self.size], DType::F32)?;
+        let tokens = (self.size / 32).pow(2) + 1;
+        let pattern = Pattern::uniform(gpu, batch, tokens, false)?;
+        let means: Vec<u32> = (0..batch).map(|b| (b * tokens) as u32).collect();
+        let means = Picked::new(gpu, &means, batch * tokens)?;
+        let mut rec = Recorder::new(gpu);
+        let x = rec.temp("tokens", &[batch, tokens, self.channels])?;
+        // Unfolded rows are nine times a layer's input: bounded, whatever the batch.
+        let group = (UNFOLDED.min(gpu.max_binding()) / self.unfolded.max(1)).max(1) as usize;
+        for first in (0..batch).step_by(group) {
+            let y = self.trunk(&mut rec, &pixels, first..(first + group).min(batch))?;
+            conv::tokens(&mut rec, &y, &self.position, &x, first)?;
+        }
+        let x = x.reshape(&[batch * tokens, self.channels])?;
+        let qkv = self.qkv.forward(&mut rec, &x, &Epilogue::default())?;
+        drop(x);
+        let mixed = attention::forward(&mut rec, &qkv, &pattern, self.heads)?.y;
+        // Only the mean asks; its row is all that is projected.
+        let pooled = means.of(&mut rec, &mixed)?;
+        drop((qkv, mixed));
+        let features = self.projection.forward(&mut rec, &pooled, &Epilogue::default())?;
+        Ok(ImagePlan { pixels, features, adapted: None, plan: rec.finish()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::channels_last;
+
+    #[test]
+    fn weights_are_reordered_and_scaled() {
+        // Two outputs, two inputs, a window of 1×… is square: 2×2.
+        let values: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        let got = channels_last(&values, 2, 2, &[1.0, 10.0]);
+        assert_eq!(got[..8], [0., 4., 1., 5., 2., 6., 3., 7.]);
+        assert_eq!(got[8..], [80., 120., 90., 130., 100., 140., 110., 150.]);
+    }
+}

@@ -1,0 +1,235 @@
+//! The vision transformer: patches → pre-norm → blocks → class token → post-norm → projection (CLIP, arXiv 2103.00020).
+
+use super::config::TowerConfig;
+use super::image_tower::ImagePlan;
+use super::loader::{Loader, Side};
+use crate::Result;
+use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
+use crate::kernels::attention::Pattern;
+use crate::kernels::gemm::Epilogue;
+use crate::kernels::patch::{self, PatchEmbedding};
+use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Taps, Transformer};
+
+/// A frozen vision transformer.
+pub struct VisionTransformer {
+    gpu: Gpu,
+    embedding: PatchEmbedding,
+    pre: LayerNorm,
+    /// The blocks.
+    pub transformer: Transformer,
+    post: LayerNorm,
+    projection: FrozenLinear,
+    size: usize,
+    tokens: usize,
+}
+
+/// What [`VisionTransformer::backward_adapted`] needs of the forward pass.
+pub struct AdaptedTowerSaved {
+    /// Class tokens before the post-norm, and their statistics.
+    class: Tensor,
+    stats: Tensor,
+    blocks: Vec<AdaptedSaved>,
+}
+
+/// The adapted tower's insides, for a comparison with another implementation.
+pub struct AdaptedTaps {
+    /// The residual stream after each block.
+    pub blocks: Vec<Tensor>,
+    /// The last block's adapter branch, its factor included.
+    pub branch: Tensor,
+    /// `[batch, embedding]`.
+    pub features: Tensor,
+}
+
+/// Everything that a comparison with another implementation looks at, for a whole batch.
+pub struct ImageTaps {
+    /// Tokens with positions, before the pre-norm.
+    pub embedded: Tensor,
+    /// After the pre-norm.
+    pub pre: Tensor,
+    /// The residual stream after each block.
+    pub blocks: Vec<Tensor>,
+    /// Inside the last block.
+    pub last: Taps,
+    /// Class tokens after the post-norm.
+    pub pooled: Tensor,
+    /// `[batch, embedding]`.
+    pub features: Tensor,
+    /// The recorded step.
+    pub plan: Plan,
+}
+
+impl VisionTransformer {
+    /// A tower on pictures `size` pixels square.
+    pub(super) fn load(
+        loader: &Loader<'_>,
+        config: &TowerConfig,
+        patch: usize,
+        size: usize,
+        embedding: usize,
+    ) -> Result<VisionTransformer> {
+        let tokens = (size / patch).pow(2) + 1;
+        let (pre, post) = loader.image_norms(config)?;
+        Ok(VisionTransformer {
+            gpu: loader.gpu.clone(),
+            embedding: loader.patches(config.width, patch, tokens)?,
+            pre,
+            transformer: loader.transformer(Side::Image, config)?,
+            post,
+            projection: loader.projection(Side::Image, config.width, embedding)?,
+            size,
+            tokens,
+        })
+    }
+
+    fn pixels(&self, batch: usize) -> Result<Tensor> {
+        self.gpu.empty("pixels", &[batch, 3, self.size, self.size], DType::F32)
+    }
+
+    /// Rows of the class tokens of `batch` pictures.
+    fn class_rows(&self, batch: usize) -> Vec<u32> {
+        (0..batch).map(|b| (b * self.tokens) as u32).collect()
+    }
+
+    /// The class tokens of `batch` pictures, out of all tokens.
+    fn class_tokens(&self, batch: usize) -> Result<Picked> {
+        Picked::new(&self.gpu, &self.class_rows(batch), batch * self.tokens)
+    }
+
+    /// Class tokens `[batch, width]` → features; also gives the post-norm's output.
+    fn head(&self, rec: &mut Recorder, class: &Tensor) -> Result<(Tensor, Tensor)> {
+        let pooled = self.post.forward(rec, class)?.y;
+        let features = self.projection.forward(rec, &pooled, &Epilogue::default())?;
+        Ok((pooled, features))
+    }
+
+    /// Pixels → the blocks' input.
+    fn tokens(&self, rec: &mut Recorder, pixels: &Tensor) -> Result<Tensor> {
+        let x = patch::forward(rec, pixels, &self.embedding)?;
+        Ok(self.pre.forward(rec, &x)?.y)
+    }
+
+    /// Which rows belong to which picture.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn pattern(&self, batch: usize) -> Result<Pattern> {
+        Pattern::uniform(&self.gpu, batch, self.tokens, false)
+    }
+
+    /// Width of the residual stream.
+    pub fn width(&self) -> usize {
+        self.post.gain.len()
+    }
+
+    /// Tokens of a picture, the class token among them.
+    pub fn picture_tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Records the tower for `batch` pictures.
+    ///
+    /// # Errors
+    /// Out of memory: a smaller batch needs less.
+    pub fn plan(&self, batch: usize) -> Result<ImagePlan> {
+        self.plan_with(batch, None)
+    }
+
+    /// Records the tower for `batch` pictures, and beside it, where `adapters` are given, the tower with one of them in
+    /// every block. What both have in common (all up to the first adapter) is computed once.
+    ///
+    /// # Errors
+    /// Another number of adapters than blocks; out of memory: a smaller batch needs less.
+    pub fn plan_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImagePlan> {
+        let pixels = self.pixels(batch)?;
+        let pattern = self.pattern(batch)?;
+        let mut rec = Recorder::new(&self.gpu);
+        let x = self.tokens(&mut rec, &pixels)?;
+        let class = self.class_tokens(batch)?;
+        let (plain, adapted) = match adapters {
+            Some(adapters) => {
+                let (plain, adapted) = self.transformer.forward_both(&mut rec, x, &pattern, &class, adapters)?;
+                (plain, Some(self.head(&mut rec, &adapted)?.1))
+            }
+            None => (self.transformer.forward(&mut rec, x, &pattern, &class)?, None),
+        };
+        let (_, features) = self.head(&mut rec, &plain)?;
+        Ok(ImagePlan { pixels, features, adapted, plan: rec.finish()? })
+    }
+
+    /// Records the adapted tower for training its adapters: un-normalised features `[batch, embedding]` of pixels
+    /// `[batch, 3, R, R]`, and what backward needs.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward_adapted`].
+    pub fn forward_adapted(
+        &self,
+        rec: &mut Recorder,
+        pixels: &Tensor,
+        pattern: &Pattern,
+        adapters: &[Bottleneck],
+        masks: &[Tensor],
+    ) -> Result<(Tensor, AdaptedTowerSaved)> {
+        let batch = pixels.shape().first().copied().unwrap_or(0);
+        let x = self.tokens(rec, pixels)?;
+        let picked = self.class_tokens(batch)?;
+        let (class, blocks) = self.transformer.forward_adapted(rec, x, pattern, &picked, adapters, masks)?;
+        let pooled = self.post.forward(rec, &class)?;
+        let features = self.projection.forward(rec, &pooled.y, &Epilogue::default())?;
+        Ok((features, AdaptedTowerSaved { class, stats: pooled.stats, blocks }))
+    }
+
+    /// Gradients of the adapters from those of the features `[batch, embedding]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn backward_adapted(
+        &self,
+        rec: &mut Recorder,
+        dfeatures: &Tensor,
+        saved: AdaptedTowerSaved,
+        pattern: &Pattern,
+        adapters: &[Bottleneck],
+    ) -> Result<Vec<BottleneckGrads>> {
+        let dpooled = self.projection.backward(rec, dfeatures)?;
+        let dclass = self.post.backward(rec, &saved.class, &saved.stats, &dpooled, None)?;
+        self.transformer.backward_adapted(rec, dclass, saved.blocks, pattern, adapters)
+    }
+
+    /// Runs the adapted tower once on `pixels`, keeping its insides. For comparison with other implementations.
+    ///
+    /// # Errors
+    /// Pixels that do not fill `[batch, 3, R, R]`; out of memory.
+    pub fn tapped_adapted(&self, pixels: &[f32], batch: usize, adapters: &[Bottleneck]) -> Result<AdaptedTaps> {
+        let input = self.pixels(batch)?;
+        self.gpu.write(&input, pixels)?;
+        let pattern = self.pattern(batch)?;
+        let mut rec = Recorder::new(&self.gpu);
+        let x = self.tokens(&mut rec, &input)?;
+        let (blocks, branch) = self.transformer.forward_adapted_tapped(&mut rec, &x, &pattern, adapters)?;
+        let class = self.class_tokens(batch)?.of(&mut rec, blocks.last().unwrap_or(&x))?;
+        let (_, features) = self.head(&mut rec, &class)?;
+        rec.finish()?.run()?;
+        Ok(AdaptedTaps { blocks, branch, features })
+    }
+
+    /// Runs the tower once on `pixels`, keeping its insides. For comparison with other implementations.
+    ///
+    /// # Errors
+    /// Pixels that do not fill `[batch, 3, R, R]`; out of memory.
+    pub fn tapped(&self, pixels: &[f32], batch: usize) -> Result<ImageTaps> {
+        let input = self.pixels(batch)?;
+        self.gpu.write(&input, pixels)?;
+        let pattern = self.pattern(batch)?;
+        let mut rec = Recorder::new(&self.gpu);
+        let embedded = patch::forward(&mut rec, &input, &self.embedding)?;
+        let pre = self.pre.forward(&mut rec, &embedded)?.y;
+        let (blocks, last) = self.transformer.forward_tapped(&mut rec, &pre, &pattern)?;
+        let x = blocks.last().unwrap_or(&pre).clone();
+        let class = self.class_tokens(batch)?.of(&mut rec, &x)?;
+        let (pooled, features) = self.head(&mut rec, &class)?;
+        let plan = rec.finish()?;
+        plan.run()?;
+        Ok(ImageTaps { embedded, pre, blocks, last, pooled, features, plan })
+    }
+}
