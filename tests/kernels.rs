@@ -12,14 +12,16 @@ use std::sync::OnceLock;
 use tipi::gpu::{Access, DType, DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
 use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
+use tipi::kernels::conv::{Order, Window};
 use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::kernels::{
-    affinity, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch, peak,
-    reduce, search, softmax,
+    affinity, conv, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch,
+    peak, reduce, search, softmax,
 };
 use tipi::{Error, Result};
 use twins::attention::{Heads, Ragged};
 use twins::cache::Axes;
+use twins::conv::Convolution;
 use twins::divergence::Psi;
 use twins::linear::Patches;
 use twins::noise::Draw;
@@ -371,6 +373,98 @@ fn activations_and_their_slopes() {
             }
         }
     }
+}
+
+#[test]
+fn convolutions_equal_their_definition() {
+    let shape =
+        |batch, size, input, output, side, stride, pad| Convolution { batch, size, input, output, side, stride, pad };
+    with_and_without_features(|| {
+        let mut random = Random::new(61);
+        for s in [
+            shape(1, 1, 1, 1, 1, 1, 0),
+            shape(3, 5, 7, 6, 1, 1, 0),
+            shape(2, 7, 3, 5, 3, 2, 1),
+            shape(3, 8, 5, 4, 3, 1, 1),
+            shape(2, 9, 2, 3, 5, 3, 2),
+            shape(1, 6, 33, 17, 2, 1, 0),
+        ] {
+            let x = random.vector(s.batch * s.size * s.size * s.input);
+            let w = random.vector(s.output * s.side * s.side * s.input);
+            let window = Window { side: s.side, stride: s.stride, pad: s.pad };
+            let weight = up(&w, &[s.output, s.side * s.side * s.input]);
+            let last = up(&x, &[s.batch, s.size, s.size, s.input]);
+            let planes = twins::conv::channels_first(&x, [s.batch, s.size * s.size, s.input]);
+            let first = up(&planes, &[s.batch, s.input, s.size, s.size]);
+            let want: Vec<Tracked> = twins::conv::convolution(&widen(&x), &widen(&w), s);
+            for (order, pictures) in [(Order::ChannelsLast, &last), (Order::ChannelsFirst, &first)] {
+                let what = format!("{s:?} {order:?}");
+                let of = |images: std::ops::Range<usize>| {
+                    run1(|rec| conv::forward(rec, pictures, (order, images), window, &weight, &Epilogue::default()))
+                };
+                let y = of(0..s.batch);
+                check(&what, &y, &want);
+                if s.batch > 1 {
+                    // The same products of the last pictures alone, read from an offset; other tiles may sum otherwise.
+                    check(&what, &of(1..s.batch), &want[want.len() / s.batch..]);
+                }
+                if s.side > 1 {
+                    let mut turned = w.clone();
+                    turned.chunks_exact_mut(s.side * s.side * s.input).for_each(|k| k.rotate_left(s.input));
+                    let wrong: Vec<Tracked> = twins::conv::convolution(&widen(&x), &widen(&turned), s);
+                    check_rejects(&what, "a window shifted by a column", &y, &wrong);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn pools_and_pool_tokens_equal_their_definitions() {
+    let mut random = Random::new(62);
+    for [batch, size, channels, side] in [[1, 1, 1, 1], [2, 7, 5, 2], [3, 6, 33, 3], [2, 4, 6, 4]] {
+        let x = random.vector(batch * size * size * channels);
+        let pictures = up(&x, &[batch, size, size, channels]);
+        let y = run1(|rec| conv::pool(rec, &pictures, side));
+        check("pool", &y, &twins::conv::pool(&widen(&x), [batch, size, channels, side]));
+        let position = random.vector((size * size + 1) * channels);
+        let at = up(&position, &[size * size + 1, channels]);
+        let (plan, y) = plan_on(gpu(), |rec| {
+            let y = rec.temp("tokens", &[batch, size * size + 1, channels])?;
+            // In two parts, as a tower with a bounded number of pictures at a time writes them.
+            for first in [0, batch / 2] {
+                let n = if first == 0 { (batch / 2).max(1) } else { batch - first };
+                let part =
+                    up(&x[first * size * size * channels..][..n * size * size * channels], &[n, size, size, channels]);
+                conv::tokens(rec, &part, &at, &y, first)?;
+            }
+            Ok(y)
+        });
+        plan.run().unwrap();
+        let y = gpu().read::<f32>(&y).unwrap();
+        let shape = [batch, size * size, channels];
+        check("tokens", &y, &twins::conv::tokens(&widen(&x), &widen(&position), shape));
+        if size > 1 {
+            let mut moved = position.clone();
+            moved.rotate_left(channels);
+            check_rejects(
+                "tokens",
+                "positions off by one",
+                &y,
+                &twins::conv::tokens(&widen(&x), &widen(&moved), shape),
+            );
+        }
+    }
+    let x = up(&[0.0; 24], &[2, 2, 2, 3]);
+    let mut rec = Recorder::new(gpu());
+    assert!(conv::pool(&mut rec, &x, 3).is_err() && conv::pool(&mut rec, &x, 0).is_err());
+    let window = Window { side: 3, stride: 1, pad: 0 };
+    let weight = up(&[0.0; 27], &[1, 27]);
+    let order = Order::ChannelsLast;
+    assert!(conv::forward(&mut rec, &x, (order, 0..2), window, &weight, &Epilogue::default()).is_err(), "too small");
+    let padded = Window { pad: 1, ..window };
+    assert!(conv::forward(&mut rec, &x, (order, 0..3), padded, &weight, &Epilogue::default()).is_err(), "too many");
+    assert!(conv::forward(&mut rec, &x, (order, 0..2), padded, &weight, &Epilogue::default()).is_ok());
 }
 
 #[test]

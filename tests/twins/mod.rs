@@ -8,6 +8,7 @@
 
 pub mod attention;
 pub mod cache;
+pub mod conv;
 pub mod divergence;
 pub mod linear;
 pub mod noise;
