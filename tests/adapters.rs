@@ -282,8 +282,8 @@ fn training_computes_no_gradient_of_the_tower_and_stops_at_the_first_adapter() {
     // and hidden layer before and after its ReLU. The inputs of frozen layers (two norms' outputs and the activated MLP,
     // 6·width) would be 40 % more.
     let (rows, width, mlp) =
-        (4 * clip.image.vit().unwrap().picture_tokens(), clip.image.vit().unwrap().width(), vit(&clip).mlp);
-    let frozen = 6 * width + mlp + vit(&clip).heads + 4;
+        (4 * clip.image.vit().unwrap().picture_tokens(), clip.image.vit().unwrap().width(), vit(clip).mlp);
+    let frozen = 6 * width + mlp + vit(clip).heads + 4;
     let adapter = 2 * config.bottleneck;
     let kept = 4 * rows * ((blocks - 1) * frozen + blocks * adapter + width);
     let grads: usize = step.grads.iter().map(|g| g.len() * 4).sum();

@@ -372,7 +372,7 @@ fn clip_forward_case(case: &mut Case, clip: &Clip) {
     let prefix = "out.act.image";
     case.compare(&format!("{prefix}.embedded"), &first(&taps.embedded, tokens));
     case.compare(&format!("{prefix}.pre"), &first(&taps.pre, tokens));
-    compare_insides(case, prefix, &taps.blocks, &taps.last, vit(&clip).heads, tokens);
+    compare_insides(case, prefix, &taps.blocks, &taps.last, vit(clip).heads, tokens);
     case.compare(&format!("{prefix}.pooled"), &first(&taps.pooled, 1));
     case.compare("out.image_features", &host(&taps.features));
 

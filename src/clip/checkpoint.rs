@@ -43,22 +43,30 @@ impl Shard {
         // SAFETY: the mapping is read-only; tipi does not promise anything if another process rewrites the file
         // under it, and every read below stays within the mapped length.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map)
-            .map_err(|e| bad(format!("{e}; the file is truncated or damaged, fetch it again")))?;
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
+            let cut =
+                cut_tensor(&map).map(|name| format!(", and tensor '{name}' is not all there")).unwrap_or_default();
+            bad(format!("{e}{cut}; the file is truncated or damaged, fetch it again"))
+        })?;
         let data = header + 8;
-        // The header's own offsets are checked by the parser; that they fit the file is not.
-        let last = metadata.tensors().into_iter().max_by_key(|(_, t)| t.data_offsets.1);
-        if let Some((name, info)) = last
-            && data.checked_add(info.data_offsets.1).is_none_or(|end| end > map.len())
-        {
-            return Err(bad(format!(
-                "tensor '{name}' ends at byte {} of the data, of which the file has {}; it is truncated, fetch it again",
-                info.data_offsets.1,
-                map.len() - data
-            )));
-        }
         Ok(Shard { path: path.to_path_buf(), map, metadata, data })
     }
+}
+
+/// The first tensor that does not lie within a file as a whole, for the message about a damaged one.
+fn cut_tensor(file: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Place {
+        data_offsets: (u64, u64),
+    }
+    let length = u64::from_le_bytes(file.get(..8)?.try_into().ok()?);
+    let end = usize::try_from(length).ok()?.checked_add(8)?;
+    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(file.get(8..end)?).ok()?;
+    let room = (file.len() - end) as u64;
+    let places =
+        header.into_iter().filter_map(|(name, place)| Some((serde_json::from_value::<Place>(place).ok()?, name)));
+    let cut = places.filter(|(place, _)| place.data_offsets.1 > room);
+    cut.min_by_key(|(place, _)| place.data_offsets.0).map(|(_, name)| name)
 }
 
 /// A checkpoint: all tensors of a model.
@@ -68,6 +76,17 @@ pub struct Checkpoint {
     names: Names,
     /// Whether the text tower's names begin with `text.`: open_clip's CustomTextCLIP.
     custom_text: bool,
+}
+
+/// Numbers of parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// Of the image tower, its projection among them.
+    pub image: usize,
+    /// Of the text tower, its projection among them.
+    pub text: usize,
+    /// Of neither: the logit scale.
+    pub other: usize,
 }
 
 /// What `model.safetensors.index.json` says.
@@ -232,6 +251,26 @@ impl Checkpoint {
         let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
         counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         counts
+    }
+
+    /// How many parameters the towers have: all numbers stored as floats, running statistics among them.
+    pub fn parameters(&self) -> Parameters {
+        let mut count = Parameters::default();
+        for (name, info) in self.shards.iter().flat_map(|s| s.metadata.tensors()) {
+            if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                continue;
+            }
+            let n = info.shape.iter().fold(1usize, |n, d| n.saturating_mul(*d));
+            let begins = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
+            if begins(&["visual", "vision_model."]) {
+                count.image += n;
+            } else if begins(&["text", "transformer.", "token_embedding.", "positional_embedding", "ln_final."]) {
+                count.text += n;
+            } else {
+                count.other += n;
+            }
+        }
+        count
     }
 
     /// Whether there is a tensor of this name.

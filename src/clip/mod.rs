@@ -1,17 +1,21 @@
 //! CLIP: configuration, weights, tokenizer, and the two towers.
 
+mod bpe;
 mod checkpoint;
+mod cleanup;
 mod config;
 mod image_tower;
 mod loader;
 mod model;
+mod mojibake;
 mod preprocess;
 mod resnet;
 mod text_tower;
 mod tokenizer;
 mod vit;
 
-pub use checkpoint::{Checkpoint, Names};
+pub use bpe::{Bpe, Markers};
+pub use checkpoint::{Checkpoint, Names, Parameters};
 pub use config::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
 pub use image_tower::{ImagePlan, ImageTower};
 pub use model::{Clip, Features, ImageEncoder, ModelId};

@@ -16,6 +16,7 @@ use super::tokenizer::Tokenizer;
 use crate::data::Rgb;
 use crate::gpu::{Gpu, ReadBack};
 use crate::kernels::gemm::Precision;
+use crate::memory;
 use crate::nn::Bottleneck;
 use crate::{Error, Result};
 
@@ -37,7 +38,7 @@ pub struct Clip {
     /// How pictures become pixels.
     pub preprocess: Preprocess,
     /// How texts become ids; an error, kept until it is asked for, when the folder has none.
-    tokenizer: Result<Tokenizer>,
+    tokenizer: Arc<Result<Tokenizer>>,
     /// Image tower.
     pub image: ImageTower,
     /// Text tower.
@@ -57,12 +58,13 @@ struct Parts<'a> {
     checkpoint: &'a Arc<Checkpoint>,
     config: &'a ClipConfig,
     preprocess: &'a Preprocess,
+    tokenizer: &'a Arc<Result<Tokenizer>>,
     precision: Precision,
 }
 
 impl Parts<'_> {
     fn load(&self, gpu: &Gpu) -> Result<Clip> {
-        let Parts { folder, checkpoint, config, preprocess, precision } = *self;
+        let Parts { folder, checkpoint, config, preprocess, tokenizer, precision } = *self;
         let loader = Loader { gpu, checkpoint, precision };
         let logit_scale = checkpoint.values("logit_scale", &[])?.first().copied().unwrap_or(f32::NAN).exp();
         if !(logit_scale.is_finite() && logit_scale > 0.0) {
@@ -75,7 +77,7 @@ impl Parts<'_> {
             text: TextTower::load(&loader, checkpoint, config)?,
             config: config.clone(),
             preprocess: preprocess.clone(),
-            tokenizer: Tokenizer::open(&folder.join("tokenizer.json"), config.context),
+            tokenizer: tokenizer.clone(),
             logit_scale,
             folder: folder.to_path_buf(),
             checkpoint: checkpoint.clone(),
@@ -108,7 +110,15 @@ impl Clip {
         }
         let checkpoint = Arc::new(Checkpoint::of_folder(folder)?);
         let (config, preprocess) = ClipConfig::of_folder(folder, &checkpoint)?;
-        let parts = Parts { folder, checkpoint: &checkpoint, config: &config, preprocess: &preprocess, precision };
+        let tokenizer = Arc::new(Tokenizer::of_folder(folder, &config));
+        let parts = Parts {
+            folder,
+            checkpoint: &checkpoint,
+            config: &config,
+            preprocess: &preprocess,
+            tokenizer: &tokenizer,
+            precision,
+        };
         // Every tensor's name, shape and type, and the memory for all of them, before the first byte is moved.
         let mut rehearsal = parts.load(&gpu.rehearsal())?;
         if gpu.rehearses() {
@@ -136,7 +146,7 @@ impl Clip {
     /// # Errors
     /// [`Error::Config`] when the folder's tokenizer.json is missing or broken.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().map_err(|e| Error::config(self.folder.join("tokenizer.json"), strip(e)))
+        self.tokenizer.as_ref().as_ref().map_err(|e| Error::config(self.folder.join("tokenizer.json"), strip(e)))
     }
 
     /// The model's identity; hashes the checkpoint on first use.
@@ -193,10 +203,53 @@ impl Clip {
     /// An encoder that also gives the features of the tower with `adapters`, one in every block, where given.
     ///
     /// # Errors
-    /// Another number of adapters than blocks; out of memory: a smaller batch needs less.
+    /// Another number of adapters than blocks; out of memory: a smaller batch needs less, and the error says which would
+    /// do.
     pub fn image_encoder_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImageEncoder<'_>> {
         let batch = batch.max(1);
+        if let Err(Error::OutOfMemory { what, needed, why }) = self.try_batch(batch, adapters) {
+            let why = match self.largest_batch(batch, adapters) {
+                Ok(fits) => format!("{why}; a batch of {fits} would fit"),
+                Err(_) => format!("{why}; not even one picture at a time would fit"),
+            };
+            return Err(Error::OutOfMemory {
+                what: format!("encoding {batch} pictures at a time ({what})"),
+                needed,
+                why,
+            });
+        }
         Ok(ImageEncoder { clip: self, plan: self.image.plan_with(batch, adapters)?, batch })
+    }
+
+    /// The largest batch up to `most` that [`Clip::image_encoder_with`] has the memory for, found by rehearsing.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when not even one picture at a time fits; another number of adapters than blocks.
+    pub fn largest_batch(&self, most: usize, adapters: Option<&[Bottleneck]>) -> Result<usize> {
+        match memory::largest(most.max(1), &|batch| self.try_batch(batch, adapters))? {
+            // The error says what is short.
+            0 => self.try_batch(1, adapters).map(|()| 1),
+            batch => Ok(batch),
+        }
+    }
+
+    /// Rehearses an encoder.
+    fn try_batch(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<()> {
+        let rehearsal = self.rehearsal();
+        let before = rehearsal.gpu.allocated_bytes();
+        let plan = rehearsal.image.plan_with(batch, adapters)?;
+        let needed = rehearsal.gpu.allocated_bytes() - before;
+        drop(plan);
+        // What else was made of the real model by now.
+        let taken = self.gpu.allocated_bytes();
+        match self.gpu.memory() {
+            Some(all) if needed > all.saturating_sub(taken) => Err(Error::OutOfMemory {
+                what: "pictures and intermediate results".into(),
+                needed,
+                why: format!("{} of {all} bytes are left", all.saturating_sub(taken)),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

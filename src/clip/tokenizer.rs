@@ -1,19 +1,53 @@
-//! The tokenizer: the folder's tokenizer.json, with CLIP's markers set here.
+//! The tokenizer: the folder's tokenizer.json, or CLIP's own rules where a folder ships none; with CLIP's markers set here.
 
 use std::path::{Path, PathBuf};
 
+use super::bpe::{self, Bpe, Markers};
+use super::config::{ClipConfig, OPEN_CLIP};
 use crate::{Error, Result};
+
+/// Rows of the token embedding that belong to CLIP's own rules.
+const VOCABULARY: usize = 49_408;
+
+/// How a text is split.
+enum Rules {
+    /// As a tokenizer.json says.
+    File(Box<tokenizers::Tokenizer>, PathBuf),
+    /// As OpenAI's and open_clip's code does.
+    BuiltIn(Box<Bpe>),
+}
 
 /// Turns texts into token ids.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    path: PathBuf,
+    rules: Rules,
     start: u32,
     end: u32,
     context: usize,
 }
 
 impl Tokenizer {
+    /// The tokenizer of a model folder: its tokenizer.json, else CLIP's own rules if the vocabulary is theirs.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when tokenizer.json is malformed or lacks CLIP's markers, or is missing and cannot be done without.
+    pub fn of_folder(folder: &Path, config: &ClipConfig) -> Result<Tokenizer> {
+        let path = folder.join("tokenizer.json");
+        if path.exists() || config.vocabulary != VOCABULARY {
+            return Tokenizer::open(&path, config.context);
+        }
+        let markers = if folder.join(OPEN_CLIP).exists() { Markers::OpenClip } else { Markers::OpenAi };
+        Tokenizer::built_in(markers, config.context)
+    }
+
+    /// CLIP's own rules; `context` is the longest prompt in tokens, markers included.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the rules built in are damaged, which the tests exclude.
+    pub fn built_in(markers: Markers, context: usize) -> Result<Tokenizer> {
+        let rules = Rules::BuiltIn(Box::new(Bpe::new(markers)?));
+        Ok(Tokenizer { rules, start: bpe::START, end: bpe::END, context })
+    }
+
     /// Reads a tokenizer.json; `context` is the longest prompt in tokens, markers included.
     ///
     /// # Errors
@@ -31,7 +65,15 @@ impl Tokenizer {
             inner.token_to_id(token).ok_or_else(|| Error::config(path, format!("the token '{token}' is missing")))
         };
         let (start, end) = (marker("<|startoftext|>")?, marker("<|endoftext|>")?);
-        Ok(Tokenizer { inner, path: path.to_path_buf(), start, end, context })
+        Ok(Tokenizer { rules: Rules::File(Box::new(inner), path.to_path_buf()), start, end, context })
+    }
+
+    /// Where the rules come from, in a few words.
+    pub fn describe(&self) -> &'static str {
+        match self.rules {
+            Rules::File(..) => "tokenizer.json",
+            Rules::BuiltIn(_) => "CLIP's own, built in",
+        }
     }
 
     /// The ids of a text, without markers.
@@ -39,11 +81,15 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Config`] when the tokenizer's rules fail on the text.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode(text, false)
-            .map_err(|e| Error::config(&self.path, format!("cannot tokenize '{text}': {e}")))?;
-        Ok(encoding.get_ids().to_vec())
+        match &self.rules {
+            Rules::BuiltIn(bpe) => Ok(bpe.ids(text)),
+            Rules::File(inner, path) => {
+                let encoding = inner
+                    .encode(text, false)
+                    .map_err(|e| Error::config(path, format!("cannot tokenize '{text}': {e}")))?;
+                Ok(encoding.get_ids().to_vec())
+            }
+        }
     }
 
     /// Start marker, ids, end marker. A text too long for the context loses its tail, with a warning.

@@ -324,6 +324,16 @@ impl Gpu {
         self.ledger().used()
     }
 
+    /// The most bytes that [`Gpu::allocated_bytes`] was at one time, since [`Gpu::forget_peak`] or from the start.
+    pub fn peak_bytes(&self) -> u64 {
+        self.ledger().peak()
+    }
+
+    /// Begins to count [`Gpu::peak_bytes`] anew.
+    pub fn forget_peak(&self) {
+        self.ledger().forget_peak();
+    }
+
     /// Bytes of GPU memory that may be used in all: as asked for, else what the driver says there is; `None` where it
     /// does not say (Metal, Direct3D).
     pub fn memory(&self) -> Option<u64> {

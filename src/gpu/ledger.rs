@@ -10,6 +10,8 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Ledger {
     used: AtomicU64,
+    /// The most that was taken at one time since [`Ledger::forget_peak`].
+    peak: AtomicU64,
     /// What may be taken in all; `u64::MAX` where nobody knows.
     limit: u64,
 }
@@ -29,7 +31,7 @@ impl Drop for Entry {
 
 impl Ledger {
     pub fn new(limit: Option<u64>) -> Ledger {
-        Ledger { used: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX) }
+        Ledger { used: AtomicU64::new(0), peak: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX) }
     }
 
     /// Takes `bytes`.
@@ -39,7 +41,10 @@ impl Ledger {
     pub fn take(self: &Arc<Ledger>, what: &str, bytes: u64) -> Result<Entry> {
         let taken = |used: u64| used.checked_add(bytes).filter(|after| *after <= self.limit);
         match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken) {
-            Ok(_) => Ok(Entry { ledger: self.clone(), bytes }),
+            Ok(before) => {
+                self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+                Ok(Entry { ledger: self.clone(), bytes })
+            }
             Err(used) => Err(Error::OutOfMemory {
                 what: what.into(),
                 needed: bytes,
@@ -52,23 +57,24 @@ impl Ledger {
         self.used.load(Ordering::Relaxed)
     }
 
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    pub fn forget_peak(&self) {
+        self.peak.store(self.used(), Ordering::Relaxed);
+    }
+
     pub fn limit(&self) -> Option<u64> {
         (self.limit != u64::MAX).then_some(self.limit)
     }
 }
 
-/// Bytes of memory that the adapter's driver says there are: what is local to the device, or, where the device is the
-/// CPU, what the system has available. `None` where neither can be asked for.
+/// Bytes of memory that there are: what the driver says is local to the device, or, where the device is the CPU, what the
+/// system has available (such drivers state a constant). `None` where neither can be asked for.
 pub(super) fn installed(adapter: &wgpu::Adapter, cpu: bool) -> Option<u64> {
-    let local = device_local(adapter);
-    if !cpu {
-        return local;
-    }
-    let free = available();
-    match (local, free) {
-        (Some(local), Some(free)) => Some(local.min(free)),
-        (local, free) => local.or(free),
-    }
+    let free = if cpu { available() } else { None };
+    free.or_else(|| device_local(adapter))
 }
 
 /// The sum of Vulkan's memory heaps on the device.
@@ -111,7 +117,9 @@ mod tests {
         let _second = ledger.take("b", 40).unwrap();
         assert_eq!(ledger.used(), 100);
         drop(first);
-        assert_eq!((ledger.used(), ledger.limit()), (40, Some(100)));
+        assert_eq!((ledger.used(), ledger.peak(), ledger.limit()), (40, 100, Some(100)));
+        ledger.forget_peak();
+        assert_eq!(ledger.peak(), 40);
         assert!(ledger.take("c", u64::MAX).is_err());
         let open = Arc::new(Ledger::new(None));
         assert!(open.take("d", 1 << 60).is_ok() && open.limit().is_none());

@@ -12,8 +12,8 @@ use crate::ui;
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model folder.
-    #[arg(long, value_name = "DIR")]
+    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
     /// Labels, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(tipi::Error::Invalid("--labels names no label; separate them by commas".into()).into());
     }
     let gpu = args.gpu.open()?;
-    let clip = args.precision.load(&gpu, &args.model)?;
+    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let classifier = Classifier::new(&clip, &labels, &args.templates)?;
     common::announce(&gpu);
     let pictures = common::encode_paths(&clip, &args.paths, &args.pictures, None)?;

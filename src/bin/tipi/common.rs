@@ -7,7 +7,7 @@ use clap::Args;
 use tipi::Error;
 use tipi::adapt::adapter_file::{self, Adapter};
 use tipi::adapt::overlap::Correction;
-use tipi::clip::{Clip, Features};
+use tipi::clip::{Clip, Features, ImageEncoder};
 use tipi::data::{decode, list_pictures};
 use tipi::encode::ahead;
 use tipi::gpu::{DeviceOptions, Gpu};
@@ -39,17 +39,35 @@ impl GpuArgs {
 /// In what precision inference runs.
 #[derive(Args, Clone)]
 pub struct PrecisionArgs {
-    /// Keep the model's frozen matrices as f16: half the GPU memory, and matrix units where there are some.
-    #[arg(long)]
-    pub f16: bool,
+    /// How the model's frozen matrices are stored on the GPU: f16 takes half the memory, and uses matrix units where there
+    /// are some. Sums are f32 either way.
+    #[arg(long, value_enum, default_value_t = Stored::F32)]
+    pub precision: Stored,
+}
+
+/// How frozen matrices are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stored {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
 }
 
 impl PrecisionArgs {
     /// Loads a model in the precision asked for.
     pub fn load(&self, gpu: &Gpu, folder: &Path) -> Result<Clip> {
-        let precision = if self.f16 { Precision::F16 } else { Precision::F32 };
+        let precision = match self.precision {
+            Stored::F32 => Precision::F32,
+            Stored::F16 => Precision::F16,
+        };
         Ok(Clip::load_as(gpu, folder, precision)?)
     }
+}
+
+/// The folder of the model that `--model` names.
+pub fn model_folder(model: &Path) -> Result<PathBuf> {
+    Ok(model.to_path_buf())
 }
 
 /// Says which adapter was taken and why.
@@ -70,15 +88,26 @@ pub struct PictureArgs {
     /// Fail at the first picture that cannot be decoded.
     #[arg(long)]
     pub strict: bool,
-    /// Pictures per step.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
+    /// Pictures per step. Without it, up to 32 as memory allows.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
 }
 
+/// Pictures per step where nobody says.
+const BATCH: usize = 32;
+
 impl PictureArgs {
-    /// Pictures per step of the image tower, when there are `pictures` in all.
-    pub fn batch(&self, pictures: usize) -> usize {
-        (self.batch as usize).min(pictures).max(1)
+    /// An encoder for `pictures` in all, with `adapters` where given: of the batch asked for, whether there is memory for it
+    /// or not (an error then says what would fit), else of as many pictures per step as fit.
+    pub fn encoder<'a>(
+        &self,
+        clip: &'a Clip,
+        pictures: usize,
+        adapters: Option<&[Bottleneck]>,
+    ) -> Result<ImageEncoder<'a>> {
+        let most = self.batch.map_or(BATCH, |batch| batch as usize).min(pictures).max(1);
+        let batch = if self.batch.is_some() { most } else { clip.largest_batch(most, adapters)? };
+        Ok(clip.image_encoder_with(batch, adapters)?)
     }
 }
 
@@ -114,7 +143,7 @@ pub fn encode_paths(
         let explicit = !input.is_dir();
         paths.extend(list_pictures(input)?.into_iter().map(|p| (p, explicit)));
     }
-    let mut encoder = clip.image_encoder_with(args.batch(paths.len()), adapters)?;
+    let mut encoder = args.encoder(clip, paths.len(), adapters)?;
     let bar = ui::bar(paths.len(), "encoding pictures");
     let mut all = Pictures { paths: Vec::new(), features: Features::default() };
     let mut skipped = 0;

@@ -71,8 +71,8 @@ pub struct Class {
 /// Options.
 #[derive(clap::Args)]
 pub struct Common {
-    /// Model folder.
-    #[arg(long, value_name = "DIR")]
+    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
     /// File to write: `features` [n,D] f32, un-normalised, in input order (of `classifier`: `weights`).
     #[arg(long, value_name = "F.safetensors")]
@@ -108,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     tipi::check_writable(&common.out)?;
     let gpu = common.gpu.open()?;
-    let clip = common.precision.load(&gpu, &common.model)?;
+    let clip = common.precision.load(&gpu, &common::model_folder(&common.model)?)?;
     common::announce(&gpu);
     let d = clip.config.embedding;
     let mut output = Output { tensors: Vec::new(), names: Vec::new() };
@@ -194,7 +194,7 @@ fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
         flush(&mut pending, &mut features, &mut names)?;
         let size = clip.preprocess.size;
         let (n, pixels) = read_pixels(Path::new(input), size)?;
-        let mut encoder = clip.image_encoder_with(args.common.pictures.batch(n), adapters)?;
+        let mut encoder = args.common.pictures.encoder(clip, n, adapters)?;
         let bar = ui::bar(n, "encoding pixels");
         features.extend(encoder.encode_all(&pixels, &mut |n| bar.inc(n as u64))?);
         bar.finish_and_clear();
@@ -210,7 +210,7 @@ fn labelled(args: &Image, clip: &Clip, adapters: Option<&[Bottleneck]>) -> Resul
         return Err(Error::Invalid("--labels takes one folder with a sub-folder of pictures per class".into()).into());
     };
     let folder = Folder::open(input)?;
-    let mut encoder = clip.image_encoder_with(args.common.pictures.batch(folder.items.len()), adapters)?;
+    let mut encoder = args.common.pictures.encoder(clip, folder.items.len(), adapters)?;
     let bar = ui::bar(folder.items.len(), "encoding pictures");
     let strict = args.common.pictures.strict;
     let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;

@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod embed;
 mod fit;
+mod info;
 mod overlap;
 mod predict;
 mod search;
@@ -35,6 +36,8 @@ enum Command {
     Tune(tune::Args),
     /// Time every kernel, as a share of what this adapter can do.
     Bench(bench::Args),
+    /// Describe a model, and the GPU memory that it needs for inference and for each method's training.
+    Info(info::Args),
     /// Adapt the bundled model to the bundled pictures, and show what each method gains.
     Demo(demo::Args),
     /// Tell which of some labels fits each picture, from text alone.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args),
         Command::Tune(args) => tune::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Info(args) => info::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Embed(args) => embed::run(args),

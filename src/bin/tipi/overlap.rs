@@ -16,8 +16,8 @@ use crate::ui;
 /// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model folder.
-    #[arg(long, value_name = "DIR")]
+    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
     /// Overlap correction that `fit overlap` wrote, or a ++ adapter; without one only the plain model is measured.
     #[arg(long, value_name = "FILE")]
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     let file = args.adapter.as_ref().map(|path| adapter_file::File::open(path)).transpose()?;
     let folder = Folder::open(&args.data)?;
     let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
-    let clip = args.precision.load(&gpu, &args.model)?;
+    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let adapter = file.map(|file| file.bind(&clip)).transpose()?;
     let correction = match &adapter {
         Some(adapter) => Some(adapter.correction().ok_or_else(|| {
@@ -66,8 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => None,
     };
     common::announce(&gpu);
-    let mut encoder =
-        clip.image_encoder_with(args.pictures.batch(folder.items.len()), correction.map(|c| &c.blocks[..]))?;
+    let mut encoder = args.pictures.encoder(&clip, folder.items.len(), correction.map(|c| &c.blocks[..]))?;
     let bar = ui::bar(folder.items.len(), "encoding pictures");
     let strict = args.pictures.strict;
     let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;

@@ -13,8 +13,8 @@ pub struct Args {
     /// The file that `tipi fit` wrote.
     #[arg(long, value_name = "FILE")]
     adapter: PathBuf,
-    /// Model folder; by default the one that the adapter was fitted with.
-    #[arg(long, value_name = "DIR")]
+    /// Model: a folder, or ORG/NAME on the hub; by default the folder that the adapter was fitted with.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
     model: Option<PathBuf>,
     /// Pictures and folders of pictures.
     #[arg(required = true)]
@@ -37,7 +37,10 @@ pub struct Args {
 /// Predicts.
 pub fn run(args: &Args) -> Result<()> {
     let file = adapter_file::File::open(&args.adapter)?;
-    let folder = args.model.clone().unwrap_or_else(|| file.meta.model_folder.clone());
+    let folder = match &args.model {
+        Some(model) => common::model_folder(model)?,
+        None => file.meta.model_folder.clone(),
+    };
     if !folder.is_dir() {
         return Err(tipi::Error::adapter_file(
             &args.adapter,

@@ -204,7 +204,7 @@ pub fn fit_tip_f(args: &TipF) -> Result<()> {
     let mut parts = args.cache.parts(None)?;
     let Start { gpu, clip, split, .. } = &parts.start;
     let bar = ui::bar(config.epochs, "training keys");
-    let mut encoder = clip.image_encoder(args.cache.common.pictures.batch(parts.labels.len()))?;
+    let mut encoder = args.cache.common.pictures.encoder(clip, parts.labels.len(), None)?;
     let mut encode =
         |views: &Views| Ok(encode::encode(&mut encoder, &split.support, views, true, &mut |_| {})?.features.original);
     let fixed = if args.no_augment { Some(encode(&Views::Center)?) } else { None };

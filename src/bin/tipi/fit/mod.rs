@@ -49,8 +49,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// Options that all few-shot methods have.
 #[derive(clap::Args)]
 struct Common {
-    /// Model folder.
-    #[arg(long, value_name = "DIR")]
+    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
     /// Folder with one sub-folder of pictures per class.
     #[arg(long, value_name = "FOLDER")]
@@ -89,7 +89,7 @@ impl Common {
         bar.finish_and_clear();
         common::report_skipped(&chosen.skipped);
         let gpu = self.gpu.open()?;
-        let clip = Clip::load(&gpu, &self.model)?;
+        let clip = Clip::load(&gpu, &common::model_folder(&self.model)?)?;
         common::announce(&gpu);
         Ok(Start { gpu, clip, folder, split: chosen.split })
     }
@@ -97,7 +97,7 @@ impl Common {
     /// Encodes pictures under `views`, by the tower with adapters too where given.
     fn encode(&self, clip: &Clip, items: &[Item], views: &Views, adapters: Option<&[Bottleneck]>) -> Result<Encoded> {
         let total = items.len() * views.count();
-        let mut encoder = clip.image_encoder_with(self.pictures.batch(total), adapters)?;
+        let mut encoder = self.pictures.encoder(clip, total, adapters)?;
         let bar = ui::bar(total, "encoding pictures");
         let encoded = encode::encode(&mut encoder, items, views, true, &mut |n| bar.inc(n as u64))?;
         bar.finish_and_clear();

@@ -17,8 +17,8 @@ use crate::ui;
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model folder.
-    #[arg(long, value_name = "DIR")]
+    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
     /// Folder of generic pictures, one sub-folder per class: many classes, and none of those to be told apart later.
     #[arg(long, value_name = "FOLDER")]
@@ -82,7 +82,7 @@ pub fn fit(args: &Args) -> Result<()> {
     let items: Vec<_> = checked.items.into_iter().map(|(item, ())| item).collect();
     let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
     let gpu = args.gpu.open()?;
-    let clip = Clip::load(&gpu, &args.model)?;
+    let clip = Clip::load(&gpu, &common::model_folder(&args.model)?)?;
     common::announce(&gpu);
     let bar = ui::bar(labels.len() * config.epochs, "training the correction");
     let mut pixels = |_: usize, which: &[usize]| {

@@ -51,7 +51,7 @@ pub fn fit(args: &Args) -> Result<()> {
     let val = shared.encode(clip, &start.split.val, &Views::Center, None)?;
     let labels: Vec<u32> = support.iter().map(|item| item.label as u32).collect();
     let bar = ui::bar(config.epochs * (labels.len() / config.batch.min(labels.len())), "training PiNI");
-    let mut encoder = clip.image_encoder(shared.pictures.batch(labels.len()))?;
+    let mut encoder = shared.pictures.encoder(clip, labels.len(), None)?;
     let mut encode = |views: &Views| Ok(encode::encode(&mut encoder, support, views, true, &mut |_| {})?.features);
     let fixed = if args.no_augment { Some(encode(&Views::Center)?.original) } else { None };
     let mut features = |epoch: usize| {

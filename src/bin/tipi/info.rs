@@ -1,0 +1,232 @@
+//! `tipi info`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tipi::clip::{Checkpoint, ClipConfig, EndToken, ImageConfig, Preprocess, Tokenizer, TowerConfig};
+use tipi::kernels::activation::Activation;
+use tipi::memory::{self, Setting};
+
+use crate::common::{self, GpuArgs, PrecisionArgs};
+use crate::ui;
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model folder, or ORG/NAME on the hub.
+    model: PathBuf,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    /// Pictures per step that the memory is worked out for.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Classes that the memory is worked out for.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    classes: u32,
+    /// Pictures of each class that the memory is worked out for.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    shots: u32,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Describes a model and what it needs. Only the header of the weights is read.
+pub fn run(args: &Args) -> Result<()> {
+    let folder = common::model_folder(&args.model)?;
+    let checkpoint = Checkpoint::of_folder(&folder)?;
+    let (config, preprocess) = ClipConfig::of_folder(&folder, &checkpoint)?;
+    let facts = facts(&folder, &checkpoint, &config, &preprocess);
+    let setting = Setting { batch: args.batch as usize, classes: args.classes as usize, shots: args.shots as usize };
+    let gpu = args.gpu.open()?;
+    let clip = args.precision.load(&gpu.rehearsal(), &folder)?;
+    let needs = memory::needs(&clip, setting);
+    let weights = memory::weights(&clip);
+    let fits = clip.largest_batch(4096, None).ok();
+    if args.json {
+        let mut all: serde_json::Map<String, Value> =
+            facts.iter().map(|(key, value)| ((*key).to_string(), json!(value))).collect();
+        let methods: serde_json::Map<String, Value> = needs
+            .iter()
+            .map(|n| {
+                let value = match &n.bytes {
+                    Ok(bytes) => json!(bytes),
+                    Err(error) => json!({ "error": error.to_string() }),
+                };
+                (n.what.to_string(), value)
+            })
+            .collect();
+        all.insert(
+            "memory".into(),
+            json!({
+                "adapter": gpu.name(), "available": gpu.memory(), "weights": weights, "batch": setting.batch,
+                "classes": setting.classes, "shots": setting.shots, "methods": methods, "largest batch": fits,
+            }),
+        );
+        ui::print(&serde_json::to_string_pretty(&Value::Object(all))?)?;
+        return Ok(());
+    }
+    let mut table = ui::table(&["", &folder.display().to_string()]);
+    for (key, value) in &facts {
+        table.add_row([*key, value.as_str()]);
+    }
+    ui::print(&table.to_string())?;
+    let title = format!("GPU memory at batch {}, {} classes, {} shots", args.batch, args.classes, args.shots);
+    let mut table = ui::table(&[&title, "MB", "of what there is"]);
+    let share = |bytes: u64| match gpu.memory() {
+        Some(all) => format!("{:.1} %", 100.0 * bytes as f64 / all as f64),
+        None => "unknown".into(),
+    };
+    table.add_row(["the weights alone".to_string(), megabytes(weights), share(weights)]);
+    for need in &needs {
+        match &need.bytes {
+            Ok(bytes) => table.add_row([need.what.to_string(), megabytes(*bytes), share(*bytes)]),
+            Err(error) => table.add_row([need.what.to_string(), "-".into(), error.to_string()]),
+        };
+    }
+    let has = match gpu.memory() {
+        Some(all) => format!("{} has {} MB", gpu.name(), megabytes(all)),
+        None => format!("{} does not say how much it has", gpu.name()),
+    };
+    let largest = match fits {
+        Some(4096) => "pictures can be encoded 4096 at a time and more".to_string(),
+        Some(batch) => format!("at most {batch} pictures can be encoded at a time"),
+        None => "not even one picture can be encoded".into(),
+    };
+    ui::print(&format!("{table}\n{has}; {largest}"))?;
+    Ok(())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / 1e6)
+}
+
+/// What is known of a model, in the order in which people ask.
+fn facts(
+    folder: &Path,
+    checkpoint: &Checkpoint,
+    config: &ClipConfig,
+    preprocess: &Preprocess,
+) -> Vec<(&'static str, String)> {
+    let blocks =
+        |t: &TowerConfig| format!("{} blocks of width {}, {} heads, MLP {}", t.layers, t.width, t.heads, t.mlp);
+    let size = config.image_size;
+    let (image, activation) = match &config.image {
+        ImageConfig::Vit { tower, patch } => {
+            let tokens = config.image_tokens();
+            let what = format!("ViT, {}; patches of {patch} on {size}×{size} pictures, {tokens} tokens", blocks(tower));
+            (what, activations(tower.activation, config.text.activation))
+        }
+        ImageConfig::ResNet(net) => {
+            let [a, b, c, d] = net.stages;
+            let what = format!(
+                "modified ResNet, stages of {a}, {b}, {c}, {d} blocks, width {}, attention pooling with {} heads; {size}×{size} \
+                 pictures",
+                net.width, net.heads
+            );
+            (what, format!("ReLU in the image tower, {} in the text tower", name(config.text.activation)))
+        }
+    };
+    let end = match config.end {
+        EndToken::HighestId => "highest id".to_string(),
+        EndToken::First(id) => format!("id {id}"),
+    };
+    let count = checkpoint.parameters();
+    let stored = checkpoint.stored();
+    let types: Vec<String> = stored.iter().map(|(dtype, _)| dtype.clone()).collect();
+    let tokenizer = match Tokenizer::of_folder(folder, config) {
+        Ok(tokenizer) => tokenizer.describe().to_string(),
+        Err(error) => format!("none: {error}"),
+    };
+    vec![
+        ("image tower", image),
+        (
+            "text tower",
+            format!("{}; {} tokens, vocabulary {}", blocks(&config.text), config.context, config.vocabulary),
+        ),
+        ("joint width", config.embedding.to_string()),
+        ("activation", activation),
+        ("end token", end),
+        (
+            "parameters",
+            format!(
+                "{:.2} M: image {:.2} M, text {:.2} M",
+                (count.image + count.text + count.other) as f64 / 1e6,
+                count.image as f64 / 1e6,
+                count.text as f64 / 1e6
+            ),
+        ),
+        ("stored", format!("{} in {} MB", types.join(", "), megabytes(checkpoint.file_bytes()))),
+        ("pictures", preprocess.describe()),
+        ("tokenizer", tokenizer),
+        ("licence", licence(folder).unwrap_or_else(|| "not stated in the folder".into())),
+    ]
+}
+
+fn name(activation: Activation) -> &'static str {
+    match activation {
+        Activation::QuickGelu => "QuickGELU",
+        Activation::Gelu => "GELU (erf)",
+        Activation::Relu => "ReLU",
+    }
+}
+
+fn activations(image: Activation, text: Activation) -> String {
+    if image == text {
+        name(image).into()
+    } else {
+        format!("{} in the image tower, {} in the text tower", name(image), name(text))
+    }
+}
+
+/// The licence, as the model card's front matter states it, else the first line of a licence file.
+fn licence(folder: &Path) -> Option<String> {
+    let card = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
+    let mut lines = card.lines();
+    if lines.next().map(str::trim) == Some("---") {
+        let matter: Vec<&str> = lines.take_while(|line| line.trim() != "---").collect();
+        let value = |key: &str| {
+            let line = matter.iter().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'))?;
+            let value = line.trim().trim_matches(['"', '\'']);
+            (!value.is_empty()).then(|| value.to_string())
+        };
+        // "other" is further named by a key of its own.
+        let stated = value("license").map(|l| if l == "other" { value("license_name").unwrap_or(l) } else { l });
+        if stated.is_some() {
+            return stated;
+        }
+    }
+    let files = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: Vec<PathBuf> = files
+        .filter(|path| {
+            let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+            ["license", "licence", "copying"].iter().any(|start| name.starts_with(start))
+        })
+        .collect();
+    files.sort();
+    let text = std::fs::read_to_string(files.first()?).ok()?;
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(String::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::licence;
+
+    #[test]
+    fn licences_are_read_from_the_card_or_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(licence(folder.path()), None);
+        write("LICENSE.txt", "\n  MIT License\n\nCopyright");
+        assert_eq!(licence(folder.path()).as_deref(), Some("MIT License"));
+        write("README.md", "---\ntags:\n- clip\nlicense: \"apache-2.0\"\n---\nlicense: no\n");
+        assert_eq!(licence(folder.path()).as_deref(), Some("apache-2.0"));
+        write("README.md", "---\nlicense: other\nlicense_name: apple-amlr\n---\n");
+        assert_eq!(licence(folder.path()).as_deref(), Some("apple-amlr"));
+        write("README.md", "# no front matter\nlicense: x\n");
+        assert_eq!(licence(folder.path()).as_deref(), Some("MIT License"));
+    }
+}
