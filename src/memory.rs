@@ -118,6 +118,17 @@ pub fn largest(most: usize, fits: &dyn Fn(usize) -> Result<()>) -> Result<usize>
     Ok(fitting)
 }
 
+/// An error of running out of memory with `batch` of something at a time, with the number that would fit; other errors
+/// as they are. `rehearse` makes the same in a rehearsal.
+pub(crate) fn advise(error: Error, what: &str, batch: usize, rehearse: &dyn Fn(usize) -> Result<()>) -> Error {
+    let Error::OutOfMemory { what: short, needed, why } = error else { return error };
+    let why = match largest(batch.saturating_sub(1), rehearse) {
+        Ok(0) | Err(_) => format!("{why}; not even one at a time would fit"),
+        Ok(fits) => format!("{why}; {fits} at a time would fit"),
+    };
+    Error::OutOfMemory { what: format!("{what} with {batch} pictures at a time ({short})"), needed, why }
+}
+
 #[cfg(test)]
 mod tests {
     use super::largest;

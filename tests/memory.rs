@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tipi::Error;
-use tipi::adapt::overlap::{Config, Correction};
+use tipi::adapt::overlap::{self, Config, Correction};
 use tipi::clip::Clip;
 use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::memory::{self, Setting};
@@ -154,6 +154,24 @@ fn running_out_is_foreseen() {
     let size = 3 * clip.preprocess.size.pow(2);
     let features = clip.image_encoder(fits).unwrap().encode(&vec![0.5; size], &mut |_| {}).unwrap();
     assert!(features.iter().all(|f| f.is_finite()));
+    // Training, too: before the first picture is asked for.
+    let config = Config { micro_batch: 128, ..Config::paper(1) };
+    let labels: Vec<u32> = (0..256).map(|i| i % 2).collect();
+    let train = |config: &Config| {
+        let mut asked = false;
+        let mut pixels = |_: usize, which: &[usize]| {
+            asked = true;
+            Ok(vec![0.5; which.len() * size])
+        };
+        let error = overlap::train(&clip, 2, config, &labels, &mut pixels, &mut |_| {}).err();
+        (error.map(|e| e.to_string()), asked)
+    };
+    let (error, asked) = train(&config);
+    let error = error.expect("a micro-batch of 128 fits");
+    assert!(!asked && error.contains("training the correction with 128 pictures at a time"), "{error}");
+    let fits: usize = error.split(" at a time would fit").next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    // With some room: a batch's last part is smaller and has a step of its own.
+    assert_eq!(train(&Config { micro_batch: fits / 2, batch: fits, ..config }).0, None);
     // A model that does not fit is refused before any of it is there.
     let small = open(10 << 20).unwrap();
     let error = Clip::load(&small, &folder).err().unwrap();

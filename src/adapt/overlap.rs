@@ -16,6 +16,7 @@ use crate::data::{PythonRandom, stream_seed};
 use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{dropout, loss, reduce};
+use crate::memory;
 use crate::nn::{Bottleneck, TrainableLinear};
 use crate::{Error, Result};
 
@@ -349,6 +350,13 @@ pub struct Progress {
 /// Gives the normalised pixels `[n, 3, R, R]` of the pictures with these numbers, in the epoch given first.
 pub type PixelSource<'a> = dyn FnMut(usize, &[usize]) -> Result<Vec<f32>> + 'a;
 
+/// Makes all that training `n` pictures at a time needs, in a rehearsal.
+fn rehearse(clip: &Clip, classes: usize, config: &Config, n: usize, dropout: Dropout) -> Result<()> {
+    let clip = clip.rehearsal();
+    let head = Trainer::fresh_head(clip, classes, config.seed)?;
+    Trainer::new(clip, Correction::init(clip, config)?, head)?.step(n, dropout).map(drop)
+}
+
 /// Trains a correction on pictures of `classes` generic classes. `labels` are those of all pictures. Equal inputs and seed
 /// give equal bits on one adapter.
 ///
@@ -383,7 +391,11 @@ pub fn train(
             for (i, part) in batch.chunks(micro).enumerate() {
                 let step = match steps.entry(part.len()) {
                     Entry::Occupied(step) => step.into_mut(),
-                    Entry::Vacant(place) => place.insert(trainer.step(part.len(), dropout)?),
+                    Entry::Vacant(place) => place.insert(trainer.step(part.len(), dropout).map_err(|error| {
+                        memory::advise(error, "training the correction", part.len(), &|n| {
+                            rehearse(clip, classes, config, n, dropout)
+                        })
+                    })?),
                 };
                 let values = pixels(epoch, part)?;
                 let chosen: Vec<u32> = part.iter().map(|i| labels[*i]).collect();

@@ -18,6 +18,7 @@ use crate::data::{PythonRandom, class_name, stream_seed};
 use crate::gpu::{Gpu, Plan, ReadBack, Recorder, Tensor};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{loss, noise, normalize, optim, reduce, softmax};
+use crate::memory;
 use crate::nn::TrainableLinear;
 use crate::{Error, Result};
 
@@ -515,7 +516,13 @@ pub fn train(
     let params = Params::init(clip, prompts.noisy, config.reduction, config.seed)?;
     let trainer = Trainer::new(clip, prompts, params)?;
     let batch = config.batch.min(labels.len());
-    let step = trainer.step(batch, config.draws, true)?;
+    let step = trainer.step(batch, config.draws, true).map_err(|error| {
+        memory::advise(error, "training PiNI", batch, &|n| {
+            let clip = clip.rehearsal();
+            let params = Params::init(clip, trainer.prompts.noisy, config.reduction, config.seed)?;
+            Trainer::new(clip, trainer.prompts.clone(), params)?.step(n, config.draws, true).map(drop)
+        })
+    })?;
     let d = clip.config.embedding;
     let per_epoch = labels.len() / batch;
     let steps = per_epoch * config.epochs;

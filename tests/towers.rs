@@ -1,0 +1,198 @@
+//! Whole models against the libraries that made them: `tests/reference/towers.py` writes models of every layout with random
+//! weights as `transformers` and `open_clip` save them, and the features that those libraries compute from them in f64.
+//!
+//! Small ones are committed. At full size:
+//!
+//! ```sh
+//! python tests/reference/towers.py --full towers
+//! TIPI_TOWERS=towers cargo test --release --test towers -- --ignored --nocapture
+//! ```
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use safetensors::SafeTensors;
+use tipi::clip::Clip;
+use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::kernels::gemm::Precision;
+
+/// Largest errors of a feature, as a share of its length.
+const F32: f64 = 1e-4;
+const F16: f64 = 5e-3;
+
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::open(&DeviceOptions { tune: Some(false), ..Default::default() }).unwrap())
+}
+
+fn fixtures(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The sub-folders, sorted.
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = std::fs::read_dir(root)
+        .unwrap_or_else(|e| panic!("{}: {e}", root.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    all.sort();
+    all
+}
+
+/// What the library says of a model.
+struct Expected {
+    count: usize,
+    pixels: Vec<f32>,
+    ids: Vec<Vec<u32>>,
+    image: Vec<f32>,
+    text: Vec<f32>,
+}
+
+fn expected(folder: &Path) -> Expected {
+    let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let words = |name: &str| -> Vec<[u8; 4]> {
+        file.tensor(name).unwrap().data().chunks_exact(4).map(|b| b.try_into().unwrap()).collect()
+    };
+    let floats = |name: &str| words(name).into_iter().map(f32::from_le_bytes).collect::<Vec<f32>>();
+    let context = file.tensor("ids").unwrap().shape()[1];
+    let ids: Vec<u32> = words("ids").into_iter().map(u32::from_le_bytes).collect();
+    Expected {
+        count: file.tensor("pixels").unwrap().shape()[0],
+        pixels: floats("pixels"),
+        ids: ids.chunks(context).map(<[u32]>::to_vec).collect(),
+        image: floats("image_features"),
+        text: floats("text_features"),
+    }
+}
+
+/// The largest error of any row, as a share of the row's length.
+fn error(got: &[f32], want: &[f32], width: usize) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|v| v * v).sum::<f64>().sqrt();
+    let rows = got.chunks_exact(width).zip(want.chunks_exact(width));
+    rows.map(|(g, w)| {
+        let off = norm(&mut g.iter().zip(w).map(|(g, w)| f64::from(*g) - f64::from(*w)));
+        off / norm(&mut w.iter().map(|w| f64::from(*w)))
+    })
+    .fold(0.0, |worst: f64, e| if e.is_nan() { f64::INFINITY } else { worst.max(e) })
+}
+
+/// Errors of image and text features.
+fn errors(folder: &Path, precision: Precision) -> (f64, f64) {
+    let want = expected(folder);
+    let clip = Clip::load_as(gpu(), folder, precision).unwrap_or_else(|e| panic!("{e}"));
+    let width = clip.config.embedding;
+    let image = clip.image_encoder(want.count).unwrap().encode(&want.pixels, &mut |_| {}).unwrap();
+    let text = clip.text.encode(&want.ids, clip.config.end).unwrap();
+    (error(&image, &want.image, width), error(&text, &want.text, width))
+}
+
+#[test]
+fn every_layout_gives_the_librarys_features() {
+    let folders = folders(&fixtures("towers"));
+    assert!(folders.len() >= 9, "only {} models", folders.len());
+    for folder in folders {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_string();
+        let (image, text) = errors(&folder, Precision::F32);
+        println!("{name}: image {image:.1e}, text {text:.1e}");
+        assert!(image < F32 && text < F32, "{name}: image off by {image:e}, text by {text:e}");
+        let (image, text) = errors(&folder, Precision::F16);
+        assert!(image < F16 && text < F16, "{name} in f16: image off by {image:e}, text by {text:e}");
+    }
+}
+
+/// Copies a model with one of its files changed.
+fn with(folder: &Path, file: &str, change: impl Fn(&str) -> String) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let text = std::fs::read_to_string(folder.join(file)).unwrap();
+    let changed = change(&text);
+    assert_ne!(text, changed, "{file}: nothing changed");
+    std::fs::write(copy.path().join(file), changed).unwrap();
+    copy
+}
+
+#[test]
+fn a_wrong_setting_is_noticed() {
+    let set = |text: &str, path: &[&str], value: serde_json::Value| {
+        let mut json: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut at = &mut json;
+        for key in path {
+            at = &mut at[*key];
+        }
+        *at = value;
+        json.to_string()
+    };
+    let hf = |case: &str, path: &[&str], value: serde_json::Value| {
+        errors(
+            with(&fixtures("towers").join(case), "config.json", |t| set(t, path, value.clone())).path(),
+            Precision::F32,
+        )
+    };
+    assert!(hf("hf-vit", &["vision_config", "hidden_act"], "gelu".into()).0 > F32);
+    assert!(hf("hf-vit", &["text_config", "hidden_act"], "gelu".into()).1 > F32);
+    assert!(hf("hf-gelu", &["vision_config", "hidden_act"], "quick_gelu".into()).0 > F32);
+    assert!(
+        hf("hf-eos", &["text_config", "eos_token_id"], 2.into()).1 > F32,
+        "the highest id instead of the end token"
+    );
+    let open = |case: &str, path: &[&str], value: serde_json::Value| {
+        let folder = fixtures("towers").join(case);
+        errors(with(&folder, "open_clip_config.json", |t| set(t, path, value.clone())).path(), Precision::F32)
+    };
+    let both = open("openclip-vit", &["model_cfg", "quick_gelu"], true.into());
+    assert!(both.0 > F32 && both.1 > F32);
+    assert!(open("openclip-rn", &["model_cfg", "vision_cfg", "head_width"], 64.into()).0 > F32);
+    // And the comparison itself tells a feature that is off by a little more than allowed.
+    let want = [3.0, 4.0];
+    assert!(error(&[3.0, 4.0], &want, 2) == 0.0 && error(&[3.0, 4.001], &want, 2) > F32);
+    assert!(error(&[f32::NAN, 4.0], &want, 2) > F16);
+}
+
+/// Families that tipi does not have are refused, with a sentence on what they would need.
+#[test]
+fn other_families_are_refused() {
+    let folders = folders(&fixtures("refused"));
+    assert!(folders.len() >= 8, "only {} configurations", folders.len());
+    for folder in folders {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_string();
+        let open = folder.join("open_clip_config.json").exists();
+        // With weights that would fit a CLIP, only the configuration can tell.
+        let sound = fixtures("towers").join(if open { "openclip-vit" } else { "hf-vit" });
+        let copy = tempfile::tempdir().unwrap();
+        for source in [&sound, &folder] {
+            for entry in std::fs::read_dir(source).unwrap() {
+                let path = entry.unwrap().path();
+                std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let error = Clip::load(gpu(), copy.path()).err().unwrap_or_else(|| panic!("{name} loaded")).to_string();
+        println!("{name}: {error}");
+        assert!(error.contains("config.json") && !error.contains("not a valid"), "{name}: {error}");
+        assert!(["needs", "does not have", "has '"].iter().any(|part| error.contains(part)), "{name}: {error}");
+    }
+}
+
+#[test]
+#[ignore = "needs models of full size, see the top of this file"]
+fn full_size_towers() {
+    let root = std::env::var("TIPI_TOWERS").expect("TIPI_TOWERS names the folder that tests/reference/towers.py wrote");
+    println!("{}", gpu().describe());
+    println!("| model | image, f32 | text, f32 | image, f16 | text, f16 | seconds |\n|---|---|---|---|---|---|");
+    for folder in folders(Path::new(&root)) {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_string();
+        let start = Instant::now();
+        let full = errors(&folder, Precision::F32);
+        let half = errors(&folder, Precision::F16);
+        let seconds = start.elapsed().as_secs_f64();
+        println!("| {name} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {seconds:.0} |", full.0, full.1, half.0, half.1);
+        assert!(full.0 < F32 && full.1 < F32 && half.0 < F16 && half.1 < F16, "{name}");
+    }
+}
