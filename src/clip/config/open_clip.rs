@@ -148,33 +148,33 @@ const HARMLESS: [&str; 20] = [
     "init_logit_scale",
 ];
 
-/// What a setting that tipi does not have would need.
+/// What a setting that tipi does not have stands for, and what it would need.
 fn needs(key: &str, value: &Value) -> String {
     let text = value.as_str().unwrap_or_default().to_lowercase();
-    match key {
+    let family = match key {
         "init_logit_bias" => {
-            "a SigLIP; it needs a SentencePiece tokenizer, bidirectional attention over texts, attention \
-                              pooling, and a sigmoid head with a bias on the logits"
-                .into()
+            "a SigLIP, which needs a SentencePiece tokenizer, bidirectional attention over texts, attention pooling, and a \
+             sigmoid head with a bias on the logits"
         }
         "timm_model_name" if text.contains("siglip") => {
-            "a SigLIP; it needs attention pooling, a SentencePiece tokenizer and a sigmoid head".into()
+            "a SigLIP, which needs attention pooling, a SentencePiece tokenizer and a sigmoid head"
         }
         "timm_model_name" if text.contains("fastvit") || text.contains("mobileclip") => {
-            "a MobileCLIP; it needs FastViT's convolutional image tower".into()
+            "a MobileCLIP, which needs FastViT's convolutional image tower"
         }
         "timm_model_name" if text.contains("eva") => {
-            "an EVA; it needs rotary positions, SwiGLU and norms inside attention".into()
+            "an EVA, which needs rotary positions, SwiGLU and norms inside attention"
         }
-        "timm_model_name" => format!("an image tower from timm; it needs the architecture '{text}'"),
+        "timm_model_name" => return format!("an image tower from timm, which needs the architecture '{text}'"),
         "hf_model_name" => {
-            format!("a text tower from transformers; it needs the architecture '{text}' and its tokenizer")
+            return format!("a text tower from transformers, which needs the architecture '{text}' and its tokenizer");
         }
-        "multimodal_cfg" => "a CoCa; it needs attentional pooling and a decoder of texts".into(),
-        "attentional_pool" => "a model with attentional pooling, which tipi does not have".into(),
-        "no_causal_mask" => "a model with bidirectional attention over texts, which tipi does not have".into(),
-        _ => "which tipi does not have and which would change the features".into(),
-    }
+        "multimodal_cfg" => "a CoCa, which needs attentional pooling and a decoder of texts",
+        "attentional_pool" => "a tower that needs attentional pooling",
+        "no_causal_mask" => "a text tower that needs bidirectional attention",
+        _ => "a setting that tipi does not have and that would change the features",
+    };
+    family.into()
 }
 
 /// Refuses what would change features unnoticed.
@@ -187,7 +187,7 @@ fn refuse(path: &Path, part: &str, rest: &Map<String, Value>) -> Result<()> {
     match first.or_else(|| rest.iter().find(asked)) {
         Some((key, value)) => {
             let shown = if value.is_object() || value.is_array() { String::new() } else { format!(" {value}") };
-            Err(Error::config(path, format!("{part}{key}{shown} says {}", needs(key, value))))
+            Err(Error::config(path, format!("{part}{key}{shown} stands for {}; tipi runs CLIP", needs(key, value))))
         }
         None => Ok(()),
     }

@@ -1,0 +1,306 @@
+"""Writes CLIP models with random weights, as the libraries save them, and the features that those libraries compute.
+
+    pip install torch transformers==5.24.0 open_clip_torch==3.3.0 safetensors numpy
+    python tests/reference/towers.py --small tests/fixtures     # the committed models and refused configurations
+    python tests/reference/towers.py --full towers [NAME...]    # the sizes that people use, some GB
+
+Each model is a folder as a hub has it, with `expected.safetensors` beside the weights:
+
+    pixels [N,3,S,S]   ids [N,context]   image_features [N,D]   text_features [N,D]   (not normalised)
+
+Features are computed in float64 by the library's own code, from the weights as they were stored. The weights are drawn so
+that every part of a tower matters: a wrong activation, position or end token moves features by far more than the tests
+allow, which this script checks for the small models.
+"""
+
+import argparse
+import copy
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import transformers
+from open_clip.push_to_hf_hub import save_config_for_hf
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+torch.set_num_threads(2)
+VERSIONS = {"transformers": transformers.__version__, "open_clip": open_clip.__version__}
+
+
+def randomize(model, seed):
+    """Weights that keep activations near 1 and let every part of the tower count."""
+    rng = torch.Generator().manual_seed(seed)
+    draw = lambda p: torch.randn(p.shape, generator=rng)
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            if name.endswith("logit_scale"):
+                p.fill_(np.log(50.0))
+            elif "embedding" in name or name.endswith("class_embedding"):
+                fan = p[0].numel() if "patch" in name else None
+                p.copy_(draw(p) * (fan ** -0.5 if fan else 0.4))
+            elif p.ndim == 1 and name.endswith("weight"):
+                p.copy_(1 + 0.2 * draw(p))
+            elif p.ndim == 1:
+                p.copy_(0.2 * draw(p))
+            else:
+                # [out, in, ...], but for open_clip's projections [in, out].
+                transposed = name.endswith(("proj", "text_projection")) and p.ndim == 2
+                fan = p.shape[0] if transposed else p[0].numel()
+                p.copy_(draw(p) * 1.4 * fan ** -0.5)
+        for name, b in sorted(model.named_buffers()):
+            if name.endswith("running_mean"):
+                b.copy_(0.3 * draw(b))
+            elif name.endswith("running_var"):
+                b.copy_(0.5 + 1.5 * torch.rand(b.shape, generator=rng))
+
+
+def texts(n, context, start, end, pad, words, seed):
+    """Padded texts of several lengths, one of them as long as the context."""
+    rng = np.random.default_rng(seed)
+    ids = np.full((n, context), pad, np.int32)
+    for i in range(n):
+        length = context if i == n - 1 else int(rng.integers(3, max(4, context - 1)))
+        ids[i, 0] = start
+        ids[i, 1 : length - 1] = rng.choice(words, length - 2)
+        ids[i, length - 1] = end
+    return torch.from_numpy(ids)
+
+
+def pictures(n, size, seed):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed)).float()
+
+
+def distance(a, b):
+    return ((a - b).norm(dim=-1) / b.norm(dim=-1)).max().item()
+
+
+def expect(folder, pixels, ids, image, text):
+    save_file(
+        {
+            "pixels": pixels.contiguous(),
+            "ids": ids.contiguous(),
+            "image_features": image.float().contiguous(),
+            "text_features": text.float().contiguous(),
+        },
+        folder / "expected.safetensors",
+        metadata=VERSIONS,
+    )
+
+
+def fresh(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+# --- transformers ------------------------------------------------------------------------------------------------------
+
+
+def hf_features(model, pixels, ids, pad):
+    model = copy.deepcopy(model).double().eval()
+    with torch.no_grad():
+        mask = (ids != pad).long() if pad is not None else None
+        image = model.get_image_features(pixel_values=pixels.double())
+        text = model.get_text_features(input_ids=ids.long(), attention_mask=mask)
+    # Newer versions give an output object.
+    take = lambda x: x if torch.is_tensor(x) else x.pooler_output
+    return take(image), take(text)
+
+
+def hf(folder, vision, text, projection, dtype=torch.float32, shard=None, seed=0, n=3, words=None, end=None, pad=None):
+    """A folder as `CLIPModel.save_pretrained` writes it."""
+    fresh(folder)
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=projection)
+    model = CLIPModel(config)
+    randomize(model, seed)
+    model = model.to(dtype)
+    options = {"max_shard_size": shard} if shard else {}
+    model.save_pretrained(folder, **options)
+    size = config.vision_config.image_size
+    mean = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+    CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size}, **mean).save_pretrained(folder)
+    t = config.text_config
+    vocabulary = t.vocab_size
+    end = vocabulary - 1 if end is None else end
+    words = words or range(1, vocabulary - 2)
+    pad = end if pad is None else pad
+    ids = texts(n, t.max_position_embeddings, vocabulary - 2, end, pad, list(words), seed + 1)
+    pixels = pictures(n, size, seed + 2)
+    # No mask: attention is causal, and what follows the end token cannot change it.
+    image, text_features = hf_features(model, pixels, ids, None)
+    expect(folder, pixels, ids, image, text_features)
+    return model, pixels, ids, image, text_features
+
+
+def check_hf(made):
+    """A wrong activation must show."""
+    model, pixels, ids, image, text = made
+    for part in ("vision_model", "text_model"):
+        other = copy.deepcopy(model)
+        quick = transformers.activations.ACT2FN["quick_gelu"]
+        gelu = transformers.activations.ACT2FN["gelu"]
+        for module in getattr(other, part).modules():
+            if hasattr(module, "activation_fn"):
+                module.activation_fn = gelu if type(module.activation_fn) is type(quick) else quick
+        wrong = hf_features(other, pixels, ids, None)
+        off = distance(wrong[0], image) if part == "vision_model" else distance(wrong[1], text)
+        assert off > 1e-3, (part, off)
+
+
+# --- open_clip ---------------------------------------------------------------------------------------------------------
+
+
+def open_features(model, pixels, ids):
+    model = copy.deepcopy(model).double().eval()
+    with torch.no_grad():
+        return model.encode_image(pixels.double()), model.encode_text(ids.long())
+
+
+def openclip(folder, config, preprocess=None, dtype=torch.float32, seed=0, n=3, openai=False):
+    """A folder as open_clip pushes it to a hub; with `openai`, a state dict with OpenAI's names and nothing beside it."""
+    fresh(folder)
+    config = copy.deepcopy(config)
+    arguments = {k: v for k, v in config.items() if k != "custom_text"}
+    kind = open_clip.model.CustomTextCLIP if config.get("custom_text") else open_clip.model.CLIP
+    model = kind(**copy.deepcopy(arguments))
+    randomize(model, seed)
+    state = {k: v.to(dtype if v.is_floating_point() else v.dtype).contiguous() for k, v in model.state_dict().items()}
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    size = config["vision_cfg"]["image_size"]
+    if openai:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    else:
+        save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+        cfg = {**dataclasses.asdict(open_clip.transform.PreprocessCfg(size=size)), **(preprocess or {})}
+        open_clip.model.set_model_preprocess_cfg(model, cfg)
+        save_config_for_hf(model, folder / "open_clip_config.json", config)
+    t = config["text_cfg"]
+    vocabulary = t["vocab_size"]
+    ids = texts(n, t["context_length"], vocabulary - 2, vocabulary - 1, 0, list(range(1, vocabulary - 2)), seed + 1)
+    pixels = pictures(n, size, seed + 2)
+    image, text = open_features(model, pixels, ids)
+    expect(folder, pixels, ids, image, text)
+    return model, pixels, ids, image, text
+
+
+def check_open(made):
+    """A wrong activation must show."""
+    model, pixels, ids, image, text = made
+    other = copy.deepcopy(model)
+    for module in other.modules():
+        for name, child in list(module.named_children()):
+            if name == "gelu":
+                setattr(module, name, torch.nn.GELU() if type(child) is not torch.nn.GELU else open_clip.transformer.QuickGELU())
+    wrong = open_features(other, pixels, ids)
+    resnet = type(model.visual).__name__ == "ModifiedResNet"
+    assert distance(wrong[1], text) > 1e-3 and (resnet or distance(wrong[0], image) > 1e-3)
+
+
+# --- what there is -----------------------------------------------------------------------------------------------------
+
+
+def tower(width, layers, heads, mlp, **more):
+    names = dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=mlp)
+    return {**names, "hidden_act": "quick_gelu", **more}
+
+
+def small(root):
+    towers = root / "towers"
+    words = dict(bos_token_id=94, eos_token_id=95, pad_token_id=95)
+    check_hf(hf(towers / "hf-vit", tower(48, 3, 3, 160, image_size=32, patch_size=8),
+                tower(32, 2, 4, 96, vocab_size=96, max_position_embeddings=12, **words), 40, seed=10))
+    check_hf(hf(towers / "hf-gelu", tower(36, 2, 3, 100, image_size=24, patch_size=8, hidden_act="gelu", layer_norm_eps=1e-6),
+                tower(40, 2, 5, 88, hidden_act="gelu", layer_norm_eps=1e-6, vocab_size=80, max_position_embeddings=9,
+                      bos_token_id=78, eos_token_id=2, pad_token_id=1), 56, seed=20, pad=1))
+    # Ids above the end token occur before it: only the first end token counts.
+    check_hf(hf(towers / "hf-eos", tower(32, 2, 2, 64, image_size=16, patch_size=8),
+                tower(32, 2, 2, 64, vocab_size=90, max_position_embeddings=10, bos_token_id=88, eos_token_id=40,
+                      pad_token_id=0), 24, seed=30, end=40, pad=0, words=[*range(1, 40), *range(41, 88), 89]))
+    hf(towers / "hf-sharded-bf16", tower(48, 2, 4, 192, image_size=32, patch_size=16),
+       tower(32, 2, 2, 128, vocab_size=96, max_position_embeddings=8, **words), 32, torch.bfloat16, "60KB", seed=40)
+    hf(towers / "hf-f16-odd", tower(30, 3, 3, 90, image_size=25, patch_size=5),
+       tower(26, 2, 2, 70, vocab_size=77, max_position_embeddings=13, bos_token_id=75, eos_token_id=76, pad_token_id=76),
+       22, torch.float16, seed=50)
+    text = dict(context_length=11, vocab_size=90, width=32, heads=4, layers=2)
+    vision = dict(image_size=32, layers=2, width=40, head_width=20, patch_size=8)
+    check_open(openclip(towers / "openclip-vit", dict(embed_dim=24, vision_cfg=vision, text_cfg=text), seed=60))
+    check_open(openclip(
+        towers / "openclip-quick",
+        dict(embed_dim=40, quick_gelu=True, vision_cfg=dict(image_size=28, layers=3, width=48, head_width=16, patch_size=7,
+                                                           mlp_ratio=2.6667),
+             text_cfg={**text, "mlp_ratio": 3.0, "layers": 3}), seed=70))
+    check_open(openclip(
+        towers / "openclip-custom-text",
+        dict(embed_dim=24, custom_text=True, vision_cfg=vision, text_cfg={**text, "width": 36, "heads": 3}),
+        dict(resize_mode="squash", interpolation="bilinear", mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5]), seed=80))
+    check_open(openclip(
+        towers / "openclip-rn",
+        dict(embed_dim=20, quick_gelu=True, vision_cfg=dict(image_size=64, layers=[1, 2, 1, 1], width=8, head_width=32),
+             text_cfg=text), dtype=torch.float16, seed=90, n=2))
+    openclip(towers / "openai",
+             dict(embed_dim=32, quick_gelu=True, vision_cfg=dict(image_size=16, layers=2, width=64, patch_size=8),
+                  text_cfg=dict(context_length=8, vocab_size=70, width=64, heads=1, layers=1)),
+             dtype=torch.float16, seed=100, openai=True)
+    refused(root / "refused")
+
+
+def refused(root):
+    """Configurations of families that need more than a CLIP."""
+    configs = Path(open_clip.__file__).parent / "model_configs"
+    shutil.rmtree(root, ignore_errors=True)
+    for name in ("ViT-B-16-SigLIP", "MobileCLIP-S1", "MobileCLIP2-S0", "coca_ViT-B-32", "EVA02-B-16",
+                 "roberta-ViT-B-32", "xlm-roberta-base-ViT-B-32", "ViT-B-16-CLIPA", "ViT-H-14-CLIPA", "convnext_base",
+                 "nllb-clip-base"):
+        path = configs / f"{name}.json"
+        if path.exists():
+            folder = fresh(root / name.lower())
+            size = json.loads(path.read_text())["vision_cfg"].get("image_size", 224)
+            cfg = {"model_cfg": json.loads(path.read_text()), "preprocess_cfg": {"size": size}}
+            (folder / "open_clip_config.json").write_text(json.dumps(cfg, indent=2) + "\n")
+    for name in ("SiglipConfig", "Siglip2Config", "ChineseCLIPConfig", "AltCLIPConfig", "CLIPSegConfig", "MetaClip2Config"):
+        kind = getattr(transformers, name, None)
+        if kind:
+            folder = fresh(root / f"hf-{kind.model_type}")
+            (folder / "config.json").write_text(json.dumps(kind().to_diff_dict(), indent=2) + "\n")
+
+
+def full(root, only):
+    text = lambda width, heads, layers=12: tower(width, layers, heads, 4 * width, vocab_size=49408,
+                                                 max_position_embeddings=77, bos_token_id=49406, eos_token_id=2)
+    ends = dict(n=2, end=49407, words=range(1, 49406))
+    open_text = dict(context_length=77, vocab_size=49408, width=512, heads=8, layers=12)
+    cases = {
+        "vit-b-32-hf": lambda p: hf(p, tower(768, 12, 12, 3072, image_size=224, patch_size=32), text(512, 8), 512, seed=1, **ends),
+        "vit-b-16-openclip": lambda p: openclip(p, dict(
+            embed_dim=512, quick_gelu=True, vision_cfg=dict(image_size=224, layers=12, width=768, patch_size=16),
+            text_cfg=open_text), seed=2, n=2),
+        "vit-l-14-hf": lambda p: hf(p, tower(1024, 24, 16, 4096, image_size=224, patch_size=14), text(768, 12), 768, seed=3, **ends),
+        "laion-vit-b-32-openclip": lambda p: openclip(p, dict(
+            embed_dim=512, vision_cfg=dict(image_size=224, layers=12, width=768, patch_size=32), text_cfg=open_text), seed=4, n=2),
+        "tinyclip-vit-8m-16-hf": lambda p: hf(p, tower(256, 10, 4, 1024, image_size=224, patch_size=16), text(256, 4, 3), 512,
+                                              seed=5, **ends),
+        "rn50-openclip": lambda p: openclip(p, dict(
+            embed_dim=1024, quick_gelu=True, vision_cfg=dict(image_size=224, layers=[3, 4, 6, 3], width=64), text_cfg=open_text),
+            seed=6, n=2),
+    }
+    for name, make in cases.items():
+        if not only or name in only:
+            print(name, flush=True)
+            make(root / name)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", type=Path)
+    parser.add_argument("--full", type=Path)
+    parser.add_argument("only", nargs="*")
+    args = parser.parse_args()
+    if args.small:
+        small(args.small)
+    if args.full:
+        full(args.full, args.only)
