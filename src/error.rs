@@ -115,6 +115,14 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// A model could not be fetched from the hub, or not found in its cache.
+    #[error("model {repo}: {reason}")]
+    Hub {
+        /// The repository.
+        repo: String,
+        /// What is wrong and what helps.
+        reason: String,
+    },
     /// An option, argument or shape is out of range or contradicts another.
     #[error("{0}")]
     Invalid(String),
@@ -152,6 +160,11 @@ impl Error {
     /// An [`Error::AdapterFile`] about `path`.
     pub fn adapter_file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::AdapterFile { path: path.as_ref().to_path_buf(), reason: reason.into() }
+    }
+
+    /// An [`Error::Hub`] about `repo`.
+    pub fn hub(repo: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Hub { repo: repo.into(), reason: reason.into() }
     }
 
     /// An [`Error::Invalid`].

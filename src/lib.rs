@@ -36,6 +36,8 @@ pub mod encode;
 mod error;
 mod files;
 pub mod gpu;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod kernels;
 pub mod memory;
 pub mod nn;

@@ -173,10 +173,23 @@ fn other_families_are_refused() {
                 std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
             }
         }
-        let error = Clip::load(gpu(), copy.path()).err().unwrap_or_else(|| panic!("{name} loaded")).to_string();
+        let refused = || {
+            let error = Clip::load(gpu(), copy.path()).err().unwrap_or_else(|| panic!("{name} loaded")).to_string();
+            assert!(error.contains("config.json") && !error.contains("not a valid"), "{name}: {error}");
+            assert!(["needs", "does not have", "has '"].iter().any(|part| error.contains(part)), "{name}: {error}");
+            error
+        };
+        let error = refused();
         println!("{name}: {error}");
-        assert!(error.contains("config.json") && !error.contains("not a valid"), "{name}: {error}");
-        assert!(["needs", "does not have", "has '"].iter().any(|part| error.contains(part)), "{name}: {error}");
+        // And with weights under names that are no CLIP's the same is said.
+        let foreign = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
+        let foreign = safetensors::serialize([("visual.trunk.norm.weight", foreign)], None).unwrap();
+        for file in ["model.safetensors", "open_clip_model.safetensors"] {
+            if copy.path().join(file).exists() {
+                std::fs::write(copy.path().join(file), &foreign).unwrap();
+            }
+        }
+        assert_eq!(refused(), error);
     }
 }
 

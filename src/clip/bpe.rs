@@ -1,11 +1,13 @@
 //! CLIP's own tokenizer, id for id: the `SimpleTokenizer` of OpenAI's CLIP and of `open_clip`.
 //!
-//! A text is cleaned ([`Cleaner`]), split into words, and every word's bytes are merged by the 48,894 rules that CLIP
+//! A text is cleaned, split into words, and every word's bytes are merged by the 48,894 rules that CLIP
 //! was trained with. A `tokenizer.json` describes nearly the same, but knows nothing of the cleaning and gives other ids
 //! for texts with broken encodings, entities or curly quotes.
+//!
+//! Texts of characters that Unicode 14 knows get the ids of the original. For newer characters the original's own answer
+//! depends on the versions of Python and of its `regex` package; here, Unicode 16 says what a letter or a digit is.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 use flate2::read::GzDecoder;
@@ -119,35 +121,47 @@ impl Bpe {
 
     /// Appends the ids of a word: of all pairs that a rule merges, the earliest rule goes first, from the left.
     ///
-    /// The pairs wait in a heap, so that a word of a million letters takes n log n steps. The original scans the
-    /// word once per rule, which gives the same: a rule can only make pairs for later rules.
+    /// The original scans the whole word once per rule. Here the places of its pairs wait under each rule, so that a
+    /// word of a million letters is no trouble. A rule can only make pairs for later rules, so its places are complete
+    /// when its turn comes.
     fn push_word(&self, ids: &mut Vec<u32>, word: &[u8]) {
         let Some((last, head)) = word.split_last() else { return };
         let mut symbols: Vec<u32> = head.iter().map(|&byte| self.bytes[usize::from(byte)]).collect();
         symbols.push(BYTES + self.bytes[usize::from(*last)]);
         let count = symbols.len();
-        // A symbol that was merged into its left neighbour is out of these links.
+        // Neighbours of each symbol that is left. One that was merged into its left neighbour is dead.
         let mut next: Vec<usize> = (1..=count).collect();
         let mut previous: Vec<Option<usize>> = (0..count).map(|at| at.checked_sub(1)).collect();
         let mut alive = vec![true; count];
-        let rank =
+        let rule_of =
             |symbols: &[u32], left: usize, right: usize| self.merges.get(&(symbols[left], symbols[right])).copied();
-        let mut waiting: BinaryHeap<_> =
-            (1..count).filter_map(|at| Some(Reverse((rank(&symbols, at - 1, at)?, at - 1)))).collect();
-        while let Some(Reverse((rule, left))) = waiting.pop() {
-            let right = next[left];
-            if !alive[left] || right == count || rank(&symbols, left, right) != Some(rule) {
-                continue;
+        let mut waiting: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for left in 0..count - 1 {
+            if let Some(rule) = rule_of(&symbols, left, left + 1) {
+                waiting.entry(rule).or_default().push(left);
             }
-            symbols[left] = merged(rule);
-            alive[right] = false;
-            next[left] = next[right];
-            if next[left] < count {
-                previous[next[left]] = Some(left);
-                waiting.extend(rank(&symbols, left, next[left]).map(|rule| Reverse((rule, left))));
-            }
-            if let Some(before) = previous[left] {
-                waiting.extend(rank(&symbols, before, left).map(|rule| Reverse((rule, before))));
+        }
+        while let Some((rule, mut places)) = waiting.pop_first() {
+            places.sort_unstable();
+            for left in places {
+                let right = next[left];
+                // An earlier merge may have taken either side.
+                if !alive[left] || right == count || rule_of(&symbols, left, right) != Some(rule) {
+                    continue;
+                }
+                symbols[left] = merged(rule);
+                alive[right] = false;
+                next[left] = next[right];
+                if next[left] < count {
+                    previous[next[left]] = Some(left);
+                }
+                let behind = Some((left, next[left])).filter(|&(_, right)| right < count);
+                let before = previous[left].map(|before| (before, left));
+                for (left, right) in before.into_iter().chain(behind) {
+                    if let Some(rule) = rule_of(&symbols, left, right) {
+                        waiting.entry(rule).or_default().push(left);
+                    }
+                }
             }
         }
         ids.extend(symbols.iter().zip(&alive).filter(|&(_, &alive)| alive).map(|(&symbol, _)| symbol));
@@ -168,5 +182,110 @@ fn alphabet() -> Vec<(u8, char)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    fn bpe(markers: Markers) -> Bpe {
+        Bpe::new(markers).unwrap()
+    }
+
+    /// The original's way: for each rule in turn, all its pairs from left to right.
+    fn merged_by_scanning(bpe: &Bpe, word: &[u8]) -> Vec<u32> {
+        let mut symbols: Vec<u32> = word.iter().map(|&byte| bpe.bytes[usize::from(byte)]).collect();
+        if let Some(last) = symbols.last_mut() {
+            *last += BYTES;
+        }
+        while let Some(rule) = symbols.windows(2).filter_map(|pair| bpe.merges.get(&(pair[0], pair[1])).copied()).min()
+        {
+            let mut at = 0;
+            while at + 1 < symbols.len() {
+                if bpe.merges.get(&(symbols[at], symbols[at + 1])) == Some(&rule) {
+                    symbols[at] = merged(rule);
+                    symbols.remove(at + 1);
+                }
+                at += 1;
+            }
+        }
+        symbols
+    }
+
+    #[test]
+    fn every_byte_has_its_own_character() {
+        let alphabet = alphabet();
+        assert_eq!(alphabet.len(), 256);
+        assert_eq!(alphabet.iter().map(|&(byte, _)| byte).collect::<HashSet<_>>().len(), 256);
+        assert_eq!(alphabet.iter().map(|&(_, symbol)| symbol).collect::<HashSet<_>>().len(), 256);
+        assert_eq!(alphabet[0], (b'!', '!'));
+        assert_eq!(alphabet[188], (0, '\u{100}'));
+        assert_eq!(alphabet[255], (0xad, '\u{143}'));
+    }
+
+    #[test]
+    fn the_markers_come_behind_the_merges() {
+        assert_eq!(bpe(Markers::OpenClip).merges.len(), MERGE_COUNT);
+        assert_eq!(START as usize, 2 * BYTES as usize + MERGE_COUNT);
+        assert_eq!(END, START + 1);
+    }
+
+    /// The merging relies on this: what a rule makes is only in pairs of later rules.
+    #[test]
+    fn rules_build_on_earlier_ones_only() {
+        for (&(first, second), &rule) in &bpe(Markers::OpenClip).merges {
+            assert!(first < merged(rule) && second < merged(rule), "rule {rule}");
+        }
+    }
+
+    #[test]
+    fn places_merge_as_scanning_does() {
+        let bpe = bpe(Markers::OpenClip);
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for letters in ["ab", "aeinorst", "abcdefghijklmnopqrstuvwxyz", "!?.-", "éёж猫😀"] {
+            for _ in 0..300 {
+                let word: Vec<u8> = (0..random(40)).map(|_| letters.as_bytes()[random(letters.len())]).collect();
+                let mut ids = Vec::new();
+                bpe.push_word(&mut ids, &word);
+                assert_eq!(ids, merged_by_scanning(&bpe, &word), "{word:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn captions_get_their_known_ids() {
+        let bpe = bpe(Markers::OpenAi);
+        assert_eq!(bpe.ids("a photo of a cat"), [320, 1125, 539, 320, 2368]);
+        assert_eq!(bpe.ids("  A  PHOTO\nof a\tCat "), [320, 1125, 539, 320, 2368]);
+        assert!(bpe.ids("").is_empty());
+        assert!(bpe.ids(" \u{3000}\n").is_empty());
+    }
+
+    #[test]
+    fn digits_stand_alone_and_contractions_come_off() {
+        let bpe = bpe(Markers::OpenClip);
+        let words = |text: &str| bpe.words.find_iter(text).map(|word| word.as_str().to_owned()).collect::<Vec<_>>();
+        assert_eq!(words("in 2024"), ["in", "2", "0", "2", "4"]);
+        assert_eq!(words("she'll 'tis it's_"), ["she", "'ll", "'t", "is", "it", "'s", "_"]);
+        // The long s is an s where case does not count.
+        assert_eq!(words("it'\u{17f}"), ["it", "'\u{17f}"]);
+        assert_eq!(words("a\u{345}b"), ["a", "b"]);
+        assert_eq!(words("<start_of_text>!"), ["<start_of_text>", "!"]);
+    }
+
+    #[test]
+    fn each_family_has_its_own_markers() {
+        for (own, other) in [(Markers::OpenAi, Markers::OpenClip), (Markers::OpenClip, Markers::OpenAi)] {
+            let bpe = bpe(own);
+            assert_eq!(bpe.ids(&own.spellings().concat()), [START, END]);
+            assert_eq!(bpe.ids(&own.spellings().concat().to_uppercase()), [START, END]);
+            assert!(bpe.ids(&other.spellings().concat()).iter().all(|&id| id < START));
+            // Ignoring case, this is a marker and so one word, but not one with an id of its own.
+            let lookalike = own.spellings()[0].replace('s', "\u{17f}");
+            assert_eq!(bpe.words.find(&lookalike).map(|word| word.len()), Some(lookalike.len()));
+            assert!(bpe.ids(&lookalike).iter().all(|&id| id < START));
+        }
+    }
 }

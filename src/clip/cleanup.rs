@@ -22,7 +22,7 @@ const LONGEST_NAME: usize = 32;
 const LONGEST_PLAIN_NAME: usize = 24;
 
 /// Cleans texts as the original tokenizer does.
-pub struct Cleaner {
+pub(super) struct Cleaner {
     mojibake: Mojibake,
     /// Terminal escapes, such as colours.
     escapes: Regex,
@@ -37,7 +37,7 @@ impl Cleaner {
     ///
     /// # Errors
     /// [`Error::Invalid`] when a pattern does not compile, which the tests exclude.
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let escapes = Regex::new(r"\x1b\[[\d;]*[a-zA-Z]")
             .map_err(|e| Error::invalid(format!("the pattern of terminal escapes does not compile: {e}")))?;
         let entities = ENTITIES.iter().map(|entity| (entity.entity, entity.characters)).collect();
@@ -53,8 +53,7 @@ impl Cleaner {
     }
 
     /// The text as the tokenizer splits it.
-    #[must_use]
-    pub fn clean(&self, text: &str) -> String {
+    pub(super) fn clean(&self, text: &str) -> String {
         let text = self.unescape(&self.unescape(&self.fix(text)));
         let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
         words.join(" ").to_lowercase()
@@ -83,6 +82,14 @@ impl Cleaner {
         let mut text = segment.to_owned();
         loop {
             let unescaped = if plain { self.unescape_plain(&text) } else { text.clone() };
+            // Nothing below touches these. Most texts are such, and entities within entities cost a turn each.
+            if unescaped.bytes().all(|b| matches!(b, b'\t' | b'\n' | b'\x0c' | b' '..=b'~')) {
+                if unescaped == text {
+                    return text;
+                }
+                text = unescaped;
+                continue;
+            }
             let read = self.mojibake.fix(unescaped);
             let mut forms = String::with_capacity(read.len());
             for c in read.chars().map(|c| self.mojibake.c1(c)) {
@@ -262,4 +269,117 @@ fn is_control(c: char) -> bool {
 /// Whether Python's `str.isspace` holds: Unicode's spaces and the four separators of ASCII.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaner() -> Cleaner {
+        Cleaner::new().unwrap()
+    }
+
+    #[test]
+    fn spaces_become_single_and_letters_small() {
+        let clean = |text: &str| cleaner().clean(text);
+        assert_eq!(clean(" A\t\nB\u{a0}C\u{3000}&#32;&nbsp "), "a b c");
+        // Controls are no spaces any more by then.
+        assert_eq!(clean("a\u{1f}b&#31;c"), "abc");
+        assert_eq!(clean("ΟΔΟΣ"), "οδος");
+        assert_eq!(clean("a\u{200b}b"), "a\u{200b}b");
+    }
+
+    #[test]
+    fn named_entities_are_read_as_python_does() {
+        let cleaner = cleaner();
+        for (text, plain) in [
+            ("&amp;", "&"),
+            ("&amp", "&"),
+            ("&ampx", "&x"),
+            ("&notit;", "¬it;"),
+            ("&notin;", "∉"),
+            ("&acE;", "∾\u{333}"),
+            ("&nosuch;", "&nosuch;"),
+            ("&&lt;", "&<"),
+            ("&;", "&;"),
+            ("&", "&"),
+            ("&g", "&g"),
+            ("&gt", ">"),
+            ("&amp;lt;", "&lt;"),
+            ("&CounterClockwiseContourIntegral;", "∳"),
+        ] {
+            assert_eq!(cleaner.unescape(text), plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn numeric_references_follow_html() {
+        let cleaner = cleaner();
+        for (text, plain) in [
+            ("&#65;", "A"),
+            ("&#65", "A"),
+            ("&#x41;b", "Ab"),
+            ("&#X41b;", "Л"),
+            ("&#128;", "€"),
+            ("&#129;", "\u{81}"),
+            ("&#0;", "\u{fffd}"),
+            ("&#xd800;", "\u{fffd}"),
+            ("&#x110000;", "\u{fffd}"),
+            ("&#4294967361;", "\u{fffd}"),
+            ("&#xfffe;", ""),
+            ("&#11;", ""),
+            ("&#13;", "\r"),
+            ("&#;", "&#;"),
+            ("&#x;", "&#x;"),
+            ("&#xg", "&#xg"),
+        ] {
+            assert_eq!(cleaner.unescape(text), plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_whole_entities_are_read_at_first() {
+        let cleaner = cleaner();
+        for (text, plain) in [
+            ("P&eacute;rez", "Pérez"),
+            ("P&EACUTE;REZ", "PÉREZ"),
+            ("BUNDESSTRA&SZLIG;E", "BUNDESSTRASSE"),
+            ("&ntilde; &Ntilde; &NTILDE; &nTILDE;", "ñ Ñ Ñ &nTILDE;"),
+            ("this&not that", "this&not that"),
+            ("&#65 &#65;", "&#65 A"),
+            ("&&amp;", "&&"),
+        ] {
+            assert_eq!(cleaner.unescape_plain(text), plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_literal_angle_stops_entities_from_its_line_on() {
+        let cleaner = cleaner();
+        assert_eq!(cleaner.fix("&eacute;\n&lt;\n"), "é\n<\n");
+        assert_eq!(cleaner.fix("&eacute;\n<&eacute;\n&eacute;"), "é\n<&eacute;\n&eacute;");
+    }
+
+    #[test]
+    fn nested_entities_are_undone_to_the_end() {
+        assert_eq!(cleaner().fix("&amp;amp;amp;eacute;"), "é");
+    }
+
+    #[test]
+    fn characters_get_their_standard_forms() {
+        let cleaner = cleaner();
+        for (text, fixed) in [
+            ("ﬂubberiﬁc ĳs", "flubberific ijs"),
+            ("ＬＯＵＤ　ﾉｲｽﾞ", "LOUD ノイズ"),
+            ("‘it’s’ “so”", "'it's' \"so\""),
+            ("a\r\nb\rc\u{2028}d\u{2029}e", "a\nb\nc\nd\ne"),
+            ("e\u{301}\u{212b}", "é\u{c5}"),
+            ("\u{1b}[36;44mcolour\u{1b}[0m", "colour"),
+            ("\u{1b}[3\u{1b}[1mm", "[3m"),
+            ("\u{feff}a\0\u{b}\u{7f}b\u{fffc}\u{200d}\u{c}", "ab\u{200d}\u{c}"),
+            ("\u{93}C1\u{94}", "\"C1\""),
+        ] {
+            assert_eq!(cleaner.fix(text), fixed, "{text:?}");
+        }
+    }
 }

@@ -108,8 +108,8 @@ impl Clip {
         if !folder.is_dir() {
             return Err(Error::config(folder, "no such model folder; give the folder that holds model.safetensors"));
         }
-        let checkpoint = Arc::new(Checkpoint::of_folder(folder)?);
-        let (config, preprocess) = ClipConfig::of_folder(folder, &checkpoint)?;
+        let (checkpoint, config, preprocess) = ClipConfig::open(folder)?;
+        let checkpoint = Arc::new(checkpoint);
         let tokenizer = Arc::new(Tokenizer::of_folder(folder, &config));
         let parts = Parts {
             folder,

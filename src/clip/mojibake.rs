@@ -372,3 +372,91 @@ fn decode_variants(bytes: &[u8]) -> Option<String> {
     text.push_str(std::str::from_utf8(&bytes[plain..]).ok()?);
     Some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn fix(text: &str) -> String {
+        Mojibake::new().unwrap().fix(text.to_owned())
+    }
+
+    #[test]
+    fn every_encoding_has_all_its_bytes() {
+        for codec in Mojibake::new().unwrap().codecs {
+            assert_eq!(codec.bytes.len(), 128);
+            assert_eq!(codec.bytes.iter().map(|&(c, _)| c).collect::<HashSet<_>>().len(), 128);
+            assert_eq!(codec.bytes.iter().map(|&(_, byte)| byte).collect::<HashSet<_>>().len(), 128);
+        }
+    }
+
+    #[test]
+    fn mojibake_is_undone() {
+        for (text, fixed) in [
+            ("schÃ¶n", "schön"),
+            ("âœ” No problems", "✔ No problems"),
+            ("rÃƒÂ©flexion", "réflexion"),
+            ("‚Äújust like this‚Äù", "“just like this”"),
+            ("РїСЂРёРІРµС‚", "привет"),
+            ("caf├⌐ ├⌐", "café é"),
+            ("voilÃ le travail", "voilà le travail"),
+            ("Ã s vezes", "às vezes"),
+            ("â€œlossyâ€\u{fffd}", "“lossy\u{fffd}"),
+            ("\u{93}quoted\u{94}", "“quoted”"),
+        ] {
+            assert_eq!(fix(text), fixed, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_garbled_part_is_undone_within_sound_text() {
+        assert_eq!(fix("日本 schÃ¶n"), "日本 schön");
+    }
+
+    #[test]
+    fn sound_text_stays() {
+        for text in [
+            "",
+            "plain",
+            "naïve café",
+            "Ærø",
+            "привет",
+            "日本語",
+            "¯\\_(ツ)_/¯",
+            "PARCE QUE SUR LEURS PLAQUES IL Y MARQUÉ…",
+        ] {
+            assert_eq!(fix(text), text);
+        }
+    }
+
+    #[test]
+    fn variants_of_utf8_are_read() {
+        assert_eq!(decode_variants(b"a\xc0\x80b").as_deref(), Some("a\0b"));
+        assert_eq!(decode_variants(b"\xed\xa0\xbd\xed\xb8\x80!").as_deref(), Some("😀!"));
+        // A missing last byte swallows the last line feed.
+        assert_eq!(decode_variants(b"a\xc0\n").as_deref(), Some("a\0"));
+        assert_eq!(decode_variants(b"a\xc0\nb"), None);
+        // Half a pair is no character.
+        assert_eq!(decode_variants(b"\xed\xa0\xbd"), None);
+        assert_eq!(decode_variants(b"\xed\x9f\xbf").as_deref(), Some("\u{d7ff}"));
+    }
+
+    #[test]
+    fn the_word_a_keeps_its_space() {
+        assert_eq!(keep_a_grave(b"\xc3 la"), b"\xc3\xa0 la");
+        for kept in [&b"\xc3 s vezes"[..], b"\xc3 quele", b"\xc3  x", b"\xc3\xa9"] {
+            assert_eq!(keep_a_grave(kept), kept);
+        }
+    }
+
+    #[test]
+    fn runs_end_at_half_a_sequence() {
+        let run = |text: &str| utf8_run(&text.chars().collect::<Vec<_>>());
+        assert_eq!(run("Ã©â€™x"), 5);
+        assert_eq!(run("Ã©â€"), 2);
+        assert_eq!(run("x"), 0);
+        assert_eq!(run(""), 0);
+    }
+}

@@ -29,7 +29,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 torch.set_num_threads(2)
-VERSIONS = {"transformers": transformers.__version__, "open_clip": open_clip.__version__}
+# One entry: several would be written in an order of their own each time.
+VERSIONS = {"made with": f"transformers {transformers.__version__}, open_clip {open_clip.__version__}"}
 
 
 def randomize(model, seed):
@@ -169,10 +170,15 @@ def openclip(folder, config, preprocess=None, dtype=torch.float32, seed=0, n=3, 
     kind = open_clip.model.CustomTextCLIP if config.get("custom_text") else open_clip.model.CLIP
     model = kind(**copy.deepcopy(arguments))
     randomize(model, seed)
-    state = {k: v.to(dtype if v.is_floating_point() else v.dtype).contiguous() for k, v in model.state_dict().items()}
+    # OpenAI's files keep vectors and embeddings in f32 beside matrices in f16, and three integers that say what the shapes do.
+    small = lambda k, v: not v.is_floating_point() or (openai and (v.ndim < 2 or "embedding" in k))
+    state = {k: v.to(v.dtype if small(k, v) else dtype).contiguous() for k, v in model.state_dict().items()}
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     size = config["vision_cfg"]["image_size"]
     if openai:
+        more = {"input_resolution": size, "context_length": config["text_cfg"]["context_length"],
+                "vocab_size": config["text_cfg"]["vocab_size"]}
+        state.update({k: torch.tensor(v) for k, v in more.items()})
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     else:
         save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
@@ -221,6 +227,7 @@ def small(root):
     check_hf(hf(towers / "hf-eos", tower(32, 2, 2, 64, image_size=16, patch_size=8),
                 tower(32, 2, 2, 64, vocab_size=90, max_position_embeddings=10, bos_token_id=88, eos_token_id=40,
                       pad_token_id=0), 24, seed=30, end=40, pad=0, words=[*range(1, 40), *range(41, 88), 89]))
+    older_layout(towers / "hf-config-dict", towers / "hf-gelu")
     hf(towers / "hf-sharded-bf16", tower(48, 2, 4, 192, image_size=32, patch_size=16),
        tower(32, 2, 2, 128, vocab_size=96, max_position_embeddings=8, **words), 32, torch.bfloat16, "60KB", seed=40)
     hf(towers / "hf-f16-odd", tower(30, 3, 3, 90, image_size=25, patch_size=5),
@@ -243,10 +250,27 @@ def small(root):
         dict(embed_dim=20, quick_gelu=True, vision_cfg=dict(image_size=64, layers=[1, 2, 1, 1], width=8, head_width=32),
              text_cfg=text), dtype=torch.float16, seed=90, n=2))
     openclip(towers / "openai",
-             dict(embed_dim=32, quick_gelu=True, vision_cfg=dict(image_size=16, layers=2, width=64, patch_size=8),
+             dict(embed_dim=32, quick_gelu=True, vision_cfg=dict(image_size=16, layers=1, width=128, patch_size=8),
                   text_cfg=dict(context_length=8, vocab_size=70, width=64, heads=1, layers=1)),
              dtype=torch.float16, seed=100, openai=True)
     refused(root / "refused")
+
+
+def older_layout(folder, source):
+    """The same model with its configuration as old versions wrote it: what ends in _dict counts, the rest is stale."""
+    shutil.copytree(source, fresh(folder), dirs_exist_ok=True)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for part in ("text_config", "vision_config"):
+        config[f"{part}_dict"] = dict(config[part])
+        config[part]["hidden_act"] = "quick_gelu"
+        config[part]["num_attention_heads"] = 1
+    path.write_text(json.dumps(config, indent=2) + "\n")
+    # transformers reads it so, too.
+    want = load_file(folder / "expected.safetensors")
+    model = CLIPModel.from_pretrained(folder)
+    image, text = hf_features(model, want["pixels"], want["ids"], None)
+    assert distance(image, want["image_features"].double()) < 1e-6 and distance(text, want["text_features"].double()) < 1e-6
 
 
 def refused(root):

@@ -65,7 +65,19 @@ impl PrecisionArgs {
     }
 }
 
+/// The folder of the model that `--model` names: itself, or the cached one of a model on the hub, which is fetched first
+/// where it is not there yet.
+#[cfg(feature = "hub")]
+pub fn model_folder(model: &Path) -> Result<PathBuf> {
+    let Some(spec) = model.to_str() else { return Ok(model.to_path_buf()) };
+    let bar = ui::bytes();
+    let folder = tipi::hub::Hub::from_env()?.resolve(spec, &mut |p| ui::show_fetch(&bar, p.file, p.done, p.total))?;
+    bar.finish_and_clear();
+    Ok(folder)
+}
+
 /// The folder of the model that `--model` names.
+#[cfg(not(feature = "hub"))]
 pub fn model_folder(model: &Path) -> Result<PathBuf> {
     Ok(model.to_path_buf())
 }

@@ -37,8 +37,7 @@ pub struct Args {
 /// Describes a model and what it needs. Only the header of the weights is read.
 pub fn run(args: &Args) -> Result<()> {
     let folder = common::model_folder(&args.model)?;
-    let checkpoint = Checkpoint::of_folder(&folder)?;
-    let (config, preprocess) = ClipConfig::of_folder(&folder, &checkpoint)?;
+    let (checkpoint, config, preprocess) = ClipConfig::open(&folder)?;
     let facts = facts(&folder, &checkpoint, &config, &preprocess);
     let setting = Setting { batch: args.batch as usize, classes: args.classes as usize, shots: args.shots as usize };
     let gpu = args.gpu.open()?;

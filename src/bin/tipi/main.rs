@@ -10,6 +10,8 @@ mod fit;
 mod info;
 mod overlap;
 mod predict;
+#[cfg(feature = "hub")]
+mod pull;
 mod search;
 mod tensors;
 mod tune;
@@ -36,6 +38,9 @@ enum Command {
     Tune(tune::Args),
     /// Time every kernel, as a share of what this adapter can do.
     Bench(bench::Args),
+    /// Fetch a model from the Hugging Face hub into the cache that Python shares, and print its folder.
+    #[cfg(feature = "hub")]
+    Pull(pull::Args),
     /// Describe a model, and the GPU memory that it needs for inference and for each method's training.
     Info(info::Args),
     /// Adapt the bundled model to the bundled pictures, and show what each method gains.
@@ -83,6 +88,8 @@ fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args),
         Command::Tune(args) => tune::run(args),
         Command::Bench(args) => bench::run(args),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => pull::run(args),
         Command::Info(args) => info::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Classify(args) => classify::run(args),

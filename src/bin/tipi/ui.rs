@@ -27,6 +27,27 @@ pub fn bar(total: usize, what: &str) -> ProgressBar {
     bar
 }
 
+/// A bar of bytes with rate and time left.
+#[cfg(feature = "hub")]
+pub fn bytes() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template(
+        "{msg:28} {bar:28} {bytes}/{total_bytes}  {binary_bytes_per_sec:>12}  {elapsed} gone, {eta} left",
+    );
+    if let Ok(style) = style {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar
+}
+
+/// Shows how far a fetch is: `done` of `total` bytes, `file` being under way.
+#[cfg(feature = "hub")]
+pub fn show_fetch(bar: &ProgressBar, file: &str, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
+    bar.set_message(file.to_string());
+}
+
 /// A table with a header.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();

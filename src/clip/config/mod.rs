@@ -139,6 +139,24 @@ const LARGEST: usize = 1 << 20;
 pub(super) const OPEN_CLIP: &str = "open_clip_config.json";
 
 impl ClipConfig {
+    /// A model folder's checkpoint, architecture and preparation of pictures, without reading the weights. A family that
+    /// tipi does not have is told by its configuration, which says more than names of tensors.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::of_folder`] and [`ClipConfig::of_folder`].
+    pub fn open(folder: &Path) -> Result<(Checkpoint, ClipConfig, Preprocess)> {
+        let checkpoint = Checkpoint::of_folder(folder).map_err(|error| {
+            let refusal = |name: &str, read: &dyn Fn(&Path) -> Result<()>| {
+                let path = folder.join(name);
+                if path.exists() { read(&path).err() } else { None }
+            };
+            let open_clip = refusal(OPEN_CLIP, &|path| open_clip::read(path).map(drop));
+            open_clip.or_else(|| refusal("config.json", &|path| hf::read(path).map(drop))).unwrap_or(error)
+        })?;
+        let (config, preprocess) = ClipConfig::of_folder(folder, &checkpoint)?;
+        Ok((checkpoint, config, preprocess))
+    }
+
     /// The architecture of a model folder and how its pictures are prepared. Weights under Hugging Face's names are
     /// described by config.json and preprocessor_config.json, those under OpenAI's by open_clip_config.json, else by
     /// config.json, else by their own shapes.
