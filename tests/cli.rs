@@ -862,7 +862,7 @@ fn broken_models_are_errors_that_name_file_and_tensor() {
     check(dir.path(), &["config.json"]);
     let dir = broken_model("tokenizer.json", |b| b.truncate(40));
     check(dir.path(), &["tokenizer.json"]);
-    let dir = broken_model("preprocessor_config.json", |b| replace(b, "\"resample\": 3", "\"resample\": 2"));
+    let dir = broken_model("preprocessor_config.json", |b| replace(b, "\"resample\": 3", "\"resample\": 1"));
     check(dir.path(), &["preprocessor_config.json", "resample"]);
     let dir = broken_model("preprocessor_config.json", |b| {
         replace(b, "\"do_center_crop\": true", "\"do_center_crop\": false");
@@ -896,4 +896,72 @@ fn inputs_of_the_wrong_form_are_errors() {
     write("input_ids", I32, vec![1, 61], &ids);
     bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["context of 40"]);
     assert!(!out.exists());
+}
+
+#[test]
+fn info_tells_what_a_model_is_and_needs() {
+    let (text, _) = good(&["info", MODEL]);
+    for part in [
+        "6 blocks of width 192",
+        "patches of 16 on 64×64",
+        "vocabulary 2048",
+        "QuickGELU",
+        "5.08 M",
+        "F16",
+        "shorter side to 64",
+        "tokenizer.json",
+        "training PiNI",
+    ] {
+        assert!(text.contains(part), "no '{part}' in {text}");
+    }
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&good(args).0).unwrap() };
+    let full = json(&["info", MODEL, "--json"]);
+    let half = json(&["info", MODEL, "--json", "--precision", "f16"]);
+    let large = json(&["info", MODEL, "--json", "--batch", "64", "--classes", "300"]);
+    let bytes = |json: &Value, what: &str| json["memory"]["methods"][what].as_u64().unwrap();
+    let weights = |json: &Value| json["memory"]["weights"].as_u64().unwrap();
+    assert!(weights(&half) < weights(&full) * 6 / 10);
+    for what in full["memory"]["methods"].as_object().unwrap().keys() {
+        assert!(bytes(&full, what) > weights(&full), "{what}");
+        assert!(bytes(&large, what) >= bytes(&full, what), "{what}");
+    }
+    assert!(bytes(&large, "training PiNI") > bytes(&full, "training PiNI"));
+    bad(&["info", "no/such/model/at/all"], &["no/such/model/at/all"]);
+    bad(&["info", "tests"], &["tests", "model.safetensors"]);
+}
+
+#[test]
+fn precision_and_batch_are_options_and_memory_is_foreseen() {
+    let dir = tempfile::tempdir().unwrap();
+    let picture = "examples/pictos/shifted/anchor";
+    let embed = |out: &Path, more: &[&str]| {
+        let out = s(out).to_string();
+        let mut args = vec!["embed", "image", "--model", MODEL, "--out", &out, picture];
+        args.extend(more);
+        good(&args);
+        features(Path::new(&out)).1
+    };
+    let full = embed(&dir.path().join("a.safetensors"), &["--precision", "f32"]);
+    let half = embed(&dir.path().join("b.safetensors"), &["--precision", "f16", "--batch", "3"]);
+    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
+    let off = norm(&mut full.iter().zip(&half).map(|(a, b)| a - b)) / norm(&mut full.iter().copied());
+    assert!(off < 5e-3, "{off}");
+    bad(&["embed", "image", "--model", MODEL, "--out", "x.safetensors", "--precision", "f8", picture], &["f8", "f16"]);
+    // With little memory the batch shrinks by itself, and one that was asked for is refused with the one that fits.
+    let limited = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tipi"));
+        command.env("TIPI_TUNE", "off").env("TIPI_MEMORY", "19").args(args).current_dir(root());
+        let out = command.output().unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    let out = dir.path().join("c.safetensors");
+    let args = ["embed", "image", "--model", MODEL, "--out", s(&out), "examples/pictos/shifted"];
+    let (code, stderr) = limited(&args);
+    assert_eq!(code, Some(0), "{stderr}");
+    let (code, stderr) = limited(&[&args[..], &["--batch", "32"]].concat());
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("encoding 32 pictures at a time") && stderr.contains("would fit"), "{stderr}");
+    let mut wrong = Command::new(env!("CARGO_BIN_EXE_tipi"));
+    let wrong = wrong.env("TIPI_MEMORY", "many").args(["info", MODEL]).current_dir(root()).output().unwrap();
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("TIPI_MEMORY=many"));
 }

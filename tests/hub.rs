@@ -619,3 +619,51 @@ fn a_damaged_reference_is_not_followed() {
     assert_eq!(pull(&hub).unwrap(), snapshot);
     assert_eq!(hub.cached(REPO, REVISION), Some(snapshot));
 }
+
+/// The program with a hub of its own, and what it says.
+fn program(server: &Server, cache: &Path, args: &[&str], more: &[(&str, &str)]) -> (bool, String, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_tipi"))
+        .args(args)
+        .env("TIPI_TUNE", "off")
+        .env("HF_ENDPOINT", server.endpoint())
+        .env("HF_HUB_CACHE", cache)
+        .env("HF_TOKEN", "hf_secret")
+        .envs(more.iter().copied())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    (out.status.success(), String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap())
+}
+
+#[test]
+fn a_pulled_model_works_wherever_a_model_is_named() {
+    let (server, cache) = (Server::empty(), TempDir::new().unwrap());
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto");
+    for name in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
+        server.put(name, &fs::read(model.join(name)).unwrap(), false);
+    }
+    server.put("README.md", b"---\nlicense: mit\n---\n", false);
+    server.put(WEIGHTS, &fs::read(model.join(WEIGHTS)).unwrap(), true);
+    // The connection drops on the way; the program goes on by itself.
+    server.fault("GET", WEIGHTS, Fault::Drop(3_000_000), 1);
+    let (good, folder, stderr) = program(&server, cache.path(), &["pull", REPO], &[]);
+    assert!(good, "{stderr}");
+    assert_eq!(fs::read(Path::new(folder.trim()).join(WEIGHTS)).unwrap(), server.file(WEIGHTS).bytes);
+    assert!(server.ranges(WEIGHTS).iter().any(|range| range.as_deref() == Some("bytes=3000000-")));
+    let asked = server.seen().len();
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let (good, text, stderr) = program(&server, cache.path(), &["info", REPO], &offline);
+    assert!(good && text.contains("6 blocks of width 192") && text.contains("mit"), "{text}{stderr}");
+    let picture = "examples/pictos/shifted/anchor";
+    let classify = ["classify", "--model", REPO, "--labels", "anchor,umbrella", picture];
+    let (good, text, stderr) = program(&server, cache.path(), &classify, &offline);
+    assert!(good && text.contains("anchor"), "{text}{stderr}");
+    assert_eq!(server.seen().len(), asked, "the hub was asked for what is there");
+    // Elsewhere nothing is there, and the message says what to do.
+    let empty = TempDir::new().unwrap();
+    let (good, _, stderr) = program(&server, empty.path(), &classify, &offline);
+    assert!(!good && stderr.contains(REPO) && stderr.contains("HF_HUB_OFFLINE"), "{stderr}");
+    server.fault("GET", "revision/v9", Fault::Status(404, ""), ALWAYS);
+    let (good, _, stderr) = program(&server, empty.path(), &["pull", REPO, "--revision", "v9"], &[]);
+    assert!(!good && stderr.contains("v9") && !stderr.contains("hf_secret"), "{stderr}");
+}

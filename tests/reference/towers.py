@@ -247,7 +247,7 @@ def small(root):
         dict(resize_mode="squash", interpolation="bilinear", mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5]), seed=80))
     check_open(openclip(
         towers / "openclip-rn",
-        dict(embed_dim=20, quick_gelu=True, vision_cfg=dict(image_size=64, layers=[1, 2, 1, 1], width=8, head_width=32),
+        dict(embed_dim=20, quick_gelu=True, vision_cfg=dict(image_size=64, layers=[1, 2, 1, 1], width=8, head_width=32, patch_size=None),
              text_cfg=text), dtype=torch.float16, seed=90, n=2))
     openclip(towers / "openai",
              dict(embed_dim=32, quick_gelu=True, vision_cfg=dict(image_size=16, layers=1, width=128, patch_size=8),

@@ -179,8 +179,7 @@ fn needs(key: &str, value: &Value) -> String {
 
 /// Refuses what would change features unnoticed.
 fn refuse(path: &Path, part: &str, rest: &Map<String, Value>) -> Result<()> {
-    let neutral = |value: &Value| value.is_null() || value == &Value::Bool(false);
-    let asked = |(key, value): &(&String, &Value)| !HARMLESS.contains(&key.as_str()) && !neutral(value);
+    let asked = |(key, value): &(&String, &Value)| !HARMLESS.contains(&key.as_str()) && *value != &Value::Bool(false);
     // The switches that tell a family first: their sentences say more.
     let order = ["init_logit_bias", "multimodal_cfg", "timm_model_name", "hf_model_name"];
     let first = order.iter().find_map(|key| rest.get_key_value(*key).filter(asked));
@@ -193,9 +192,24 @@ fn refuse(path: &Path, part: &str, rest: &Map<String, Value>) -> Result<()> {
     }
 }
 
+/// Takes out what is null: open_clip's way to leave a setting at its default (the patch size of a ResNet).
+fn drop_nulls(json: &mut Value) {
+    match json {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(values) => values.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
 /// Reads an `open_clip_config.json`.
 pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
-    let File { model_cfg: model, preprocess_cfg } = parse(path)?;
+    let mut json: Value = parse(path)?;
+    drop_nulls(&mut json);
+    let File { model_cfg: model, preprocess_cfg } =
+        serde_json::from_value(json).map_err(|e| Error::config(path, format!("not a valid configuration: {e}")))?;
     refuse(path, "", &model.rest)?;
     refuse(path, "vision_cfg.", &model.vision_cfg.rest)?;
     refuse(path, "text_cfg.", &model.text_cfg.rest)?;
