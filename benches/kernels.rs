@@ -15,8 +15,8 @@ use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
 use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::kernels::{
-    affinity, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch, peak,
-    reduce, search, softmax, texels,
+    affinity, conv, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch,
+    peak, reduce, search, softmax, texels,
 };
 
 /// The device, and inputs for it.
@@ -117,6 +117,15 @@ fn products(c: &mut Criterion) {
         position: bench.tensor(&[50, 192]),
         patch: 32,
     };
+    let maps = bench.tensor(&[8, 56, 56, 64]);
+    let weight = bench.tensor(&[64, 9 * 64]);
+    let window = conv::Window { side: 3, stride: 1, pad: 1 };
+    bench.run(c, group, "convolution 3x3, 8x56x56x64", None, |rec| {
+        let from = (conv::Order::ChannelsLast, 0..8);
+        conv::forward(rec, &maps, from, window, &weight, &gemm::Epilogue::default())
+    });
+    let bytes = Some(5 * maps.len());
+    bench.run(c, "maps", "average pool 2x2, 8x56x56x64", bytes, |rec| conv::pool(rec, &maps, 2));
     bench.run(c, group, "patch embedding 8x224, patches of 32, width 192", None, |rec| {
         patch::forward(rec, &pixels, &embedding)
     });

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{self, Pattern, Span};
+use crate::kernels::conv::{self, Order, Window};
 use crate::kernels::gemm::{self, Epilogue, Layout, Precision};
 use crate::kernels::{affinity, divergence, layernorm, loss, noise, noise_values, normalize, peak, reduce, softmax};
 
@@ -61,7 +62,7 @@ impl Timer<'_> {
 }
 
 /// Kernels that [`measure`] times.
-pub const KERNELS: usize = 27;
+pub const KERNELS: usize = 29;
 
 /// Measures the adapter's peaks and every kernel at shapes of a B-size CLIP, with `pictures` pictures in a batch and repetitions of a
 /// kernel for `budget`. `done` is called with each row as it is measured.
@@ -157,5 +158,16 @@ pub fn measure(gpu: &Gpu, pictures: usize, budget: Duration, done: &mut dyn FnMu
             affinity::cache_term(rec, &f, &keys, &values, 1.0, None)
         })?);
     }
+    // A convolution of a ResNet's third stage, and the pool before its fourth.
+    let (size, channels) = (14, 256);
+    let maps = tensor(&[pictures, size, size, channels])?;
+    let weight =
+        gemm::freeze(gpu, "bench", &noise_values(9 * channels * channels), [channels, 9 * channels], Precision::F32)?;
+    let window = Window { side: 3, stride: 1, pad: 1 };
+    let shape = format!("{pictures}×{size}×{size}×{channels}");
+    add(timer.row(&format!("convolution 3×3 {shape}"), |rec| {
+        conv::forward(rec, &maps, (Order::ChannelsLast, 0..pictures), window, &weight, &none)
+    })?);
+    add(timer.row(&format!("average pool 2×2 {shape}"), |rec| conv::pool(rec, &maps, 2))?);
     Ok(result)
 }
