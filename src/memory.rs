@@ -43,18 +43,18 @@ pub fn needs(clip: &Clip, setting: Setting) -> Vec<Need> {
     let clip = clip.rehearsal();
     let Setting { batch, classes, shots } = setting;
     let (d, keys) = (clip.config.embedding, classes.saturating_mul(shots));
-    let need = |what, work: &dyn Fn() -> Result<()>| {
+    let need = |what, work: &dyn Fn(usize) -> Result<()>| {
         clip.gpu.forget_peak();
-        let done = work();
-        Need { what, bytes: done.map(|()| clip.gpu.peak_bytes()) }
+        let done = work(batch).map(|()| clip.gpu.peak_bytes());
+        Need { what, bytes: done.map_err(|error| advise(error, what, batch, work)) }
     };
     let texts = || Classifier::from_features(&clip.gpu, &vec![0.0; classes * d], classes, d, clip.logit_scale);
     let labels: Vec<u32> = (0..classes as u32).flat_map(|class| std::iter::repeat_n(class, shots)).collect();
     let cache = || Cache::new(&clip.gpu, &vec![0.0; keys * d], &labels, classes, d);
-    let queries = || Features::from(vec![0.0; batch * d]);
+    let queries = |n: usize| Features::from(vec![0.0; n * d]);
     vec![
-        need("encoding pictures", &|| clip.image_encoder(batch).map(drop)),
-        need("encoding texts", &|| {
+        need("encoding pictures", &|n| clip.image.plan(n).map(drop)),
+        need("encoding texts", &|_| {
             let end = match clip.config.end {
                 EndToken::HighestId => clip.config.vocabulary as u32 - 1,
                 EndToken::First(id) => id,
@@ -63,35 +63,35 @@ pub fn needs(clip: &Clip, setting: Setting) -> Vec<Need> {
             text.push(end);
             clip.text.encode(&vec![text; classes.max(1)], clip.config.end).map(drop)
         }),
-        need("encoding pictures with a corrected tower", &|| {
+        need("encoding pictures with a corrected tower", &|n| {
             let correction = Correction::init(clip, &overlap::Config::paper(1))?;
-            clip.image_encoder_with(batch, Some(&correction.blocks)).map(drop)
+            clip.image.plan_with(n, Some(&correction.blocks)).map(drop)
         }),
-        need("classifying by Tip-Adapter", &|| {
-            cache()?.logits(&clip.gpu, &texts()?, &queries(), TipParams::INITIAL).map(drop)
+        need("classifying by Tip-Adapter", &|n| {
+            cache()?.logits(&clip.gpu, &texts()?, &queries(n), TipParams::INITIAL).map(drop)
         }),
-        need("classifying by Tip-X", &|| {
+        need("classifying by Tip-X", &|n| {
             let (classifier, cache) = (texts()?, cache()?);
             let tip = TipX::new(&clip.gpu, &classifier, cache, &vec![0.0; keys * d], &labels)?;
-            tip.range(&clip.gpu, &classifier, &queries()).map(drop)
+            tip.range(&clip.gpu, &classifier, &queries(n)).map(drop)
         }),
-        need("training Tip-Adapter-F", &|| {
+        need("training Tip-Adapter-F", &|_| {
             let (classifier, cache) = (texts()?, cache()?);
             let trainer = tip_f::Trainer::new(&clip.gpu, &classifier, &cache, TipParams::INITIAL)?;
             trainer.step(tip_f::Config::paper(1).batch.min(keys.max(1))).map(drop)
         }),
-        need("training a correction of the overlap", &|| {
+        need("training a correction of the overlap", &|n| {
             let config = overlap::Config::paper(1);
             let correction = Correction::init(clip, &config)?;
             let head = overlap::Trainer::fresh_head(clip, classes, 1)?;
-            overlap::Trainer::new(clip, correction, head)?.step(batch, Dropout::Drawn(config.dropout)).map(drop)
+            overlap::Trainer::new(clip, correction, head)?.step(n, Dropout::Drawn(config.dropout)).map(drop)
         }),
-        need("training PiNI", &|| {
+        need("training PiNI", &|n| {
             let names: Vec<String> = (1..=classes).map(|i| format!("class {i}")).collect();
             let config = pini::Config::paper("a photo of a", 1);
             let prompts = NoisyPrompts::new(clip, &config.template, &names)?;
             let params = pini::Params::init(clip, prompts.noisy, config.reduction, 1)?;
-            pini::Trainer::new(clip, prompts, params)?.step(batch, config.draws, true).map(drop)
+            pini::Trainer::new(clip, prompts, params)?.step(n, config.draws, true).map(drop)
         }),
     ]
 }

@@ -961,6 +961,12 @@ fn precision_and_batch_are_options_and_memory_is_foreseen() {
     let (code, stderr) = limited(&[&args[..], &["--batch", "32"]].concat());
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("encoding 32 pictures at a time") && stderr.contains("would fit"), "{stderr}");
+    let mut info = Command::new(env!("CARGO_BIN_EXE_tipi"));
+    let info =
+        info.env("TIPI_MEMORY", "30").args(["info", MODEL, "--batch", "500"]).current_dir(root()).output().unwrap();
+    let text = String::from_utf8(info.stdout).unwrap();
+    let row = text.lines().find(|line| line.contains("training a correction")).unwrap();
+    assert!(row.contains("does not fit") && row.contains("at a time would fit"), "{text}");
     let mut wrong = Command::new(env!("CARGO_BIN_EXE_tipi"));
     let wrong = wrong.env("TIPI_MEMORY", "many").args(["info", MODEL]).current_dir(root()).output().unwrap();
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("TIPI_MEMORY=many"));

@@ -243,7 +243,8 @@ impl Checkpoint {
     /// The types that the float tensors are stored in, most values first, with the number of values.
     pub fn stored(&self) -> Vec<(String, usize)> {
         let mut counts = BTreeMap::new();
-        for info in self.shards.iter().flat_map(|s| s.metadata.tensors().into_values()) {
+        let all = self.shards.iter().flat_map(|s| s.metadata.tensors().into_values());
+        for info in all.filter(|info| matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)) {
             if let Some(n) = info.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) {
                 *counts.entry(format!("{:?}", info.dtype)).or_insert(0) += n;
             }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Value, json};
 use tipi::clip::{Checkpoint, ClipConfig, EndToken, ImageConfig, Preprocess, Tokenizer, TowerConfig};
+use tipi::gpu::Gpu;
 use tipi::kernels::activation::Activation;
-use tipi::memory::{self, Setting};
+use tipi::memory::{self, Need, Setting};
 
 use crate::common::{self, GpuArgs, PrecisionArgs};
 use crate::ui;
@@ -39,16 +40,63 @@ pub fn run(args: &Args) -> Result<()> {
     let folder = common::model_folder(&args.model)?;
     let (checkpoint, config, preprocess) = ClipConfig::open(&folder)?;
     let facts = facts(&folder, &checkpoint, &config, &preprocess);
-    let setting = Setting { batch: args.batch as usize, classes: args.classes as usize, shots: args.shots as usize };
-    let gpu = args.gpu.open()?;
-    let clip = args.precision.load(&gpu.rehearsal(), &folder)?;
-    let needs = memory::needs(&clip, setting);
-    let weights = memory::weights(&clip);
-    let fits = clip.largest_batch(4096, None).ok();
+    // A model can be looked at where there is no GPU; what it would need there, nobody can tell.
+    let needs = match args.gpu.open() {
+        Ok(gpu) => Some(Needs::of(&gpu, args, &folder)?),
+        Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoAdapter)) => {
+            eprintln!("no memory is worked out: {error}");
+            None
+        }
+        Err(error) => return Err(error),
+    };
     if args.json {
         let mut all: serde_json::Map<String, Value> =
             facts.iter().map(|(key, value)| ((*key).to_string(), json!(value))).collect();
-        let methods: serde_json::Map<String, Value> = needs
+        all.insert("memory".into(), needs.map_or(Value::Null, |needs| needs.json(args)));
+        ui::print(&serde_json::to_string_pretty(&Value::Object(all))?)?;
+        return Ok(());
+    }
+    let mut table = ui::table(&["", &folder.display().to_string()]);
+    for (key, value) in &facts {
+        table.add_row([*key, value.as_str()]);
+    }
+    ui::print(&table.to_string())?;
+    if let Some(needs) = needs {
+        ui::print(&needs.table(args))?;
+    }
+    Ok(())
+}
+
+/// As far as batches are looked for.
+const LARGEST: usize = 4096;
+
+/// What a model needs of an adapter.
+struct Needs {
+    adapter: String,
+    /// What the adapter has, where that is known.
+    available: Option<u64>,
+    weights: u64,
+    methods: Vec<Need>,
+    /// The largest batch of pictures, up to [`LARGEST`]; none where not even one fits.
+    largest: Option<usize>,
+}
+
+impl Needs {
+    fn of(gpu: &Gpu, args: &Args, folder: &Path) -> Result<Needs> {
+        let clip = args.precision.load(&gpu.rehearsal(), folder)?;
+        let [batch, classes, shots] = [args.batch, args.classes, args.shots].map(|n| n as usize);
+        Ok(Needs {
+            adapter: gpu.name().into(),
+            available: gpu.memory(),
+            weights: memory::weights(&clip),
+            methods: memory::needs(&clip, Setting { batch, classes, shots }),
+            largest: clip.largest_batch(LARGEST, None).ok(),
+        })
+    }
+
+    fn json(&self, args: &Args) -> Value {
+        let methods: serde_json::Map<String, Value> = self
+            .methods
             .iter()
             .map(|n| {
                 let value = match &n.bytes {
@@ -58,45 +106,40 @@ pub fn run(args: &Args) -> Result<()> {
                 (n.what.to_string(), value)
             })
             .collect();
-        all.insert(
-            "memory".into(),
-            json!({
-                "adapter": gpu.name(), "available": gpu.memory(), "weights": weights, "batch": setting.batch,
-                "classes": setting.classes, "shots": setting.shots, "methods": methods, "largest batch": fits,
-            }),
-        );
-        ui::print(&serde_json::to_string_pretty(&Value::Object(all))?)?;
-        return Ok(());
+        json!({
+            "adapter": self.adapter, "available": self.available, "weights": self.weights, "batch": args.batch,
+            "classes": args.classes, "shots": args.shots, "methods": methods, "largest batch": self.largest,
+        })
     }
-    let mut table = ui::table(&["", &folder.display().to_string()]);
-    for (key, value) in &facts {
-        table.add_row([*key, value.as_str()]);
-    }
-    ui::print(&table.to_string())?;
-    let title = format!("GPU memory at batch {}, {} classes, {} shots", args.batch, args.classes, args.shots);
-    let mut table = ui::table(&[&title, "MB", "of what there is"]);
-    let share = |bytes: u64| match gpu.memory() {
-        Some(all) => format!("{:.1} %", 100.0 * bytes as f64 / all as f64),
-        None => "unknown".into(),
-    };
-    table.add_row(["the weights alone".to_string(), megabytes(weights), share(weights)]);
-    for need in &needs {
-        match &need.bytes {
-            Ok(bytes) => table.add_row([need.what.to_string(), megabytes(*bytes), share(*bytes)]),
-            Err(error) => table.add_row([need.what.to_string(), "-".into(), error.to_string()]),
+
+    fn table(&self, args: &Args) -> String {
+        let title = format!("GPU memory at batch {}, {} classes, {} shots", args.batch, args.classes, args.shots);
+        let mut table = ui::table(&[&title, "MB", "of what there is"]);
+        let share = |bytes: u64| match self.available {
+            Some(all) => format!("{:.1} %", 100.0 * bytes as f64 / all as f64),
+            None => "unknown".into(),
         };
+        table.add_row(["the weights alone".to_string(), megabytes(self.weights), share(self.weights)]);
+        for need in &self.methods {
+            match &need.bytes {
+                Ok(bytes) => table.add_row([need.what.to_string(), megabytes(*bytes), share(*bytes)]),
+                Err(tipi::Error::OutOfMemory { why, .. }) => {
+                    table.add_row([need.what.to_string(), "-".into(), format!("does not fit: {why}")])
+                }
+                Err(error) => table.add_row([need.what.to_string(), "-".into(), error.to_string()]),
+            };
+        }
+        let has = match self.available {
+            Some(all) => format!("{} has {} MB", self.adapter, megabytes(all)),
+            None => format!("{} does not say how much it has", self.adapter),
+        };
+        let largest = match self.largest {
+            Some(LARGEST) => format!("pictures can be encoded {LARGEST} at a time and more"),
+            Some(batch) => format!("at most {batch} pictures can be encoded at a time"),
+            None => "not even one picture can be encoded".into(),
+        };
+        format!("{table}\n{has}; {largest}")
     }
-    let has = match gpu.memory() {
-        Some(all) => format!("{} has {} MB", gpu.name(), megabytes(all)),
-        None => format!("{} does not say how much it has", gpu.name()),
-    };
-    let largest = match fits {
-        Some(4096) => "pictures can be encoded 4096 at a time and more".to_string(),
-        Some(batch) => format!("at most {batch} pictures can be encoded at a time"),
-        None => "not even one picture can be encoded".into(),
-    };
-    ui::print(&format!("{table}\n{has}; {largest}"))?;
-    Ok(())
 }
 
 fn megabytes(bytes: u64) -> String {
