@@ -1,14 +1,18 @@
-//! JPEG: everything but the entropy decoder, the inverse transform and the upsampling, which are `zune-jpeg`'s.
+//! JPEG by libjpeg's own code (mozjpeg's fork of libjpeg-turbo, without its assembly): its decoding is what Pillow's
+//! libjpeg-turbo gives, bit for bit, which no decoder in Rust does so far that is known to be sound.
+
+use std::panic::AssertUnwindSafe;
 
 use image::metadata::Orientation;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
+use mozjpeg::{ColorSpace, Decompress, Marker};
 
-use super::colour::{cmyk_to_rgb, ycc_to_rgb};
+use super::colour::cmyk_to_rgb;
 use super::orientation::orientation;
-use super::{MAX_SIDE, Pixels, check_size, one_line};
+use super::{Pixels, check_size};
+
+/// What begins a segment of EXIF or XMP data.
+const EXIF: &[u8] = b"Exif\0\0";
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
 /// Decodes a JPEG file; the orientation is that of its EXIF data.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), String> {
@@ -16,42 +20,43 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), Stri
     if !is_complete(bytes) {
         return Err("the JPEG data is damaged or ends early: replace or remove the file".to_owned());
     }
-    let failed = |error| format!("JPEG: {}; replace or remove the file", one_line(&error));
-    let options = DecoderOptions::default()
-        .set_strict_mode(false)
-        .set_max_width(MAX_SIDE as usize)
-        .set_max_height(MAX_SIDE as usize);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|error| match error {
-        zune_jpeg::errors::DecodeErrors::LargeDimensions(_) => super::too_large(),
-        error => failed(format!("{error:?}")),
-    })?;
-    let (Some((width, height)), Some(stored)) = (decoder.dimensions(), decoder.input_colorspace()) else {
-        return Err(failed("no picture".to_owned()));
-    };
-    check_size(width as u32, height as u32)?;
-    let orientation = orientation(decoder.exif().map(Vec::as_slice), decoder.xmp().map(Vec::as_slice));
-    // Of four channels the decoder's conversion rounds otherwise than Pillow's; these are converted below.
-    let wanted = if stored == ColorSpace::YCbCr { ColorSpace::RGB } else { stored };
-    decoder.set_options(options.jpeg_set_out_colorspace(wanted));
-    let mut data = decoder.decode().map_err(|error| failed(format!("{error:?}")))?;
-    match stored {
-        ColorSpace::Luma => data = data.iter().flat_map(|&sample| [sample; 3]).collect(),
-        ColorSpace::RGB | ColorSpace::YCbCr => {}
-        // Four channels are stored inverted, whoever wrote the file; the formula wants ink.
-        ColorSpace::CMYK => {
-            data.iter_mut().for_each(|sample| *sample = 255 - *sample);
-            data = cmyk_to_rgb(&data, 4);
-        }
-        ColorSpace::YCCK => {
-            // Here the conversion to RGB gives the inks as they are, and black alone is left to be inverted.
-            ycc_to_rgb(&mut data, 4);
-            data.chunks_exact_mut(4).for_each(|pixel| pixel[3] = 255 - pixel[3]);
-            data = cmyk_to_rgb(&data, 4);
-        }
-        other => return Err(format!("JPEG of the kind {other:?} is not supported; convert it to PNG")),
+    // libjpeg leaves by unwinding, with its message.
+    match std::panic::catch_unwind(AssertUnwindSafe(|| unwinding(bytes))) {
+        Ok(decoded) => decoded,
+        Err(payload) => Err(failed(payload.downcast_ref::<String>().map_or("damaged", String::as_str))),
     }
-    data.truncate(width * height * 3);
+}
+
+fn failed(reason: &str) -> String {
+    format!("JPEG: {}; replace or remove the file", super::one_line(&reason))
+}
+
+fn unwinding(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), String> {
+    let failed = |error: std::io::Error| failed(&error.to_string());
+    let decoder = Decompress::with_markers(&[Marker::APP(1)]).from_mem(bytes).map_err(failed)?;
+    let (width, height) = decoder.size();
+    let sides = (u32::try_from(width), u32::try_from(height));
+    let (Ok(x), Ok(y)) = sides else { return Err(super::too_large()) };
+    check_size(x, y)?;
+    let segment =
+        |start: &[u8]| decoder.markers().find_map(|marker| marker.data.strip_prefix(start).map(<[u8]>::to_vec));
+    let orientation = orientation(segment(EXIF).as_deref(), segment(XMP).as_deref());
+    let inks = matches!(decoder.color_space(), ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK);
+    let wanted = match decoder.color_space() {
+        ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK => ColorSpace::JCS_CMYK,
+        ColorSpace::JCS_GRAYSCALE => ColorSpace::JCS_GRAYSCALE,
+        ColorSpace::JCS_YCbCr | ColorSpace::JCS_RGB => ColorSpace::JCS_RGB,
+        other => return Err(format!("JPEG of the kind {other:?} is not supported; convert it to PNG")),
+    };
+    let mut rows = decoder.to_colorspace(wanted).map_err(failed)?;
+    let mut data: Vec<u8> = rows.read_scanlines::<u8>().map_err(failed)?;
+    if wanted == ColorSpace::JCS_GRAYSCALE {
+        data = data.iter().flat_map(|&sample| [sample; 3]).collect();
+    } else if inks {
+        // Four channels are stored inverted, whoever wrote the file; the formula wants ink.
+        data.iter_mut().for_each(|sample| *sample = 255 - *sample);
+        data = cmyk_to_rgb(&data, 4);
+    }
     Ok((Pixels { width, height, data }, orientation))
 }
 

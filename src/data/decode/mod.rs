@@ -1,9 +1,7 @@
 //! Picture files: finding them, and decoding them to RGB as Pillow's
 //! `ImageOps.exif_transpose(Image.open(…)).convert("RGB")` does.
 //!
-//! All formats but JPEG give Pillow's bytes. JPEG leaves the rounding of the inverse transform and of the chroma
-//! upsampling to the decoder, so samples differ by a few levels from the libjpeg-turbo that Pillow uses; see
-//! [`decode`].
+//! All formats give Pillow's bytes, but for JPEG within TIFF; see [`decode`].
 
 mod bmp;
 mod colour;
@@ -46,10 +44,8 @@ struct Pixels {
 /// is clipped to 0…255, which turns most such pictures white, but is what Pillow does. An orientation
 /// in EXIF or XMP data is applied.
 ///
-/// JPEG, also within TIFF, is not exact: about one sample in eight differs from Pillow's libjpeg-turbo, nearly all of
-/// them by 1 or 2 levels. With chroma at half the width or height and saturated colours, samples of the last column or
-/// row may differ much more (up to 69 was seen), because the two decoders continue the chroma plane differently there.
-/// After the resize to 224 pixels the most that was seen is 7.
+/// JPEG within TIFF is not exact: samples differ from those of Pillow's libjpeg by up to 2 levels, by another rounding of the
+/// inverse transform and of the chroma.
 ///
 /// Not supported, though Pillow reads them: other formats than those named; JPEG with arithmetic coding or without
 /// loss; in TIFF the compressions CCITT group 3 and CCITT run lengths (group 4 is supported), old-style JPEG,
