@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use safetensors::SafeTensors;
-use tipi::clip::Clip;
+use tipi::clip::{Clip, Preprocess, Resize};
+use tipi::data::{Filter, Normalize};
 use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
 
@@ -154,6 +155,17 @@ fn a_wrong_setting_is_noticed() {
     let want = [3.0, 4.0];
     assert!(error(&[3.0, 4.0], &want, 2) == 0.0 && error(&[3.0, 4.001], &want, 2) > F32);
     assert!(error(&[f32::NAN, 4.0], &want, 2) > F16);
+}
+
+#[test]
+fn pictures_are_prepared_as_the_library_was_told() {
+    let of = |case: &str| Clip::load(gpu(), &fixtures("towers").join(case)).unwrap().preprocess;
+    let custom = of("openclip-custom-text");
+    assert_eq!((custom.resize, custom.filter), (Resize::Squash, Filter::Bilinear));
+    assert_eq!((custom.size, custom.normalize), (32, Normalize::HALF));
+    assert_eq!(of("openclip-vit"), Preprocess::openai(32));
+    let hf = of("hf-vit");
+    assert_eq!((hf.resize, hf.normalize.mean), (Resize::Shortest(32), [0.5, 0.4, 0.3]));
 }
 
 /// Families that tipi does not have are refused, with a sentence on what they would need.

@@ -410,7 +410,7 @@ impl File {
     }
 
     fn correction(&self, clip: &Clip, file: &SafeTensors<'_>, form: CorrectionForm) -> Result<Correction> {
-        let (blocks, width) = (clip.image.vit()?.transformer.blocks.len(), clip.image.vit()?.width());
+        let (blocks, width) = clip.image.vit().map(|vit| (vit.transformer.blocks.len(), vit.width()))?;
         let values = overlap::parameter_names(blocks)
             .iter()
             .zip(overlap::shapes(blocks, width, form.bottleneck))

@@ -13,10 +13,9 @@ use std::collections::btree_map::Entry;
 
 use crate::clip::Clip;
 use crate::data::{PythonRandom, stream_seed};
-use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
+use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor, advise};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{dropout, loss, reduce};
-use crate::memory;
 use crate::nn::{Bottleneck, TrainableLinear};
 use crate::{Error, Result};
 
@@ -47,6 +46,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where masks come from.
+    fn dropout(&self) -> Dropout {
+        if self.dropout > 0.0 { Dropout::Drawn(self.dropout) } else { Dropout::Off }
+    }
+
     /// The paper's supervised settings.
     pub fn paper(seed: u64) -> Config {
         Config {
@@ -98,7 +102,7 @@ impl Correction {
         if config.bottleneck == 0 {
             return Err(Error::invalid("the bottleneck must be 1 wide or more"));
         }
-        let (blocks, width) = (clip.image.vit()?.transformer.blocks.len(), clip.image.vit()?.width());
+        let (blocks, width) = clip.image.vit().map(|vit| (vit.transformer.blocks.len(), vit.width()))?;
         let bound = 1.0 / (width as f64).sqrt();
         let values: Vec<Vec<f32>> = shapes(blocks, width, config.bottleneck)
             .iter()
@@ -265,9 +269,10 @@ impl<'a> Trainer<'a> {
         let pixels = gpu.empty("pixels", &[n, 3, size, size], DType::F32)?;
         let labels = gpu.upload("labels", &vec![0u32; n], &[n])?;
         let counter = gpu.upload("counter", &[0u32; 4], &[4])?;
-        let pattern = clip.image.vit()?.pattern(n)?;
+        let vit = clip.image.vit()?;
+        let pattern = vit.pattern(n)?;
         let adapters = &self.correction.blocks;
-        let shape = [n * clip.image.vit()?.picture_tokens(), self.correction.bottleneck()];
+        let shape = [n * vit.picture_tokens(), self.correction.bottleneck()];
         let masks: Vec<Tensor> = match dropout {
             Dropout::Off => Vec::new(),
             _ => adapters.iter().map(|_| gpu.zeros("dropout", &shape)).collect::<Result<_>>()?,
@@ -279,13 +284,13 @@ impl<'a> Trainer<'a> {
                 dropout::mask(r, &counter, DROPOUT_STREAM + i as u32, rate, mask)?;
             }
         }
-        let (features, saved) = clip.image.vit()?.forward_adapted(r, &pixels, &pattern, adapters, &masks)?;
+        let (features, saved) = vit.forward_adapted(r, &pixels, &pattern, adapters, &masks)?;
         let logits = self.head.forward(r, &features)?;
         let ce = loss::cross_entropy(r, &logits, &labels)?;
         let loss = reduce::mean_first(r, &ce.losses)?;
         let head = self.head.backward_weight(r, &features, &ce.grad)?;
         let dfeatures = self.head.backward_input(r, &ce.grad, None)?;
-        let blocks = clip.image.vit()?.backward_adapted(r, &dfeatures, saved, &pattern, adapters)?;
+        let blocks = vit.backward_adapted(r, &dfeatures, saved, &pattern, adapters)?;
         let mut grads: Vec<Tensor> =
             blocks.into_iter().flat_map(|b| [b.down.weight, b.down.bias, b.up.weight, b.up.bias]).collect();
         grads.extend([head.weight, head.bias]);
@@ -351,10 +356,10 @@ pub struct Progress {
 pub type PixelSource<'a> = dyn FnMut(usize, &[usize]) -> Result<Vec<f32>> + 'a;
 
 /// Makes all that training `n` pictures at a time needs, in a rehearsal.
-fn rehearse(clip: &Clip, classes: usize, config: &Config, n: usize, dropout: Dropout) -> Result<()> {
+pub(crate) fn rehearse(clip: &Clip, classes: usize, config: &Config, n: usize) -> Result<()> {
     let clip = clip.rehearsal();
     let head = Trainer::fresh_head(clip, classes, config.seed)?;
-    Trainer::new(clip, Correction::init(clip, config)?, head)?.step(n, dropout).map(drop)
+    Trainer::new(clip, Correction::init(clip, config)?, head)?.step(n, config.dropout()).map(drop)
 }
 
 /// Trains a correction on pictures of `classes` generic classes. `labels` are those of all pictures. Equal inputs and seed
@@ -379,7 +384,7 @@ pub fn train(
     super::check_labels("generic pictures", labels, labels.len(), classes)?;
     let trainer =
         Trainer::new(clip, Correction::init(clip, config)?, Trainer::fresh_head(clip, classes, config.seed)?)?;
-    let dropout = if config.dropout > 0.0 { Dropout::Drawn(config.dropout) } else { Dropout::Off };
+    let dropout = config.dropout();
     let micro = config.micro_batch.min(config.batch).min(labels.len());
     // Steps for whole parts and for the shorter last parts of full and of partial batches, made when first needed.
     let mut steps: BTreeMap<usize, Step> = BTreeMap::new();
@@ -392,8 +397,8 @@ pub fn train(
                 let step = match steps.entry(part.len()) {
                     Entry::Occupied(step) => step.into_mut(),
                     Entry::Vacant(place) => place.insert(trainer.step(part.len(), dropout).map_err(|error| {
-                        memory::advise(error, "training the correction", part.len(), &|n| {
-                            rehearse(clip, classes, config, n, dropout)
+                        advise(error, "training the correction with", part.len(), &|n| {
+                            rehearse(clip, classes, config, n)
                         })
                     })?),
                 };

@@ -15,10 +15,9 @@ use std::ops::Range;
 
 use crate::clip::{Clip, Packed, Prompts, TextSaved};
 use crate::data::{PythonRandom, class_name, stream_seed};
-use crate::gpu::{Gpu, Plan, ReadBack, Recorder, Tensor};
+use crate::gpu::{Gpu, Plan, ReadBack, Recorder, Tensor, advise};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{loss, noise, normalize, optim, reduce, softmax};
-use crate::memory;
 use crate::nn::TrainableLinear;
 use crate::{Error, Result};
 
@@ -492,6 +491,13 @@ pub struct Progress {
     pub loss: f32,
 }
 
+/// Makes all that training on `n` pictures at a time needs, in a rehearsal.
+pub(crate) fn rehearse(clip: &Clip, prompts: &NoisyPrompts, config: &Config, n: usize) -> Result<()> {
+    let clip = clip.rehearsal();
+    let params = Params::init(clip, prompts.noisy, config.reduction, config.seed)?;
+    Trainer::new(clip, prompts.clone(), params)?.step(n, config.draws, true).map(drop)
+}
+
 /// Trains PiNI on support pictures. `features(epoch)` gives the un-normalised features `[n, D]` of the pictures in that
 /// epoch (fixed, or of fresh random views); `labels` are theirs. The last partial batch is dropped when there is a full
 /// one. Equal inputs and seed give equal bits on one adapter.
@@ -517,11 +523,7 @@ pub fn train(
     let trainer = Trainer::new(clip, prompts, params)?;
     let batch = config.batch.min(labels.len());
     let step = trainer.step(batch, config.draws, true).map_err(|error| {
-        memory::advise(error, "training PiNI", batch, &|n| {
-            let clip = clip.rehearsal();
-            let params = Params::init(clip, trainer.prompts.noisy, config.reduction, config.seed)?;
-            Trainer::new(clip, trainer.prompts.clone(), params)?.step(n, config.draws, true).map(drop)
-        })
+        advise(error, "training PiNI with", batch, &|n| rehearse(clip, &trainer.prompts, config, n))
     })?;
     let d = clip.config.embedding;
     let per_epoch = labels.len() / batch;

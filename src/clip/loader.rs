@@ -37,25 +37,17 @@ pub(super) struct Loader<'a> {
 
 impl Loader<'_> {
     pub fn upload(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.upload_as(name, shape, || self.checkpoint.values(name, shape), &[name])
+        self.checkpoint.check(name, shape)?;
+        self.upload_made(name, shape, || self.checkpoint.values(name, shape))
     }
 
-    /// A tensor made of the stored ones named `parts`, of that shape together; their values are only asked for outside of
-    /// rehearsals.
-    fn upload_as(
+    /// A tensor whose values are computed from the file; a rehearsal asks for none.
+    pub fn upload_made(
         &self,
         what: &str,
         shape: &[usize],
         values: impl FnOnce() -> Result<Vec<f32>>,
-        parts: &[&str],
     ) -> Result<Tensor> {
-        let mut part = shape.to_vec();
-        if let Some(first) = part.first_mut() {
-            *first /= parts.len();
-        }
-        for name in parts {
-            self.checkpoint.check(name, &part)?;
-        }
         if self.gpu.rehearses() {
             return self.gpu.empty(what, shape, DType::F32);
         }
@@ -133,6 +125,9 @@ impl Loader<'_> {
     pub fn qkv_of_three(&self, name: &str, width: usize) -> Result<FrozenLinear> {
         let names = |kind: &str| ["q_proj", "k_proj", "v_proj"].map(|part| format!("{name}.{part}.{kind}"));
         let (weights, biases) = (names("weight"), names("bias"));
+        for name in &biases {
+            self.checkpoint.check(name, &[width])?;
+        }
         let bias = || {
             let mut all = Vec::with_capacity(3 * width);
             for name in &biases {
@@ -142,7 +137,7 @@ impl Loader<'_> {
         };
         Ok(FrozenLinear {
             weight: self.freeze(&weights.each_ref().map(String::as_str), &[width, width])?,
-            bias: Some(self.upload_as(name, &[3 * width], bias, &biases.each_ref().map(String::as_str))?),
+            bias: Some(self.upload_made(name, &[3 * width], bias)?),
         })
     }
 

@@ -14,9 +14,8 @@ use super::preprocess::Preprocess;
 use super::text_tower::TextTower;
 use super::tokenizer::Tokenizer;
 use crate::data::Rgb;
-use crate::gpu::{Gpu, ReadBack};
+use crate::gpu::{Gpu, ReadBack, advise, largest};
 use crate::kernels::gemm::Precision;
-use crate::memory;
 use crate::nn::Bottleneck;
 use crate::{Error, Result};
 
@@ -207,17 +206,8 @@ impl Clip {
     /// do.
     pub fn image_encoder_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImageEncoder<'_>> {
         let batch = batch.max(1);
-        if let Err(Error::OutOfMemory { what, needed, why }) = self.try_batch(batch, adapters) {
-            let why = match self.largest_batch(batch, adapters) {
-                Ok(fits) => format!("{why}; a batch of {fits} would fit"),
-                Err(_) => format!("{why}; not even one picture at a time would fit"),
-            };
-            return Err(Error::OutOfMemory {
-                what: format!("encoding {batch} pictures at a time ({what})"),
-                needed,
-                why,
-            });
-        }
+        self.try_batch(batch, adapters)
+            .map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, adapters)))?;
         Ok(ImageEncoder { clip: self, plan: self.image.plan_with(batch, adapters)?, batch })
     }
 
@@ -226,7 +216,7 @@ impl Clip {
     /// # Errors
     /// [`Error::OutOfMemory`] when not even one picture at a time fits; another number of adapters than blocks.
     pub fn largest_batch(&self, most: usize, adapters: Option<&[Bottleneck]>) -> Result<usize> {
-        match memory::largest(most.max(1), &|batch| self.try_batch(batch, adapters))? {
+        match largest(most.max(1), &|batch| self.try_batch(batch, adapters))? {
             // The error says what is short.
             0 => self.try_batch(1, adapters).map(|()| 1),
             batch => Ok(batch),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::config::parse;
 use crate::data::{Filter, Normalize, Rgb, resize, resize_center_crop_with, resize_longest_pad, to_pixels};
 use crate::{Error, Result};
 
@@ -83,9 +84,7 @@ impl Preprocess {
         if !path.exists() {
             return Ok(Preprocess::openai(image_size));
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let hf: Hf =
-            serde_json::from_str(&text).map_err(|e| Error::config(&path, format!("not a valid configuration: {e}")))?;
+        let hf: Hf = parse(&path)?;
         let filter = match hf.resample {
             None | Some(3) => Filter::Bicubic,
             Some(2) => Filter::Bilinear,
@@ -168,5 +167,57 @@ impl Preprocess {
         let Normalize { mean, std } = self.normalize;
         let list = |values: [f32; 3]| values.map(|v| format!("{v:.4}")).join(", ");
         format!("{resize}; mean {}; standard deviation {}", list(mean), list(std))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Preprocess, Resize};
+    use crate::data::{Filter, Normalize};
+
+    fn read(json: &str) -> crate::Result<Preprocess> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("preprocessor_config.json"), json).unwrap();
+        Preprocess::of_folder(folder.path(), 224)
+    }
+
+    #[test]
+    fn sizes_are_read_as_they_are_written() {
+        let clip = Preprocess::openai(224);
+        let all = [
+            "{}",
+            r#"{"size": 224, "crop_size": 224, "resample": 3}"#,
+            r#"{"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, "do_center_crop": true}"#,
+        ];
+        for json in all {
+            assert_eq!(read(json).unwrap(), clip, "{json}");
+        }
+        let larger = read(r#"{"size": {"shortest_edge": 256}, "crop_size": 224, "resample": 2}"#).unwrap();
+        assert_eq!((larger.resize, larger.filter, larger.size), (Resize::Shortest(256), Filter::Bilinear, 224));
+        for crops in [true, false] {
+            let json = format!(r#"{{"size": {{"height": 224, "width": 224}}, "do_center_crop": {crops}}}"#);
+            assert_eq!(read(&json).unwrap().resize, Resize::Squash, "{json}");
+        }
+        let half = read(r#"{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}"#).unwrap();
+        assert_eq!(half.normalize, Normalize::HALF);
+    }
+
+    #[test]
+    fn what_does_not_give_the_models_size_is_refused() {
+        for json in [
+            r#"{"size": 256, "crop_size": 256}"#,
+            r#"{"size": {"shortest_edge": 224}, "do_center_crop": false}"#,
+            r#"{"size": {"height": 256, "width": 256}}"#,
+            r#"{"size": {"height": 224, "width": 256}}"#,
+            r#"{"size": 0}"#,
+            r#"{"resample": 1}"#,
+            r#"{"rescale_factor": 1.0}"#,
+            r#"{"do_normalize": false}"#,
+            r#"{"image_std": [0.5, 0.0, 0.5]}"#,
+            "[",
+        ] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.contains("preprocessor_config.json"), "{json}: {error}");
+        }
     }
 }

@@ -34,23 +34,12 @@ impl Conv {
         let side = window.side;
         let stored = [out, input, side, side];
         let name = format!("{conv}.weight");
-        let of_norm = |part: &str| format!("{norm}.{part}");
         loader.checkpoint.check(&name, &stored)?;
-        for part in ["weight", "bias", "running_mean", "running_var"] {
-            loader.checkpoint.check(&of_norm(part), &[out])?;
-        }
-        let bias = || Ok::<_, Error>(folded_norm(loader.checkpoint, norm, out)?.1);
-        let weight = || {
-            let (scale, _) = folded_norm(loader.checkpoint, norm, out)?;
-            let values = loader.checkpoint.values(&name, &stored)?;
-            Ok(channels_last(&values, input, side, &scale))
-        };
-        let bias = if loader.gpu.rehearses() {
-            loader.gpu.empty(norm, &[out], DType::F32)?
-        } else {
-            loader.gpu.upload(norm, &bias()?, &[out])?
-        };
-        let weight = loader.freeze_made(&name, [out, side * side * input], weight)?;
+        let (scale, shift) = folded_norm(loader.checkpoint, norm, out)?;
+        let bias = loader.upload_made(norm, &[out], || Ok(shift))?;
+        let weight = loader.freeze_made(&name, [out, side * side * input], || {
+            Ok(channels_last(&loader.checkpoint.values(&name, &stored)?, input, side, &scale))
+        })?;
         Ok(Conv { linear: FrozenLinear { weight, bias: Some(bias) }, window })
     }
 

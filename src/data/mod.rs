@@ -21,6 +21,6 @@ pub use folder::{Decoded, Folder, Item, class_name, decode_items, decode_map};
 pub use python_random::PythonRandom;
 pub use resize::{
     Filter, Normalize, Rgb, center_crop, flip_horizontal, resize, resize_bicubic, resize_center_crop,
-    resize_center_crop_with, resize_crop, resize_longest_pad, resize_shortest_edge, resize_squash, to_pixels,
+    resize_center_crop_with, resize_crop, resize_longest_pad, resize_shortest_edge, to_pixels,
 };
 pub use sampling::{Split, few_shot};

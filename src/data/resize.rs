@@ -241,12 +241,6 @@ pub fn resize_bicubic(src: &Rgb, width: usize, height: usize) -> Rgb {
     resize(src, width, height, Filter::Bicubic)
 }
 
-/// open_clip's resize mode `squash`: all of the picture, bicubically to `width` × `height` (each taken as at least 1),
-/// whatever its aspect.
-pub fn resize_squash(src: &Rgb, width: usize, height: usize) -> Rgb {
-    resize_bicubic(src, width, height)
-}
-
 /// open_clip's resize mode `longest`: the longer side becomes `size` (taken as at least 1), the shorter one is rounded
 /// (halves to the even number), and the picture is put in the middle of a square of `fill` in all channels, the odd
 /// row or column at the end.
@@ -419,6 +413,25 @@ mod tests {
     fn grey(width: usize, height: usize, value: impl Fn(usize, usize) -> u8) -> Rgb {
         let data = (0..height * width).flat_map(|i| [value(i % width, i / width); 3]).collect();
         Rgb::new(width, height, data).unwrap()
+    }
+
+    #[test]
+    fn a_crop_of_another_size_than_the_edge_is_cut_from_the_resized_picture() {
+        for (width, height) in [(37, 23), (23, 37), (9, 50), (20, 20)] {
+            let src = grey(width, height, |x, y| (x * 7 + y * 13) as u8);
+            for filter in [Filter::Bicubic, Filter::Bilinear] {
+                // A crop within, of, and beyond the edge, where it is filled up with black.
+                for (edge, size) in [(16, 11), (16, 16), (11, 16)] {
+                    let (w, h) = shortest_edge(&src, edge);
+                    let want = center_crop(&resize(&src, w, h, filter), size);
+                    assert_eq!(
+                        resize_center_crop_with(&src, edge, size, filter),
+                        want,
+                        "{width}×{height} {edge} {size}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -253,6 +253,10 @@ def small(root):
              dict(embed_dim=32, quick_gelu=True, vision_cfg=dict(image_size=16, layers=1, width=128, patch_size=8),
                   text_cfg=dict(context_length=8, vocab_size=70, width=64, heads=1, layers=1)),
              dtype=torch.float16, seed=100, openai=True)
+    openclip(towers / "openai-rn",
+             dict(embed_dim=20, quick_gelu=True, vision_cfg=dict(image_size=32, layers=[1, 1, 2, 1], width=6, head_width=64),
+                  text_cfg=dict(context_length=8, vocab_size=70, width=64, heads=1, layers=1)),
+             dtype=torch.float16, seed=110, openai=True, n=2)
     refused(root / "refused")
 
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{ClipConfig, EndToken, ImageConfig, Side, TowerConfig, parse};
+use super::{ClipConfig, EndToken, ImageConfig, Side, TowerConfig, parse, typed};
 use crate::kernels::activation::Activation;
 use crate::{Error, Result};
 
@@ -13,7 +13,6 @@ use crate::{Error, Result};
 #[derive(Deserialize)]
 #[serde(default)]
 struct Config {
-    model_type: Option<String>,
     projection_dim: usize,
     text_config: Option<Text>,
     vision_config: Option<Vision>,
@@ -26,7 +25,6 @@ struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            model_type: None,
             projection_dim: 512,
             text_config: None,
             vision_config: None,
@@ -138,8 +136,7 @@ pub(super) fn read(path: &Path) -> Result<ClipConfig> {
     {
         return Err(Error::config(path, foreign(kind)));
     }
-    let hf: Config =
-        serde_json::from_value(hf).map_err(|e| Error::config(path, format!("not a valid configuration: {e}")))?;
+    let hf: Config = typed(path, hf)?;
     let part = |name: &str| {
         Error::config(path, format!("{name} is missing; a CLIP's config.json has text_config and vision_config"))
     };

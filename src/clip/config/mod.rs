@@ -8,6 +8,7 @@ mod openai;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::checkpoint::{Checkpoint, Names};
 use super::preprocess::Preprocess;
@@ -106,9 +107,19 @@ pub struct ClipConfig {
     pub end: EndToken,
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
+/// Reads a JSON file.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    serde_json::from_str(&text).map_err(|e| Error::config(path, format!("not a valid configuration: {e}")))
+    serde_json::from_str(&text).map_err(|e| malformed(path, &e))
+}
+
+/// What was read from the file at `path`, in a form of its own.
+fn typed<T: DeserializeOwned>(path: &Path, json: serde_json::Value) -> Result<T> {
+    serde_json::from_value(json).map_err(|e| malformed(path, &e))
+}
+
+fn malformed(path: &Path, error: &serde_json::Error) -> Error {
+    Error::config(path, format!("not a valid configuration: {error}"))
 }
 
 /// A size that may be written for both sides.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, Side, TowerConfig, parse};
+use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, Side, TowerConfig, parse, typed};
 use crate::clip::preprocess::{Preprocess, Resize};
 use crate::data::{Filter, Normalize};
 use crate::kernels::activation::Activation;
@@ -208,8 +208,7 @@ fn drop_nulls(json: &mut Value) {
 pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
     let mut json: Value = parse(path)?;
     drop_nulls(&mut json);
-    let File { model_cfg: model, preprocess_cfg } =
-        serde_json::from_value(json).map_err(|e| Error::config(path, format!("not a valid configuration: {e}")))?;
+    let File { model_cfg: model, preprocess_cfg } = typed(path, json)?;
     refuse(path, "", &model.rest)?;
     refuse(path, "vision_cfg.", &model.vision_cfg.rest)?;
     refuse(path, "text_cfg.", &model.text_cfg.rest)?;
