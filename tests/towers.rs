@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use safetensors::SafeTensors;
-use tipi::clip::{Clip, Preprocess, Resize};
+use tipi::clip::{Clip, ImageTower, Preprocess, Resize};
 use tipi::data::{Filter, Normalize};
 use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
@@ -155,6 +155,35 @@ fn a_wrong_setting_is_noticed() {
     let want = [3.0, 4.0];
     assert!(error(&[3.0, 4.0], &want, 2) == 0.0 && error(&[3.0, 4.001], &want, 2) > F32);
     assert!(error(&[f32::NAN, 4.0], &want, 2) > F16);
+}
+
+/// A ResNet takes a large batch in groups: each picture must come from its place and go to its place.
+#[test]
+fn a_batch_in_groups_gives_what_one_at_a_time_gives() {
+    let folder = fixtures("towers").join("openclip-rn");
+    let want = expected(&folder);
+    let clip = Clip::load(gpu(), &folder).unwrap();
+    let ImageTower::ResNet(net) = &clip.image else { panic!("no ResNet") };
+    // Five different pictures: those of the case, and mixtures of them.
+    let (first, second) = want.pixels.split_at(want.pixels.len() / 2);
+    let mixed = |share: f32| first.iter().zip(second).map(move |(a, b)| share * a + (1.0 - share) * b);
+    let pixels: Vec<f32> = [1.0, 0.0, 0.3, 0.7, 2.0].into_iter().flat_map(mixed).collect();
+    let features = |group: usize| {
+        let plan = net.plan_in_groups(5, group).unwrap();
+        gpu().write(&plan.pixels, &pixels).unwrap();
+        plan.plan.run().unwrap();
+        gpu().read::<f32>(&plan.features).unwrap()
+    };
+    let width = clip.config.embedding;
+    let whole = features(5);
+    assert!(error(&whole[..2 * width], &want.image, width) < F32);
+    for group in [0, 1, 2, 3, 9] {
+        assert!(error(&features(group), &whole, width) < 1e-6, "groups of {group}");
+    }
+    // The comparison tells pictures in each other's places.
+    let mut swapped = whole.clone();
+    swapped.rotate_left(width);
+    assert!(error(&swapped, &whole, width) > F32);
 }
 
 #[test]

@@ -208,6 +208,17 @@ impl ResNet {
     /// # Errors
     /// Out of memory: a smaller batch needs less.
     pub fn plan(&self, batch: usize) -> Result<ImagePlan> {
+        // Unfolded rows are nine times a layer's input: bounded, whatever the batch.
+        let group = UNFOLDED.min(self.gpu.max_binding()) / self.unfolded.max(1);
+        self.plan_in_groups(batch, group as usize)
+    }
+
+    /// As [`ResNet::plan`], with `group` pictures (at least one) going through the convolutions at a time.
+    ///
+    /// # Errors
+    /// As [`ResNet::plan`].
+    pub fn plan_in_groups(&self, batch: usize, group: usize) -> Result<ImagePlan> {
+        let group = group.max(1);
         let gpu = &self.gpu;
         let pixels = gpu.empty("pixels", &[batch, 3, self.size, self.size], DType::F32)?;
         let tokens = (self.size / 32).pow(2) + 1;
@@ -216,8 +227,6 @@ impl ResNet {
         let means = Picked::new(gpu, &means, batch * tokens)?;
         let mut rec = Recorder::new(gpu);
         let x = rec.temp("tokens", &[batch, tokens, self.channels])?;
-        // Unfolded rows are nine times a layer's input: bounded, whatever the batch.
-        let group = (UNFOLDED.min(gpu.max_binding()) / self.unfolded.max(1)).max(1) as usize;
         for first in (0..batch).step_by(group) {
             let y = self.trunk(&mut rec, &pixels, first..(first + group).min(batch))?;
             conv::tokens(&mut rec, &y, &self.position, &x, first)?;
