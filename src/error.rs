@@ -123,6 +123,9 @@ pub enum Error {
         /// What is wrong and what helps.
         reason: String,
     },
+    /// Work was asked to stop (say, by Ctrl-C) and did so in good order.
+    #[error("stopped")]
+    Stopped,
     /// An option, argument or shape is out of range or contradicts another.
     #[error("{0}")]
     Invalid(String),

@@ -44,6 +44,7 @@ pub mod memory;
 pub mod nn;
 pub mod report;
 pub mod roofline;
+mod settings;
 
 pub use error::{Error, Result};
 pub use files::{check_writable, write_atomic};

@@ -1119,20 +1119,21 @@ fn pini_case(case: &mut Case, mistake: Option<&str>) -> f64 {
         if mistake == Some("noise") {
             eps.rotate_right(width);
         }
-        gpu().write(&step.eps_text, &eps).unwrap();
-        gpu().write(&step.eps_image, &case.input(&format!("in.step{i}.eps_image")).f32()).unwrap();
+        let image = step.image.as_ref().unwrap();
+        gpu().write(step.eps_text.as_ref().unwrap(), &eps).unwrap();
+        gpu().write(&image.eps, &case.input(&format!("in.step{i}.eps_image")).f32()).unwrap();
         let labels = case.input(&format!("in.step{i}.labels")).u32();
         step.run(gpu(), &images, &labels, &config, lr, i as u32).unwrap();
         if mistake.is_some() {
             continue;
         }
-        let spread: Vec<f32> = host(&step.spread).iter().map(|v| v.abs()).collect();
+        let spread: Vec<f32> = host(&image.spread).iter().map(|v| v.abs()).collect();
         let outputs = [
             ("logits", host(&step.logits)),
             ("text", host(&step.text)),
-            ("mu", host(&step.mean)),
+            ("mu", host(&image.mean)),
             ("spread", spread),
-            ("attention", host(&step.attention)),
+            ("attention", host(&image.attention)),
             ("noisy", host(&step.noisy)),
             ("loss", host(&step.loss)),
         ];

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tipi::adapt::pini::{self, Config, NoisyPrompts, PARAMETERS, Params, Pini, Trainer};
+use tipi::adapt::pini::{self, Config, Noise, NoisyPrompts, PARAMETERS, Params, Pini, Trainer, Training};
 use tipi::clip::{Clip, Prompts};
 use tipi::gpu::{DeviceOptions, Gpu};
 
@@ -106,7 +106,7 @@ fn gradients_agree_with_finite_differences() {
     let params = Params::init(clip(), prompts.noisy, 2, 3).unwrap();
     // |spread| has a kink at zero; a bias of ±3 keeps every element away from it, on either side.
     let bias: Vec<f32> = (0..clip().config.embedding).map(|i| if i % 3 == 0 { -3.0 } else { 3.0 }).collect();
-    gpu().write(&params.spread.bias, &bias).unwrap();
+    gpu().write(&params.image.as_ref().unwrap().spread.bias, &bias).unwrap();
     let start = params.download(gpu()).unwrap();
     let trainer = Trainer::new(clip(), prompts, params).unwrap();
     let step = trainer.step(5, 2, true).unwrap();
@@ -153,8 +153,10 @@ fn train(seed: u64, epochs: usize) -> (Vec<Vec<f32>>, Vec<f32>, Vec<f32>) {
     let images = features(&labels, clip().config.embedding);
     let config = Config { epochs, batch: 8, lr: 0.02, ..Config::paper("an icon of", seed) };
     let mut losses = Vec::new();
-    let trained = pini::train(clip(), &classes(), &config, &labels, &mut |_| Ok(images.clone()), &mut |p| {
+    let mut source = |_| Ok(images.clone());
+    let trained = pini::train(clip(), &classes(), &config, &labels, Training::default(), &mut source, &mut |p| {
         losses.push(p.loss);
+        Ok(())
     })
     .unwrap();
     let logits = trained.logits(gpu(), &images).unwrap();
@@ -186,18 +188,26 @@ fn a_rate_that_diverges_is_an_error() {
     let labels: Vec<u32> = (0..5).collect();
     let images = features(&labels, clip().config.embedding);
     let config = Config { epochs: 40, lr: 1e12, ..Config::paper("an icon of", 1) };
-    let result = pini::train(clip(), &classes(), &config, &labels, &mut |_| Ok(images.clone()), &mut |_| {});
+    let mut source = |_| Ok(images.clone());
+    let none = Training::default();
+    let result = pini::train(clip(), &classes(), &config, &labels, none, &mut source, &mut |_| Ok(()));
     let error = result.err().expect("a rate of 1e12 must diverge").to_string();
     assert!(error.contains("diverged") && error.contains("--lr"), "{error}");
 }
 
 #[test]
 fn bad_arguments_are_errors() {
-    let mut none = |_| Ok(Vec::new());
     let config = Config::paper("an icon of", 1);
-    assert!(pini::train(clip(), &classes(), &config, &[5], &mut none, &mut |_| {}).is_err());
-    assert!(pini::train(clip(), &classes(), &config, &[], &mut none, &mut |_| {}).is_err());
-    assert!(pini::train(clip(), &classes(), &config, &[0], &mut none, &mut |_| {}).is_err());
+    let train = |config: &Config, labels: &[u32]| {
+        let mut none = |_| Ok(Vec::new());
+        pini::train(clip(), &classes(), config, labels, Training::default(), &mut none, &mut |_| Ok(()))
+    };
+    for labels in [&[5][..], &[], &[0]] {
+        assert!(train(&config, labels).is_err());
+    }
+    let drawn = Config { noise: Noise::Text, draws: 2, ..config.clone() };
+    let error = train(&drawn, &[0]).err().unwrap().to_string();
+    assert!(error.contains("text noise alone"), "{error}");
     let long = vec!["a very long class name that goes on and on and on and never seems to end at all".to_string()];
     assert!(NoisyPrompts::new(clip(), "an icon of", &long).is_err());
     assert!(Params::init(clip(), 19, 7, 1).is_err(), "7 does not divide the embedding width");
@@ -232,7 +242,8 @@ fn steps_draw_fresh_standard_normal_noise() {
     let images = features(&labels, clip().config.embedding);
     let draw = |number: u32| -> [Vec<f32>; 2] {
         step.run(gpu(), &images, &labels, &config, 0.0, number).unwrap();
-        [gpu().read(&step.eps_text).unwrap(), gpu().read(&step.eps_image).unwrap()]
+        let (text, image) = (step.eps_text.as_ref().unwrap(), step.image.as_ref().unwrap());
+        [gpu().read(text).unwrap(), gpu().read(&image.eps).unwrap()]
     };
     let (first, second, again) = (draw(0), draw(1), draw(0));
     assert_eq!(first, again);

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::calibrate;
 use super::overlap::{self, Correction};
-use super::pini::{self, NoisyPrompts, Pini};
+use super::pini::{self, Evaluation, NoisyPrompts, Pini};
 use super::tip::{Cache, TipParams};
 use super::tip_f;
 use super::tip_x::{Psi, TipX, TipXParams};
@@ -37,6 +38,9 @@ pub struct Meta {
     pub shots: Option<usize>,
     /// Seed of the few-shot choice and of training.
     pub seed: u64,
+    /// Probabilities are softmax(logits/T); fitted on validation pictures, none where there were none.
+    #[serde(default)]
+    pub temperature: Option<f64>,
 }
 
 /// A method's settings.
@@ -93,6 +97,12 @@ pub enum Method {
         noisy: usize,
         /// Whether training saw fresh random views each epoch.
         augmented: bool,
+        /// Random views that training drew from instead of fresh ones; 0 for fresh ones, or for the pictures as they are.
+        #[serde(default)]
+        views: usize,
+        /// How predictions treat the noise.
+        #[serde(default)]
+        evaluation: Evaluation,
     },
 }
 
@@ -144,7 +154,12 @@ pub enum Adapter {
     /// An overlap correction.
     Overlap(Correction),
     /// PiNI.
-    Pini(Box<Pini>),
+    Pini {
+        /// The parameters and prompts.
+        pini: Box<Pini>,
+        /// How predictions treat the noise.
+        evaluation: Evaluation,
+    },
 }
 
 impl Adapter {
@@ -153,7 +168,7 @@ impl Adapter {
         match self {
             Adapter::Tip { correction, .. } | Adapter::TipX { correction, .. } => correction.as_ref(),
             Adapter::Overlap(correction) => Some(correction),
-            Adapter::Pini(_) => None,
+            Adapter::Pini { .. } => None,
         }
     }
 
@@ -176,7 +191,9 @@ impl Adapter {
                 "an overlap correction tells no classes apart: give it to `tipi fit tip` or `tipi fit tip-x` as \
                  --correction, and predict with what that writes",
             )),
-            Adapter::Pini(pini) => pini.logits(&clip.gpu, &features.original),
+            Adapter::Pini { pini, evaluation } => {
+                pini.predictor(clip, *evaluation)?.logits(&clip.gpu, &features.original, 0)
+            }
         }
     }
 
@@ -200,10 +217,10 @@ impl Adapter {
                 all.insert(name, (bytes(&clip.gpu.read::<f32>(tensor)?), tensor.shape().to_vec(), Dtype::F32));
             }
         }
-        if let Adapter::Pini(pini) = self {
-            for (name, tensor) in pini::PARAMETERS.iter().zip(pini.params.tensors()) {
+        if let Adapter::Pini { pini, .. } = self {
+            for (name, tensor) in pini.params.names().into_iter().zip(pini.params.tensors()) {
                 let values = clip.gpu.read::<f32>(tensor)?;
-                all.insert((*name).into(), (bytes(&values), tensor.shape().to_vec(), Dtype::F32));
+                all.insert(name.into(), (bytes(&values), tensor.shape().to_vec(), Dtype::F32));
             }
         }
         Ok(all)
@@ -237,7 +254,14 @@ impl Meta {
             method,
             shots,
             seed,
+            temperature: None,
         }
+    }
+
+    /// The same with a temperature.
+    #[must_use]
+    pub fn with_temperature(self, temperature: Option<f64>) -> Meta {
+        Meta { temperature, ..self }
     }
 }
 
@@ -286,6 +310,9 @@ impl File {
             .ok_or_else(|| Error::adapter_file(path, "this is no adapter of tipi's; `tipi fit` writes them"))?;
         let meta: Meta = serde_json::from_str(json)
             .map_err(|e| Error::adapter_file(path, format!("its description is not understood: {e}")))?;
+        if let Some(temperature) = meta.temperature {
+            calibrate::check(temperature).map_err(|e| Error::adapter_file(path, e.to_string()))?;
+        }
         if meta.format != FORMAT {
             let found = &meta.format;
             return Err(Error::adapter_file(
@@ -357,25 +384,24 @@ impl File {
                 let form = CorrectionForm { bottleneck: config.bottleneck, scale: config.scale };
                 Ok(Adapter::Overlap(self.correction(clip, &file, form)?))
             }
-            Method::Pini { config, noisy, .. } => {
-                let prompts = NoisyPrompts::new(clip, &config.template, &self.meta.classes)?;
-                let d = clip.config.embedding;
-                if prompts.noisy != *noisy || config.reduction == 0 {
+            Method::Pini { config, noisy, evaluation, .. } => {
+                let prompts = NoisyPrompts::of(clip, config, &self.meta.classes)?;
+                if prompts.noisy != *noisy {
                     return Err(Error::adapter_file(
                         &self.path,
                         format!("the template has {} tokens, the file was fitted with {noisy}", prompts.noisy),
                     ));
                 }
-                let e = d / config.reduction;
-                let shapes = pini::shapes(*noisy, clip.text.width(), d, e);
-                let values = pini::PARAMETERS
+                let form = pini::Form::new(clip, *noisy, config)
+                    .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
+                let values = form
+                    .parameters()
                     .iter()
-                    .zip(&shapes)
                     .map(|(name, shape)| self.floats(&file, name, shape))
                     .collect::<Result<Vec<_>>>()?;
-                let params = pini::Params::upload(&clip.gpu, &values, *noisy, clip.text.width(), d, e)
+                let params = pini::Params::of(&clip.gpu, form, &values)
                     .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
-                Ok(Adapter::Pini(Box::new(Pini::new(clip, &prompts, params)?)))
+                Ok(Adapter::Pini { pini: Box::new(Pini::new(clip, prompts, params)?), evaluation: *evaluation })
             }
         }
     }

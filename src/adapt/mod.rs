@@ -1,9 +1,10 @@
 //! The methods, one module each, readable beside their papers: [`zero_shot`]; the caches [`tip`], [`tip_f`] and [`tip_x`],
 //! with [`search`] for their hyper-parameters; [`overlap`], the correction that makes Tip-Adapter++ and Tip-X++ of them,
 //! with [`similarity`], the measure of what it corrects; and [`pini`]. [`schedule`] has their learning rates,
-//! [`adapter_file`] keeps what they learn.
+//! [`adapter_file`] keeps what they learn, and [`calibrate`] makes their confidence mean something.
 
 pub mod adapter_file;
+pub mod calibrate;
 pub mod overlap;
 pub mod pini;
 pub mod schedule;

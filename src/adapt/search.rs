@@ -176,7 +176,7 @@ impl Grid {
     }
 
     /// Indices (α, β, γ) of the point with number `i` in loop order.
-    fn at(&self, i: usize) -> (usize, usize, usize) {
+    pub fn at(&self, i: usize) -> (usize, usize, usize) {
         let (na, nb, ng) = (self.alphas.len(), self.betas.len(), self.gammas.len());
         let (line, gamma) = (i / ng, i % ng);
         match self.order {

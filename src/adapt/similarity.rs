@@ -13,7 +13,7 @@ use crate::{Error, Result};
 const BLOCK: usize = 2048;
 
 /// Histograms of similarities over [`BINS`] equal bins from −1 to 1, and what follows from them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Similarities {
     /// Pairs of one class, by bin.
     pub same: Vec<u64>,

@@ -155,7 +155,7 @@ pub struct Trained {
 /// adapter.
 ///
 /// # Errors
-/// A loss that is no longer finite, labels out of range, out of memory, a lost device.
+/// A loss that is no longer finite, labels out of range, out of memory, a lost device; what `features` and `progress` give.
 #[allow(clippy::too_many_arguments)]
 pub fn train(
     gpu: &Gpu,
@@ -165,7 +165,7 @@ pub fn train(
     labels: &[u32],
     features: &mut dyn FnMut(usize) -> Result<Vec<f32>>,
     val: (&[f32], &[u32]),
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<Trained> {
     if labels.is_empty() || config.batch == 0 || config.epochs == 0 {
         return Err(Error::invalid("Tip-Adapter-F needs at least one picture, one epoch and a batch of one"));
@@ -218,7 +218,7 @@ pub fn train(
         if best.as_ref().is_none_or(|(_, had, _)| val_accuracy.is_none() || val_accuracy > *had) {
             best = Some((epoch + 1, val_accuracy, keys));
         }
-        progress(Progress { epoch: epoch + 1, loss, val_accuracy });
+        progress(Progress { epoch: epoch + 1, loss, val_accuracy })?;
     }
     let (epoch, val_accuracy, keys) = best.ok_or_else(|| Error::invalid("no epoch was run"))?;
     Ok(Trained { cache: cache.with_keys(gpu, &keys)?, epoch, val_accuracy })

@@ -16,7 +16,7 @@ pub mod resize;
 pub mod sampling;
 
 pub use augment::{Augment, stream_seed};
-pub use decode::{decode, is_picture, list_pictures};
+pub use decode::{decode, decode_from, is_picture, list_pictures, read_picture};
 pub use folder::{Decoded, Folder, Item, class_name, decode_items, decode_map};
 pub use python_random::PythonRandom;
 pub use resize::{

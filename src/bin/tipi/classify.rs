@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use tipi::adapt::probabilities;
+use tipi::adapt::calibrate::confident;
 use tipi::adapt::zero_shot::Classifier;
 
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
@@ -47,32 +47,52 @@ pub fn run(args: &Args) -> Result<()> {
     common::announce(&gpu);
     let pictures = common::encode_paths(&clip, &args.paths, &args.pictures, None)?;
     let logits = classifier.logits(&pictures.features.original, &gpu)?;
-    print_ranked(&pictures.paths, &logits, &labels, args.json)?;
+    let confidence = Confidence { temperature: 1.0, least: 0.0 };
+    print_ranked(&pictures.paths, &logits, &labels, &confidence, args.json)?;
     common::finish(&gpu);
     Ok(())
 }
 
+/// How sure a prediction must be, and how sureness is measured.
+pub struct Confidence {
+    /// Probabilities are softmax(logits/T).
+    pub temperature: f64,
+    /// Below this probability the answer is [`UNKNOWN`].
+    pub least: f64,
+}
+
+/// The answer where no class is likely enough.
+const UNKNOWN: &str = "unknown";
+
 /// Prints class, probability and runner-up of each picture.
-pub fn print_ranked(paths: &[PathBuf], logits: &[f32], classes: &[String], json: bool) -> Result<()> {
+pub fn print_ranked(
+    paths: &[PathBuf],
+    logits: &[f32],
+    classes: &[String],
+    confidence: &Confidence,
+    json: bool,
+) -> Result<()> {
     let mut rows = Vec::with_capacity(paths.len());
     let mut table = ui::table(&["picture", "class", "probability", "runner-up", "probability"]);
     for (path, row) in paths.iter().zip(logits.chunks_exact(classes.len())) {
-        let p = probabilities(row);
+        let p = confident(row, confidence.temperature);
         let mut order: Vec<usize> = (0..p.len()).collect();
         order.sort_by(|a, b| p[*b].total_cmp(&p[*a]));
-        let second = order.get(1).copied();
+        let (first, second) = (order[0], order.get(1).copied());
+        let sure = p[first] >= confidence.least;
         let shown = path.display().to_string();
         rows.push(serde_json::json!({
             "path": shown,
-            "class": classes[order[0]],
-            "probability": p[order[0]],
+            "class": if sure { &classes[first] } else { UNKNOWN },
+            "likeliest": classes[first],
+            "probability": p[first],
             "runner_up": second.map(|i| &classes[i]),
             "runner_up_probability": second.map(|i| p[i]),
         }));
         table.add_row([
             shown,
-            classes[order[0]].clone(),
-            format!("{:.1} %", 100.0 * p[order[0]]),
+            if sure { classes[first].clone() } else { format!("{UNKNOWN} ({}?)", classes[first]) },
+            format!("{:.1} %", 100.0 * p[first]),
             second.map_or("-".into(), |i| classes[i].clone()),
             second.map_or("-".into(), |i| format!("{:.1} %", 100.0 * p[i])),
         ]);

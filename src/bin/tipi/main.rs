@@ -13,6 +13,7 @@ mod predict;
 #[cfg(feature = "hub")]
 mod pull;
 mod search;
+mod stop;
 mod tensors;
 mod tune;
 mod ui;
@@ -101,6 +102,10 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::Stopped)) => {
+            eprintln!("stopped");
+            ExitCode::from(stop::CODE as u8)
+        }
         Err(error) => {
             // The library's errors name their cause themselves; drivers' and tokenizers' messages may have several lines.
             let text = match error.downcast_ref::<tipi::Error>() {

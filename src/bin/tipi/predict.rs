@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tipi::adapt::adapter_file;
 
+use crate::classify::{Confidence, print_ranked};
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 
 /// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
@@ -19,6 +20,10 @@ pub struct Args {
     /// Pictures and folders of pictures.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    /// Answer "unknown" where the likeliest class is less probable than this, from 0 to 1. Probabilities are at the
+    /// temperature that `fit` fitted on validation pictures.
+    #[arg(long, value_name = "P")]
+    min_confidence: Option<f64>,
     /// One JSON array on stdout.
     #[arg(long)]
     json: bool,
@@ -36,7 +41,15 @@ pub struct Args {
 
 /// Predicts.
 pub fn run(args: &Args) -> Result<()> {
+    let least = args.min_confidence.unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&least) {
+        let reason = format!("--min-confidence {least} must be a probability, from 0 to 1");
+        return Err(tipi::Error::Invalid(reason).into());
+    }
     let file = adapter_file::File::open(&args.adapter)?;
+    if args.min_confidence.is_some() && file.meta.temperature.is_none() {
+        eprintln!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");
+    }
     let folder = match &args.model {
         Some(model) => common::model_folder(model)?,
         None => file.meta.model_folder.clone(),
@@ -59,7 +72,8 @@ pub fn run(args: &Args) -> Result<()> {
     let adapters = adapter.correction().map(|c| &c.blocks[..]);
     let pictures = common::encode_paths(&clip, &args.paths, &args.pictures, adapters)?;
     let logits = adapter.logits(&clip, &pictures.features)?;
-    crate::classify::print_ranked(&pictures.paths, &logits, &file.meta.classes, args.json)?;
+    let confidence = Confidence { temperature: file.meta.temperature.unwrap_or(1.0), least };
+    print_ranked(&pictures.paths, &logits, &file.meta.classes, &confidence, args.json)?;
     common::finish(&gpu);
     Ok(())
 }

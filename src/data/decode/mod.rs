@@ -58,16 +58,33 @@ struct Pixels {
 /// [`Error::Io`] if the file cannot be read, [`Error::Image`] if it is no picture of those formats, is damaged or cut
 /// short, or is larger than 16384 pixels a side, 178,956,970 pixels or 1 GiB.
 pub fn decode(path: &Path) -> Result<Rgb> {
-    let failed = |reason: String| Error::Image { path: path.to_path_buf(), reason };
+    decode_from(path, &read_picture(path)?)
+}
+
+/// The bytes of a picture's file.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the file cannot be read, [`Error::Image`] if it has more than 1 GiB.
+pub fn read_picture(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
     if bytes > MAX_BYTES {
-        return Err(failed(format!("the file has {bytes} bytes, more than {MAX_BYTES}: scale the picture down")));
+        let reason = format!("the file has {bytes} bytes, more than {MAX_BYTES}: scale the picture down");
+        return Err(Error::Image { path: path.to_path_buf(), reason });
     }
-    let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
+    fs::read(path).map_err(|source| Error::io(path, source))
+}
+
+/// [`decode`] from a file's bytes; `path` names it in errors.
+///
+/// # Errors
+///
+/// [`Error::Image`] as [`decode`].
+pub fn decode_from(path: &Path, bytes: &[u8]) -> Result<Rgb> {
     // A decoder that panics at a damaged file has found it damaged; the other pictures are still to be read.
-    std::panic::catch_unwind(|| decode_bytes(&bytes))
+    std::panic::catch_unwind(|| decode_bytes(bytes))
         .unwrap_or_else(|_| Err("the decoder gave up: replace or remove the file".to_owned()))
-        .map_err(failed)
+        .map_err(|reason| Error::Image { path: path.to_path_buf(), reason })
 }
 
 /// [`decode`] from memory; the error is the reason, on one line.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use tipi::adapt::pini::{self, Pini};
+use tipi::adapt::pini::{self, Pini, Training};
 use tipi::adapt::tip::{self, Cache, TipParams};
 use tipi::adapt::tip_f;
 use tipi::adapt::tip_x::{TipX, TipXParams};
@@ -162,7 +162,10 @@ pub fn run_all(
         &key_labels,
         &mut |epoch| view(epoch),
         (&val_plain.original, &val_labels),
-        &mut |_| bar.tick(),
+        &mut |_| {
+            bar.tick();
+            Ok(())
+        },
     )?;
     let found = search::choose(gpu, &classifier, &trained.cache, &val_plain, &val_labels)?;
     let params = found.map_or(params, |found| found.params.tip());
@@ -201,9 +204,11 @@ pub fn run_all(
     let start = Instant::now();
     let features = support.features().original;
     let labels = support.labels();
-    let trained = pini::train(clip, &names, &config, &labels, &mut |_| Ok(features.clone()), &mut |p| {
+    let mut fixed = |_| Ok(features.clone());
+    let trained = pini::train(clip, &names, &config, &labels, Training::default(), &mut fixed, &mut |p| {
         bar.set_message(format!("{} {shots}-shot: PiNI {}/{}", run.set, p.step, p.steps));
         bar.set_position(base + 20 + (80 * p.step / p.steps) as u64);
+        Ok(())
     })?;
     note("pini", start, trained.logits(gpu, &test_plain.original)?);
     bar.set_position(base + 100);

@@ -15,7 +15,7 @@ use tipi::clip::Features;
 use tipi::data::Augment;
 use tipi::encode::{self, Encoded, Views};
 
-use super::{Common, Start, note_right, positive};
+use super::{Common, Start, positive};
 use crate::{common, ui};
 
 /// Options that all caches have.
@@ -138,13 +138,10 @@ impl Parts {
         );
     }
 
-    /// Says how good the point found is; the authors' initial values where there was nothing to search on.
-    fn found(&self, found: Option<&Found>) -> TipXParams {
+    /// The point found; the authors' initial values where there was nothing to search on.
+    fn found(found: Option<&Found>) -> TipXParams {
         match found {
-            Some(found) => {
-                note_right(self.val.items.len(), f64::from(found.correct) / self.val.items.len() as f64);
-                found.params
-            }
+            Some(found) => found.params,
             None => {
                 eprintln!("no pictures are left to choose α and β on: taking the authors' initial values");
                 TipXParams { alpha: TipParams::INITIAL.alpha, beta: TipParams::INITIAL.beta, gamma: 0.0 }
@@ -179,7 +176,7 @@ pub fn fit_tip(args: &Tip) -> Result<()> {
         None => {
             let val = &parts.val;
             let found = search::choose(gpu, &parts.classifier, &parts.cache, &val.features, &val.labels())?;
-            parts.found(found.as_ref())
+            Parts::found(found.as_ref())
         }
     };
     parts.note("tip-adapter", params);
@@ -187,7 +184,7 @@ pub fn fit_tip(args: &Tip) -> Result<()> {
     let method = Method::TipAdapter { templates, params, views: args.cache.views, correction: parts.form() };
     let adapter =
         Adapter::Tip { classifier: parts.classifier, cache: parts.cache, params, correction: parts.correction };
-    args.cache.common.save(clip, &parts.start.folder, method, &adapter)?;
+    args.cache.common.save(clip, &parts.start.folder, method, &adapter, &parts.val)?;
     common::finish(gpu);
     Ok(())
 }
@@ -219,6 +216,7 @@ pub fn fit_tip_f(args: &TipF) -> Result<()> {
         tip_f::train(gpu, &parts.classifier, &parts.cache, &config, &parts.labels, &mut features, val, &mut |p| {
             bar.set_position(p.epoch as u64);
             bar.set_message(format!("Tip-Adapter-F loss {:.3}", p.loss));
+            Ok(())
         })?;
     bar.finish_and_clear();
     match trained.val_accuracy {
@@ -228,16 +226,16 @@ pub fn fit_tip_f(args: &TipF) -> Result<()> {
     let found = search::choose(gpu, &parts.classifier, &trained.cache, &parts.val.features, val.1)?;
     parts.cache = trained.cache;
     let params = match &found {
-        Some(_) => parts.found(found.as_ref()),
+        Some(_) => Parts::found(found.as_ref()),
         None => TipXParams { alpha: config.initial.alpha, beta: config.initial.beta, gamma: 0.0 },
     };
     parts.note("tip-adapter-f", params);
     let (templates, views, epoch) = (args.cache.templates.clone(), args.cache.views, trained.epoch);
     let params = params.tip();
     let method = Method::TipAdapterF { templates, params, views, config, epoch };
-    let Parts { classifier, cache, start, .. } = parts;
+    let Parts { classifier, cache, start, val, .. } = parts;
     let adapter = Adapter::Tip { classifier, cache, params, correction: None };
-    args.cache.common.save(&start.clip, &start.folder, method, &adapter)?;
+    args.cache.common.save(&start.clip, &start.folder, method, &adapter, &val)?;
     common::finish(&start.gpu);
     Ok(())
 }
@@ -256,7 +254,7 @@ pub fn fit_tip_x(args: &TipX) -> Result<()> {
     };
     let params = match set {
         Some([alpha, beta, gamma]) => TipXParams { alpha, beta, gamma },
-        None => parts.found(found.as_ref().map(|(found, _)| found)),
+        None => Parts::found(found.as_ref().map(|(found, _)| found)),
     };
     // ψ's range: frozen on validation pictures, or on the keys where there are none.
     let psi = match found {
@@ -274,7 +272,7 @@ pub fn fit_tip_x(args: &TipX) -> Result<()> {
         psi,
         correction: parts.correction,
     };
-    args.cache.common.save(clip, &parts.start.folder, method, &adapter)?;
+    args.cache.common.save(clip, &parts.start.folder, method, &adapter, &parts.val)?;
     common::finish(gpu);
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Subcommand;
 use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
+use tipi::adapt::{accuracy, calibrate};
 use tipi::clip::Clip;
 use tipi::data::{Folder, Item, Split};
 use tipi::encode::{self, Encoded, Views};
@@ -104,8 +105,19 @@ impl Common {
         Ok(encoded)
     }
 
-    fn save(&self, clip: &Clip, folder: &Folder, method: Method, adapter: &Adapter) -> Result<()> {
-        let meta = Meta::new(clip, &folder.names(), method, Some(self.shots as usize), self.seed);
+    /// Fits the temperature on validation pictures, says how many of them are right, and writes the adapter.
+    fn save(&self, clip: &Clip, folder: &Folder, method: Method, adapter: &Adapter, val: &Encoded) -> Result<()> {
+        let (names, labels) = (folder.names(), val.labels());
+        let mut meta = Meta::new(clip, &names, method, Some(self.shots as usize), self.seed);
+        if labels.is_empty() {
+            eprintln!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
+        } else {
+            let logits = adapter.logits(clip, &val.features)?;
+            let temperature = calibrate::temperature(&logits, &labels, names.len())?;
+            note_right(labels.len(), accuracy(&logits, &labels, names.len()));
+            eprintln!("temperature {:.3}", temperature.unwrap_or(1.0));
+            meta = meta.with_temperature(temperature);
+        }
         adapter_file::save(&self.out, clip, &meta, adapter)?;
         eprintln!("wrote {}", self.out.display());
         Ok(())

@@ -1,15 +1,19 @@
 //! `tipi fit pini`.
 
+use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use sha2::{Digest, Sha256};
+use tipi::Error;
 use tipi::adapt::adapter_file::{Adapter, Method};
-use tipi::adapt::{accuracy, pini};
-use tipi::data::Augment;
+use tipi::adapt::pini::{self, Evaluation, Noise, Training, checkpoint};
+use tipi::data::{Augment, Item};
 use tipi::encode::{self, Views};
 
-use super::{Common, Start, note_right, positive};
-use crate::{common, ui};
+use super::{Common, Start, positive};
+use crate::{common, stop, ui};
 
 /// Options.
 #[derive(clap::Args)]
@@ -25,56 +29,145 @@ pub struct Args {
     /// Top of the learning-rate schedule; by default the paper's 0.001 at a logit scale of 100, more at a smaller one.
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
+    /// Where noise goes.
+    #[arg(long, value_enum, default_value_t = NoiseArg::Both)]
+    noise: NoiseArg,
     /// Noise draws per picture.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     draws: u32,
     /// The cross-attention's width is the embedding's divided by this.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     reduction: u32,
-    /// Learn from the pictures as they are, not from a fresh random view of each every epoch. Faster.
-    #[arg(long)]
+    /// Learn from the pictures as they are, not from a fresh random view of each every epoch. Fastest.
+    #[arg(long, conflicts_with = "views")]
     no_augment: bool,
+    /// Encode this many random views of each picture beforehand and draw from them, instead of a fresh one every epoch.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    views: Option<u32>,
+    /// How predictions treat the noise: mean, draw (one draw, as the authors' code), or average:S (over S draws).
+    #[arg(long, default_value = "mean", value_name = "mean|draw|average:S")]
+    evaluate: Evaluation,
+    /// Go on from the checkpoint that an interrupted run of the same command left.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Where noise goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NoiseArg {
+    /// On the prompts alone.
+    Text,
+    /// On the image features alone.
+    Image,
+    /// On both.
+    Both,
+}
+
+impl From<NoiseArg> for Noise {
+    fn from(arg: NoiseArg) -> Noise {
+        match arg {
+            NoiseArg::Text => Noise::Text,
+            NoiseArg::Image => Noise::Image,
+            NoiseArg::Both => Noise::Both,
+        }
+    }
+}
+
+/// The checkpoint beside the adapter file.
+fn beside(out: &std::path::Path) -> PathBuf {
+    let mut name = out.to_path_buf().into_os_string();
+    name.push(".checkpoint");
+    name.into()
+}
+
+/// What training sees, in words and as a digest of its pictures: a checkpoint of other data is refused.
+fn describe(items: &[Item], views: &str) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for item in items {
+        let bytes = std::fs::read(&item.path).map_err(|e| Error::io(&item.path, e))?;
+        hasher.update((item.label as u64).to_le_bytes());
+        hasher.update(Sha256::digest(&bytes));
+    }
+    let mut text = format!("{} pictures, {views}, ", items.len());
+    for byte in hasher.finalize() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text)
 }
 
 /// Fits PiNI.
 pub fn fit(args: &Args) -> Result<()> {
     let shared = &args.common;
     let clock = Instant::now();
+    let saved = beside(&shared.out);
+    if args.resume && !saved.is_file() {
+        let reason = format!("--resume: there is no {}; leave the option out to start", saved.display());
+        return Err(Error::Invalid(reason).into());
+    }
+    tipi::check_writable(&saved)?;
     let start = shared.start()?;
     let Start { gpu, clip, folder, .. } = &start;
     let mut config = pini::Config::paper(&args.template, shared.seed);
     config.epochs = args.epochs as usize;
+    config.noise = args.noise.into();
     config.draws = args.draws as usize;
     config.reduction = args.reduction as usize;
     config.lr = positive("--lr", args.lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale)))?;
     let support = &start.split.support;
+    let names = folder.names();
+    let views = match (args.no_augment, args.views) {
+        (true, _) => "as they are".to_string(),
+        (_, Some(views)) => format!("{views} views"),
+        _ => "fresh views".to_string(),
+    };
+    let run = checkpoint::Run::new(clip, &names, &config, &describe(support, &views)?);
+    let begin = if args.resume { Some(checkpoint::load(&saved, clip, &run)?) } else { None };
+    if let Some(state) = &begin {
+        eprintln!("going on after epoch {} of {}", state.epoch, config.epochs);
+    }
     let val = shared.encode(clip, &start.split.val, &Views::Center, None)?;
     let labels: Vec<u32> = support.iter().map(|item| item.label as u32).collect();
     let bar = ui::bar(config.epochs * (labels.len() / config.batch.min(labels.len())), "training PiNI");
     let mut encoder = shared.pictures.encoder(clip, labels.len(), None)?;
-    let mut encode = |views: &Views| Ok(encode::encode(&mut encoder, support, views, true, &mut |_| {})?.features);
-    let fixed = if args.no_augment { Some(encode(&Views::Center)?.original) } else { None };
-    let mut features = |epoch: usize| {
-        if let Some(fixed) = &fixed {
-            return Ok(fixed.clone());
-        }
-        // A fresh view of every picture each epoch, as the authors train.
-        let views = Views::Random { augment: Augment::PINI, count: 1, first: epoch, seed: shared.seed };
-        encode(&views).map(|features| features.original)
+    let mut encode = |views: &Views| {
+        let mut done = |_| bar.tick();
+        Ok::<_, Error>(encode::encode(&mut encoder, support, views, true, &mut done)?.features.original)
     };
-    let names = folder.names();
-    let pini = pini::train(clip, &names, &config, &labels, &mut features, &mut |p| {
+    let random = |count, first| Views::Random { augment: Augment::PINI, count, first, seed: shared.seed };
+    let fixed = match (args.no_augment, args.views) {
+        (true, _) => Some((encode(&Views::Center)?, 1)),
+        (_, Some(views)) => Some((encode(&random(views as usize, 0))?, views as usize)),
+        _ => None,
+    };
+    let mut features = |epoch: usize| match &fixed {
+        Some((fixed, views)) => Ok(encode::draw_views(fixed, *views, clip.config.embedding, shared.seed, epoch)),
+        // A fresh view of every picture each epoch, as the authors train.
+        None => encode(&random(1, epoch)),
+    };
+    stop::listen();
+    let mut keep = |state: &pini::State| checkpoint::save(&saved, clip, &run, state);
+    let training = Training { start: begin, each_epoch: Some(&mut keep) };
+    let pini = pini::train(clip, &names, &config, &labels, training, &mut features, &mut |p| {
         bar.set_position(p.step as u64);
         bar.set_message(format!("PiNI epoch {} loss {:.3}", p.epoch, p.loss));
-    })?;
+        stop::check()
+    });
     bar.finish_and_clear();
-    if !val.items.is_empty() {
-        let logits = pini.logits(gpu, &val.features.original)?;
-        note_right(val.items.len(), accuracy(&logits, &val.labels(), names.len()));
-    }
+    let pini = match pini {
+        Err(Error::Stopped) if saved.is_file() => {
+            eprintln!("the same command with --resume goes on from {}", saved.display());
+            return Err(Error::Stopped.into());
+        }
+        other => other?,
+    };
     eprintln!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, clock.elapsed().as_secs_f64());
-    let method = Method::Pini { noisy: pini.noisy, config, augmented: !args.no_augment };
-    shared.save(clip, folder, method, &Adapter::Pini(Box::new(pini)))?;
+    let evaluation = args.evaluate.seeded(shared.seed);
+    let (noisy, views) = (pini.noisy(), args.views.unwrap_or(0) as usize);
+    let method = Method::Pini { noisy, config, augmented: !args.no_augment, views, evaluation };
+    let adapter = Adapter::Pini { pini: Box::new(pini), evaluation };
+    shared.save(clip, folder, method, &adapter, &val)?;
+    // Nothing is left to go on with.
+    std::fs::remove_file(&saved).map_err(|e| Error::io(&saved, e))?;
     common::finish(gpu);
     Ok(())
 }

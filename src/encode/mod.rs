@@ -1,5 +1,8 @@
 //! From picture files to features: decode and resize on all cores, a bounded number of pictures at a time, and run the
-//! image tower on them. Memory does not grow with the number of pictures, but for their features.
+//! image tower on them. Memory does not grow with the number of pictures, but for their features; [`store`] keeps those on
+//! disk.
+
+pub mod store;
 
 use crate::clip::{Clip, Features, ImageEncoder, Preprocess};
 use crate::data::{Augment, Folder, Item, PythonRandom, Rgb, Split, decode_map, few_shot, stream_seed};
@@ -46,6 +49,23 @@ impl Views {
                 .collect(),
         }
     }
+}
+
+/// Which of `views` precomputed views a picture shows in an epoch of training: a draw for each, so that epochs differ.
+pub fn drawn_view(seed: u64, picture: usize, epoch: usize, views: usize) -> usize {
+    let stream = stream_seed(seed, picture as u64, epoch as u64);
+    PythonRandom::new(stream).randbelow(views.max(1) as u64) as usize
+}
+
+/// Un-normalised features `[pictures, D]` of an epoch, of each picture those of the view drawn for it out of features
+/// `[pictures, views, D]`.
+pub fn draw_views(features: &[f32], views: usize, width: usize, seed: u64, epoch: usize) -> Vec<f32> {
+    let pictures = features.chunks_exact((views * width).max(1)).enumerate();
+    let drawn = pictures.flat_map(|(picture, all)| {
+        let at = drawn_view(seed, picture, epoch, views) * width;
+        &all[at..at + width]
+    });
+    drawn.copied().collect()
 }
 
 /// Features of pictures.
@@ -172,7 +192,7 @@ pub fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::ahead;
+    use super::{ahead, draw_views};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -191,6 +211,23 @@ mod tests {
         })
         .unwrap();
         assert_eq!(taken, 50);
+    }
+
+    #[test]
+    fn an_epoch_shows_one_view_of_each_picture_and_another_the_next_time() {
+        // Picture·10 + view, width 1.
+        let (pictures, views) = (40, 5);
+        let features: Vec<f32> = (0..pictures).flat_map(|p| (0..views).map(move |v| (10 * p + v) as f32)).collect();
+        let epoch = |seed, epoch| draw_views(&features, views, 1, seed, epoch);
+        let first = epoch(1, 0);
+        assert!(first.iter().enumerate().all(|(p, v)| (*v as usize) / 10 == p && (*v as usize) % 10 < views));
+        assert_eq!(first, epoch(1, 0));
+        assert_ne!(first, epoch(1, 1));
+        assert_ne!(first, epoch(2, 0));
+        // Over a few epochs every view of a picture is seen.
+        let mut seen = [false; 5];
+        (0..40).for_each(|e| seen[epoch(3, e)[7] as usize % 10] = true);
+        assert_eq!(seen, [true; 5]);
     }
 
     #[test]

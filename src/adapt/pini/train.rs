@@ -1,0 +1,461 @@
+//! PiNI's training: one recorded step, SGD, and a state that can be put down and taken up.
+
+use super::params::{ImageNoise, Params};
+use super::{Config, Noise, NoisyPrompts, Pini};
+use crate::adapt::schedule;
+use crate::clip::{Clip, Packed};
+use crate::data::{PythonRandom, stream_seed};
+use crate::gpu::{Gpu, Plan, ReadBack, Recorder, Tensor, advise};
+use crate::kernels::gemm::{Epilogue, Layout, matmul};
+use crate::kernels::{loss, noise, normalize, optim, reduce, softmax};
+use crate::{Error, Result};
+
+/// Streams of the noise generator.
+const TEXT_STREAM: u32 = 1;
+const IMAGE_STREAM: u32 = 2;
+
+/// The image noise of a forward pass, and what its backward needs.
+struct ImageHead {
+    q: Tensor,
+    k: Tensor,
+    u: Tensor,
+    attention: Tensor,
+    z: Tensor,
+    mean: Tensor,
+    spread: Tensor,
+}
+
+/// The forward pass from text and image features to logits, and what its backward needs.
+pub(super) struct Head {
+    noise: Option<ImageHead>,
+    /// Image features with noise, as they are without.
+    noisy: Tensor,
+    noisy_unit: normalize::Unit,
+    pub(super) logits: Tensor,
+}
+
+impl Head {
+    /// Mean and signed spread of the image noise, where there is some.
+    pub(super) fn noise(&self) -> Option<(&Tensor, &Tensor)> {
+        self.noise.as_ref().map(|inside| (&inside.mean, &inside.spread))
+    }
+}
+
+/// Records logits of image features v `[n, D]` and text features t, of which `text_unit` are the normalised ones. `noise`
+/// are the image noise's layers, ε `[n·draws, D]` and the draws a picture.
+pub(super) fn head_forward(
+    rec: &mut Recorder,
+    noise: Option<(&ImageNoise, &Tensor, usize)>,
+    v: &Tensor,
+    (t, text_unit): (&Tensor, &Tensor),
+    scale: f32,
+) -> Result<Head> {
+    let mut noisy = v.clone();
+    let noise = match noise {
+        None => None,
+        Some((layers, eps, draws)) => {
+            let q = layers.query.forward(rec, v)?;
+            let k = layers.key.forward(rec, t)?;
+            let u = layers.value.forward(rec, t)?;
+            let scores = matmul(rec, Layout::Nt, &q, &k, &Epilogue::default())?;
+            let attention = softmax::forward(rec, &scores)?;
+            let z = matmul(rec, Layout::Nn, &attention, &u, &Epilogue::default())?;
+            let mean = layers.mean.forward(rec, &z)?;
+            let spread = layers.spread.forward(rec, &z)?;
+            noisy = noise::image_apply(rec, v, draws, &mean, &spread, eps)?;
+            Some(ImageHead { q, k, u, attention, z, mean, spread })
+        }
+    };
+    let noisy_unit = normalize::forward(rec, &noisy)?;
+    let alpha = Epilogue { alpha: scale, ..Epilogue::default() };
+    let logits = matmul(rec, Layout::Nt, &noisy_unit.y, text_unit, &alpha)?;
+    Ok(Head { noise, noisy, noisy_unit, logits })
+}
+
+/// What [`image_backward`] gives: gradients of the ten parameters of the image noise, and of keys and values, through which
+/// the text features get theirs.
+struct ImageGrads {
+    params: Vec<Tensor>,
+    dk: Tensor,
+    du: Tensor,
+}
+
+/// Records the image noise's backward from the gradient of the noisy features.
+fn image_backward(
+    rec: &mut Recorder,
+    (layers, head): (&ImageNoise, &ImageHead),
+    (v, t): (&Tensor, &Tensor),
+    dnoisy: &Tensor,
+    (eps, draws): (&Tensor, usize),
+) -> Result<ImageGrads> {
+    let (dmean, dspread) = noise::image_backward(rec, dnoisy, draws, &head.spread, eps)?;
+    let mean = layers.mean.backward_weight(rec, &head.z, &dmean)?;
+    let spread = layers.spread.backward_weight(rec, &head.z, &dspread)?;
+    let dz = layers.mean.backward_input(rec, &dmean, None)?;
+    let dz = layers.spread.backward_input(rec, &dspread, Some(&dz))?;
+    let dattention = matmul(rec, Layout::Nt, &dz, &head.u, &Epilogue::default())?;
+    let du = matmul(rec, Layout::Tn, &head.attention, &dz, &Epilogue::default())?;
+    let dscores = softmax::backward(rec, &head.attention, &dattention)?;
+    let dq = matmul(rec, Layout::Nn, &dscores, &head.k, &Epilogue::default())?;
+    let dk = matmul(rec, Layout::Tn, &dscores, &head.q, &Epilogue::default())?;
+    let query = layers.query.backward_weight(rec, v, &dq)?;
+    let key = layers.key.backward_weight(rec, t, &dk)?;
+    let value = layers.value.backward_weight(rec, t, &du)?;
+    let params = [query, key, value, spread, mean].into_iter().flat_map(|g| [g.weight, g.bias]).collect();
+    Ok(ImageGrads { params, dk, du })
+}
+
+/// The image noise inside a step.
+pub struct ImageTaps {
+    /// `[batch·draws, D]`, its random numbers.
+    pub eps: Tensor,
+    /// Means `[batch, D]`.
+    pub mean: Tensor,
+    /// Signed spreads `[batch, D]`.
+    pub spread: Tensor,
+    /// Attention of pictures over classes `[batch, classes]`.
+    pub attention: Tensor,
+}
+
+/// A training step, recorded once: fill the inputs, run.
+pub struct Step {
+    /// `[batch, D]`, un-normalised image features.
+    pub images: Tensor,
+    /// `[P, text width]`, the text noise's random numbers, where prompts get noise.
+    pub eps_text: Option<Tensor>,
+    /// The image noise, where image features get some.
+    pub image: Option<ImageTaps>,
+    /// `[batch·draws, classes]`.
+    pub logits: Tensor,
+    /// `[1]`, mean cross-entropy.
+    pub loss: Tensor,
+    /// Gradients in the order of [`Params::tensors`].
+    pub grads: Vec<Tensor>,
+    /// Raw features of the prompts `[classes, D]`.
+    pub text: Tensor,
+    /// Noisy image features of length 1 `[batch·draws, D]`.
+    pub noisy: Tensor,
+    /// The recorded step.
+    pub plan: Plan,
+    draws: usize,
+    /// u32 `[batch·draws]`: each picture's label, once for each of its draws.
+    drawn_labels: Tensor,
+    hyper: Tensor,
+    counter: Tensor,
+}
+
+/// Where the text features of a step come from.
+enum Texts {
+    /// Token rows without noise and the pack's pattern: the tower runs in every step, forward and backward.
+    Noisy(Tensor, Packed),
+    /// Features that never change, as they are and normalised.
+    Fixed(Tensor, Tensor),
+}
+
+/// PiNI in training.
+pub struct Trainer<'a> {
+    clip: &'a Clip,
+    /// The prompts.
+    pub prompts: NoisyPrompts,
+    /// What trains.
+    pub params: Params,
+    velocity: Vec<Tensor>,
+    texts: Texts,
+}
+
+impl<'a> Trainer<'a> {
+    /// A trainer that starts from `params`.
+    ///
+    /// # Errors
+    /// Prompts without noisy tokens for parameters of text noise, or the other way round; a context too short for the
+    /// prompts; out of memory.
+    pub fn new(clip: &'a Clip, prompts: NoisyPrompts, params: Params) -> Result<Trainer<'a>> {
+        let noisy = params.text.as_ref().map_or(0, |text| text.mean.rows());
+        if noisy != prompts.noisy {
+            let reason = format!("prompts with {} noisy tokens, parameters for {noisy}", prompts.noisy);
+            return Err(Error::invalid(reason));
+        }
+        let gpu = &clip.gpu;
+        let velocity = params.tensors().into_iter().map(|t| gpu.zeros("velocity", t.shape())).collect::<Result<_>>()?;
+        let tokens = clip.text.embed(&prompts.prompts)?;
+        let packed = clip.text.packed(&prompts.prompts)?;
+        let texts = if params.text.is_some() {
+            Texts::Noisy(tokens, packed)
+        } else {
+            let mut rec = Recorder::new(gpu);
+            let text = clip.text.forward(&mut rec, tokens, &packed)?;
+            let unit = normalize::forward(&mut rec, &text)?.y;
+            rec.finish()?.run()?;
+            Texts::Fixed(text, unit)
+        };
+        Ok(Trainer { clip, prompts, params, velocity, texts })
+    }
+
+    /// Records a step for `batch` pictures with `draws` each. With `draw_noise` the step draws its own ε; without, it
+    /// takes what is in `eps_text` and in the image noise's `eps`.
+    ///
+    /// # Errors
+    /// More than one draw a picture without image noise; out of memory.
+    pub fn step(&self, batch: usize, draws: usize, draw_noise: bool) -> Result<Step> {
+        let (gpu, d) = (&self.clip.gpu, self.clip.config.embedding);
+        let params = &self.params;
+        if params.image.is_none() && draws != 1 {
+            let reason = format!("{draws} draws a picture are of image noise, and there is text noise alone: take 1");
+            return Err(Error::invalid(reason));
+        }
+        let images = gpu.zeros("image features", &[batch, d])?;
+        let drawn_labels = gpu.upload("labels", &vec![0u32; batch * draws], &[batch * draws])?;
+        let eps_text = params.text.as_ref().map(|text| gpu.zeros("eps", text.mean.shape())).transpose()?;
+        let eps_image = params.image.as_ref().map(|_| gpu.zeros("eps", &[batch * draws, d])).transpose()?;
+        let hyper = gpu.zeros("hyper", &[4])?;
+        let counter = gpu.upload("counter", &[0u32; 4], &[4])?;
+
+        let mut rec = Recorder::new(gpu);
+        let r = &mut rec;
+        if draw_noise {
+            for (eps, stream) in [(&eps_text, TEXT_STREAM), (&eps_image, IMAGE_STREAM)] {
+                if let Some(eps) = eps {
+                    noise::normal(r, &counter, stream, eps)?;
+                }
+            }
+        }
+        // The text features, their normalised form, and what the tower's backward needs where there is one.
+        let (text, text_unit, mut saved) = match (&self.texts, &params.text, &eps_text) {
+            (Texts::Noisy(tokens, packed), Some(noise), Some(eps)) => {
+                let x = noise::text_apply(r, tokens, self.prompts.rows(), &noise.mean, &noise.spread, eps)?;
+                let (text, saved) = self.clip.text.forward_saved(r, &x, packed)?;
+                drop(x);
+                let unit = normalize::forward(r, &text)?;
+                (text, unit.y, Some((saved, packed, unit.norms, eps)))
+            }
+            (Texts::Fixed(text, unit), ..) => (text.clone(), unit.clone(), None),
+            _ => return Err(Error::invalid("PiNI's trainer has noisy prompts but no text noise")),
+        };
+        let noise = params.image.as_ref().zip(eps_image.as_ref()).map(|(layers, eps)| (layers, eps, draws));
+        let head = head_forward(r, noise, &images, (&text, &text_unit), self.clip.logit_scale)?;
+        let ce = loss::cross_entropy(r, &head.logits, &drawn_labels)?;
+        let loss = reduce::mean_first(r, &ce.losses)?;
+
+        let alpha = Epilogue { alpha: self.clip.logit_scale, ..Epilogue::default() };
+        let image = match (noise, &head.noise) {
+            (Some((layers, eps, draws)), Some(inside)) => {
+                let dunit = matmul(r, Layout::Nn, &ce.grad, &text_unit, &alpha)?;
+                let dnoisy = normalize::backward(r, &head.noisy, &head.noisy_unit.norms, &dunit)?;
+                Some((layers, image_backward(r, (layers, inside), (&images, &text), &dnoisy, (eps, draws))?))
+            }
+            _ => None,
+        };
+        let mut grads = Vec::new();
+        if let Some((saved, packed, norms, eps)) = saved.take() {
+            // The text features' gradient: through the logits, and through the keys and the values of the image noise.
+            let dunit = matmul(r, Layout::Tn, &ce.grad, &head.noisy_unit.y, &alpha)?;
+            let mut dt = normalize::backward(r, &text, &norms, &dunit)?;
+            if let Some((layers, image)) = &image {
+                dt = layers.key.backward_input(r, &image.dk, Some(&dt))?;
+                dt = layers.value.backward_input(r, &image.du, Some(&dt))?;
+            }
+            let dx = self.clip.text.backward(r, &dt, saved, packed)?;
+            let (dmean, dspread) = noise::text_backward(r, &dx, self.prompts.rows(), eps)?;
+            grads.extend([dmean, dspread]);
+        }
+        grads.extend(image.into_iter().flat_map(|(_, image)| image.params));
+        for ((w, velocity), grad) in params.tensors().into_iter().zip(&self.velocity).zip(&grads) {
+            optim::sgd(r, &hyper, grad, velocity, w)?;
+        }
+        let image = eps_image.zip(head.noise).map(|(eps, inside)| ImageTaps {
+            eps,
+            mean: inside.mean,
+            spread: inside.spread,
+            attention: inside.attention,
+        });
+        Ok(Step {
+            images,
+            eps_text,
+            image,
+            logits: head.logits,
+            loss,
+            grads,
+            text,
+            noisy: head.noisy_unit.y,
+            plan: rec.finish()?,
+            draws,
+            drawn_labels,
+            hyper,
+            counter,
+        })
+    }
+
+    /// Puts the trainer where `state` was taken.
+    fn take_up(&self, state: &State) -> Result<()> {
+        let tensors = self.params.tensors();
+        for (tensors, values) in [(tensors, &state.params), (self.velocity.iter().collect(), &state.velocity)] {
+            if tensors.len() != values.len() || tensors.iter().zip(values).any(|(t, v)| t.len() != v.len()) {
+                return Err(Error::invalid("PiNI's saved state is of another form than what is trained"));
+            }
+            for (tensor, values) in tensors.iter().zip(values) {
+                self.clip.gpu.write(tensor, values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What [`Trainer::take_up`] needs.
+    fn put_down(&self, epoch: usize, step: usize, losses: &[f32]) -> Result<State> {
+        let gpu = &self.clip.gpu;
+        Ok(State {
+            epoch,
+            step,
+            losses: losses.to_vec(),
+            params: self.params.download(gpu)?,
+            velocity: self.velocity.iter().map(|t| gpu.read(t)).collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl Step {
+    /// Runs the step at learning rate `lr`; `number` tells this step's noise from all others of the same `seed`.
+    /// Returns without waiting.
+    ///
+    /// # Errors
+    /// Lengths that do not fit; a lost device.
+    pub fn run(&self, gpu: &Gpu, images: &[f32], labels: &[u32], config: &Config, lr: f64, number: u32) -> Result<()> {
+        if let Some(label) = labels.iter().find(|l| **l as usize >= self.logits.cols()) {
+            return Err(Error::invalid(format!("label {label}, of {} classes", self.logits.cols())));
+        }
+        gpu.write(&self.images, images)?;
+        let drawn: Vec<u32> = labels.iter().flat_map(|l| std::iter::repeat_n(*l, self.draws)).collect();
+        gpu.write(&self.drawn_labels, &drawn)?;
+        gpu.write(&self.hyper, &[lr as f32, config.momentum as f32, config.weight_decay as f32, 0.0])?;
+        gpu.write(&self.counter, &[config.seed as u32, (config.seed >> 32) as u32, number, 0])?;
+        self.plan.run()
+    }
+}
+
+/// Where training is, for progress bars.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The epoch under way, from 1 on.
+    pub epoch: usize,
+    /// Steps done.
+    pub step: usize,
+    /// Steps in all.
+    pub steps: usize,
+    /// Mean cross-entropy of the last step.
+    pub loss: f32,
+}
+
+/// Training put down after an epoch: all that going on with the same bits needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Epochs done.
+    pub epoch: usize,
+    /// Steps done.
+    pub step: usize,
+    /// Cross-entropy of each epoch's last step.
+    pub losses: Vec<f32>,
+    /// In the order of [`Params::tensors`].
+    pub params: Vec<Vec<f32>>,
+    /// SGD's momentum, in the same order.
+    pub velocity: Vec<Vec<f32>>,
+}
+
+/// Where training starts and what it leaves behind on its way.
+#[derive(Default)]
+pub struct Training<'t> {
+    /// Starts here instead of from the beginning.
+    pub start: Option<State>,
+    /// Called after every epoch. Costs a read-back of all parameters each time.
+    pub each_epoch: Option<&'t mut dyn FnMut(&State) -> Result<()>>,
+}
+
+/// Makes all that training on `n` pictures at a time needs, in a rehearsal.
+pub(crate) fn rehearse(clip: &Clip, prompts: &NoisyPrompts, config: &Config, n: usize) -> Result<()> {
+    let clip = clip.rehearsal();
+    let params = Params::fresh(clip, prompts.noisy, config)?;
+    Trainer::new(clip, prompts.clone(), params)?.step(n, config.draws, true).map(drop)
+}
+
+/// Trains PiNI on support pictures. `features(epoch)` gives the un-normalised features `[n, D]` of the pictures in that
+/// epoch (fixed, or of fresh random views); `labels` are theirs. The last partial batch is dropped when there is a full
+/// one. Equal inputs and seed give equal bits on one adapter, whether training is interrupted and taken up
+/// ([`Training`]) or not. `progress` may stop it by an error.
+///
+/// # Errors
+/// A loss that is no longer finite (the rate is too high), labels out of range, out of memory, a lost device; what
+/// `features`, `progress` and [`Training::each_epoch`] give.
+pub fn train(
+    clip: &Clip,
+    classes: &[String],
+    config: &Config,
+    labels: &[u32],
+    training: Training<'_>,
+    features: &mut dyn FnMut(usize) -> Result<Vec<f32>>,
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<Pini> {
+    if let Some(label) = labels.iter().find(|l| **l as usize >= classes.len()) {
+        return Err(Error::invalid(format!("label {label} among the support pictures, of {} classes", classes.len())));
+    }
+    if labels.is_empty() || config.batch == 0 || config.draws == 0 {
+        return Err(Error::invalid("PiNI needs at least one picture, one draw and a batch of one"));
+    }
+    if config.noise == Noise::Text && config.draws > 1 {
+        return Err(Error::invalid(format!(
+            "{} draws a picture are of image noise, and there is text noise alone: take 1",
+            config.draws
+        )));
+    }
+    let prompts = NoisyPrompts::of(clip, config, classes)?;
+    let params = Params::fresh(clip, prompts.noisy, config)?;
+    let trainer = Trainer::new(clip, prompts, params)?;
+    let Training { start, mut each_epoch } = training;
+    let (mut first, mut number, mut losses) = (0, 0, Vec::new());
+    if let Some(start) = start {
+        trainer.take_up(&start)?;
+        (first, number, losses) = (start.epoch, start.step, start.losses);
+    }
+    let batch = config.batch.min(labels.len());
+    let step = trainer.step(batch, config.draws, true).map_err(|error| {
+        advise(error, "training PiNI with", batch, &|n| rehearse(clip, &trainer.prompts, config, n))
+    })?;
+    let d = clip.config.embedding;
+    let steps = labels.len() / batch * config.epochs;
+    let mut report = |(epoch, step, read): (usize, usize, ReadBack<f32>)| {
+        let loss = read.finish()?.first().copied().unwrap_or(f32::NAN);
+        if !loss.is_finite() {
+            return Err(Error::invalid(format!(
+                "PiNI's loss is {loss} in epoch {epoch}: training diverged; use a lower --lr than {}",
+                config.lr
+            )));
+        }
+        progress(Progress { epoch: epoch + 1, step, steps, loss })?;
+        Ok(loss)
+    };
+    let mut running = None;
+    for epoch in first..config.epochs {
+        let lr = schedule::pini(epoch, config.epochs, config.lr);
+        let values = features(epoch)?;
+        if values.len() != labels.len() * d {
+            return Err(Error::invalid(format!("{} feature values for {} pictures", values.len(), labels.len())));
+        }
+        let mut order: Vec<usize> = (0..labels.len()).collect();
+        PythonRandom::new(stream_seed(config.seed, 0x7368_7566, epoch as u64)).shuffle(&mut order);
+        for chunk in order.chunks_exact(batch) {
+            let images: Vec<f32> = chunk.iter().flat_map(|i| &values[i * d..(i + 1) * d]).copied().collect();
+            let chosen: Vec<u32> = chunk.iter().map(|i| labels[*i]).collect();
+            step.run(&clip.gpu, &images, &chosen, config, lr, number as u32)?;
+            number += 1;
+            // A loss is fetched one step late, so that the device never waits for the host.
+            let read = clip.gpu.begin_read::<f32>(&step.loss)?;
+            if let Some(earlier) = running.replace((epoch, number, read)) {
+                report(earlier)?;
+            }
+        }
+        if let Some(each_epoch) = &mut each_epoch {
+            // A state is put down only once its loss is known to be a number.
+            losses.extend(running.take().map(&mut report).transpose()?);
+            each_epoch(&trainer.put_down(epoch + 1, number, &losses)?)?;
+        }
+    }
+    running.map(report).transpose()?;
+    Pini::new(clip, trainer.prompts, trainer.params)
+}

@@ -1,0 +1,30 @@
+//! Stopping in good order: Ctrl-C (or a termination request) is noted, and long work ends at its next step with all that is
+//! finished kept. A second one ends the program at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tipi::Error;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Starts to listen.
+pub fn listen() {
+    let handler = || {
+        if ASKED.swap(true, Ordering::SeqCst) {
+            std::process::exit(CODE);
+        }
+        eprintln!("stopping after the step under way; again to stop at once");
+    };
+    // Without a handler the system's own stands: the program just ends.
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("Ctrl-C will not be noticed: {error}");
+    }
+}
+
+/// The exit code of a program that was stopped, as shells have it.
+pub const CODE: i32 = 130;
+
+/// Fails once a stop was asked for.
+pub fn check() -> tipi::Result<()> {
+    if ASKED.load(Ordering::SeqCst) { Err(Error::Stopped) } else { Ok(()) }
+}
