@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::escape;
+use super::style::GRID;
+use super::{escape, style};
 
 /// A named curve; its points have positive coordinates.
 #[derive(Clone, Debug)]
@@ -19,7 +20,6 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 96.0;
 const BOTTOM: f64 = 56.0;
-const COLOURS: [&str; 4] = ["#1f6feb", "#8c959f", "#d9730d", "#6b4c9a"];
 
 /// 1, 2 and 5 times powers of ten from the last at or below `low` to the first at or above `high`.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
@@ -51,17 +51,17 @@ pub fn line_plot(title: &str, x_name: &str, y_name: &str, curves: &[Curve]) -> S
     };
     let x = |v: f64| place(v, &xs, LEFT, WIDTH - RIGHT);
     let y = |v: f64| place(v, &ys, HEIGHT - BOTTOM, TOP);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"Ubuntu, Helvetica, Arial, sans-serif\" font-size=\"13\" fill=\"#24292f\" role=\"img\">\
-         <title>{title}</title><rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\
-         <text x=\"{LEFT}\" y=\"32\" font-size=\"17\">{title}</text>",
-        title = escape(title)
+    let mut out = style::open(title, WIDTH, HEIGHT, style::SMALL);
+    let _ = write!(
+        out,
+        "<text x=\"{LEFT}\" y=\"32\" font-size=\"{}\" font-weight=\"600\">{}</text>",
+        style::TITLE,
+        escape(title)
     );
     for tick in &xs {
         let _ = write!(
             out,
-            "<path d=\"M{x:.1} {TOP}V{base:.1}\" stroke=\"#eaeef2\"/>\
+            "<path d=\"M{x:.1} {TOP}V{base:.1}\" stroke=\"{GRID}\"/>\
              <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             HEIGHT - BOTTOM + 20.0,
             label(*tick),
@@ -72,7 +72,7 @@ pub fn line_plot(title: &str, x_name: &str, y_name: &str, curves: &[Curve]) -> S
     for tick in &ys {
         let _ = write!(
             out,
-            "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"#eaeef2\"/>\
+            "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"{GRID}\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             WIDTH - RIGHT,
             LEFT - 8.0,
@@ -92,7 +92,7 @@ pub fn line_plot(title: &str, x_name: &str, y_name: &str, curves: &[Curve]) -> S
         escape(y_name)
     );
     for (i, curve) in curves.iter().enumerate() {
-        let colour = COLOURS[i % COLOURS.len()];
+        let colour = style::SERIES[i % style::SERIES.len()];
         let dashes = if i == 0 { "" } else { " stroke-dasharray=\"5 4\"" };
         let at = 54.0 + 18.0 * i as f64;
         let _ = write!(
