@@ -151,7 +151,7 @@ pub fn accuracy_plot(title: &str, series: &[Series]) -> String {
     let entries = style::flow(&widths, EDGE..WIDTH - EDGE);
     let legend = y;
     let y = y + ROW * entries.last().map_or(0.0, |(_, row)| *row as f64 + 1.0);
-    let (head, base) = (y + 22.0, y + 22.0 + PLOT);
+    let (head, base) = (y + 30.0, y + 30.0 + PLOT);
     let height = base + BOTTOM;
 
     let category = (WIDTH - LEFT - RIGHT) / shots.len().max(1) as f64;
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn eight_methods_differ_in_colour_and_in_mark() {
         let all: Vec<Series> =
-            (0..8).map(|i| series(&format!("method number {i}"), &[(1, 0.1 * i as f64, 0.01)])).collect();
+            (0..8).map(|i| series(&format!("method number {i}"), &[(1, 0.1 * f64::from(i), 0.01)])).collect();
         let looks = Look::of(&all);
         let different =
             |of: &dyn Fn(&Look) -> String| looks.iter().map(of).collect::<std::collections::HashSet<_>>().len();

@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn many_cells_become_a_small_picture_in_their_colours() {
         let (x, y) = (labels(512, |i| format!("{i}")), labels(20, |i| format!("token {i}")));
-        let values: Vec<f64> = (0..512 * 20).map(|i| ((i * 7919) % 1000) as f64 / 1000.0).collect();
+        let values: Vec<f64> = (0..512 * 20usize).map(|i| ((i * 7919) % 1000) as f64 / 1000.0).collect();
         let svg = heat_map(&heat(&x, &y, &values));
         assert!(svg.len() < 60_000, "{} bytes", svg.len());
         assert!(svg.matches("<text").count() < 60);

@@ -20,7 +20,7 @@ impl<'a> Panel<'a> {
 }
 
 const WIDTH: f64 = style::WIDTH;
-const PANEL: f64 = 250.0;
+const PANEL: f64 = 232.0;
 const TOP: f64 = 92.0;
 const LEFT: f64 = style::EDGE;
 const PLOT: f64 = WIDTH - 2.0 * LEFT;
@@ -70,15 +70,14 @@ pub fn svg(title: &str, panels: &[Panel<'_>]) -> String {
         escape(&style::cut(title, style::TEXT, PLOT))
     );
     let legend = [(SAME, "one class"), (DIFFERENT, "different classes"), (SHARED, "shared area")];
-    let mut x = LEFT;
-    for (colour, name) in legend {
+    let widths = legend.map(|(_, name)| 20.0 + style::width(name, style::TEXT));
+    for ((colour, name), (x, _)) in legend.into_iter().zip(style::flow(&widths, LEFT..LEFT + PLOT)) {
         let _ = write!(
             out,
             "<rect x=\"{x}\" y=\"62\" width=\"14\" height=\"14\" rx=\"2\" fill=\"{colour}\" fill-opacity=\"0.75\"/>\
              <text x=\"{}\" y=\"74\">{name}</text>",
             x + 20.0
         );
-        x += 44.0 + 8.0 * name.len() as f64;
     }
     for (number, panel) in panels.iter().enumerate() {
         let base = TOP + PANEL * number as f64 + 28.0 + CURVES;
@@ -87,10 +86,10 @@ pub fn svg(title: &str, panels: &[Panel<'_>]) -> String {
         let top = same.iter().chain(&different).fold(1e-12, |m: f64, v| m.max(*v));
         let _ = write!(
             out,
-            "<text x=\"{LEFT}\" y=\"{:.1}\">{}</text>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">overlap {:.4}, feature variance {:.4}</text>",
+            "<text x=\"{LEFT}\" y=\"{:.1}\" font-size=\"{SMALL}\">{}</text>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\">overlap {:.4}, feature variance {:.4}</text>",
             base - CURVES - 10.0,
-            escape(panel.title),
+            escape(&style::cut(panel.title, SMALL, 150.0)),
             LEFT + PLOT,
             base - CURVES - 10.0,
             panel.similarities.overlap(),

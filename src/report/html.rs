@@ -215,16 +215,16 @@ impl Page {
             } else {
                 let _ = write!(self.body, "<p class=\"share\">{} pictures</p>", pair.count);
             }
-            self.strip(&pair.mistaken, &format!("{truth}, taken for {said}"));
-            self.strip(&pair.like, &format!("{said}, as learned from"));
+            self.strip(&pair.mistaken, &format!("{truth}, mistaken:"), &format!("{truth}, taken for {said}"));
+            self.strip(&pair.like, &format!("{said}, learned from:"), &format!("{said}, learned from"));
             self.body.push_str("</article>\n");
         }
         self.body.push_str("</div>\n");
     }
 
-    /// Small pictures in a row; `caption` is HTML.
-    fn strip(&mut self, pictures: &[Rgb], caption: &str) {
-        let images: String = pictures.iter().filter_map(|picture| image(picture, caption)).collect();
+    /// Small pictures in a row; `caption` and `alt` are HTML.
+    fn strip(&mut self, pictures: &[Rgb], caption: &str, alt: &str) {
+        let images: String = pictures.iter().filter_map(|picture| image(picture, alt)).collect();
         if !images.is_empty() {
             let _ = write!(
                 self.body,
@@ -292,10 +292,14 @@ pub fn inline(svg: &str) -> String {
     }
     // Text is escaped, so a colour in quotes can only be an attribute.
     let mut out = format!("{root}>{rest}");
-    for (colour, opacity) in [(INK, ""), (SOFT, "0.76"), (GRID, "0.16")] {
+    for (colour, opacity) in [(INK, ""), (SOFT, "0.76"), (GRID, "0.13")] {
         for name in ["fill", "stroke"] {
             let dimmed = if opacity.is_empty() { String::new() } else { format!(" {name}-opacity=\"{opacity}\"") };
-            out = out.replace(&format!(" {name}=\"{colour}\""), &format!(" {name}=\"currentColor\"{dimmed}"));
+            let (old, new) = (format!(" {name}=\"{colour}\""), format!(" {name}=\"currentColor\""));
+            // What has an opacity of its own keeps it.
+            let own = format!(" {name}-opacity=");
+            out = out.replace(&format!("{old}{own}"), &format!("{new}{own}"));
+            out = out.replace(&old, &format!("{new}{dimmed}"));
         }
     }
     out.replace(&format!("\"{PAPER}\""), "\"var(--paper, transparent)\"")
@@ -355,14 +359,16 @@ mod tests {
             "<path d=\"M0 0h9\" stroke=\"{GRID}\"/><text fill=\"{SOFT}\">\"#24292f\" {}</text></svg>",
             escape("\"#24292f\"")
         );
+        svg = svg.replace("</svg>", &format!("<path fill=\"{SOFT}\" fill-opacity=\"0.2\"/></svg>"));
         let page = inline(&svg);
         assert!(page.starts_with("<svg class=\"plot\" width=\"100%\""), "{page}");
         assert!(page.contains("viewBox=\"0 0 468 200\"") && !page.contains("height=") && !page.contains("font-family"));
         assert!(page.contains("aria-label=\"a &quot;b&quot; &lt; c\"") && !page.contains("<title>"));
         assert!(
-            page.contains(" fill=\"currentColor\" fill-opacity=\"0.76\"") && page.contains("stroke-opacity=\"0.16\"")
+            page.contains(" fill=\"currentColor\" fill-opacity=\"0.76\"") && page.contains("stroke-opacity=\"0.13\"")
         );
         assert!(!page.contains("<rect") && !page.contains(GRID) && page.contains("&quot;#24292f&quot;"));
+        assert!(page.contains("<path fill=\"currentColor\" fill-opacity=\"0.2\"/>"), "its own opacity, once");
         assert_eq!(inline(&page), page);
         assert_eq!((inline(""), inline("<svg")), (String::new(), "<svg".into()));
         assert_eq!(drawn_width(&page), 468.0);

@@ -1,4 +1,4 @@
-//! A page with all there is, from made-up numbers, to look at in a browser:
+//! A page with all there is, from made-up numbers, to look at in a browser, and its plots on their own beside it:
 //! `TIPI_SAMPLE=page.html cargo test --lib report::sample -- --ignored`.
 
 use super::html::{Card, Page, Pair, Tile};
@@ -77,18 +77,18 @@ fn heats() -> Vec<String> {
         number(20, &|i| format!("{:.2}", 0.25 + 0.25 * i as f64)),
         number(12, &|i| format!("{:.1}", 1.0 + 0.5 * i as f64)),
     );
-    let search: Vec<f64> = (0..240)
+    let search: Vec<f64> = (0..240usize)
         .map(|i| {
             let (x, y) = ((i % 20) as f64 / 20.0 - 0.35, (i / 20) as f64 / 12.0 - 0.6);
             0.71 - 0.2 * (x * x + 0.6 * y * y + 0.5 * x * y)
         })
         .collect();
     let names = strings(&["daisy", "dandelion", "rose", "sunflower", "tulip & lily", "bird of paradise", "foxglove"]);
-    let confusion: Vec<f64> = (0..49)
+    let confusion: Vec<f64> = (0..49usize)
         .map(|i| if i % 8 == 0 { 0.9 - 0.05 * (i / 8) as f64 } else { ((i * 37) % 11) as f64 / 100.0 })
         .collect();
     let many = number(102, &|i| format!("class number {i}"));
-    let large: Vec<f64> = (0..102 * 102)
+    let large: Vec<f64> = (0..102 * 102usize)
         .map(|i| {
             if i % 103 == 0 {
                 0.8
@@ -100,7 +100,7 @@ fn heats() -> Vec<String> {
         })
         .collect();
     let (units, tokens) = (number(512, &|i| format!("{i}")), number(20, &|i| format!("token {i}")));
-    let weights: Vec<f64> = (0..512 * 20).map(|i| ((i * 7919) % 1999) as f64 / 1000.0 - 1.0).collect();
+    let weights: Vec<f64> = (0..512 * 20usize).map(|i| ((i * 7919) % 1999) as f64 / 1000.0 - 1.0).collect();
     let terms = strings(&["x", "y", "z"]);
     vec![
         heat_map(&Heat {
@@ -192,7 +192,8 @@ fn a_page_with_all_there_is() {
         "3 files could not be read and were left out: a/very/long/path/that/does/not/end/soon/because/folders/are/deep/IMG_20240301_121314.jpg",
     ]));
     page.section("accuracy", "Accuracy", "Mean over seeds; bands are one standard deviation.");
-    page.figures(&accuracy());
+    let mut plots = accuracy().to_vec();
+    page.figures(&plots);
     let row = |cells: &[&str]| strings(cells);
     page.table(
         "Accuracy by method and pictures per class, mean ± standard deviation over three seeds",
@@ -231,7 +232,7 @@ fn a_page_with_all_there_is() {
     page.figures(&heats[1..]);
     page.section("calibration", "Calibration", "Whether a confidence of 80% is right four times of five.");
     let (before, after) = (bins(0.35), bins(0.03));
-    page.figures(&[
+    let calibration = [
         reliability("Reliability", (&before, 0.0843), Some((&after, 0.0123, 1.43))),
         reliability("Reliability without scaling", (&before, 0.0843), None),
         overlap(),
@@ -241,7 +242,9 @@ fn a_page_with_all_there_is() {
             "seconds",
             &[super::Curve { name: "measured".into(), points: vec![(10.0, 0.2), (100.0, 1.3), (1000.0, 11.0)] }],
         ),
-    ]);
+    ];
+    page.figures(&calibration);
+    plots.extend(heats.into_iter().chain(calibration));
     page.section(
         "errors",
         "Mistakes",
@@ -269,5 +272,8 @@ fn a_page_with_all_there_is() {
     };
     page.pairs(&(0..3).map(pair).collect::<Vec<_>>());
     let path = std::env::var("TIPI_SAMPLE").expect("TIPI_SAMPLE says where to");
+    for (i, svg) in plots.iter().enumerate() {
+        std::fs::write(format!("{path}-{i}.png"), super::png(svg).unwrap()).unwrap();
+    }
     std::fs::write(path, page.finish()).unwrap();
 }

@@ -52,7 +52,8 @@ pub(crate) fn open(title: &str, width: f64, height: f64, text: f64) -> String {
 
 /// The lines of a title from the top left corner, and how far down they reach.
 pub(crate) fn heading(title: &str) -> (String, f64) {
-    let lines = wrap(title, TITLE, WIDTH - 2.0 * EDGE);
+    // Bold letters are wider.
+    let lines = wrap(title, 1.1 * TITLE, WIDTH - 2.0 * EDGE);
     let mut out = String::new();
     let mut y = 6.0;
     for line in lines {
@@ -60,17 +61,17 @@ pub(crate) fn heading(title: &str) -> (String, f64) {
         out +=
             &format!("<text x=\"{EDGE}\" y=\"{y}\" font-size=\"{TITLE}\" font-weight=\"600\">{}</text>", escape(&line));
     }
-    (out, y + 8.0)
+    (out, y + 10.0)
 }
 
 /// About how wide `text` is when letters are `size` high: fonts differ, so this is rather too much than too little.
 pub(crate) fn width(text: &str, size: f64) -> f64 {
     let letter = |c: char| match c {
-        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.29,
-        ' ' | 'f' | 'r' | 't' | '(' | ')' | '[' | ']' | '/' | '-' => 0.38,
-        'm' | 'w' | 'M' | 'W' | '%' | '@' | '…' | '—' => 0.9,
-        c if c.is_ascii_uppercase() => 0.68,
-        c if (c as u32) < 0x2e80 => 0.57,
+        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.33,
+        ' ' | 'f' | 'r' | 't' | '(' | ')' | '[' | ']' | '/' | '-' => 0.4,
+        'm' | 'w' | 'M' | 'W' | '%' | '@' | '…' | '—' => 0.95,
+        c if c.is_ascii_uppercase() => 0.7,
+        c if (c as u32) < 0x2e80 => 0.61,
         _ => 1.0,
     };
     size * text.chars().map(letter).sum::<f64>()
