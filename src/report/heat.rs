@@ -103,9 +103,17 @@ fn name(v: f64, unit: &str, span: f64) -> String {
     }
 }
 
-/// Every how many of `count` labels there is room, when one needs `need` and there are `pitch` from one to the next.
-fn every(need: f64, pitch: f64) -> usize {
-    let least = (need / pitch).ceil().max(1.0) as usize;
+/// Whether labels are names rather than numbers.
+fn words(labels: &[String]) -> bool {
+    labels.iter().any(|label| label.trim_end_matches('%').parse::<f64>().is_err())
+}
+
+/// For every how many labels there is room, when one needs `need` and there are `pitch` from one to the next.
+fn every(need: f64, pitch: f64, words: bool) -> usize {
+    let least = (need / pitch - 1e-6).ceil().max(1.0) as usize;
+    if words {
+        return least;
+    }
     // Steps that people count in.
     let mut scale = 1;
     loop {
@@ -182,9 +190,8 @@ pub fn heat_map(heat: &Heat<'_>) -> String {
     let axis_name = if heat.y_name.is_empty() { 0.0 } else { 22.0 };
     let left = EDGE + axis_name + widest(heat.y, LABEL) + 8.0;
     let cell_width = ((WIDTH - EDGE - left) / columns as f64).min(CELL.0);
-    let words = heat.x.iter().any(|l| l.trim_end_matches('%').parse::<f64>().is_err());
     let level = widest(heat.x, LABEL) + 10.0;
-    let slant = words && level > cell_width;
+    let slant = words(heat.x) && level > cell_width;
     let left = if slant { left.max(EDGE + axis_name + 64.0) } else { left };
     let cell_width = ((WIDTH - EDGE - left) / columns as f64).min(CELL.0);
     let least = (rows as f64 * LINE).min(240.0);
@@ -218,7 +225,7 @@ pub fn heat_map(heat: &Heat<'_>) -> String {
         frame.top
     );
 
-    let step = every(LINE, frame.cell.1);
+    let step = every(LINE, frame.cell.1, words(heat.y));
     for (row, label) in heat.y.iter().enumerate().step_by(step) {
         let _ = write!(
             out,
@@ -228,7 +235,7 @@ pub fn heat_map(heat: &Heat<'_>) -> String {
             escape(&cut(label, LABEL))
         );
     }
-    let step = every(if slant { LINE } else { level }, cell_width);
+    let step = every(if slant { LINE * 1.3 } else { level }, cell_width, slant);
     for (column, label) in heat.x.iter().enumerate().step_by(step) {
         let x = frame.x(column) + cell_width / 2.0;
         let _ = if slant {
@@ -458,7 +465,8 @@ mod tests {
         assert!((5..=20).contains(&slanted), "{slanted}");
         assert!(svg.contains('…'));
         crate::report::png(&svg).unwrap();
-        assert_eq!([every(16.0, 20.0), every(16.0, 9.0), every(16.0, 5.0), every(16.0, 1.0)], [1, 2, 5, 20]);
+        assert_eq!(every(16.0, 5.0, true), 4);
+        assert_eq!([20.0, 9.0, 5.0, 1.0].map(|pitch| every(16.0, pitch, false)), [1, 2, 5, 20]);
     }
 
     #[test]
