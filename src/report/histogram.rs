@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::escape;
+use super::style::{SMALL, SOFT};
+use super::{escape, style};
 use crate::adapt::similarity::{BINS, Similarities};
 
 /// One pair of histograms.
@@ -18,16 +19,16 @@ impl<'a> Panel<'a> {
     }
 }
 
-const WIDTH: f64 = 760.0;
-const PANEL: f64 = 250.0;
-const TOP: f64 = 84.0;
-const LEFT: f64 = 28.0;
+const WIDTH: f64 = style::WIDTH;
+const PANEL: f64 = 232.0;
+const TOP: f64 = 92.0;
+const LEFT: f64 = style::EDGE;
 const PLOT: f64 = WIDTH - 2.0 * LEFT;
 /// Height of the curves' area in a panel.
 const CURVES: f64 = 160.0;
-const SAME: &str = "#1f6feb";
-const DIFFERENT: &str = "#d9730d";
-const SHARED: &str = "#6b4c9a";
+const SAME: &str = style::SERIES[0];
+const DIFFERENT: &str = style::SERIES[1];
+const SHARED: &str = style::SERIES[3];
 
 /// The first and the last bin in use by any panel, with a little room.
 fn bins_in_use(panels: &[Panel<'_>]) -> (usize, usize) {
@@ -60,23 +61,23 @@ fn steps(values: &[f64], (first, last): (usize, usize), top: f64, base: f64) -> 
 pub fn svg(title: &str, panels: &[Panel<'_>]) -> String {
     let range = bins_in_use(panels);
     let height = TOP + PANEL * panels.len() as f64;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"Ubuntu, Helvetica, Arial, sans-serif\" font-size=\"14\" fill=\"#24292f\" role=\"img\">\
-         <title>{title}</title><rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\
-         <text x=\"{LEFT}\" y=\"34\" font-size=\"18\">Cosine similarities of pairs: {title}</text>",
-        title = escape(title)
+    let mut out = style::open(title, WIDTH, height, style::TEXT);
+    let _ = write!(
+        out,
+        "<text x=\"{LEFT}\" y=\"27\" font-size=\"{}\" font-weight=\"600\">Cosine similarities of pairs</text>\
+         <text x=\"{LEFT}\" y=\"48\">{}</text>",
+        style::TITLE,
+        escape(&style::cut(title, style::TEXT, PLOT))
     );
     let legend = [(SAME, "one class"), (DIFFERENT, "different classes"), (SHARED, "shared area")];
-    let mut x = LEFT;
-    for (colour, name) in legend {
+    let widths = legend.map(|(_, name)| 20.0 + style::width(name, style::TEXT));
+    for ((colour, name), (x, _)) in legend.into_iter().zip(style::flow(&widths, LEFT..LEFT + PLOT)) {
         let _ = write!(
             out,
-            "<rect x=\"{x}\" y=\"50\" width=\"14\" height=\"14\" rx=\"2\" fill=\"{colour}\" fill-opacity=\"0.75\"/>\
-             <text x=\"{}\" y=\"62\">{name}</text>",
+            "<rect x=\"{x}\" y=\"62\" width=\"14\" height=\"14\" rx=\"2\" fill=\"{colour}\" fill-opacity=\"0.75\"/>\
+             <text x=\"{}\" y=\"74\">{name}</text>",
             x + 20.0
         );
-        x += 44.0 + 8.0 * name.len() as f64;
     }
     for (number, panel) in panels.iter().enumerate() {
         let base = TOP + PANEL * number as f64 + 28.0 + CURVES;
@@ -85,10 +86,10 @@ pub fn svg(title: &str, panels: &[Panel<'_>]) -> String {
         let top = same.iter().chain(&different).fold(1e-12, |m: f64, v| m.max(*v));
         let _ = write!(
             out,
-            "<text x=\"{LEFT}\" y=\"{:.1}\">{}</text>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">overlap {:.4}, feature variance {:.4}</text>",
+            "<text x=\"{LEFT}\" y=\"{:.1}\" font-size=\"{SMALL}\">{}</text>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\">overlap {:.4}, feature variance {:.4}</text>",
             base - CURVES - 10.0,
-            escape(panel.title),
+            escape(&style::cut(panel.title, SMALL, 150.0)),
             LEFT + PLOT,
             base - CURVES - 10.0,
             panel.similarities.overlap(),
@@ -101,7 +102,7 @@ pub fn svg(title: &str, panels: &[Panel<'_>]) -> String {
                 steps(values, range, top, base)
             );
         }
-        let _ = write!(out, "<path d=\"M{LEFT} {base:.1}H{:.1}\" stroke=\"#57606a\" fill=\"none\"/>", LEFT + PLOT);
+        let _ = write!(out, "<path d=\"M{LEFT} {base:.1}H{:.1}\" stroke=\"{SOFT}\" fill=\"none\"/>", LEFT + PLOT);
         // A tick at every tenth or fifth, whichever leaves room.
         let (low, high) = (-1.0 + 2.0 * range.0 as f64 / BINS as f64, -1.0 + 2.0 * range.1 as f64 / BINS as f64);
         let unit = if high - low > 1.0 { 0.2 } else { 0.1 };
@@ -111,8 +112,8 @@ pub fn svg(title: &str, panels: &[Panel<'_>]) -> String {
             let x = LEFT + PLOT * (value - low) / (high - low);
             let _ = write!(
                 out,
-                "<path d=\"M{x:.1} {base:.1}v5\" stroke=\"#57606a\"/>\
-                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"12\">{value:.1}</text>",
+                "<path d=\"M{x:.1} {base:.1}v5\" stroke=\"{SOFT}\"/>\
+                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{value:.1}</text>",
                 base + 20.0
             );
             tick += 1;
@@ -143,7 +144,7 @@ mod tests {
         let has = |test: &dyn Fn([u8; 3]) -> bool| picture.pixels().filter(|p| test(p.0)).count();
         assert!(has(&|[r, g, b]| b > 200 && r < 180 && g < 200) > 100, "blue");
         assert!(has(&|[r, g, b]| r > 200 && b < 170 && g < 220) > 100, "orange");
-        let title = picture.enumerate_pixels().filter(|(_, y, p)| *y < 80 && p.0[0] < 100).count();
+        let title = picture.enumerate_pixels().filter(|(_, y, p)| *y < 80 && p.0[0] < 120).count();
         assert!(title > 200, "the title has no letters: {title} dark pixels");
         assert!(crate::report::png("<svg").is_err());
     }

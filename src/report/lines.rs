@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::escape;
+use super::style::{EDGE, GRID};
+use super::{escape, style};
 
 /// A named curve; its points have positive coordinates.
 #[derive(Clone, Debug)]
@@ -13,13 +14,14 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 420.0;
-const LEFT: f64 = 76.0;
+const WIDTH: f64 = style::WIDTH;
+const LEFT: f64 = 72.0;
 const RIGHT: f64 = 24.0;
-const TOP: f64 = 96.0;
-const BOTTOM: f64 = 56.0;
-const COLOURS: [&str; 4] = ["#1f6feb", "#8c959f", "#d9730d", "#6b4c9a"];
+/// Height of the curves' area.
+const PLOT: f64 = 236.0;
+const BOTTOM: f64 = 52.0;
+/// From one entry of the legend to the next.
+const ROW: f64 = 20.0;
 
 /// 1, 2 and 5 times powers of ten from the last at or below `low` to the first at or above `high`.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
@@ -49,30 +51,27 @@ pub fn line_plot(title: &str, x_name: &str, y_name: &str, curves: &[Curve]) -> S
         let (low, high) = (ticks[0].ln(), ticks[ticks.len() - 1].ln());
         from + (to - from) * if high > low { (v.ln() - low) / (high - low) } else { 0.5 }
     };
+    let (heading, legend) = style::heading(title);
+    let top = legend + ROW * curves.len() as f64 + 12.0;
+    let base = top + PLOT;
     let x = |v: f64| place(v, &xs, LEFT, WIDTH - RIGHT);
-    let y = |v: f64| place(v, &ys, HEIGHT - BOTTOM, TOP);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"Ubuntu, Helvetica, Arial, sans-serif\" font-size=\"13\" fill=\"#24292f\" role=\"img\">\
-         <title>{title}</title><rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\
-         <text x=\"{LEFT}\" y=\"32\" font-size=\"17\">{title}</text>",
-        title = escape(title)
-    );
+    let y = |v: f64| place(v, &ys, base, top);
+    let mut out = style::open(title, WIDTH, base + BOTTOM, style::SMALL);
+    out += &heading;
     for tick in &xs {
         let _ = write!(
             out,
-            "<path d=\"M{x:.1} {TOP}V{base:.1}\" stroke=\"#eaeef2\"/>\
+            "<path d=\"M{x:.1} {top:.1}V{base:.1}\" stroke=\"{GRID}\"/>\
              <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            HEIGHT - BOTTOM + 20.0,
+            base + 20.0,
             label(*tick),
-            x = x(*tick),
-            base = HEIGHT - BOTTOM
+            x = x(*tick)
         );
     }
     for tick in &ys {
         let _ = write!(
             out,
-            "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"#eaeef2\"/>\
+            "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"{GRID}\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             WIDTH - RIGHT,
             LEFT - 8.0,
@@ -84,24 +83,24 @@ pub fn line_plot(title: &str, x_name: &str, y_name: &str, curves: &[Curve]) -> S
     let _ = write!(
         out,
         "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
-         <text transform=\"translate(20 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+         <text transform=\"translate(22 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
         (LEFT + WIDTH - RIGHT) / 2.0,
-        HEIGHT - 12.0,
+        base + 42.0,
         escape(x_name),
-        (TOP + HEIGHT - BOTTOM) / 2.0,
+        (top + base) / 2.0,
         escape(y_name)
     );
     for (i, curve) in curves.iter().enumerate() {
-        let colour = COLOURS[i % COLOURS.len()];
+        let colour = style::SERIES[i % style::SERIES.len()];
         let dashes = if i == 0 { "" } else { " stroke-dasharray=\"5 4\"" };
-        let at = 54.0 + 18.0 * i as f64;
+        let at = legend + ROW * i as f64 + 8.0;
         let _ = write!(
             out,
-            "<path d=\"M{LEFT} {at}h24\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/>\
+            "<path d=\"M{EDGE} {at}h24\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/>\
              <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            LEFT + 32.0,
-            at + 4.0,
-            escape(&curve.name)
+            EDGE + 32.0,
+            at + 4.5,
+            escape(&style::cut(&curve.name, style::SMALL, WIDTH - 2.0 * EDGE - 32.0))
         );
         let places: Vec<(f64, f64)> = curve.points.iter().filter(sound).map(|p| (x(p.0), y(p.1))).collect();
         let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();

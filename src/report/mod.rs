@@ -1,11 +1,24 @@
 //! Results for people to look at.
 
+pub mod accuracy;
 pub mod grid;
+pub mod heat;
 pub mod histogram;
+pub mod html;
 mod lines;
+pub mod reliability;
+#[cfg(test)]
+mod sample;
+mod style;
+pub mod table;
 
+pub use accuracy::{Point, Series, accuracy_plot};
 pub use grid::{Cell, Prediction, write_grid};
+pub use heat::{Heat, heat_map};
+pub use html::{Card, Page, Pair, Tile};
 pub use lines::{Curve, line_plot};
+pub use reliability::{Bin, reliability};
+pub use table::Table;
 
 use std::sync::Arc;
 
@@ -16,9 +29,23 @@ use crate::{Error, Result};
 /// Pixels per unit of a drawing: sharp on today's screens.
 const ZOOM: f32 = 2.0;
 
-/// Text as XML wants it.
+/// Text as XML and HTML want it, in elements and in quotes.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\t' | '\n' | '\r' => out.push(letter),
+            // XML knows no way to write these.
+            letter if letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            letter => out.push(letter),
+        }
+    }
+    out
 }
 
 /// An SVG document as PNG, at twice its size. Letters come from a font that is built in, so that a picture looks the same

@@ -1,0 +1,346 @@
+//! Accuracy against the number of pictures per class: the figure by which papers compare few-shot methods.
+
+use std::fmt::Write;
+
+use super::escape;
+use super::style::{self, EDGE, GRID, PAPER, SERIES, SMALL, SOFT, TEXT, WIDTH};
+
+/// One method.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// As the legend has it. The series "zero-shot" needs no pictures: it is a dashed line from side to side.
+    pub name: String,
+    /// What was measured, in any order.
+    pub points: Vec<Point>,
+}
+
+/// One method's accuracy with one number of pictures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Pictures per class.
+    pub shots: usize,
+    /// Mean accuracy over seeds, 0 to 1.
+    pub mean: f64,
+    /// Its standard deviation over seeds, in the same unit.
+    pub deviation: f64,
+}
+
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = EDGE;
+/// Height of the curves' area.
+const PLOT: f64 = 236.0;
+/// Room below it for ticks and the axis' name.
+const BOTTOM: f64 = 52.0;
+/// A legend entry's line and the gap to its name.
+const KEY: f64 = 34.0;
+const ROW: f64 = 21.0;
+
+/// How one method is drawn.
+struct Look {
+    colour: &'static str,
+    dashes: &'static str,
+    /// Which of the eight marks; none for zero-shot.
+    mark: Option<usize>,
+}
+
+impl Look {
+    /// The looks of all series. Colours are given to methods only, so that they keep theirs without zero-shot.
+    fn of(series: &[Series]) -> Vec<Look> {
+        let mut methods = 0usize;
+        let one = |s: &Series| {
+            if is_zero_shot(s) {
+                return Look { colour: SOFT, dashes: "7 5", mark: None };
+            }
+            let at = methods % SERIES.len();
+            methods += 1;
+            Look { colour: SERIES[at], dashes: ["", "", "", "", "9 4", "9 4", "3 3", "3 3"][at], mark: Some(at) }
+        };
+        series.iter().map(one).collect()
+    }
+
+    fn stroke(&self) -> String {
+        let dashes =
+            if self.dashes.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{}\"", self.dashes) };
+        format!("stroke=\"{}\" stroke-width=\"2\" stroke-linejoin=\"round\" fill=\"none\"{dashes}", self.colour)
+    }
+
+    /// The mark around a point, with what to say about it.
+    fn mark(&self, x: f64, y: f64, title: &str) -> String {
+        let Some(mark) = self.mark else { return String::new() };
+        let path = |points: &[(f64, f64)]| {
+            let places: Vec<String> = points.iter().map(|(dx, dy)| format!("{:.1} {:.1}", x + dx, y + dy)).collect();
+            format!("M{}Z", places.join("L"))
+        };
+        let shape = match mark {
+            1 => path(&[(-4.0, -4.0), (4.0, -4.0), (4.0, 4.0), (-4.0, 4.0)]),
+            2 => path(&[(0.0, -5.4), (5.2, 4.0), (-5.2, 4.0)]),
+            3 => path(&[(0.0, -5.8), (5.8, 0.0), (0.0, 5.8), (-5.8, 0.0)]),
+            4 => path(&[(0.0, 5.4), (5.2, -4.0), (-5.2, -4.0)]),
+            5 => path(&[(-5.4, 0.0), (4.0, 5.2), (4.0, -5.2)]),
+            6 => path(&[(5.4, 0.0), (-4.0, 5.2), (-4.0, -5.2)]),
+            7 => path(&[
+                (-1.9, -5.4),
+                (1.9, -5.4),
+                (1.9, -1.9),
+                (5.4, -1.9),
+                (5.4, 1.9),
+                (1.9, 1.9),
+                (1.9, 5.4),
+                (-1.9, 5.4),
+                (-1.9, 1.9),
+                (-5.4, 1.9),
+                (-5.4, -1.9),
+                (-1.9, -1.9),
+            ]),
+            _ => format!("M{:.1} {y:.1}a4.4 4.4 0 1 0 8.8 0a4.4 4.4 0 1 0 -8.8 0Z", x - 4.4),
+        };
+        format!("<path d=\"{shape}\" fill=\"{}\" stroke=\"{PAPER}\" stroke-width=\"1\">{title}</path>", self.colour)
+    }
+}
+
+fn is_zero_shot(series: &Series) -> bool {
+    series.name == "zero-shot"
+}
+
+/// The points that can be drawn, by number of pictures, the deviations sound and all in percent.
+fn sound(series: &Series) -> Vec<Point> {
+    let mut points: Vec<Point> = series
+        .points
+        .iter()
+        .filter(|p| p.mean.is_finite())
+        .map(|p| Point {
+            shots: p.shots,
+            mean: 100.0 * p.mean,
+            deviation: if p.deviation.is_finite() { 100.0 * p.deviation.abs() } else { 0.0 },
+        })
+        .collect();
+    points.sort_by_key(|p| p.shots);
+    points
+}
+
+/// A polyline.
+fn line(places: &[(f64, f64)]) -> String {
+    let places: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+    format!("M{}", places.join("L"))
+}
+
+/// An SVG document with accuracy in percent over pictures per class: every method's mean as a line, and its deviation
+/// over seeds as a band with whiskers. Numbers of pictures are evenly spaced. Points that are not finite are left out.
+pub fn accuracy_plot(title: &str, series: &[Series]) -> String {
+    let looks = Look::of(series);
+    let all: Vec<Vec<Point>> = series.iter().map(sound).collect();
+    // Zero-shot has no place of its own on the axis, unless it is alone.
+    let methods = || series.iter().zip(&all).filter(|(s, _)| !is_zero_shot(s)).flat_map(|(_, points)| points);
+    let mut shots: Vec<usize> = methods().map(|p| p.shots).collect();
+    shots.sort_unstable();
+    shots.dedup();
+    let spread = methods().any(|p| p.deviation > 0.0);
+
+    let (low, high) = all
+        .iter()
+        .flatten()
+        .flat_map(|p| [p.mean - p.deviation, p.mean + p.deviation])
+        .fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+    let (low, high) = if low > high { (0.0, 100.0) } else { (low.max(0.0), high.min(100.0)) };
+    let ticks = style::ticks(low.min(high)..high.max(low), 5.0);
+    let (bottom, top) = (ticks[0], ticks[ticks.len() - 1]);
+
+    let (heading, y) = style::heading(title);
+    let widths: Vec<f64> =
+        series.iter().map(|s| KEY + style::width(&s.name, TEXT).min(WIDTH - 2.0 * EDGE - KEY)).collect();
+    let entries = style::flow(&widths, EDGE..WIDTH - EDGE);
+    let legend = y;
+    let y = y + ROW * entries.last().map_or(0.0, |(_, row)| *row as f64 + 1.0);
+    let (head, base) = (y + 30.0, y + 30.0 + PLOT);
+    let height = base + BOTTOM;
+
+    let category = (WIDTH - LEFT - RIGHT) / shots.len().max(1) as f64;
+    let x = |count: usize| {
+        let at = shots.iter().position(|s| *s == count).map_or(0.5, |at| at as f64 + 0.5);
+        LEFT + category * at
+    };
+    let y = |v: f64| base - PLOT * ((v - bottom) / (top - bottom)).clamp(0.0, 1.0);
+
+    let mut out = style::open(title, WIDTH, height, TEXT);
+    out += &heading;
+    for ((s, look), (x, row)) in series.iter().zip(&looks).zip(&entries) {
+        let at = legend + ROW * *row as f64 + 8.0;
+        let _ = write!(
+            out,
+            "<path d=\"M{x:.1} {at:.1}h26\" {}/>{}<text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            look.stroke(),
+            look.mark(x + 13.0, at, ""),
+            x + KEY,
+            at + 5.0,
+            escape(&style::cut(&s.name, TEXT, WIDTH - 2.0 * EDGE - KEY))
+        );
+    }
+    let places = style::decimals(ticks[1] - ticks[0]);
+    for tick in &ticks {
+        let at = y(*tick);
+        let _ = write!(
+            out,
+            "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"{GRID}\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{tick:.places$}%</text>",
+            WIDTH - RIGHT,
+            LEFT - 9.0,
+            at + 4.5
+        );
+    }
+    let _ = write!(
+        out,
+        "<path d=\"M{LEFT} {base:.1}H{:.1}\" stroke=\"{SOFT}\"/>\
+         <text x=\"{EDGE}\" y=\"{:.1}\" font-size=\"{SMALL}\" fill=\"{SOFT}\">accuracy</text>\
+         <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{SOFT}\" font-size=\"{SMALL}\">pictures per class</text>",
+        WIDTH - RIGHT,
+        head - 12.0,
+        (LEFT + WIDTH - RIGHT) / 2.0,
+        base + 42.0
+    );
+    // Every category has its tick, its number only where there is room.
+    let widest = shots.last().map_or(1.0, |s| style::width(&s.to_string(), SMALL) + 8.0);
+    let every = (widest / category).ceil().max(1.0) as usize;
+    for (i, count) in shots.iter().enumerate() {
+        let at = x(*count);
+        let _ = write!(out, "<path d=\"M{at:.1} {base:.1}v5\" stroke=\"{SOFT}\"/>");
+        if i % every == 0 {
+            let _ = write!(
+                out,
+                "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\">{count}</text>",
+                base + 20.0
+            );
+        }
+    }
+
+    // Bands lie below all lines, lines below all marks: nothing that is drawn to be read is covered.
+    let (mut lines, mut marks) = (String::new(), String::new());
+    let drawn = series.iter().filter(|s| !is_zero_shot(s)).count();
+    let mut nth = 0usize;
+    for ((s, look), points) in series.iter().zip(&looks).zip(&all) {
+        if points.is_empty() {
+            continue;
+        }
+        let name = escape(&s.name);
+        if is_zero_shot(s) {
+            let level = |of: &dyn Fn(&Point) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+            let (mean, deviation) = (level(&|p| p.mean), level(&|p| p.deviation));
+            if deviation > 0.0 {
+                band(&mut out, look, &[(LEFT, mean, deviation), (WIDTH - RIGHT, mean, deviation)], &y);
+            }
+            let _ = write!(
+                lines,
+                "<path d=\"M{LEFT} {at:.1}H{:.1}\" {}><title>{name}: {mean:.1}%</title></path>",
+                WIDTH - RIGHT,
+                look.stroke(),
+                at = y(mean)
+            );
+            continue;
+        }
+        // Whiskers of different methods stand beside each other instead of hiding each other.
+        let shift = if spread { (nth as f64 - (drawn as f64 - 1.0) / 2.0) * (category / 24.0).min(3.0) } else { 0.0 };
+        nth += 1;
+        let places: Vec<(f64, f64, f64)> = points.iter().map(|p| (x(p.shots) + shift, p.mean, p.deviation)).collect();
+        if points.iter().any(|p| p.deviation > 0.0) {
+            band(&mut out, look, &places, &y);
+        }
+        let path: Vec<(f64, f64)> = places.iter().map(|(x, v, _)| (*x, y(*v))).collect();
+        let _ = write!(lines, "<path d=\"{}\" {}/>", line(&path), look.stroke());
+        for (point, (x, v, d)) in points.iter().zip(&places) {
+            if *d > 0.0 {
+                let (low, high) = (y(v - d), y(v + d));
+                let _ = write!(
+                    lines,
+                    "<path d=\"M{x:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h6M{:.1} {high:.1}h6\" stroke=\"{}\" fill=\"none\"/>",
+                    x - 3.0,
+                    x - 3.0,
+                    look.colour
+                );
+            }
+            let spread = if *d > 0.0 { format!(" ± {d:.1}") } else { String::new() };
+            let title = format!("<title>{name}, {} per class: {v:.1}{spread}%</title>", point.shots);
+            marks += &look.mark(*x, y(*v), &title);
+        }
+    }
+    out + &lines + &marks + "</svg>"
+}
+
+/// Shades what lies within the deviation of (x, mean, deviation).
+fn band(out: &mut String, look: &Look, places: &[(f64, f64, f64)], y: &dyn Fn(f64) -> f64) {
+    let upper = places.iter().map(|(x, v, d)| (*x, y(v + d)));
+    let lower = places.iter().rev().map(|(x, v, d)| (*x, y(v - d)));
+    let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
+    let _ = write!(out, "<path d=\"{}Z\" fill=\"{}\" fill-opacity=\"0.13\"/>", line(&outline), look.colour);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(name: &str, points: &[(usize, f64, f64)]) -> Series {
+        let points = points.iter().map(|&(shots, mean, deviation)| Point { shots, mean, deviation }).collect();
+        Series { name: name.into(), points }
+    }
+
+    /// The end points of the first path that is stroked with `colour` after the legend's.
+    fn places(svg: &str, colour: &str) -> Vec<(f64, f64)> {
+        let stroke = format!("\" stroke=\"{colour}\" stroke-width=\"2\"");
+        let path = svg.split("<path d=\"M").filter_map(|p| p.split_once(&stroke)).nth(1).unwrap().0;
+        path.split('L')
+            .map(|p| p.split_once(' ').unwrap())
+            .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn shots_are_evenly_spaced_and_more_accuracy_is_higher() {
+        let tip = series("tip <a>", &[(16, 0.72, 0.004), (1, 0.61, 0.02), (4, 0.66, 0.01), (2, 0.64, 0.0)]);
+        let svg = accuracy_plot("a & b", &[series("zero-shot", &[(0, 0.58, 0.0)]), tip]);
+        let p = places(&svg, SERIES[0]);
+        assert_eq!(p.len(), 4);
+        for pair in p.windows(2) {
+            assert!((pair[1].0 - pair[0].0 - (WIDTH - LEFT - RIGHT) / 4.0).abs() < 0.2, "{p:?}");
+            assert!(pair[1].1 < pair[0].1, "{p:?}");
+        }
+        assert!(svg.contains("tip &lt;a&gt;") && svg.contains("a &amp; b") && !svg.contains("<a>"));
+        assert!(svg.contains("tip &lt;a&gt;, 16 per class: 72.0 ± 0.4%") && svg.contains("zero-shot: 58.0%"));
+        assert!(svg.contains(">60%</text>") && svg.contains(">16</text>") && !svg.contains(">0</text>"));
+        assert_eq!(svg.matches("stroke-dasharray").count(), 2, "zero-shot alone is dashed, here and in the legend");
+        crate::report::png(&svg).unwrap();
+    }
+
+    #[test]
+    fn eight_methods_differ_in_colour_and_in_mark() {
+        let all: Vec<Series> =
+            (0..8).map(|i| series(&format!("method number {i}"), &[(1, 0.1 * f64::from(i), 0.01)])).collect();
+        let looks = Look::of(&all);
+        let different =
+            |of: &dyn Fn(&Look) -> String| looks.iter().map(of).collect::<std::collections::HashSet<_>>().len();
+        assert_eq!(different(&|l| l.colour.into()), 8);
+        assert_eq!(different(&|l| l.mark(0.0, 0.0, "").split("\" fill").next().unwrap().into()), 8);
+        let svg = accuracy_plot("many", &all);
+        crate::report::png(&svg).unwrap();
+        // The legend wraps: no entry begins beyond the paper.
+        for part in svg.split("<text x=\"").skip(1) {
+            let x: f64 = part.split('"').next().unwrap().parse().unwrap();
+            assert!(x < WIDTH - EDGE, "{x}");
+        }
+    }
+
+    #[test]
+    fn nothing_sound_to_draw_is_no_reason_to_fail() {
+        let odd = [
+            vec![],
+            vec![series("none", &[])],
+            vec![series("zero-shot", &[(0, 0.5, 0.0)])],
+            vec![series("bad", &[(1, f64::NAN, 0.1), (2, f64::INFINITY, 0.0)])],
+            vec![series("one", &[(4, 0.5, f64::NAN)])],
+            vec![series("ends", &[(1, 0.0, 0.1), (2, 1.0, 0.2)])],
+            vec![series("beyond", &[(1, 1.7, 0.0), (2, -3.0, 9.0)])],
+        ];
+        for all in odd {
+            let svg = accuracy_plot("", &all);
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            crate::report::png(&svg).unwrap();
+        }
+    }
+}
