@@ -5,10 +5,14 @@
 //! validation and test, [`decode_map`] decodes items on all cores and applies [`resize_center_crop`] (or
 //! [`Augment::view`] for the support) to each, and [`to_pixels`] turns the result into the numbers a tower reads.
 //!
+//! [`Dataset::open`] takes the place of the first two for sets that have parts, the published ones among them, and for a
+//! user's CSV file; [`coop_few_shot`] then chooses the few shots.
+//!
 //! Everything random here comes from [`PythonRandom`], seeded by the caller. Per-picture draws use a seed derived by
 //! [`stream_seed`], so no result depends on the number of threads or on the order in which they run.
 
 pub mod augment;
+pub mod dataset;
 pub mod decode;
 pub mod folder;
 pub mod python_random;
@@ -16,6 +20,7 @@ pub mod resize;
 pub mod sampling;
 
 pub use augment::{Augment, stream_seed};
+pub use dataset::{Dataset, ELEVEN, PartSummary, SHIFTS};
 pub use decode::{decode, decode_from, is_picture, list_pictures, read_picture};
 pub use folder::{Decoded, Folder, Item, class_name, decode_items, decode_map};
 pub use python_random::PythonRandom;
@@ -23,4 +28,4 @@ pub use resize::{
     Filter, Normalize, Rgb, center_crop, flip_horizontal, resize, resize_bicubic, resize_center_crop,
     resize_center_crop_with, resize_crop, resize_longest_pad, resize_shortest_edge, to_pixels,
 };
-pub use sampling::{Split, few_shot};
+pub use sampling::{FewShot, Split, coop_few_shot, few_shot, short_classes};

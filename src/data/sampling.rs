@@ -1,6 +1,7 @@
 //! The few-shot choice of CoOp and Dassl, on which published numbers rest: the same seed chooses the same pictures
 //! from the same list.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::data::{Item, PythonRandom};
@@ -82,28 +83,102 @@ pub fn few_shot(
     Ok(Split { support, val, test })
 }
 
-/// The indices of each label's items, labels in the order of their first appearance.
+/// The most pictures per class that hyper-parameters are searched on.
+const MOST_VAL: usize = 4;
+
+/// The few shots of a set that has parts, as indices into its lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FewShot {
+    /// Indices into train: the shots, class after class in the order drawn.
+    pub support: Vec<usize>,
+    /// Indices into val, or into train where there is no val: for choosing hyper-parameters.
+    pub val: Vec<usize>,
+}
+
+/// Chooses `shots` pictures per class of `train`, and min(`shots`, 4) per class of `val`, as CoOp does.
+///
+/// As Dassl's `generate_fewshot_dataset` after Python's `random.seed(seed)`: items are grouped by label, groups in the order
+/// in which their labels first appear; `random.sample(group, shots)` is drawn for every group of train, then, from the same
+/// generator, for every group of val. A class that has fewer gives all of them in the order given and draws nothing
+/// ([`short_classes`] names these).
+///
+/// If `val` is empty, [`FewShot::val`] are indices into `train` instead: of each class, min(`shots`, 4) of the items that
+/// were not chosen, drawn after the shots from the same generator (all that are left, undrawn, where there are fewer).
+/// ImageNet is the case, whose validation set is what one tests on and so must not be searched on. CoOp has no such
+/// choice, but the shots are its own.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] if `shots` is 0.
+pub fn coop_few_shot(train: &[Item], val: &[Item], shots: usize, seed: u64) -> Result<FewShot> {
+    if shots == 0 {
+        return Err(Error::invalid("0 shots leave nothing to learn from: ask for at least 1 per class"));
+    }
+    let mut random = PythonRandom::new(seed);
+    let mut choose = |groups: Vec<Vec<usize>>, shots: usize| -> Result<Vec<usize>> {
+        let mut chosen = Vec::new();
+        for group in groups {
+            if group.len() < shots {
+                chosen.extend(group);
+            } else {
+                chosen.extend(random.sample(group.len(), shots)?.into_iter().map(|place| group[place]));
+            }
+        }
+        Ok(chosen)
+    };
+    let groups = |items: &[Item]| grouped(items).into_iter().map(|(_, group)| group).collect::<Vec<_>>();
+    let support = choose(groups(train), shots)?;
+    let left = if val.is_empty() {
+        let mut unused = vec![true; train.len()];
+        support.iter().for_each(|&index| unused[index] = false);
+        let mut left = groups(train);
+        left.iter_mut().for_each(|group| group.retain(|&index| unused[index]));
+        left
+    } else {
+        groups(val)
+    };
+    let val = choose(left, shots.min(MOST_VAL))?;
+    Ok(FewShot { support, val })
+}
+
+/// The labels below `classes` that have fewer than `shots` items in `train`, each with the number that it has.
+pub fn short_classes(train: &[Item], classes: usize, shots: usize) -> Vec<(usize, usize)> {
+    let mut counts = vec![0; classes];
+    for item in train {
+        if let Some(count) = counts.get_mut(item.label) {
+            *count += 1;
+        }
+    }
+    counts.into_iter().enumerate().filter(|&(_, count)| count < shots).collect()
+}
+
+/// [`grouped`], if every label is that of a class.
 fn by_label(items: &[Item], classes: &[String], root: &Path) -> Result<Vec<(usize, Vec<usize>)>> {
+    if let Some(item) = items.iter().find(|item| item.label >= classes.len()) {
+        let reason = format!(
+            "'{}' has the label {} but there are {} classes: labels count from 0",
+            item.path.display(),
+            item.label,
+            classes.len()
+        );
+        return Err(Error::data(root, reason));
+    }
+    Ok(grouped(items))
+}
+
+/// The indices of each label's items, labels in the order of their first appearance.
+fn grouped(items: &[Item]) -> Vec<(usize, Vec<usize>)> {
     let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
     // Where each label's group is in `groups`.
-    let mut places = vec![None; classes.len()];
+    let mut places = HashMap::new();
     for (index, item) in items.iter().enumerate() {
-        let Some(place) = places.get_mut(item.label) else {
-            let reason = format!(
-                "'{}' has the label {} but there are {} classes: labels count from 0",
-                item.path.display(),
-                item.label,
-                classes.len()
-            );
-            return Err(Error::data(root, reason));
-        };
-        let place = *place.get_or_insert_with(|| {
+        let place = *places.entry(item.label).or_insert_with(|| {
             groups.push((item.label, Vec::new()));
             groups.len() - 1
         });
         groups[place].1.push(index);
     }
-    Ok(groups)
+    groups
 }
 
 #[cfg(test)]
@@ -195,5 +270,64 @@ mod tests {
         assert!(split(0, 1, 1).unwrap_err().to_string().contains("0 shots"));
         let error = few_shot(&forty(), &classes()[..2], Path::new("/set"), 1, 0, 1).unwrap_err().to_string();
         assert!(error.contains("label 2 but there are 2 classes"), "{error}");
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Fixture {
+        labels: Vec<usize>,
+        val_labels: Vec<usize>,
+        few_shot: Vec<Expected>,
+        few_shot_without_val: Vec<Expected>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        seed: u64,
+        shots: usize,
+        support: Vec<usize>,
+        val: Vec<usize>,
+    }
+
+    /// Written by `tests/reference/coop_splits.py`.
+    fn fixture() -> Fixture {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/coop_splits.json");
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    fn items(labels: &[usize]) -> Vec<Item> {
+        let items = labels.iter().enumerate();
+        items.map(|(index, &label)| Item { path: index.to_string().into(), label }).collect()
+    }
+
+    #[test]
+    fn the_choice_is_that_of_coop() {
+        let fixture = fixture();
+        let (train, val) = (items(&fixture.labels), items(&fixture.val_labels));
+        for (expected, val) in
+            [(&fixture.few_shot, &val[..]), (&fixture.few_shot_without_val, &[])].iter().flat_map(|(all, val)| {
+                assert_eq!(all.len(), 15, "three seeds, five numbers of shots");
+                all.iter().map(move |expected| (expected, val))
+            })
+        {
+            let chosen = coop_few_shot(&train, val, expected.shots, expected.seed).unwrap();
+            let case = format!("seed {}, {} shots, {} val", expected.seed, expected.shots, val.len());
+            assert_eq!(chosen.support, expected.support, "{case}");
+            assert_eq!(chosen.val, expected.val, "{case}");
+        }
+    }
+
+    #[test]
+    fn without_val_no_picture_is_both_shot_and_searched_on() {
+        let train = items(&fixture().labels);
+        let chosen = coop_few_shot(&train, &[], 8, 3).unwrap();
+        assert!(!chosen.val.is_empty() && chosen.val.iter().all(|index| !chosen.support.contains(index)));
+        assert!(coop_few_shot(&train, &[], 0, 3).unwrap_err().to_string().contains("0 shots"));
+    }
+
+    #[test]
+    fn short_classes_are_named_with_what_they_have() {
+        let train = items(&[2, 0, 2, 2, 1, 1]);
+        assert_eq!(short_classes(&train, 4, 2), [(0, 1), (3, 0)]);
+        assert_eq!(short_classes(&train, 3, 1), []);
     }
 }

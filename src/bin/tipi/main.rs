@@ -3,6 +3,7 @@
 mod bench;
 mod classify;
 mod common;
+mod data;
 mod demo;
 mod devices;
 mod embed;
@@ -46,6 +47,9 @@ enum Command {
     Info(info::Args),
     /// Adapt the bundled model to the bundled pictures, and show what each method gains.
     Demo(demo::Args),
+    /// Look after datasets.
+    #[command(subcommand)]
+    Data(data::Args),
     /// Tell which of some labels fits each picture, from text alone.
     Classify(classify::Args),
     /// Write features of pictures or texts to a safetensors file.
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(args),
         Command::Info(args) => info::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Data(args) => data::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Fit(args) => fit::run(args),

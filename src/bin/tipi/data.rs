@@ -1,0 +1,212 @@
+//! `tipi data`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tipi::Error;
+use tipi::data::{Dataset, ELEVEN, Item, SHIFTS, decode_map};
+
+use crate::ui;
+
+/// How many missing or broken files are named.
+const NAMED: usize = 5;
+/// How many pictures are decoded before what is known of them is let go.
+const AT_ONCE: usize = 4096;
+
+/// What to do with data.
+#[derive(Subcommand)]
+pub enum Args {
+    /// Look over a dataset: its parts and classes, and whether its pictures are there.
+    Check(Check),
+}
+
+/// Options of `data check`.
+#[derive(clap::Args)]
+pub struct Check {
+    /// A known dataset's name, `all` of them, a folder with a sub-folder per class (or train, val and test), or a CSV
+    /// file with the columns path,label or path,label,split.
+    #[arg(value_name = "NAME|FOLDER|CSV|all")]
+    what: String,
+    /// Where the known datasets are, each in its folder.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Decode every picture, too.
+    #[arg(long)]
+    decode: bool,
+    /// JSON on stdout instead of tables: an object, or with `all` an array of them.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs what was asked for.
+pub fn run(args: &Args) -> Result<()> {
+    match args {
+        Args::Check(args) => check(args),
+    }
+}
+
+fn check(args: &Check) -> Result<()> {
+    // A folder that is called so is meant as little as one that has a known dataset's name: ./all is.
+    if args.what == "all" && (args.root.is_some() || !Path::new("all").exists()) {
+        return check_all(args);
+    }
+    let checked = Checked::of(Dataset::open(&args.what, args.root.as_deref())?, args.decode);
+    if args.json {
+        ui::print(&serde_json::to_string(&checked.json())?)?;
+    } else {
+        ui::print(&checked.text())?;
+    }
+    match checked.fault() {
+        Some(fault) => Err(Error::Invalid(format!("{}: {fault}", checked.dataset.title)).into()),
+        None => Ok(()),
+    }
+}
+
+/// Checks the known datasets, past those that are not there or cannot be opened.
+fn check_all(args: &Check) -> Result<()> {
+    let Some(root) = args.root.as_deref() else {
+        return Err(Error::Invalid("all: say where the datasets are with --root DIR".into()).into());
+    };
+    let (mut found, mut faults, mut objects) = (0, Vec::new(), Vec::new());
+    for name in ELEVEN.into_iter().chain(SHIFTS) {
+        let folder = Dataset::folder(name, root).unwrap_or_else(|| root.join(name));
+        let (object, text) = if !folder.is_dir() {
+            (json!({"name": name, "error": "not found"}), format!("{name}: not found ({})\n", folder.display()))
+        } else {
+            found += 1;
+            match Dataset::open(name, Some(root)) {
+                Ok(dataset) => {
+                    let checked = Checked::of(dataset, args.decode);
+                    faults.extend(checked.fault().map(|fault| format!("{name}: {fault}")));
+                    (checked.json(), checked.text() + "\n")
+                }
+                Err(error) => {
+                    faults.push(format!("{name} cannot be opened"));
+                    (json!({"name": name, "error": error.to_string()}), format!("{name}: {error}\n"))
+                }
+            }
+        };
+        if args.json {
+            objects.push(object);
+        } else {
+            ui::print(&text)?;
+        }
+    }
+    if args.json {
+        ui::print(&serde_json::to_string(&objects)?)?;
+    }
+    if found == 0 {
+        return Err(Error::data(root, "none of the known datasets is here: check the path").into());
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Invalid(faults.join("; ")).into()),
+    }
+}
+
+/// A dataset, and what is wrong with its files.
+struct Checked {
+    dataset: Dataset,
+    missing: Vec<PathBuf>,
+    /// What the decoder said of each broken picture; nothing where none was decoded.
+    broken: Option<Vec<String>>,
+}
+
+impl Checked {
+    fn of(dataset: Dataset, decode: bool) -> Self {
+        let missing: Vec<PathBuf> = dataset.missing().into_iter().map(|item| item.path.clone()).collect();
+        let broken = decode.then(|| broken(&dataset, &missing));
+        Self { dataset, missing, broken }
+    }
+
+    /// What makes the check fail.
+    fn fault(&self) -> Option<String> {
+        let broken = self.broken.as_ref().map_or(0, Vec::len);
+        let first = match (self.missing.first(), self.broken.as_ref().and_then(|all| all.first())) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(error)) => error.clone(),
+            (None, None) => return None,
+        };
+        let mut faults = Vec::new();
+        for (count, what) in [(self.missing.len(), "missing"), (broken, "broken")] {
+            if count > 0 {
+                faults.push(format!("{count} {} {what}", if count == 1 { "picture is" } else { "pictures are" }));
+            }
+        }
+        Some(format!("{}, first {first}", faults.join(" and ")))
+    }
+
+    fn text(&self) -> String {
+        let dataset = &self.dataset;
+        let mut table = ui::table(&["part", "pictures", "classes", "fewest per class", "most per class"]);
+        for row in dataset.summary() {
+            let numbers = [row.pictures, row.classes, row.fewest, row.most].map(|number| number.to_string());
+            table.add_row([row.part.to_owned()].into_iter().chain(numbers));
+        }
+        let classes = match &dataset.subset {
+            Some(subset) => format!("{} classes, tested among {}", dataset.classes.len(), subset.len()),
+            None => format!("{} classes", dataset.classes.len()),
+        };
+        let mut lines = vec![
+            format!("{}: {classes}, in {}", dataset.title, dataset.root.display()),
+            table.to_string(),
+            format!("parts: {}", dataset.source),
+        ];
+        lines.extend(dataset.notes.iter().map(|note| format!("note: {note}")));
+        lines.extend(self.missing.iter().take(NAMED).map(|path| format!("missing: {}", path.display())));
+        let broken = self.broken.as_deref();
+        lines.extend(broken.unwrap_or_default().iter().take(NAMED).map(|error| format!("broken: {error}")));
+        let more = |count: usize, what: &str| (count > NAMED).then(|| format!("{} more {what}", count - NAMED));
+        lines.extend(more(self.missing.len(), "missing"));
+        lines.extend(more(broken.map_or(0, <[_]>::len), "broken"));
+        if self.fault().is_none() {
+            let how = if broken.is_some() { "there and sound" } else { "there (--decode looks into them)" };
+            lines.push(format!("all pictures are {how}"));
+        }
+        lines.join("\n")
+    }
+
+    fn json(&self) -> Value {
+        let dataset = &self.dataset;
+        let parts = dataset.summary().map(|row| {
+            let counts = json!({
+                "pictures": row.pictures, "classes": row.classes, "fewest": row.fewest, "most": row.most,
+            });
+            (row.part.to_owned(), counts)
+        });
+        json!({
+            "name": dataset.name,
+            "title": dataset.title,
+            "root": dataset.root,
+            "source": dataset.source,
+            "classes": dataset.classes,
+            "subset": dataset.subset,
+            "templates": dataset.templates,
+            "parts": serde_json::Map::from_iter(parts),
+            "notes": dataset.notes,
+            "missing": self.missing,
+            "broken": self.broken,
+        })
+    }
+}
+
+/// Decodes all pictures but those `missing`, on all cores; says what is wrong with those that cannot be. Nothing of a
+/// picture is kept.
+fn broken(dataset: &Dataset, missing: &[PathBuf]) -> Vec<String> {
+    let missing: std::collections::HashSet<&Path> = missing.iter().map(PathBuf::as_path).collect();
+    let all = dataset.parts().into_iter().flat_map(|(_, items)| items);
+    let there: Vec<&Item> = all.filter(|item| !missing.contains(item.path.as_path())).collect();
+    let bar = ui::bar(there.len(), "decoding pictures");
+    let mut broken = Vec::new();
+    for chunk in there.chunks(AT_ONCE) {
+        let chunk: Vec<Item> = chunk.iter().map(|&item| item.clone()).collect();
+        // Not strict, so that it ends with no error.
+        if let Ok(decoded) = decode_map(&chunk, false, &|_| bar.inc(1), |_, _| ()) {
+            broken.extend(decoded.skipped.iter().map(ToString::to_string));
+        }
+    }
+    bar.finish_and_clear();
+    broken
+}
