@@ -35,6 +35,7 @@ pub mod clip;
 pub mod data;
 pub mod encode;
 mod error;
+pub mod eval;
 mod files;
 pub mod gpu;
 #[cfg(feature = "hub")]

@@ -313,8 +313,10 @@ fn training_learns_and_repeats_bit_by_bit() {
     let train = |config: &Config| {
         let mut losses = Vec::new();
         let mut pixels = |_: usize, which: &[usize]| Ok(which.iter().flat_map(|i| pictures[*i].clone()).collect());
-        let trained =
-            overlap::train(clip, classes as usize, config, &labels, &mut pixels, &mut |p| losses.push(p.loss));
+        let trained = overlap::train(clip, classes as usize, config, &labels, &mut pixels, &mut |p| {
+            losses.push(p.loss);
+            Ok(())
+        });
         (trained.unwrap().download(gpu()).unwrap(), losses)
     };
     let (first, losses) = train(&config);
@@ -327,7 +329,7 @@ fn training_learns_and_repeats_bit_by_bit() {
 
     let bad = |config: Config, needle: &str| {
         let mut none = |_: usize, _: &[usize]| Ok(Vec::new());
-        let error = overlap::train(clip, classes as usize, &config, &labels, &mut none, &mut |_| {}).map(|_| ());
+        let error = overlap::train(clip, classes as usize, &config, &labels, &mut none, &mut |_| Ok(())).map(|_| ());
         let error = error.unwrap_err().to_string();
         assert!(error.contains(needle), "{error}");
     };
@@ -335,7 +337,8 @@ fn training_learns_and_repeats_bit_by_bit() {
     bad(Config { bottleneck: 0, ..config.clone() }, "bottleneck");
     bad(config.clone(), "0 values");
     let mut none = |_: usize, _: &[usize]| Ok(Vec::new());
-    let error = overlap::train(clip, 3, &config, &labels, &mut none, &mut |_| {}).map(|_| ()).unwrap_err().to_string();
+    let error =
+        overlap::train(clip, 3, &config, &labels, &mut none, &mut |_| Ok(())).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("label 3") && error.contains("3 classes"), "{error}");
     let step = AdamW::new(1.0);
     assert_eq!(step.hyper(1)[1], 10.0, "at the first step the rate is over 1 − β1");

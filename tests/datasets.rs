@@ -62,7 +62,13 @@ fn s(path: &Path) -> &str {
 #[test]
 fn split_files_are_taken_as_they_are() {
     let cases = [
-        ("caltech101", "Caltech101", "caltech-101", ["airplane", "crocodile head", "face", "wrench"], "a photo of a {}."),
+        (
+            "caltech101",
+            "Caltech101",
+            "caltech-101",
+            ["airplane", "crocodile head", "face", "wrench"],
+            "a photo of a {}.",
+        ),
         (
             "oxford_pets",
             "OxfordPets",
@@ -149,7 +155,10 @@ fn pets_have_lists_of_their_own() {
     // random.seed(1); x = list(range(1, 11)); random.shuffle(x) gives 7, 9, 10, 8, 6, 4, 1, 5, 2, 3.
     let val = ["images/Abyssinian_7.jpg", "images/Abyssinian_9.jpg"].map(|path| (path, 0));
     assert_eq!(first(&dataset, &dataset.val, 2), val);
-    assert_eq!(first(&dataset, &dataset.train, 2), [10, 8].map(|n| format!("images/Abyssinian_{n}.jpg")).each_ref().map(|p| (p.as_str(), 0)));
+    assert_eq!(
+        first(&dataset, &dataset.train, 2),
+        [10, 8].map(|n| format!("images/Abyssinian_{n}.jpg")).each_ref().map(|p| (p.as_str(), 0))
+    );
 }
 
 #[test]
@@ -217,7 +226,8 @@ fn lists_in_matlab_files_are_read() {
     assert_eq!(dataset.train[0].label, 1);
 
     let (_root, dataset) = open("stanford_cars", write_own_layout);
-    let classes = ["2000 AM General Hummer SUV", "2012 Acura RL Sedan", "2012 Audi R8 Coupe", "2012 BMW Z4 Convertible"];
+    let classes =
+        ["2000 AM General Hummer SUV", "2012 Acura RL Sedan", "2012 Audi R8 Coupe", "2012 BMW Z4 Convertible"];
     assert_eq!(dataset.classes, classes);
     // Of eight per class, a fifth is 1.6.
     assert_eq!(counts(&dataset), [24, 8, 16]);
@@ -315,7 +325,9 @@ fn what_is_not_there_is_said() {
     fs::create_dir_all(root.path().join("oxford_pets/images")).unwrap();
     let error = refused("pets", Some(root.path()));
     assert!(error.contains("neither split_zhou_OxfordPets.json nor annotations/trainval.txt"), "{error}");
-    for (name, needle) in [("imagenet", "images/train"), ("imagenet_a", "imagenet-a"), ("dtd", "images"), ("aircraft", "variants.txt")] {
+    for (name, needle) in
+        [("imagenet", "images/train"), ("imagenet_a", "imagenet-a"), ("dtd", "images"), ("aircraft", "variants.txt")]
+    {
         fs::create_dir_all(Dataset::folder(name, root.path()).unwrap()).unwrap();
         assert!(refused(name, Some(root.path())).contains(needle), "{name}: {}", refused(name, Some(root.path())));
     }
@@ -472,8 +484,11 @@ fn a_list_without_parts_is_divided() {
     let dir = tempfile::tempdir().unwrap();
     class_folders(dir.path(), &["ant", "bee"], 10);
     let name = |n: usize| format!("{n:02}.{}", if n == 0 { "jpg" } else { "png" });
-    let lines: Vec<String> =
-        (0..20).rev().map(|n| ["ant", "bee"].map(|c| (c, n))[n % 2]).map(|(c, n)| format!("{c}/{},{c}", name(n / 2))).collect();
+    let lines: Vec<String> = (0..20)
+        .rev()
+        .map(|n| ["ant", "bee"].map(|c| (c, n))[n % 2])
+        .map(|(c, n)| format!("{c}/{},{c}", name(n / 2)))
+        .collect();
     let all: Vec<&str> = ["path,label"].into_iter().chain(lines.iter().map(String::as_str)).collect();
     let dataset = csv(dir.path(), &all).unwrap();
     assert_sound(&dataset);

@@ -172,7 +172,7 @@ fn running_out_is_foreseen() {
             asked = true;
             Ok(vec![0.5; which.len() * size])
         };
-        let error = overlap::train(&clip, 2, config, &labels, &mut pixels, &mut |_| {}).err();
+        let error = overlap::train(&clip, 2, config, &labels, &mut pixels, &mut |_| Ok(())).err();
         (error.map(|e| e.to_string()), asked)
     };
     let (error, asked) = train(&config);

@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tipi::adapt::pini::{self, Config, Noise, NoisyPrompts, PARAMETERS, Params, Pini, Trainer, Training};
+use tipi::adapt::pini::{
+    self, Config, Evaluation, Noise, NoisyPrompts, PARAMETERS, Params, Pini, Trainer, Training, checkpoint,
+};
 use tipi::clip::{Clip, Prompts};
 use tipi::gpu::{DeviceOptions, Gpu};
 
@@ -258,4 +260,166 @@ fn steps_draw_fresh_standard_normal_noise() {
         assert!(shared.abs() < five, "steps correlate by {shared}");
     }
     assert_ne!(first[0][..8], first[1][..8], "text and image noise must come from streams of their own");
+}
+
+fn bits(all: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    all.iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+/// Training that is put down in a file after any epoch and taken up from it gives the bits of one that was not.
+#[test]
+fn training_taken_up_from_a_checkpoint_gives_the_same_bits() {
+    let labels: Vec<u32> = (0..15).map(|i| i % 5).collect();
+    let images = features(&labels, clip().config.embedding);
+    // Another view of every picture each epoch.
+    let mut source = |epoch: usize| {
+        let mut images = images.clone();
+        images.iter_mut().enumerate().for_each(|(i, v)| *v += 0.01 * ((i + 31 * epoch) % 17) as f32);
+        Ok(images)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pini.checkpoint");
+    for noise in [Noise::Both, Noise::Text, Noise::Image] {
+        let config = Config { epochs: 6, batch: 7, lr: 0.02, noise, ..Config::paper("an icon of", 1) };
+        let run = checkpoint::Run::new(clip(), &classes(), &config, "fifteen pictures");
+        let mut train = |training: Training<'_>| {
+            pini::train(clip(), &classes(), &config, &labels, training, &mut source, &mut |_| Ok(()))
+        };
+        let whole = train(Training::default()).unwrap().params.download(gpu()).unwrap();
+        // Ends after the third epoch, when its state is in the file.
+        let mut epochs = Vec::new();
+        let mut stop = |state: &pini::State| {
+            checkpoint::save(&path, clip(), &run, state)?;
+            epochs.push(state.epoch);
+            if state.epoch == 3 { Err(tipi::Error::Stopped) } else { Ok(()) }
+        };
+        let stopped = train(Training { start: None, each_epoch: Some(&mut stop) });
+        assert!(matches!(stopped.err().unwrap(), tipi::Error::Stopped));
+        assert_eq!(epochs, [1, 2, 3]);
+        let state = checkpoint::load(&path, clip(), &run).unwrap();
+        assert_eq!((state.epoch, state.step, state.losses.len()), (3, 6, 3));
+        let mut keep = |state: &pini::State| checkpoint::save(&path, clip(), &run, state);
+        let training = Training { start: Some(state.clone()), each_epoch: Some(&mut keep) };
+        let resumed = train(training).unwrap().params.download(gpu()).unwrap();
+        assert_eq!(bits(&whole), bits(&resumed), "{noise:?}");
+        // The optimizer's state matters: without it the bits differ.
+        let forgetful = state.velocity.iter().map(|v| vec![0.0; v.len()]).collect();
+        let training = Training { start: Some(pini::State { velocity: forgetful, ..state }), each_epoch: None };
+        assert_ne!(bits(&whole), bits(&train(training).unwrap().params.download(gpu()).unwrap()), "{noise:?}");
+
+        let other = Config { lr: 0.03, ..config.clone() };
+        let refused = |run: checkpoint::Run| checkpoint::load(&path, clip(), &run).unwrap_err().to_string();
+        let error = refused(checkpoint::Run::new(clip(), &classes(), &other, "fifteen pictures"));
+        assert!(error.contains("lr 0.02, now 0.03"), "{error}");
+        let error = refused(checkpoint::Run::new(clip(), &classes(), &config, "other pictures"));
+        assert!(error.contains("other pictures"), "{error}");
+    }
+    std::fs::write(&path, "no checkpoint").unwrap();
+    let run = checkpoint::Run::new(clip(), &classes(), &Config::paper("an icon of", 1), "");
+    assert!(checkpoint::load(&path, clip(), &run).is_err());
+}
+
+/// Each side of the noise alone: what trains, what the step leaves out, and its gradients against central differences.
+#[test]
+fn noise_on_one_side_leaves_the_other_alone() {
+    let labels = [0, 1, 2, 3, 4];
+    let images = features(&labels, clip().config.embedding);
+    let layers = clip().config.text.layers;
+    for (noise, draws) in [(Noise::Text, 1), (Noise::Image, 3)] {
+        let config = Config { noise, draws, reduction: 2, ..Config::paper("an icon of", 3) };
+        let prompts = NoisyPrompts::of(clip(), &config, &classes()).unwrap();
+        let params = Params::fresh(clip(), prompts.noisy, &config).unwrap();
+        if let Some(image) = &params.image {
+            // |spread| has a kink at zero.
+            let away = vec![3.0f32; clip().config.embedding];
+            gpu().write(&image.spread.bias, &away).unwrap();
+        }
+        let start = params.download(gpu()).unwrap();
+        let trainer = Trainer::new(clip(), prompts, params).unwrap();
+        let step = trainer.step(5, draws, true).unwrap();
+        let norms = step.plan.labels().iter().filter(|l| **l == "layernorm dx").count();
+        match noise {
+            Noise::Text => assert_eq!((trainer.params.names().len(), norms), (2, 2 * layers + 1)),
+            // The text tower never runs in a step.
+            _ => {
+                assert_eq!((trainer.params.names().len(), norms), (10, 0));
+                assert!(step.plan.labels().iter().all(|l| !l.contains("attention") && !l.contains("layernorm")));
+            }
+        }
+        let loss = || {
+            step.run(gpu(), &images, &labels, &config, 0.0, 0).unwrap();
+            f64::from(gpu().read::<f32>(&step.loss).unwrap()[0])
+        };
+        loss();
+        let grads: Vec<Vec<f32>> = step.grads.iter().map(|g| gpu().read(g).unwrap()).collect();
+        for (i, name) in trainer.params.names().into_iter().enumerate() {
+            let norm = grads[i].iter().map(|g| f64::from(g * g)).sum::<f64>().sqrt();
+            if name.ends_with("fc_k.bias") {
+                assert!(norm < 1e-4, "{name}: {norm}");
+                continue;
+            }
+            let length = start[i].iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt().max(1e-2);
+            let at = |step: f64| {
+                let move_one = |(v, g): (&f32, &f32)| (f64::from(*v) + step * f64::from(*g) / norm) as f32;
+                let moved: Vec<f32> = start[i].iter().zip(&grads[i]).map(move_one).collect();
+                gpu().write(trainer.params.tensors()[i], &moved).unwrap();
+                loss()
+            };
+            let h = (3e-4 * length).max(2e-3);
+            let off = ((at(h) - at(-h)) / (2.0 * h) - norm).abs();
+            gpu().write(trainer.params.tensors()[i], &start[i]).unwrap();
+            assert!(off < 1e-2 * norm + 1e-4, "{noise:?} {name}: gradient {norm}, difference off by {off}");
+        }
+    }
+}
+
+/// Predictions by drawing: the plain model where noise has no spread, the mean's in the limit, and the same whether
+/// pictures come at once or in blocks.
+#[test]
+fn predictions_by_draws_average_probabilities() {
+    let labels: Vec<u32> = (0..2050).map(|i| i % 5).collect();
+    let (d, c) = (clip().config.embedding, classes().len());
+    let images = features(&labels, d);
+    let config = Config::paper("an icon of", 2);
+    let pini = Pini::untrained(clip(), &classes(), &config).unwrap();
+    let by = |count| Evaluation::Draws { count, seed: 5 };
+    let predict = |evaluation| {
+        pini.predictor(clip(), evaluation).unwrap().logits(gpu(), &images, 0).unwrap()
+    };
+    assert_eq!(predict(Evaluation::Mean), pini.logits(gpu(), &images).unwrap());
+    let (one, three) = (predict(by(1)), predict(by(3)));
+    assert_ne!(one, pini.logits(gpu(), &images).unwrap());
+    assert_eq!(three, predict(by(3)), "one seed, one result");
+    assert_ne!(predict(Evaluation::Draws { count: 1, seed: 6 }), one);
+    // Each row of an average is the logarithm of probabilities.
+    for row in three.chunks_exact(c).step_by(97) {
+        let sum: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+    }
+    // Blocks of rows, as an evaluation takes them.
+    let predictor = pini.predictor(clip(), by(3)).unwrap();
+    let mut blocks = predictor.logits(gpu(), &images[..2048 * d], 0).unwrap();
+    blocks.extend(predictor.logits(gpu(), &images[2048 * d..], 2048).unwrap());
+    assert_eq!(blocks, three);
+    // The second block's noise is not the first's again.
+    let again = predictor.logits(gpu(), &images[2048 * d..], 0).unwrap();
+    assert_ne!(again[..], three[2048 * c..]);
+
+    // Without any spread there is nothing to draw.
+    let params = &pini.params;
+    let text = params.text.as_ref().unwrap();
+    gpu().write(&text.spread, &vec![0.0; text.spread.len()]).unwrap();
+    let image = params.image.as_ref().unwrap();
+    gpu().write(&image.spread.weight, &vec![0.0; image.spread.weight.len()]).unwrap();
+    gpu().write(&image.spread.bias, &vec![0.0; d]).unwrap();
+    let (mean, drawn) = (predict(Evaluation::Mean), predict(by(4)));
+    for (mean, drawn) in mean.chunks_exact(c).zip(drawn.chunks_exact(c)).step_by(53) {
+        for (m, v) in tipi::adapt::probabilities(mean).iter().zip(drawn) {
+            assert!((m.ln() - f64::from(*v)).abs() < 1e-4, "{m} and {v}");
+        }
+    }
+    assert!(pini.predictor(clip(), Evaluation::Draws { count: 0, seed: 1 }).is_err());
+    let (mean, spread) = pini.image_noise(gpu(), &images[..3 * d]).unwrap();
+    assert_eq!((mean.len(), spread.len()), (3 * d, 3 * d));
+    assert!(spread.iter().all(|v| *v == 0.0) && mean.iter().any(|v| *v != 0.0));
 }

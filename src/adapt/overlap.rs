@@ -366,14 +366,15 @@ pub(crate) fn rehearse(clip: &Clip, classes: usize, config: &Config, n: usize) -
 /// give equal bits on one adapter.
 ///
 /// # Errors
-/// A loss that is no longer finite (the rate is too high), labels out of range, out of memory, a lost device.
+/// A loss that is no longer finite (the rate is too high), labels out of range, out of memory, a lost device; what `pixels`
+/// and `progress` give.
 pub fn train(
     clip: &Clip,
     classes: usize,
     config: &Config,
     labels: &[u32],
     pixels: &mut PixelSource<'_>,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<Correction> {
     if labels.is_empty() || config.batch == 0 || config.micro_batch == 0 || config.epochs == 0 {
         return Err(Error::invalid("the correction needs at least one picture, one epoch and a batch of one"));
@@ -419,7 +420,7 @@ pub fn train(
                     config.lr
                 )));
             }
-            progress(Progress { epoch: epoch + 1, pictures: seen, loss });
+            progress(Progress { epoch: epoch + 1, pictures: seen, loss })?;
         }
     }
     Ok(trainer.correction)

@@ -89,6 +89,18 @@ impl Folder {
     pub fn names(&self) -> Vec<String> {
         self.classes.iter().map(|class| class_name(class)).collect()
     }
+
+    /// The pictures whose classes are not among `names` (as [`Folder::names`] has them), with labels from 0 among the classes
+    /// that are left, and the names of those: what may be learned from where `names` are tested.
+    pub fn without(&self, names: &[String]) -> (Vec<Item>, Vec<String>) {
+        let own = self.names();
+        let kept: Vec<usize> = (0..own.len()).filter(|class| !names.contains(&own[*class])).collect();
+        let mut labels = vec![None; own.len()];
+        kept.iter().enumerate().for_each(|(label, class)| labels[*class] = Some(label));
+        let items =
+            self.items.iter().filter_map(|item| Some(Item { path: item.path.clone(), label: labels[item.label]? }));
+        (items.collect(), kept.into_iter().map(|class| own[class].clone()).collect())
+    }
 }
 
 /// A class folder's name as text for a prompt: underscores become spaces, and those at the ends go.
@@ -304,6 +316,26 @@ mod tests {
         let decoded = decode_map(&items[2..], false, &|_| {}, |index, picture| (index, picture.width)).unwrap();
         let values: Vec<_> = decoded.items.into_iter().map(|(_, value)| value).collect();
         assert_eq!(values, [(0, 3), (2, 5)]);
+    }
+
+    #[test]
+    fn nothing_is_learned_of_what_is_tested() {
+        let open =
+            |name: &str| Folder::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)).unwrap();
+        let generic = open("pictos-generic");
+        let tested = open("pictos/shifted").names();
+        let shared = generic.names().iter().filter(|name| tested.contains(name)).count();
+        assert!(shared > 0, "the sets have no concept in common: nothing is tested here");
+        let (pictures, left) = generic.without(&tested);
+        assert_eq!(left.len(), generic.classes.len() - shared);
+        assert!(left.iter().all(|name| !tested.contains(name)));
+        let mut seen = vec![false; left.len()];
+        for item in &pictures {
+            let class = item.path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+            assert_eq!(class_name(class), left[item.label]);
+            seen[item.label] = true;
+        }
+        assert!(seen.iter().all(|seen| *seen));
     }
 
     #[test]

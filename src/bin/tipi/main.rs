@@ -7,6 +7,7 @@ mod data;
 mod demo;
 mod devices;
 mod embed;
+mod eval;
 mod fit;
 mod info;
 mod overlap;
@@ -62,6 +63,10 @@ enum Command {
     Predict(predict::Args),
     /// Measure how much alike pictures of different classes are, before and after a correction.
     Overlap(overlap::Args),
+    /// Run the papers' protocol on datasets or a folder, and write a report.
+    Eval(eval::Args),
+    /// Write the report of an evaluation anew, and print its tables.
+    Report(eval::ReportArgs),
     /// Search α, β and γ of a cache over a grid, on features in files.
     Search(search::Args),
 }
@@ -103,6 +108,8 @@ fn main() -> ExitCode {
         Command::Fit(args) => fit::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Overlap(args) => overlap::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Report(args) => eval::report(args),
         Command::Search(args) => search::run(args),
     };
     match result {

@@ -56,6 +56,16 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
+/// A report's table for the terminal.
+pub fn show_table(table: &tipi::report::Table) -> Table {
+    let head: Vec<&str> = table.head.iter().map(String::as_str).collect();
+    let mut shown = self::table(&head);
+    for row in &table.rows {
+        shown.add_row(row);
+    }
+    shown
+}
+
 /// The per-kernel times that `--profile` collects.
 pub fn print_profile(profile: &Profile) {
     let rows = profile.rows();

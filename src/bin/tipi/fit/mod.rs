@@ -4,6 +4,8 @@ mod caches;
 mod overlap;
 mod pini;
 
+pub use pini::NoiseArg;
+
 use std::path::PathBuf;
 
 use anyhow::Result;

@@ -94,6 +94,7 @@ pub fn fit(args: &Args) -> Result<()> {
         bar.set_position(p.pictures as u64);
         bar.set_message(format!("overlap epoch {} loss {:.3}", p.epoch, p.loss));
         last = p.loss;
+        Ok(())
     })?;
     bar.finish_and_clear();
     eprintln!(

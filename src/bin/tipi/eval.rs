@@ -1,0 +1,409 @@
+//! `tipi eval` and `tipi report`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use indicatif::{MultiProgress, ProgressBar};
+use sha2::{Digest, Sha256};
+use tipi::Error;
+use tipi::adapt::adapter_file::{self, Adapter, Meta};
+use tipi::adapt::overlap::{self, Correction};
+use tipi::adapt::pini::{self, Evaluation};
+use tipi::adapt::tip_f;
+use tipi::clip::Clip;
+use tipi::data::{Dataset, ELEVEN, Folder, Item, SHIFTS};
+use tipi::encode::store::hex;
+use tipi::encode::{self, Views};
+use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
+use tipi::gpu::Gpu;
+
+use crate::common::{self, GpuArgs, PrecisionArgs, Stored};
+use crate::fit::NoiseArg;
+use crate::{stop, ui};
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to evaluate: known datasets below --root (`tipi data check` lists them; `all` for those of the eleven that are
+    /// there), a folder with a sub-folder of pictures per class or with train/val/test folders, or a CSV of path,label.
+    #[arg(long, value_delimiter = ',', required = true, value_name = "NAME|FOLDER|CSV")]
+    dataset: Vec<String>,
+    /// Folder of the known datasets.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    model: PathBuf,
+    /// zero-shot, tip-adapter, tip-adapter-f, tip-x, tip-adapter++, tip-x++, pini; by default all, without the ++ ones where
+    /// there is no correction.
+    #[arg(long, value_delimiter = ',')]
+    methods: Vec<Method>,
+    /// Numbers of pictures per class to learn from.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16")]
+    shots: Vec<usize>,
+    /// Seeds of the few-shot choice, of views and of training.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
+    seeds: Vec<u64>,
+    /// Folder for results, features and the report. The same command goes on with what is there.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Folder for features, to share between several --out; by default `features` in --out.
+    #[arg(long, value_name = "DIR")]
+    features: Option<PathBuf>,
+    /// Overlap correction for the ++ methods, that `fit overlap` wrote.
+    #[arg(long, value_name = "FILE")]
+    correction: Option<PathBuf>,
+    /// Train the correction first, on this folder of generic pictures, one sub-folder per class, without the classes that
+    /// are evaluated.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "correction")]
+    generic: Option<PathBuf>,
+    /// Passes over the generic pictures.
+    #[arg(long, default_value_t = 1, requires = "generic", value_parser = clap::value_parser!(u32).range(1..))]
+    correction_epochs: u32,
+    /// Factor of the correction's branch in training.
+    #[arg(long, default_value_t = 0.03, requires = "generic")]
+    correction_scale: f32,
+    /// Prompt with {} for the class; several are averaged. By default the dataset's own.
+    #[arg(long = "template")]
+    templates: Vec<String>,
+    /// PiNI's words before the class name. By default the dataset's own.
+    #[arg(long)]
+    words: Option<String>,
+    /// Random views averaged into each cache key; 0 takes the picture itself.
+    #[arg(long, default_value_t = 10)]
+    key_views: usize,
+    /// Encode this many random views of each picture beforehand, for Tip-Adapter-F and PiNI to draw from. By default every
+    /// epoch sees a fresh one of each, as with the authors.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    views: usize,
+    /// Grid of the search: paper, standard, tip-adapter (its own for each dataset), or
+    /// alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n.
+    #[arg(long, default_value = "paper")]
+    grid: String,
+    /// Tip-Adapter-F's passes over the pictures. By default the authors' 20, and 100 on EuroSAT.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    tip_f_epochs: Option<u32>,
+    /// PiNI's passes over the pictures.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pini_epochs: u32,
+    /// Top of PiNI's learning-rate schedule; by default the paper's 0.001 at a logit scale of 100, more at a smaller one.
+    #[arg(long)]
+    pini_lr: Option<f64>,
+    /// Where PiNI's noise goes.
+    #[arg(long, value_enum, default_value_t = NoiseArg::Both)]
+    noise: NoiseArg,
+    /// PiNI's noise draws per picture in training.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    draws: u32,
+    /// The width of PiNI's cross-attention is the embedding's divided by this.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    reduction: u32,
+    /// How PiNI's predictions treat the noise.
+    #[arg(long, default_value = "mean", value_name = "mean|draw|average:S")]
+    evaluate: Evaluation,
+    /// Fail at a picture that cannot be decoded, or a class with fewer pictures than shots.
+    #[arg(long)]
+    strict: bool,
+    /// Pictures per step. Without it, up to 32 as memory allows.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
+    /// The summary as JSON on stdout instead of tables.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+}
+
+/// Options of `tipi report`.
+#[derive(clap::Args)]
+pub struct ReportArgs {
+    /// The folder that `tipi eval --out` wrote.
+    out: PathBuf,
+    /// The summary as JSON on stdout instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes the report anew.
+pub fn report(args: &ReportArgs) -> Result<()> {
+    show(&args.out, args.json)
+}
+
+/// Writes the report and prints its tables.
+fn show(out: &Path, json: bool) -> Result<()> {
+    let written = eval::report::write(out)?;
+    let summary = &written.summary;
+    if json {
+        ui::print(&serde_json::to_string_pretty(summary)?)?;
+    } else {
+        for (name, title) in &written.datasets {
+            ui::print(&format!("\n{title}: accuracy in percent\n{}", ui::show_table(&summary.accuracies(Some(name)))))?;
+            let parts = [summary.calibration(Some(name)), summary.costs(Some(name))];
+            ui::print(&parts.map(|t| ui::show_table(&t).to_string()).join("\n"))?;
+        }
+        if !summary.average.is_empty() {
+            let count = written.datasets.len();
+            ui::print(&format!("\nmean over {count} datasets\n{}", ui::show_table(&summary.accuracies(None))))?;
+        }
+    }
+    eprintln!("report: {}", written.html.display());
+    Ok(())
+}
+
+impl Args {
+    fn datasets(&self) -> Result<Vec<Dataset>> {
+        let mut names: Vec<String> = Vec::new();
+        for what in &self.dataset {
+            if what != "all" {
+                names.push(what.clone());
+                continue;
+            }
+            let Some(root) = &self.root else {
+                return Err(Error::Invalid("--dataset all: say where the datasets are with --root DIR".into()).into());
+            };
+            let there = |name: &&str| Dataset::folder(name, root).is_some_and(|folder| folder.is_dir());
+            let (found, absent): (Vec<&str>, Vec<&str>) = ELEVEN.iter().copied().partition(|name| there(&name));
+            if found.is_empty() {
+                let reason =
+                    format!("none of the datasets is there; known are {}", [&ELEVEN[..], &SHIFTS].concat().join(", "));
+                return Err(Error::data(root, reason).into());
+            }
+            if !absent.is_empty() {
+                eprintln!("not below {}: {}", root.display(), absent.join(", "));
+            }
+            names.extend(found.into_iter().map(String::from));
+        }
+        let mut datasets: Vec<Dataset> = Vec::new();
+        for name in names {
+            let mut dataset = Dataset::open(&name, self.root.as_deref())?;
+            if let Some(twice) = datasets.iter().find(|other| other.name == dataset.name) {
+                let reason = format!("--dataset names two of the name '{}': rename a folder", twice.name);
+                return Err(Error::Invalid(reason).into());
+            }
+            if !self.templates.is_empty() {
+                dataset.templates.clone_from(&self.templates);
+            }
+            if let Some(words) = &self.words {
+                dataset.words.clone_from(words);
+            }
+            datasets.push(dataset);
+        }
+        Ok(datasets)
+    }
+
+    fn protocol(&self, clip: &Clip, dataset: &Dataset, corrected: bool) -> Result<Protocol> {
+        let mut tip_f = tip_f::Config::paper(0);
+        tip_f.epochs = match self.tip_f_epochs {
+            Some(epochs) => epochs as usize,
+            // The authors' own exception.
+            None if dataset.name == "eurosat" => 100,
+            None => tip_f.epochs,
+        };
+        let lr = self.pini_lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale));
+        if !(lr.is_finite() && lr > 0.0) {
+            return Err(Error::Invalid(format!("--pini-lr {lr} must be a positive number")).into());
+        }
+        let pini = pini::Config {
+            epochs: self.pini_epochs as usize,
+            noise: self.noise.into(),
+            draws: self.draws as usize,
+            reduction: self.reduction as usize,
+            lr,
+            ..pini::Config::paper("", 0)
+        };
+        let methods = if self.methods.is_empty() {
+            Method::ALL.into_iter().filter(|m| corrected || !m.corrected()).collect()
+        } else {
+            self.methods.clone()
+        };
+        Ok(Protocol {
+            methods,
+            shots: self.shots.clone(),
+            seeds: self.seeds.clone(),
+            how: How {
+                key_views: self.key_views,
+                views: self.views,
+                grid: self.grid.clone(),
+                tip_f,
+                pini,
+                evaluation: self.evaluate,
+            },
+            strict: self.strict,
+            batch: self.batch.map(|b| b as usize),
+        })
+    }
+
+    /// The correction asked for: read, or trained and kept in --out.
+    fn correction(&self, clip: &Clip, datasets: &[Dataset]) -> Result<Option<Correction>> {
+        let Some(generic) = &self.generic else {
+            let Some(path) = &self.correction else { return Ok(None) };
+            return Ok(Some(common::correction(&adapter_file::File::open(path)?, clip)?));
+        };
+        let folder = Folder::open(generic)?;
+        let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();
+        let (pictures, names) = folder.without(&tested);
+        let config = overlap::Config {
+            epochs: self.correction_epochs as usize,
+            scale: self.correction_scale,
+            ..overlap::Config::paper(self.seeds[0])
+        };
+        let method = adapter_file::Method::Overlap { config: config.clone() };
+        let kept = self.out.join("correction.safetensors");
+        if kept.is_file() {
+            let file = adapter_file::File::open(&kept)?;
+            if file.meta.method != method || file.meta.classes != names {
+                let reason =
+                    "was trained otherwise or without other classes: take another --out, or give it with --correction";
+                return Err(Error::data(&kept, reason).into());
+            }
+            return Ok(Some(common::correction(&file, clip)?));
+        }
+        let labels: Vec<u32> = pictures.iter().map(|item| item.label as u32).collect();
+        let bar = ui::bar(labels.len() * config.epochs, "training the correction");
+        let mut pixels = |_: usize, which: &[usize]| {
+            let chosen: Vec<Item> = which.iter().map(|i| pictures[*i].clone()).collect();
+            encode::pixels(clip, &chosen, &Views::Center)
+        };
+        let correction = overlap::train(clip, names.len(), &config, &labels, &mut pixels, &mut |p| {
+            bar.set_position(p.pictures as u64);
+            stop::check()
+        });
+        bar.finish_and_clear();
+        let adapter = Adapter::Overlap(correction?);
+        adapter_file::save(&kept, clip, &Meta::new(clip, &names, method, None, config.seed), &adapter)?;
+        match adapter {
+            Adapter::Overlap(correction) => Ok(Some(correction)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What tells a correction from others.
+fn digest(gpu: &Gpu, correction: &Correction) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for tensor in correction.tensors() {
+        hasher.update(bytemuck::cast_slice(&gpu.read::<f32>(tensor)?));
+    }
+    hasher.update(correction.scale().to_le_bytes());
+    Ok(hex(&hasher.finalize()))
+}
+
+/// Evaluates.
+pub fn run(args: &Args) -> Result<()> {
+    let datasets = args.datasets()?;
+    std::fs::create_dir_all(&args.out).map_err(|e| Error::io(&args.out, e))?;
+    tipi::check_writable(&args.out.join("report.html"))?;
+    let gpu = args.gpu.open()?;
+    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
+    let with_correction = args.correction.is_some() || args.generic.is_some();
+    // All that can be wrong with the options, before anything is trained.
+    let protocols =
+        datasets.iter().map(|d| args.protocol(&clip, d, with_correction)).collect::<Result<Vec<Protocol>>>()?;
+    for (protocol, dataset) in protocols.iter().zip(&datasets) {
+        protocol.check()?;
+        protocol.how.grid(&dataset.name, true)?;
+    }
+    common::announce(&gpu);
+    stop::listen();
+    let correction = args.correction(&clip, &datasets)?;
+    let digest = correction.as_ref().map(|c| digest(&gpu, c)).transpose()?;
+    let corrected = correction.as_ref().zip(digest.as_deref());
+    let corrected = corrected.map(|(correction, digest)| Corrected { correction, digest });
+    let features = args.features.clone().unwrap_or_else(|| args.out.join("features"));
+    let precision = match args.precision.precision {
+        Stored::F32 => "f32",
+        Stored::F16 => "f16",
+    };
+    let mut bars = Bars::new();
+    for (dataset, protocol) in datasets.iter().zip(&protocols) {
+        // Without ++ methods the corrected tower would be run for nothing.
+        let corrected = corrected.filter(|_| protocol.methods.iter().any(|m| m.corrected()));
+        match eval::run(&clip, dataset, protocol, corrected, (precision, &args.out, &features), &mut bars) {
+            Err(Error::Stopped) => {
+                bars.clear();
+                let out = args.out.display();
+                eprintln!(
+                    "what is finished is kept: the same command goes on, `tipi report {out}` shows what is there"
+                );
+                return Err(Error::Stopped.into());
+            }
+            other => other?,
+        }
+    }
+    bars.clear();
+    show(&args.out, args.json)?;
+    common::finish(&gpu);
+    Ok(())
+}
+
+/// Progress: results so far, and the work under way.
+struct Bars {
+    all: MultiProgress,
+    results: Option<ProgressBar>,
+    work: Option<ProgressBar>,
+    start: Instant,
+}
+
+impl Bars {
+    fn new() -> Bars {
+        Bars { all: MultiProgress::new(), results: None, work: None, start: Instant::now() }
+    }
+
+    fn say(&self, text: &str) {
+        self.all.suspend(|| eprintln!("{text}"));
+    }
+
+    fn clear(&mut self) {
+        for bar in self.work.take().into_iter().chain(self.results.take()) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for Bars {
+    fn begin(&mut self, what: &str, total: usize) {
+        self.end();
+        self.work = Some(self.all.add(ui::bar(total, what)));
+    }
+
+    fn at(&mut self, done: usize) -> tipi::Result<()> {
+        if let Some(bar) = &self.work {
+            bar.set_position(done as u64);
+        }
+        stop::check()
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.work.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.say(text);
+    }
+
+    fn result(&mut self, record: &Record, done: usize, all: usize) {
+        let bar = self.results.get_or_insert_with(|| self.all.insert(0, ui::bar(all, "results"))).clone();
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        let task = record.task;
+        self.say(&format!(
+            "[{done}/{all}] {} {} {}-shot seed {}: {:.1} % of {} right ({:.0} s so far)",
+            record.dataset,
+            task.method,
+            task.shots,
+            task.seed,
+            100.0 * record.accuracy,
+            record.test,
+            self.start.elapsed().as_secs_f64()
+        ));
+        if done == all {
+            bar.finish_and_clear();
+            self.results = None;
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Results on disk, one line each, appended as they come.
+//!
+//! A line counts once its newline is there and the file has been flushed to the disk; whatever an ended program left
+//! behind it is cut off. Details are written before their line, so a result that counts has them.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{About, Detail, Record, Settings, Task, TestSet};
+use crate::files::write_atomic;
+use crate::settings::difference;
+use crate::{Error, Result};
+
+/// What `settings.json` holds.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Written {
+    settings: Settings,
+    about: About,
+}
+
+/// The results of one dataset.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    /// Results so far, in the order in which they came.
+    pub records: Vec<Record>,
+    /// Held as long as this program writes here.
+    _lock: Option<File>,
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Error::data(path, format!("not what `tipi eval` writes ({e}); take another --out, or remove the folder"))
+    })
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let json = serde_json::to_vec(value).map_err(|e| Error::data(path, e.to_string()))?;
+    write_atomic(path, &json)
+}
+
+impl Journal {
+    /// Opens or begins the results in `folder` for writing.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are results of other settings, with what differs, or another program writes there;
+    /// [`Error::Io`].
+    pub fn open(folder: &Path, settings: &Settings, about: &About) -> Result<Journal> {
+        std::fs::create_dir_all(folder.join("details")).map_err(|e| Error::io(folder, e))?;
+        let path = folder.join(".lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|e| Error::io(&path, e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::data(folder, "another `tipi eval` writes here: wait for it, or take another --out"));
+            }
+            // Some network file systems have no locks: better without than not at all.
+            Err(TryLockError::Error(error)) => tracing::warn!("{}: cannot be locked: {error}", path.display()),
+        }
+        let path = folder.join("settings.json");
+        let mut now = settings.clone();
+        if path.is_file() {
+            let written = read_json::<Written>(&path)?.settings;
+            // Only ++ methods use the correction, and a run without them may have had none.
+            if now.correction.is_none() {
+                now.correction.clone_from(&written.correction);
+            }
+            let mut before = written;
+            if before.correction.is_none() {
+                before.correction.clone_from(&now.correction);
+            }
+            if let Some(difference) = difference(&before, &now) {
+                let reason = format!(
+                    "holds results of other settings ({difference}): take another --out, or give the former settings"
+                );
+                return Err(Error::data(folder, reason));
+            }
+        }
+        write_json(&path, &Written { settings: now, about: about.clone() })?;
+        let mut journal = Journal { folder: folder.to_path_buf(), records: Vec::new(), _lock: Some(lock) };
+        journal.read(true)?;
+        Ok(journal)
+    }
+
+    /// Opens results to look at.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a folder without results; [`Error::Io`].
+    pub fn look(folder: &Path) -> Result<(Journal, Settings, About)> {
+        let written = read_json::<Written>(&folder.join("settings.json"))?;
+        let mut journal = Journal { folder: folder.to_path_buf(), records: Vec::new(), _lock: None };
+        journal.read(false)?;
+        Ok((journal, written.settings, written.about))
+    }
+
+    /// The file of all lines.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join("results.jsonl")
+    }
+
+    fn read(&mut self, repair: bool) -> Result<()> {
+        let path = self.path();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io(&path, error)),
+        };
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        if repair && whole < bytes.len() {
+            write_atomic(&path, &bytes[..whole])?;
+        }
+        for (number, line) in bytes[..whole].split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+            let record: Record = serde_json::from_slice(line)
+                .map_err(|e| Error::data(&path, format!("line {}: not a result ({e}); remove the line", number + 1)))?;
+            self.records.push(record);
+        }
+        Ok(())
+    }
+
+    /// The result of a task.
+    pub fn of(&self, task: Task) -> Option<&Record> {
+        self.records.iter().find(|record| record.task == task)
+    }
+
+    /// Keeps a result: its details first, then its line, flushed to the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn append(&mut self, record: Record, detail: &Detail) -> Result<()> {
+        write_json(&self.detail_path(record.task), detail)?;
+        let path = self.path();
+        let mut line = serde_json::to_vec(&record).map_err(|e| Error::data(&path, e.to_string()))?;
+        line.push(b'\n');
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        // In one call, so that no other writer's line can come in between.
+        file.write_all(&line).and_then(|()| file.sync_data()).map_err(|e| Error::io(&path, e))?;
+        self.records.push(record);
+        Ok(())
+    }
+
+    fn detail_path(&self, task: Task) -> PathBuf {
+        self.folder.join("details").join(format!("{}.json", task.file()))
+    }
+
+    /// The details of a result.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Data`].
+    pub fn detail(&self, task: Task) -> Result<Detail> {
+        read_json(&self.detail_path(task))
+    }
+
+    /// Keeps the list of test pictures.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep_test(&self, test: &TestSet) -> Result<()> {
+        write_json(&self.folder.join("test.json"), test)
+    }
+
+    /// The list of test pictures.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Data`].
+    pub fn test(&self) -> Result<TestSet> {
+        read_json(&self.folder.join("test.json"))
+    }
+
+    /// Keeps the histograms of similarities.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep_overlap(&self, overlap: &Overlap) -> Result<()> {
+        write_json(&self.folder.join("overlap.json"), overlap)
+    }
+
+    /// The histograms of similarities, where they were measured.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Data`].
+    pub fn overlap(&self) -> Result<Option<Overlap>> {
+        let path = self.folder.join("overlap.json");
+        if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Where a task of PiNI's puts its checkpoints.
+    pub fn checkpoint(&self, task: Task) -> PathBuf {
+        self.folder.join(format!("{}.checkpoint", task.file()))
+    }
+}
+
+/// Similarities within and between classes of test pictures.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Overlap {
+    /// Digest of what was measured: pictures and correction.
+    pub of: String,
+    /// In the plain tower.
+    pub before: crate::adapt::similarity::Similarities,
+    /// In the corrected one.
+    pub after: Option<crate::adapt::similarity::Similarities>,
+}

@@ -1,0 +1,438 @@
+//! The papers' protocol: few-shot choices for several seeds and numbers of shots, every method on them, the whole test
+//! split, and what people want to know of the results.
+//!
+//! [`run()`] takes a [`Dataset`](crate::data::Dataset) through all of it and keeps each result as soon as it is there
+//! ([`journal`]), so that a run which was ended at any point goes on where it stopped. [`summary`] makes tables of the
+//! results, [`report`] a page with plots and pictures; both read only what is on disk.
+//!
+//! What lies in the output folder: `features/` ([`Store`](crate::encode::store::Store)), and for each dataset a folder with
+//! `settings.json`, `results.jsonl` (a [`Record`] a line), `test.json` (the test pictures) and `details/` (a [`Detail`] for
+//! each result).
+
+pub mod journal;
+pub mod published;
+pub mod report;
+mod run;
+mod score;
+pub mod summary;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use run::{Corrected, Watch, run};
+
+use crate::adapt::calibrate::Reliability;
+use crate::adapt::pini::{self, Evaluation};
+use crate::adapt::search::Grid;
+use crate::adapt::tip_f;
+use crate::{Error, Result};
+
+/// The methods that can be evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Method {
+    /// CLIP's classifier from text alone.
+    #[serde(rename = "zero-shot")]
+    ZeroShot,
+    /// Tip-Adapter.
+    #[serde(rename = "tip-adapter")]
+    TipAdapter,
+    /// Tip-Adapter-F.
+    #[serde(rename = "tip-adapter-f")]
+    TipAdapterF,
+    /// Tip-X.
+    #[serde(rename = "tip-x")]
+    TipX,
+    /// Tip-Adapter with corrected affinities.
+    #[serde(rename = "tip-adapter++")]
+    TipAdapterPlus,
+    /// Tip-X with corrected affinities.
+    #[serde(rename = "tip-x++")]
+    TipXPlus,
+    /// PiNI.
+    #[serde(rename = "pini")]
+    Pini,
+}
+
+impl Method {
+    /// All, in the order in which tables have them.
+    pub const ALL: [Method; 7] = [
+        Method::ZeroShot,
+        Method::TipAdapter,
+        Method::TipAdapterF,
+        Method::TipX,
+        Method::TipAdapterPlus,
+        Method::TipXPlus,
+        Method::Pini,
+    ];
+
+    /// The name that options and files have.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::ZeroShot => "zero-shot",
+            Method::TipAdapter => "tip-adapter",
+            Method::TipAdapterF => "tip-adapter-f",
+            Method::TipX => "tip-x",
+            Method::TipAdapterPlus => "tip-adapter++",
+            Method::TipXPlus => "tip-x++",
+            Method::Pini => "pini",
+        }
+    }
+
+    /// The name that people read.
+    pub fn title(self) -> &'static str {
+        match self {
+            Method::ZeroShot => "zero-shot",
+            Method::TipAdapter => "Tip-Adapter",
+            Method::TipAdapterF => "Tip-Adapter-F",
+            Method::TipX => "Tip-X",
+            Method::TipAdapterPlus => "Tip-Adapter++",
+            Method::TipXPlus => "Tip-X++",
+            Method::Pini => "PiNI",
+        }
+    }
+
+    /// Whether affinities come from the corrected tower.
+    pub fn corrected(self) -> bool {
+        matches!(self, Method::TipAdapterPlus | Method::TipXPlus)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Method> {
+        Method::ALL.into_iter().find(|m| m.name() == text).ok_or_else(|| {
+            Error::invalid(format!(
+                "there is no method '{text}'; there are {}",
+                Method::ALL.map(Method::name).join(", ")
+            ))
+        })
+    }
+}
+
+/// One thing to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Task {
+    /// Method.
+    pub method: Method,
+    /// Pictures per class to learn from.
+    pub shots: usize,
+    /// Seed of the few-shot choice, of views and of training.
+    pub seed: u64,
+}
+
+impl Task {
+    /// The name of the task's files.
+    pub fn file(&self) -> String {
+        format!("{}-{}shot-seed{}", self.method, self.shots, self.seed)
+    }
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Protocol {
+    /// Methods.
+    pub methods: Vec<Method>,
+    /// Numbers of pictures per class.
+    pub shots: Vec<usize>,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+    /// How methods are set.
+    pub how: How,
+    /// Whether a picture that cannot be decoded, or a class with fewer pictures than shots, is an error.
+    pub strict: bool,
+    /// Pictures per step of the tower; none for up to 32 as memory allows.
+    pub batch: Option<usize>,
+}
+
+impl Protocol {
+    /// All tasks: seed by seed, so that a run which ends early has whole curves of the first seeds.
+    pub fn tasks(&self) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for seed in &self.seeds {
+            for shots in &self.shots {
+                tasks.extend(self.methods.iter().map(|method| Task { method: *method, shots: *shots, seed: *seed }));
+            }
+        }
+        tasks
+    }
+
+    /// Checks that there is something to run and nothing twice.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the option.
+    pub fn check(&self) -> Result<()> {
+        fn distinct<T: PartialEq + fmt::Display>(option: &str, values: &[T]) -> Result<()> {
+            if values.is_empty() {
+                return Err(Error::invalid(format!("{option} names nothing to run")));
+            }
+            match values.iter().enumerate().find(|(i, v)| values[..*i].contains(v)) {
+                Some((_, twice)) => Err(Error::invalid(format!("{option} has {twice} twice"))),
+                None => Ok(()),
+            }
+        }
+        distinct("--methods", &self.methods)?;
+        distinct("--shots", &self.shots)?;
+        distinct("--seeds", &self.seeds)?;
+        if self.shots.contains(&0) {
+            return Err(Error::invalid("--shots 0 leaves nothing to learn from: ask for at least 1 per class"));
+        }
+        Ok(())
+    }
+}
+
+/// How methods are set; results of other settings are not mixed with these.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct How {
+    /// Random views averaged into each cache key; 0 takes the picture itself.
+    pub key_views: usize,
+    /// Random views that training draws from; 0 for a fresh view of each picture every epoch.
+    pub views: usize,
+    /// The search's grid: `paper`, `standard`, `tip-adapter` or ranges.
+    pub grid: String,
+    /// Tip-Adapter-F's settings, but for the seed.
+    pub tip_f: tip_f::Config,
+    /// PiNI's settings, but for the seed and the template.
+    pub pini: pini::Config,
+    /// How PiNI's noise enters predictions, but for the seed.
+    pub evaluation: Evaluation,
+}
+
+impl How {
+    /// The search's grid on a dataset.
+    ///
+    /// # Errors
+    /// A grid that is not understood, or Tip-Adapter's for a dataset that it has none for.
+    pub fn grid(&self, dataset: &str, divergence: bool) -> Result<Grid> {
+        match self.grid.as_str() {
+            "tip-adapter" => Grid::parse(&format!("tip-adapter:{dataset}"), divergence),
+            // One option serves methods with and without γ.
+            text if !divergence => {
+                let parts: Vec<&str> = text.split(',').filter(|part| !part.trim_start().starts_with("gamma")).collect();
+                Grid::parse(&parts.join(","), false)
+            }
+            text => Grid::parse(text, true),
+        }
+    }
+}
+
+/// What results of one dataset have in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Format and version.
+    pub format: String,
+    /// The dataset's name.
+    pub dataset: String,
+    /// Digest of its parts: which pictures, with which labels, in which order.
+    pub pictures: String,
+    /// Number of classes.
+    pub classes: usize,
+    /// SHA-256 of the model.
+    pub model: String,
+    /// How its matrices are stored.
+    pub precision: String,
+    /// SHA-256 of the overlap correction, where there is one.
+    pub correction: Option<String>,
+    /// Zero-shot templates.
+    pub templates: Vec<String>,
+    /// PiNI's template words.
+    pub words: String,
+    /// How methods are set.
+    pub how: How,
+}
+
+/// What people want to know beside the settings; may differ between a run and its continuation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// The dataset's name for people.
+    pub title: String,
+    /// Where its parts come from.
+    pub source: String,
+    /// Pictures in train, val and test.
+    pub parts: [usize; 3],
+    /// The model's folder.
+    pub model: String,
+    /// The adapter that computed, with its driver.
+    pub adapter: String,
+    /// Warnings about the data.
+    pub notes: Vec<String>,
+}
+
+/// One result, as it stands in `results.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The dataset's name.
+    pub dataset: String,
+    /// What was run.
+    #[serde(flatten)]
+    pub task: Task,
+    /// Share of test pictures that are right.
+    pub accuracy: f64,
+    /// Their number.
+    pub correct: usize,
+    /// Test pictures.
+    pub test: usize,
+    /// Pictures learned from.
+    pub support: usize,
+    /// Validation pictures.
+    pub val: usize,
+    /// Share of them that are right.
+    pub val_accuracy: Option<f64>,
+    /// Weight of the cache term.
+    pub alpha: Option<f64>,
+    /// Sharpness of the affinity.
+    pub beta: Option<f64>,
+    /// Weight of the divergence term.
+    pub gamma: Option<f64>,
+    /// The epoch that was kept, where one was chosen.
+    pub epoch: Option<usize>,
+    /// Temperature fitted on validation pictures.
+    pub temperature: Option<f64>,
+    /// Expected calibration error of softmax(logits).
+    pub calibration_error: f64,
+    /// The same at the fitted temperature.
+    pub calibration_error_fitted: Option<f64>,
+    /// Mean of −log of the true class's probability.
+    pub log_loss: f64,
+    /// The same at the fitted temperature.
+    pub log_loss_fitted: Option<f64>,
+    /// Seconds to learn from features: training and search, and encoding where training takes fresh views.
+    pub fit_seconds: f64,
+    /// Seconds to classify the test pictures from their features.
+    pub predict_seconds: f64,
+    /// Most bytes of GPU memory in use meanwhile, the model's among them.
+    pub peak_bytes: u64,
+    /// Digest of the contents of all pictures that took part.
+    pub data: String,
+}
+
+/// The search's result over α and β, the best over γ at each point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchMap {
+    /// Values of α.
+    pub alphas: Vec<f64>,
+    /// Values of β.
+    pub betas: Vec<f64>,
+    /// Right validation pictures `[betas, alphas]`.
+    pub correct: Vec<u32>,
+    /// Of so many.
+    pub of: usize,
+}
+
+/// PiNI's learned noise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NoiseMap {
+    /// The noisy tokens; none without text noise.
+    pub tokens: Vec<String>,
+    /// Their means `[tokens, text width]`.
+    pub text_mean: Vec<f32>,
+    /// Their spreads, signed.
+    pub text_spread: Vec<f32>,
+    /// Names of some classes; none without image noise.
+    pub classes: Vec<String>,
+    /// Mean of the image noise over test pictures of each class `[classes, D]`.
+    pub image_mean: Vec<f32>,
+    /// Spread of the image noise, likewise.
+    pub image_spread: Vec<f32>,
+}
+
+/// What a result is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    /// The class that each test picture was taken for, in the order of `test.json`.
+    pub predicted: Vec<u32>,
+    /// Its probability, at the fitted temperature where there is one.
+    pub confidence: Vec<f32>,
+    /// Confidence against accuracy.
+    pub reliability: Reliability,
+    /// The same at the fitted temperature.
+    pub reliability_fitted: Option<Reliability>,
+    /// The search, where there was one.
+    pub search: Option<SearchMap>,
+    /// Cross-entropy by epoch, where something was trained.
+    pub losses: Vec<f32>,
+    /// PiNI's noise.
+    pub noise: Option<NoiseMap>,
+    /// Pictures learned from.
+    pub support: Vec<(std::path::PathBuf, usize)>,
+}
+
+/// The test pictures of a dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestSet {
+    /// Class names by label.
+    pub classes: Vec<String>,
+    /// Files that could be decoded.
+    pub paths: Vec<std::path::PathBuf>,
+    /// Their labels.
+    pub labels: Vec<u32>,
+    /// Why others could not.
+    pub unreadable: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_have_one_name_everywhere() {
+        for method in Method::ALL {
+            assert_eq!(method.name().parse::<Method>().unwrap(), method);
+            assert_eq!(serde_json::to_value(method).unwrap(), method.name());
+        }
+        let error = "tip".parse::<Method>().unwrap_err().to_string();
+        assert!(error.contains("tip-adapter-f, tip-x"), "{error}");
+    }
+
+    #[test]
+    fn one_grid_option_serves_methods_with_and_without_a_divergence_term() {
+        let how = |grid: &str| How {
+            key_views: 0,
+            views: 0,
+            grid: grid.into(),
+            tip_f: tip_f::Config::paper(0),
+            pini: pini::Config::paper("", 0),
+            evaluation: Evaluation::Mean,
+        };
+        let ranges = how("alpha=0:1:2,beta=0:1:3,gamma=0:1:4");
+        assert_eq!((ranges.grid("x", true).unwrap().len(), ranges.grid("x", false).unwrap().len()), (24, 6));
+        assert_eq!(how("paper").grid("x", false).unwrap(), Grid::paper(false));
+        assert_eq!(how("tip-adapter").grid("eurosat", false).unwrap(), Grid::tip_adapter_for("eurosat").unwrap());
+        assert!(how("tip-adapter").grid("novel", false).is_err());
+    }
+
+    #[test]
+    fn the_first_seed_comes_first() {
+        let protocol = Protocol {
+            methods: vec![Method::ZeroShot, Method::Pini],
+            shots: vec![1, 2],
+            seeds: vec![1, 2],
+            how: How {
+                key_views: 0,
+                views: 0,
+                grid: "paper".into(),
+                tip_f: tip_f::Config::paper(0),
+                pini: pini::Config::paper("", 0),
+                evaluation: Evaluation::Mean,
+            },
+            strict: false,
+            batch: None,
+        };
+        let tasks = protocol.tasks();
+        assert_eq!(tasks.len(), 8);
+        assert!(tasks[..4].iter().all(|t| t.seed == 1));
+        assert_eq!(tasks[3].file(), "pini-2shot-seed1");
+        assert!(protocol.check().is_ok());
+        let twice = Protocol { shots: vec![2, 1, 2], ..protocol.clone() };
+        assert!(twice.check().unwrap_err().to_string().contains("--shots has 2 twice"));
+        assert!(Protocol { seeds: vec![], ..protocol }.check().is_err());
+    }
+}

@@ -1,0 +1,619 @@
+//! The report: one HTML page, its plots as SVG and PNG, and all numbers as CSV and JSON, made of what a run left on disk.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::journal::Journal;
+use super::summary::{Cell, Summary, mean, shots};
+use super::{About, Detail, Method, NoiseMap, Record, SearchMap, Settings, Task, TestSet, published};
+use crate::adapt::calibrate::Reliability;
+use crate::data::{ELEVEN, Rgb, SHIFTS, decode};
+use crate::files::write_atomic;
+use crate::report::histogram::{self, Panel};
+use crate::report::{
+    Bin, Card, Heat, Page, Pair, Point, Series, Table, Tile, accuracy_plot, heat_map, png, reliability,
+};
+use crate::{Error, Result};
+
+/// Pairs of classes and mistakes that are shown.
+const PAIRS: usize = 6;
+const MISTAKES: usize = 12;
+/// Pictures of each side of a pair.
+const OF_PAIR: usize = 3;
+
+/// A dataset's results as they lie on disk.
+struct Set {
+    name: String,
+    settings: Settings,
+    about: About,
+    journal: Journal,
+    test: TestSet,
+}
+
+/// What was written.
+pub struct Written {
+    /// The page.
+    pub html: PathBuf,
+    /// The tables.
+    pub summary: Summary,
+    /// Datasets by name and title, in order.
+    pub datasets: Vec<(String, String)>,
+}
+
+/// Reads all results below `out` and writes `report.html`, `plots/`, `results.csv`, `summary.csv` and `results.json` there.
+///
+/// # Errors
+/// [`Error::Data`] when there are no results; [`Error::Io`].
+pub fn write(out: &Path) -> Result<Written> {
+    let sets = read(out)?;
+    let records: Vec<&[Record]> = sets.iter().map(|set| &set.journal.records[..]).collect();
+    let summary = Summary::of(&records);
+    let mut drawing = Drawing { folder: out.join("plots"), page: Page::new(&title(&sets), &subtitle(&sets)) };
+    std::fs::create_dir_all(&drawing.folder).map_err(|e| Error::io(&drawing.folder, e))?;
+    overview(&mut drawing, &sets, &summary)?;
+    for set in &sets {
+        of_set(&mut drawing, set, &summary, sets.len() > 1)?;
+    }
+    settings_section(&mut drawing.page, &sets);
+    let html = out.join("report.html");
+    write_atomic(&html, drawing.page.finish().as_bytes())?;
+    write_atomic(&out.join("summary.csv"), summary.csv()?.as_bytes())?;
+    write_atomic(&out.join("results.csv"), results_table(&sets).csv()?.as_bytes())?;
+    let json = serde_json::json!({
+        "summary": summary,
+        "datasets": sets.iter().map(|set| serde_json::json!({
+            "settings": set.settings,
+            "about": set.about,
+            "results": set.journal.records,
+        })).collect::<Vec<_>>(),
+    });
+    let json = serde_json::to_vec_pretty(&json).map_err(|e| Error::data(out, e.to_string()))?;
+    write_atomic(&out.join("results.json"), &json)?;
+    let datasets = sets.into_iter().map(|set| (set.name, set.about.title)).collect();
+    Ok(Written { html, summary, datasets })
+}
+
+/// The datasets with results below `out`: known ones in the papers' order, then others by name.
+fn read(out: &Path) -> Result<Vec<Set>> {
+    let entries = std::fs::read_dir(out).map_err(|e| Error::io(out, e))?;
+    let mut sets = Vec::new();
+    for folder in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if !folder.join("settings.json").is_file() {
+            continue;
+        }
+        let (journal, settings, about) = Journal::look(&folder)?;
+        if journal.records.is_empty() {
+            continue;
+        }
+        let test = journal.test()?;
+        sets.push(Set { name: settings.dataset.clone(), settings, about, journal, test });
+    }
+    if sets.is_empty() {
+        return Err(Error::data(out, "there are no results; `tipi eval --out` writes them"));
+    }
+    let place = |name: &str| ELEVEN.iter().chain(&SHIFTS).position(|known| *known == name).unwrap_or(usize::MAX);
+    sets.sort_by(|a, b| place(&a.name).cmp(&place(&b.name)).then_with(|| a.name.cmp(&b.name)));
+    Ok(sets)
+}
+
+fn title(sets: &[Set]) -> String {
+    match sets {
+        [one] => format!("Few-shot CLIP on {}", one.about.title),
+        many => format!("Few-shot CLIP on {} datasets", many.len()),
+    }
+}
+
+fn subtitle(sets: &[Set]) -> String {
+    let mut models: Vec<&str> = sets.iter().map(|set| &set.about.model[..]).collect();
+    models.dedup();
+    let mut adapters: Vec<&str> = sets.iter().map(|set| &set.about.adapter[..]).collect();
+    adapters.dedup();
+    format!("Model {}, computed on {}", models.join(", "), adapters.join(" and on "))
+}
+
+/// The page under construction, and where plots go.
+struct Drawing {
+    folder: PathBuf,
+    page: Page,
+}
+
+impl Drawing {
+    /// Writes a plot as SVG and PNG and gives it back for the page.
+    fn plot(&self, name: &str, svg: String) -> Result<String> {
+        write_atomic(&self.folder.join(format!("{name}.svg")), svg.as_bytes())?;
+        write_atomic(&self.folder.join(format!("{name}.png")), &png(&svg)?)?;
+        Ok(svg)
+    }
+}
+
+fn curves(cells: &[&Cell]) -> Vec<Series> {
+    let of = |method: Method| {
+        let points: Vec<Point> = cells
+            .iter()
+            .filter(|c| c.method == method)
+            .map(|c| Point { shots: c.shots, mean: c.mean, deviation: c.deviation })
+            .collect();
+        (!points.is_empty()).then(|| Series { name: method.title().into(), points })
+    };
+    Method::ALL.into_iter().filter_map(of).collect()
+}
+
+/// The method with the highest mean accuracy at the largest number of shots.
+fn best<'c>(cells: &[&'c Cell]) -> Option<&'c Cell> {
+    let most = shots(cells).last().copied()?;
+    cells.iter().copied().filter(|c| c.shots == most).reduce(|a, b| if b.mean > a.mean { b } else { a })
+}
+
+fn overview(drawing: &mut Drawing, sets: &[Set], summary: &Summary) -> Result<()> {
+    let single = (sets.len() == 1).then(|| sets[0].name.as_str());
+    let cells = summary.select(single);
+    drawing.page.section(
+        "accuracy",
+        "Accuracy",
+        "Share of test pictures that are told right, by the number of pictures per class that were learned from. Mean and \
+         standard deviation over the seeds of the few-shot choice.",
+    );
+    if let Some(top) = best(&cells) {
+        let zero = cells.iter().find(|c| c.method == Method::ZeroShot && c.shots == top.shots);
+        let gain = zero.map_or(String::new(), |z| format!("{:+.1} points over zero-shot", 100.0 * (top.mean - z.mean)));
+        let tested: usize = sets.iter().map(|set| set.test.paths.len()).sum();
+        let results: usize = sets.iter().map(|set| set.journal.records.len()).sum();
+        drawing.page.tiles(&[
+            Tile {
+                value: format!("{:.1} %", 100.0 * top.mean),
+                label: format!("{} at {} shot", top.method.title(), top.shots),
+                note: gain,
+            },
+            Tile {
+                value: tested.to_string(),
+                label: "test pictures".into(),
+                note: format!("of {} classes", sets.iter().map(|s| s.settings.classes).sum::<usize>()),
+            },
+            Tile { value: results.to_string(), label: "results".into(), note: format!("{} seeds", top.seeds.len()) },
+        ]);
+    }
+    let mut figures = Vec::new();
+    if !cells.is_empty() {
+        let name = single.map_or_else(|| format!("mean over {} datasets", sets.len()), |_| sets[0].about.title.clone());
+        figures.push(drawing.plot("accuracy", accuracy_plot(&name, &curves(&cells)))?);
+    }
+    if single.is_none() {
+        for set in sets {
+            let plot = accuracy_plot(&set.about.title, &curves(&summary.select(Some(&set.name))));
+            figures.push(drawing.plot(&format!("{}-accuracy", file_name(&set.name)), plot)?);
+        }
+    }
+    drawing.page.figures(&figures);
+    if !cells.is_empty() {
+        drawing.page.table("Accuracy in percent; the best of each column is bold.", &summary.accuracies(single));
+    }
+    let published = published_table(sets, summary);
+    if !published.rows.is_empty() {
+        drawing.page.heading("Beside published numbers");
+        drawing.page.text(
+            "Tip-Adapter's and CLIP's are of RN50, means over the eleven datasets; the zero-shot numbers of single datasets are \
+             open_clip's of OpenAI's ViT-B/16, on other splits than CoOp's. Only numbers of the same model compare.",
+        );
+        drawing.page.table("Accuracy in percent.", &published);
+    }
+    Ok(())
+}
+
+fn published_table(sets: &[Set], summary: &Summary) -> Table {
+    let head = ["what", "shots", "published", "here"].map(String::from).to_vec();
+    let mut table = Table { head, rows: Vec::new(), bold: Vec::new() };
+    let here = |cell: Option<&&Cell>| cell.map_or("–".into(), |c| format!("{:.2}", 100.0 * c.mean));
+    if ELEVEN.iter().all(|name| sets.iter().any(|set| set.name == *name)) && sets.len() == ELEVEN.len() {
+        let cells = summary.select(None);
+        for (method, _) in published::ELEVEN_RN50 {
+            for shots in published::SHOTS {
+                let Some(there) = published::eleven(method, shots) else { continue };
+                let cell = cells.iter().find(|c| c.method == method && c.shots == shots);
+                let what = format!("{}, RN50, eleven datasets", method.title());
+                table.rows.push(vec![what, shots.to_string(), format!("{there:.2}"), here(cell)]);
+            }
+        }
+    }
+    for set in sets {
+        if let Some(there) = published::zero_shot(&set.name) {
+            let cells = summary.select(Some(&set.name));
+            let cell = cells.iter().find(|c| c.method == Method::ZeroShot);
+            let what = format!("zero-shot, ViT-B/16, {}", set.about.title);
+            table.rows.push(vec![what, "0".into(), format!("{there:.1}"), here(cell)]);
+        }
+    }
+    table
+}
+
+/// A name as part of a file's name.
+fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_+".contains(c) { c } else { '-' }).collect()
+}
+
+fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) -> Result<()> {
+    let cells = summary.select(Some(&set.name));
+    let Some(most) = shots(&cells).last().copied() else { return Ok(()) };
+    let file = file_name(&set.name);
+    let prefix = if several { format!("{}: ", set.about.title) } else { String::new() };
+    // What is shown of single results is of the largest number of shots and the first seed that has most methods.
+    let mut of_most: Vec<Task> = set.journal.records.iter().map(|r| r.task).filter(|t| t.shots == most).collect();
+    of_most.sort_by_key(|t| (t.method, t.seed));
+    let seed = of_most.iter().map(|t| t.seed).min().unwrap_or_default();
+    let mut details: Vec<(Task, Detail)> = Vec::new();
+    for task in of_most {
+        details.push((task, set.journal.detail(task)?));
+    }
+    let shown: Vec<(Method, &Detail)> =
+        details.iter().filter(|(task, _)| task.seed == seed).map(|(task, detail)| (task.method, detail)).collect();
+
+    if several {
+        drawing.page.section(&file, &set.about.title, &set.about.source);
+        drawing
+            .page
+            .table("Accuracy in percent; the best of each column is bold.", &summary.accuracies(Some(&set.name)));
+    }
+    let mut part = |drawing: &mut Drawing, id: &str, title: &str, lead: &str| {
+        if several {
+            drawing.page.heading(title);
+            drawing.page.text(lead);
+        } else {
+            drawing.page.section(id, title, lead);
+        }
+    };
+
+    let searched: Vec<_> = shown.iter().filter_map(|(m, d)| Some((*m, d.search.as_ref()?))).collect();
+    if !searched.is_empty() {
+        part(
+            drawing,
+            "search",
+            "The search over α and β",
+            &format!(
+                "Validation pictures that are right at each point (for methods with γ, at its best value there), {most} shot, \
+                 seed {seed}. The ring is the point that was taken."
+            ),
+        );
+        let mut figures = Vec::new();
+        for (method, map) in searched {
+            let record = set.journal.of(Task { method, shots: most, seed });
+            let svg = search_plot(&format!("{prefix}{}", method.title()), map, record);
+            figures.push(drawing.plot(&format!("{file}-search-{method}"), svg)?);
+        }
+        drawing.page.figures(&figures);
+    }
+
+    if let Some(overlap) = set.journal.overlap()? {
+        part(
+            drawing,
+            "overlap",
+            "Intra-modal overlap",
+            "Cosine similarities of test pictures of one class and of different classes. The area that both histograms share \
+             is what the correction is to reduce.",
+        );
+        let mut panels = vec![Panel::new("before correction", &overlap.before)];
+        panels.extend(overlap.after.as_ref().map(|after| Panel::new("after correction", after)));
+        let svg = histogram::svg(&set.about.title, &panels);
+        let svg = drawing.plot(&format!("{file}-overlap"), svg)?;
+        drawing.page.figures(&[svg]);
+    }
+
+    if let Some(noise) = shown.iter().find_map(|(_, detail)| detail.noise.as_ref()) {
+        part(
+            drawing,
+            "noise",
+            "What PiNI learned",
+            &format!(
+                "Mean and spread of the noise on each prompt token and on image features, {most} shot, seed {seed}."
+            ),
+        );
+        let mut figures = Vec::new();
+        for (name, svg) in noise_plots(noise, &prefix) {
+            figures.push(drawing.plot(&format!("{file}-pini-{name}"), svg)?);
+        }
+        drawing.page.figures(&figures);
+    }
+
+    part(
+        drawing,
+        "confidence",
+        "Confidence",
+        &format!(
+            "Of pictures predicted with 80 % confidence, 80 % should be right. A temperature fitted on validation pictures \
+             corrects what is not, without changing any prediction; ECE is the expected calibration error, in percent. \
+             {most} shot, all seeds together."
+        ),
+    );
+    drawing.page.table("Expected calibration error in percent.", &summary.calibration(Some(&set.name)));
+    let mut figures = Vec::new();
+    for method in Method::ALL {
+        let of: Vec<&Detail> = details.iter().filter(|(t, _)| t.method == method).map(|(_, d)| d).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let temperatures: Vec<f64> = set
+            .journal
+            .records
+            .iter()
+            .filter(|r| r.task.method == method && r.task.shots == most)
+            .filter_map(|r| r.temperature)
+            .collect();
+        let svg = reliability_plot(&format!("{prefix}{}", method.title()), &of, mean(&temperatures));
+        figures.push(drawing.plot(&format!("{file}-reliability-{method}"), svg)?);
+    }
+    drawing.page.figures(&figures);
+
+    if let Some((method, detail)) = best(&cells).and_then(|top| shown.iter().find(|(m, _)| *m == top.method)) {
+        confusions(drawing, set, (*method, detail), &shown, &mut part);
+    }
+
+    part(
+        drawing,
+        "cost",
+        "Cost",
+        &format!(
+            "{most} shot, mean over seeds, on {}. Learning is training and search from features (and encoding where training \
+             takes fresh views); pictures are encoded once for all methods. Memory is the most in use, the model's included.",
+            set.about.adapter
+        ),
+    );
+    drawing.page.table("Time and memory of each method.", &summary.costs(Some(&set.name)));
+    Ok(())
+}
+
+fn labels(values: &[f64]) -> Vec<String> {
+    values.iter().map(|v| format!("{}", (v * 100.0).round() / 100.0)).collect()
+}
+
+fn search_plot(title: &str, map: &SearchMap, record: Option<&Record>) -> String {
+    let near = |values: &[f64], to: Option<f64>| to.and_then(|to| values.iter().position(|v| *v == to));
+    let mark = record.and_then(|r| near(&map.alphas, r.alpha).zip(near(&map.betas, r.beta)));
+    let values: Vec<f64> = map.correct.iter().map(|c| f64::from(*c) / map.of.max(1) as f64).collect();
+    let (x, y) = (labels(&map.alphas), labels(&map.betas));
+    heat_map(&Heat {
+        title,
+        x_name: "α, weight of the cache",
+        y_name: "β, sharpness",
+        x: &x,
+        y: &y,
+        values: &values,
+        up: true,
+        mark,
+        diverging: false,
+        unit: "%",
+    })
+}
+
+fn noise_plots(noise: &NoiseMap, prefix: &str) -> Vec<(&'static str, String)> {
+    let parts = [
+        ("text-mean", "mean of the prompt noise", "token", &noise.tokens, &noise.text_mean),
+        ("text-spread", "spread of the prompt noise", "token", &noise.tokens, &noise.text_spread),
+        ("image-mean", "mean of the image noise by class", "class", &noise.classes, &noise.image_mean),
+        ("image-spread", "spread of the image noise by class", "class", &noise.classes, &noise.image_spread),
+    ];
+    let mut plots = Vec::new();
+    for (name, title, y_name, rows, values) in parts {
+        if rows.is_empty() || values.is_empty() || values.len() % rows.len() != 0 {
+            continue;
+        }
+        let width = values.len() / rows.len();
+        let x: Vec<String> = (0..width).map(|i| i.to_string()).collect();
+        let values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+        let svg = heat_map(&Heat {
+            title: &format!("{prefix}{title}"),
+            x_name: "dimension",
+            y_name,
+            x: &x,
+            y: rows,
+            values: &values,
+            up: false,
+            mark: None,
+            diverging: name != "image-spread",
+            unit: "",
+        });
+        plots.push((name, svg));
+    }
+    plots
+}
+
+/// The bins of several results together, and their expected calibration error.
+fn together<'r>(all: impl Iterator<Item = &'r Reliability>) -> (Vec<Bin>, f64) {
+    let mut sum = Reliability::default();
+    for one in all {
+        for (bin, more) in sum.bins.iter_mut().zip(&one.bins) {
+            bin.count += more.count;
+            bin.confidence += more.confidence;
+            bin.right += more.right;
+        }
+    }
+    let bins = sum.bins.iter().map(|bin| {
+        let n = bin.count.max(1) as f64;
+        Bin { confidence: bin.confidence / n, accuracy: bin.right as f64 / n, count: bin.count }
+    });
+    (bins.collect(), sum.error())
+}
+
+fn reliability_plot(title: &str, details: &[&Detail], temperature: f64) -> String {
+    let (before, error) = together(details.iter().map(|d| &d.reliability));
+    let fitted: Vec<&Reliability> = details.iter().filter_map(|d| d.reliability_fitted.as_ref()).collect();
+    let after = (fitted.len() == details.len()).then(|| together(fitted.into_iter()));
+    reliability(title, (&before, error), after.as_ref().map(|(bins, error)| (&bins[..], *error, temperature)))
+}
+
+/// Confused pairs and the most confident mistakes of a method.
+fn confusions(
+    drawing: &mut Drawing,
+    set: &Set,
+    (method, detail): (Method, &Detail),
+    shown: &[(Method, &Detail)],
+    part: &mut dyn FnMut(&mut Drawing, &str, &str, &str),
+) {
+    let test = &set.test;
+    let wrong: Vec<usize> = (0..test.labels.len().min(detail.predicted.len()))
+        .filter(|i| detail.predicted[*i] != test.labels[*i])
+        .collect();
+    if wrong.is_empty() {
+        return;
+    }
+    let class = |label: u32| test.classes.get(label as usize).cloned().unwrap_or_else(|| label.to_string());
+    let mut counts: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
+    for i in &wrong {
+        counts.entry((test.labels[*i], detail.predicted[*i])).or_default().push(*i);
+    }
+    let mut pairs: Vec<_> = counts.into_iter().collect();
+    // Of equally frequent pairs, the first classes.
+    pairs.sort_by_key(|((truth, said), which)| (std::cmp::Reverse(which.len()), *truth, *said));
+    let picture = |path: &Path| -> Option<Rgb> { decode(path).ok() };
+    let pairs: Vec<Pair> = pairs
+        .into_iter()
+        .take(PAIRS)
+        .map(|((truth, said), which)| Pair {
+            truth: class(truth),
+            said: class(said),
+            count: which.len(),
+            of: test.labels.iter().filter(|label| **label == truth).count(),
+            mistaken: which.iter().filter_map(|i| picture(&test.paths[*i])).take(OF_PAIR).collect(),
+            like: detail
+                .support
+                .iter()
+                .filter(|(_, label)| *label == said as usize)
+                .filter_map(|(path, _)| picture(path))
+                .take(OF_PAIR)
+                .collect(),
+        })
+        .collect();
+    part(
+        drawing,
+        "confused",
+        "Confused classes",
+        &format!(
+            "The pairs that {} takes for each other most often, with pictures that it learned from.",
+            method.title()
+        ),
+    );
+    drawing.page.heading("Most frequent pairs");
+    drawing.page.pairs(&pairs);
+
+    let mut by_confidence = wrong;
+    by_confidence.sort_by(|a, b| detail.confidence[*b].total_cmp(&detail.confidence[*a]).then(a.cmp(b)));
+    let cards: Vec<Card> = by_confidence
+        .into_iter()
+        .take(MISTAKES)
+        .map(|i| Card {
+            picture: picture(&test.paths[i]),
+            title: class(test.labels[i]),
+            lines: shown
+                .iter()
+                .filter(|(_, d)| i < d.predicted.len())
+                .map(|(m, d)| {
+                    let said = d.predicted[i];
+                    let text = format!("{}: {} {:.0} %", m.title(), class(said), 100.0 * d.confidence[i]);
+                    (text, said == test.labels[i])
+                })
+                .collect(),
+        })
+        .collect();
+    drawing.page.heading(&format!("The most confident mistakes of {}", method.title()));
+    drawing.page.pictures(&cards);
+}
+
+fn settings_section(page: &mut Page, sets: &[Set]) {
+    page.section("settings", "Settings and data", "What these numbers were measured with.");
+    for set in sets {
+        page.heading(&set.about.title);
+        let how = &set.settings.how;
+        let views = |n: usize, none: &str| if n == 0 { none.to_string() } else { format!("{n} random views") };
+        let [train, val, test] = set.about.parts;
+        let mut items = vec![
+            format!(
+                "{train} pictures to learn from, {val} to validate on, {test} to test on, of {} classes",
+                set.settings.classes
+            ),
+            format!("parts: {}", set.about.source),
+            format!("model {} (sha256 {}…), {}", set.about.model, first(&set.settings.model), set.settings.precision),
+            format!("templates: {}; PiNI's words: {}", set.settings.templates.join(" | "), set.settings.words),
+            format!(
+                "cache keys: {}; training on {}; grid {}",
+                views(how.key_views, "the pictures as they are"),
+                views(how.views, "a fresh random view of each picture every epoch"),
+                how.grid
+            ),
+            format!(
+                "Tip-Adapter-F: {} epochs at {}, batch {}; PiNI: {} epochs at {}, batch {}, {} draws, evaluated by {}",
+                how.tip_f.epochs,
+                how.tip_f.lr,
+                how.tip_f.batch,
+                how.pini.epochs,
+                how.pini.lr,
+                how.pini.batch,
+                how.pini.draws,
+                how.evaluation
+            ),
+        ];
+        if let Some(correction) = &set.settings.correction {
+            items.push(format!("overlap correction: sha256 {}…", first(correction)));
+        }
+        items.extend(set.about.notes.iter().cloned());
+        items.extend(set.test.unreadable.iter().map(|reason| format!("left out: {reason}")));
+        page.list(&items);
+    }
+}
+
+fn first(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+/// All results, one row each.
+fn results_table(sets: &[Set]) -> Table {
+    let head = [
+        "dataset",
+        "method",
+        "shots",
+        "seed",
+        "accuracy",
+        "correct",
+        "test",
+        "support",
+        "val",
+        "val_accuracy",
+        "alpha",
+        "beta",
+        "gamma",
+        "epoch",
+        "temperature",
+        "calibration_error",
+        "calibration_error_fitted",
+        "log_loss",
+        "log_loss_fitted",
+        "fit_seconds",
+        "predict_seconds",
+        "peak_bytes",
+    ];
+    let mut rows = Vec::new();
+    for r in sets.iter().flat_map(|set| &set.journal.records) {
+        let maybe = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
+        rows.push(vec![
+            r.dataset.clone(),
+            r.task.method.to_string(),
+            r.task.shots.to_string(),
+            r.task.seed.to_string(),
+            r.accuracy.to_string(),
+            r.correct.to_string(),
+            r.test.to_string(),
+            r.support.to_string(),
+            r.val.to_string(),
+            maybe(r.val_accuracy),
+            maybe(r.alpha),
+            maybe(r.beta),
+            maybe(r.gamma),
+            r.epoch.map_or_else(String::new, |e| e.to_string()),
+            maybe(r.temperature),
+            r.calibration_error.to_string(),
+            maybe(r.calibration_error_fitted),
+            r.log_loss.to_string(),
+            maybe(r.log_loss_fitted),
+            r.fit_seconds.to_string(),
+            r.predict_seconds.to_string(),
+            r.peak_bytes.to_string(),
+        ]);
+    }
+    Table { head: head.map(String::from).to_vec(), rows, bold: Vec::new() }
+}

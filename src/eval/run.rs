@@ -1,0 +1,734 @@
+//! One dataset through the protocol.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use super::journal::{Journal, Overlap};
+use super::score::Score;
+use super::{About, Detail, How, Method, NoiseMap, Protocol, Record, SearchMap, Settings, Task, TestSet};
+use crate::adapt::overlap::Correction;
+use crate::adapt::pini::{self, Pini, Predictor, Training, checkpoint};
+use crate::adapt::search::{self, Found, Grid};
+use crate::adapt::similarity;
+use crate::adapt::tip::{self, Cache, TipParams};
+use crate::adapt::tip_f;
+use crate::adapt::tip_x::{Psi, TipX, TipXParams};
+use crate::adapt::zero_shot::Classifier;
+use crate::adapt::{accuracy, calibrate};
+use crate::clip::{Clip, Features, ImageEncoder};
+use crate::data::{Augment, Dataset, FewShot, Item, coop_few_shot, short_classes};
+use crate::encode::store::{Filled, Key, RowId, Store, hex};
+use crate::encode::{self, Views};
+use crate::{Error, Result};
+
+const FORMAT: &str = "tipi-eval/1";
+/// Test pictures that are classified at once. A multiple of the rows that methods take, so that PiNI's draws do not depend
+/// on it.
+const BLOCK: usize = 2048;
+/// Test pictures whose similarities are measured: their pairs grow with the square.
+const OVERLAP: usize = 4096;
+/// Classes whose mean image noise is kept.
+const NOISY_CLASSES: usize = 24;
+
+/// What watches a run: progress bars, and the wish to stop.
+pub trait Watch {
+    /// A stretch of work begins, of so many parts.
+    fn begin(&mut self, what: &str, total: usize);
+    /// So many parts are done. An error stops the run in good order.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] to stop.
+    fn at(&mut self, done: usize) -> Result<()>;
+    /// The stretch is over.
+    fn end(&mut self);
+    /// Something that people should know.
+    fn note(&mut self, text: &str);
+    /// A result is kept; so many of so many are there.
+    fn result(&mut self, record: &Record, done: usize, all: usize);
+}
+
+/// An overlap correction, and what tells it from others.
+#[derive(Clone, Copy)]
+pub struct Corrected<'a> {
+    /// The adapters.
+    pub correction: &'a Correction,
+    /// SHA-256 of their values.
+    pub digest: &'a str,
+}
+
+/// Evaluates a dataset and keeps the results in `out`/its name; features go to `features`. What is there already is not run
+/// again. Afterwards [`super::report`] has all it needs.
+///
+/// # Errors
+/// Results of other settings in `out`, changed pictures, missing files, classes without pictures to learn from, ++ methods
+/// without a correction: before anything long is begun. [`Error::Stopped`] when `watch` stops it. A lost device, too
+/// little memory, a training that diverges.
+pub fn run(
+    clip: &Clip,
+    dataset: &Dataset,
+    protocol: &Protocol,
+    corrected: Option<Corrected<'_>>,
+    (precision, out, features): (&str, &Path, &Path),
+    watch: &mut dyn Watch,
+) -> Result<()> {
+    protocol.check()?;
+    if let (None, Some(method)) = (corrected, protocol.methods.iter().find(|m| m.corrected())) {
+        return Err(Error::invalid(format!(
+            "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
+             pictures to train one on with --generic"
+        )));
+    }
+    protocol.how.grid(&dataset.name, true)?;
+    if dataset.test.is_empty() {
+        return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
+    }
+    if dataset.train.is_empty() {
+        if let Some(method) = protocol.methods.iter().find(|m| **m != Method::ZeroShot) {
+            let reason = format!("there are no pictures to learn from, which {method} needs: only zero-shot can run");
+            return Err(Error::data(&dataset.root, reason));
+        }
+    }
+    let settings = settings(clip, dataset, protocol, corrected, precision);
+    let about = About {
+        title: dataset.title.clone(),
+        source: dataset.source.clone(),
+        parts: [dataset.train.len(), dataset.val.len(), dataset.test.len()],
+        model: clip.id().name.clone(),
+        adapter: clip.gpu.describe(),
+        notes: dataset.notes.clone(),
+    };
+    let journal = Journal::open(&out.join(&dataset.name), &settings, &about)?;
+    dataset.notes.iter().for_each(|note| watch.note(&format!("{}: {note}", dataset.title)));
+    let tasks = protocol.tasks();
+    let left = tasks.iter().filter(|task| journal.of(**task).is_none()).count();
+    if left == 0 {
+        watch.note(&format!("{}: all {} results are there already", dataset.title, tasks.len()));
+        return Ok(());
+    }
+    if let Some(missing) = dataset.missing().first() {
+        let count = dataset.missing().len();
+        return Err(Error::data(
+            &missing.path,
+            format!(
+                "no such file; {count} {} that the split of {} names {} missing: unpack the pictures again (`tipi data \
+                 check` lists them)",
+                if count == 1 { "file" } else { "files" },
+                dataset.title,
+                if count == 1 { "is" } else { "are" }
+            ),
+        ));
+    }
+    let classifier = Classifier::new(clip, &dataset.classes, &dataset.templates)?;
+    let adapters = corrected.map(|c| &c.correction.blocks[..]);
+    let encoder = |pictures: usize, adapters| -> Result<ImageEncoder<'_>> {
+        let most = protocol.batch.unwrap_or(32).min(pictures).max(1);
+        let batch = if protocol.batch.is_some() { most } else { clip.largest_batch(most, adapters)? };
+        clip.image_encoder_with(batch, adapters)
+    };
+    let all = dataset.test.len();
+    let key = Key::new(clip, precision, corrected.map(|c| c.digest.to_string()));
+    let mut run = Run {
+        clip,
+        dataset,
+        protocol,
+        classifier,
+        journal,
+        store: Store::open(features, &key, clip.config.embedding)?,
+        encoder: encoder(all, adapters)?,
+        plain: None,
+        rows: HashMap::new(),
+        test: Vec::new(),
+        test_labels: Vec::new(),
+    };
+    if protocol.how.views == 0 && protocol.methods.iter().any(|m| matches!(m, Method::TipAdapterF | Method::Pini)) {
+        // Fresh views are of use to training alone, which takes the plain tower's features.
+        run.plain = Some(encoder(dataset.train.len(), None)?);
+    }
+    run.all(&tasks, watch)?;
+    run.overlap(corrected, watch)
+}
+
+/// What the results of a dataset have in common.
+fn settings(
+    clip: &Clip,
+    dataset: &Dataset,
+    protocol: &Protocol,
+    corrected: Option<Corrected<'_>>,
+    precision: &str,
+) -> Settings {
+    let mut hasher = Sha256::new();
+    for (part, items) in [("train", &dataset.train), ("val", &dataset.val), ("test", &dataset.test)] {
+        hasher.update(part);
+        for item in items {
+            let path = item.path.strip_prefix(&dataset.root).unwrap_or(&item.path);
+            hasher.update(path.to_string_lossy().as_bytes());
+            hasher.update((item.label as u64).to_le_bytes());
+        }
+    }
+    for class in &dataset.classes {
+        hasher.update(class);
+        hasher.update([0]);
+    }
+    Settings {
+        format: FORMAT.into(),
+        dataset: dataset.name.clone(),
+        pictures: hex(&hasher.finalize()),
+        classes: dataset.classes.len(),
+        model: clip.id().sha256.clone(),
+        precision: precision.into(),
+        correction: corrected.map(|c| c.digest.to_string()),
+        templates: dataset.templates.clone(),
+        words: dataset.words.clone(),
+        how: protocol.how.clone(),
+    }
+}
+
+struct Run<'a> {
+    clip: &'a Clip,
+    dataset: &'a Dataset,
+    protocol: &'a Protocol,
+    classifier: Classifier,
+    journal: Journal,
+    store: Store,
+    encoder: ImageEncoder<'a>,
+    /// The tower without adapters, for fresh views in training.
+    plain: Option<ImageEncoder<'a>>,
+    /// Rows of the pictures themselves; none of those that cannot be decoded.
+    rows: HashMap<PathBuf, Option<RowId>>,
+    /// Test pictures' rows and labels.
+    test: Vec<RowId>,
+    test_labels: Vec<u32>,
+}
+
+/// What the methods of one choice share.
+struct Shot<'a> {
+    seed: u64,
+    support: Vec<&'a Item>,
+    support_labels: Vec<u32>,
+    /// Normalised keys from the plain and, with a correction, the corrected tower.
+    keys: Option<Features>,
+    val: Features,
+    val_labels: Vec<u32>,
+    /// Digest of all contents that take part.
+    data: String,
+}
+
+/// A method that has learned.
+enum Fitted {
+    ZeroShot,
+    Tip(Cache, TipParams),
+    TipX(Box<TipX>, TipXParams, Psi),
+    Pini(Box<Pini>),
+}
+
+/// What learning leaves beside the method.
+#[derive(Default)]
+struct Learned {
+    params: Option<TipXParams>,
+    search: Option<SearchMap>,
+    epoch: Option<usize>,
+    losses: Vec<f32>,
+}
+
+/// Features without the corrected tower's.
+fn plain(features: &Features) -> Features {
+    features.original.clone().into()
+}
+
+impl<'a> Run<'a> {
+    fn all(&mut self, tasks: &[Task], watch: &mut dyn Watch) -> Result<()> {
+        // Every choice that is asked for, those whose results are there too: their pictures must still be what they were.
+        let mut choices: Vec<(u64, usize, FewShot)> = Vec::new();
+        for task in tasks {
+            if !choices.iter().any(|(seed, shots, _)| (*seed, *shots) == (task.seed, task.shots)) {
+                let dataset = self.dataset;
+                let short = short_classes(&dataset.train, dataset.classes.len(), task.shots);
+                if let Some((label, have)) = short.first() {
+                    let text = format!(
+                        "{} shots: {} of {} classes have fewer pictures to learn from (say '{}': {have})",
+                        task.shots,
+                        short.len(),
+                        dataset.classes.len(),
+                        dataset.classes[*label]
+                    );
+                    if self.protocol.strict && !dataset.train.is_empty() {
+                        return Err(Error::data(&dataset.root, format!("{text}: ask for fewer shots")));
+                    }
+                    if task.seed == self.protocol.seeds[0] && !dataset.train.is_empty() {
+                        watch.note(&format!("{text}; all they have are taken, as CoOp's code does"));
+                    }
+                }
+                let choice = coop_few_shot(&dataset.train, &dataset.val, task.shots, task.seed)?;
+                choices.push((task.seed, task.shots, choice));
+            }
+        }
+        self.encode_pictures(&choices, watch)?;
+        let all = tasks.len();
+        for (seed, shots, choice) in &choices {
+            let of_choice = || tasks.iter().filter(|task| (task.seed, task.shots) == (*seed, *shots));
+            let mut shot = self.shot(choice, *seed)?;
+            for record in of_choice().filter_map(|task| self.journal.of(*task)) {
+                if record.data != shot.data {
+                    return Err(Error::data(
+                        self.journal.path(),
+                        format!(
+                            "the pictures of {} have changed since its result was kept: take another --out",
+                            record.task.file()
+                        ),
+                    ));
+                }
+            }
+            for task in of_choice() {
+                if self.journal.of(*task).is_some() {
+                    continue;
+                }
+                let (record, detail) = self.task(*task, &mut shot, watch)?;
+                self.journal.append(record.clone(), &detail)?;
+                let saved = self.journal.checkpoint(*task);
+                if saved.is_file() {
+                    std::fs::remove_file(&saved).map_err(|e| Error::io(&saved, e))?;
+                }
+                let done = tasks.iter().filter(|task| self.journal.of(**task).is_some()).count();
+                watch.result(&record, done, all);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the store with `views` of `items`, under a progress bar.
+    fn fill(&mut self, items: &[&Item], views: &Views, what: &str, watch: &mut dyn Watch) -> Result<Filled> {
+        watch.begin(what, items.len());
+        let filled =
+            self.store.fill(&mut self.encoder, items, views, self.protocol.strict, &mut |p| watch.at(p.pictures));
+        watch.end();
+        filled
+    }
+
+    /// Features of all pictures themselves: support and validation of every choice, and test.
+    fn encode_pictures(&mut self, choices: &[(u64, usize, FewShot)], watch: &mut dyn Watch) -> Result<()> {
+        let dataset = self.dataset;
+        let mut wanted: Vec<&Item> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for (_, _, choice) in choices {
+            wanted.extend(
+                self.chosen(choice).0.into_iter().chain(self.chosen(choice).1).filter(|i| seen.insert(&i.path)),
+            );
+        }
+        let first_test = wanted.len();
+        wanted.extend(&dataset.test);
+        let what = format!("{}: encoding pictures", dataset.title);
+        let filled = self.fill(&wanted, &Views::Center, &what, watch)?;
+        filled.skipped.iter().for_each(|error| watch.note(&format!("skipped: {error}")));
+        if !filled.skipped.is_empty() {
+            watch.note(&format!("{} pictures skipped (--strict makes that an error)", filled.skipped.len()));
+        }
+        let row = |rows: &Option<Vec<RowId>>| rows.as_ref().and_then(|rows| rows.first().copied());
+        for (item, rows) in wanted[..first_test].iter().zip(&filled.rows) {
+            self.rows.insert(item.path.clone(), row(rows));
+        }
+        let mut set = TestSet { classes: dataset.classes.clone(), paths: vec![], labels: vec![], unreadable: vec![] };
+        set.unreadable = filled.skipped.iter().map(ToString::to_string).collect();
+        for (item, rows) in dataset.test.iter().zip(&filled.rows[first_test..]) {
+            if let Some(row) = row(rows) {
+                self.test.push(row);
+                set.paths.push(item.path.clone());
+                set.labels.push(item.label as u32);
+            }
+        }
+        if self.test.is_empty() {
+            return Err(Error::data(&dataset.root, "none of the test pictures could be decoded"));
+        }
+        self.test_labels.clone_from(&set.labels);
+        self.journal.keep_test(&set)
+    }
+
+    /// The pictures of a choice: to learn from, and to validate on.
+    fn chosen(&self, choice: &FewShot) -> (Vec<&'a Item>, Vec<&'a Item>) {
+        let dataset: &'a Dataset = self.dataset;
+        // Without a validation part they come from train, too.
+        let val = if dataset.val.is_empty() { &dataset.train } else { &dataset.val };
+        let of = |items: &'a [Item], which: &[usize]| which.iter().map(|i| &items[*i]).collect();
+        (of(&dataset.train, &choice.support), of(val, &choice.val))
+    }
+
+    /// The readable ones of pictures, with their rows.
+    fn sound<'i>(&self, items: &[&'i Item]) -> (Vec<&'i Item>, Vec<RowId>) {
+        items.iter().filter_map(|item| Some((*item, (*self.rows.get(&item.path)?)?))).unzip()
+    }
+
+    fn shot(&self, choice: &FewShot, seed: u64) -> Result<Shot<'a>> {
+        let (support, val) = self.chosen(choice);
+        let (support, support_rows) = self.sound(&support);
+        let (val, val_rows) = self.sound(&val);
+        let labels = |items: &[&Item]| items.iter().map(|i| i.label as u32).collect::<Vec<u32>>();
+        let (support_labels, val_labels) = (labels(&support), labels(&val));
+        let mut hasher = Sha256::new();
+        let parts = [(&support_rows, &support_labels), (&val_rows, &val_labels), (&self.test, &self.test_labels)];
+        for (rows, labels) in parts {
+            rows.iter().for_each(|row| hasher.update(row));
+            labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
+        }
+        let data = hex(&hasher.finalize());
+        Ok(Shot { seed, support, support_labels, keys: None, val: self.store.rows(&val_rows)?, val_labels, data })
+    }
+
+    /// The cache keys of a choice, encoded when first needed.
+    fn keys(&mut self, shot: &mut Shot<'a>, watch: &mut dyn Watch) -> Result<Features> {
+        if let Some(keys) = &shot.keys {
+            return Ok(keys.clone());
+        }
+        if shot.support.is_empty() {
+            return Err(Error::data(&self.dataset.root, "none of the pictures to learn from could be decoded"));
+        }
+        let views = match self.protocol.how.key_views {
+            0 => Views::Center,
+            count => Views::Random { augment: Augment::TIP, count, first: 0, seed: shot.seed },
+        };
+        let features = self.view_features(&shot.support, &views, watch)?;
+        let keys = tip::keys_of_pictures(&self.clip.gpu, &features, views.count(), self.clip.config.embedding)?;
+        shot.keys = Some(keys.clone());
+        Ok(keys)
+    }
+
+    /// Features `[pictures, views, D]` by way of the store.
+    fn view_features(&mut self, items: &[&Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
+        let what = format!("{}: encoding views", self.dataset.title);
+        let filled = self.fill(items, views, &what, watch)?;
+        // All were decoded before.
+        let rows: Vec<RowId> = filled.rows.into_iter().flatten().flatten().collect();
+        if rows.len() != items.len() * views.count() {
+            return Err(Error::data(&self.dataset.root, "pictures changed while they were encoded: start again"));
+        }
+        self.store.rows(&rows)
+    }
+
+    fn task(&mut self, task: Task, shot: &mut Shot<'a>, watch: &mut dyn Watch) -> Result<(Record, Detail)> {
+        let gpu = self.clip.gpu.clone();
+        let needs_keys = !matches!(task.method, Method::ZeroShot | Method::Pini);
+        let keys = if needs_keys { Some(self.keys(shot, watch)?) } else { None };
+        gpu.forget_peak();
+        let start = Instant::now();
+        let (fitted, learned) = self.fit(task, shot, keys, watch)?;
+        let fit_seconds = start.elapsed().as_secs_f64();
+
+        let classes = self.dataset.classes.len();
+        let evaluation = self.protocol.how.evaluation.seeded(task.seed);
+        let predictor = match &fitted {
+            Fitted::Pini(pini) => Some(pini.predictor(self.clip, evaluation)?),
+            _ => None,
+        };
+        let corrected = task.method.corrected();
+        let val = if corrected { shot.val.clone() } else { plain(&shot.val) };
+        let val_logits =
+            if shot.val_labels.is_empty() { Vec::new() } else { self.logits(&fitted, predictor.as_ref(), &val, 0)? };
+        let temperature = calibrate::temperature(&val_logits, &shot.val_labels, classes)?;
+        let val_accuracy = (!shot.val_labels.is_empty()).then(|| accuracy(&val_logits, &shot.val_labels, classes));
+
+        let start = Instant::now();
+        watch.begin(&format!("{}: {}", self.dataset.title, task.method.title()), self.test.len());
+        let mut score = Score::new(classes, self.dataset.subset.as_deref(), temperature);
+        for (block, rows) in self.test.chunks(BLOCK).enumerate() {
+            let first = block * BLOCK;
+            let features = self.store.rows(rows)?;
+            let features = if corrected { features } else { plain(&features) };
+            let logits = self.logits(&fitted, predictor.as_ref(), &features, first)?;
+            score.add(&logits, &self.test_labels[first..first + rows.len()]);
+            watch.at(first + rows.len())?;
+        }
+        watch.end();
+        let predict_seconds = start.elapsed().as_secs_f64();
+        let peak_bytes = gpu.peak_bytes();
+        let noise = match &fitted {
+            Fitted::Pini(pini) => Some(self.noise(pini)?),
+            _ => None,
+        };
+        let params = learned.params;
+        let of_x = matches!(task.method, Method::TipX | Method::TipXPlus);
+        let record = Record {
+            dataset: self.dataset.name.clone(),
+            task,
+            accuracy: score.correct as f64 / self.test.len() as f64,
+            correct: score.correct,
+            test: self.test.len(),
+            support: shot.support.len(),
+            val: shot.val_labels.len(),
+            val_accuracy,
+            alpha: params.map(|p| p.alpha),
+            beta: params.map(|p| p.beta),
+            gamma: params.filter(|_| of_x).map(|p| p.gamma),
+            epoch: learned.epoch,
+            temperature,
+            calibration_error: score.reliability.error(),
+            calibration_error_fitted: score.fitted.as_ref().map(calibrate::Reliability::error),
+            log_loss: score.reliability.mean_log_loss(),
+            log_loss_fitted: score.fitted.as_ref().map(calibrate::Reliability::mean_log_loss),
+            fit_seconds,
+            predict_seconds,
+            peak_bytes,
+            data: shot.data.clone(),
+        };
+        let detail = Detail {
+            predicted: score.predicted,
+            confidence: score.confidence,
+            reliability: score.reliability,
+            reliability_fitted: score.fitted,
+            search: learned.search,
+            losses: learned.losses,
+            noise,
+            support: shot.support.iter().map(|item| (item.path.clone(), item.label)).collect(),
+        };
+        Ok((record, detail))
+    }
+
+    /// Logits `[n, classes]`; `first` is the number of the first picture.
+    fn logits(
+        &self,
+        fitted: &Fitted,
+        predictor: Option<&Predictor<'_>>,
+        features: &Features,
+        first: usize,
+    ) -> Result<Vec<f32>> {
+        let gpu = &self.clip.gpu;
+        match (fitted, predictor) {
+            (_, Some(predictor)) => predictor.logits(gpu, &features.original, first),
+            (Fitted::ZeroShot, _) => self.classifier.logits(&features.original, gpu),
+            (Fitted::Tip(cache, params), _) => cache.logits(gpu, &self.classifier, features, *params),
+            // ψ's range is that of validation pictures: a test picture's answer does not depend on the others.
+            (Fitted::TipX(tip_x, params, psi), _) => tip_x.logits(gpu, &self.classifier, features, *params, Some(*psi)),
+            (Fitted::Pini(pini), None) => pini.logits(gpu, &features.original),
+        }
+    }
+
+    fn fit(
+        &mut self,
+        task: Task,
+        shot: &Shot<'a>,
+        keys: Option<Features>,
+        watch: &mut dyn Watch,
+    ) -> Result<(Fitted, Learned)> {
+        let Some(keys) = keys else {
+            return match task.method {
+                Method::Pini => self.fit_pini(task, shot, watch),
+                _ => Ok((Fitted::ZeroShot, Learned::default())),
+            };
+        };
+        let (clip, gpu) = (self.clip, self.clip.gpu.clone());
+        let (classes, d) = (self.dataset.classes.len(), clip.config.embedding);
+        let how = &self.protocol.how;
+        let corrected = task.method.corrected();
+        let affinity = if corrected { keys.affinity() } else { &keys.original };
+        let mut cache = Cache::new(&gpu, affinity, &shot.support_labels, classes, d)?;
+        let val = if corrected { shot.val.clone() } else { plain(&shot.val) };
+        let mut learned = Learned::default();
+        if matches!(task.method, Method::TipX | Method::TipXPlus) {
+            let tip_x = TipX::new(&gpu, &self.classifier, cache, &keys.original, &shot.support_labels)?;
+            let with_keys = if corrected { keys.clone() } else { plain(&keys) };
+            // ψ's range: frozen on validation pictures, or on the keys where there are none.
+            let psi =
+                tip_x.range(&gpu, &self.classifier, if shot.val_labels.is_empty() { &with_keys } else { &val })?;
+            let grid = how.grid(&self.dataset.name, true)?;
+            let params =
+                self.search(search::Method::TipX(&tip_x, psi), &grid, (&val, &shot.val_labels), &mut learned, watch)?;
+            return Ok((Fitted::TipX(Box::new(tip_x), params, psi), learned));
+        }
+        if task.method == Method::TipAdapterF {
+            let config = tip_f::Config { seed: task.seed, ..how.tip_f.clone() };
+            let views = self.training_views(&shot.support, Augment::TIP, shot.seed, watch)?;
+            watch.begin(&format!("{}: training Tip-Adapter-F", self.dataset.title), config.epochs);
+            let (plain_tower, classifier) = (&mut self.plain, &self.classifier);
+            let mut features = |epoch: usize| match &views {
+                Some((features, count)) => Ok(encode::draw_views(features, *count, d, shot.seed, epoch)),
+                // Numbered after the views that made the keys.
+                None => fresh_views(plain_tower, &shot.support, Augment::TIP, shot.seed, how.key_views + epoch),
+            };
+            let (val, labels) = ((&val.original[..], &shot.val_labels[..]), &shot.support_labels);
+            let mut losses = Vec::new();
+            let trained = tip_f::train(&gpu, classifier, &cache, &config, labels, &mut features, val, &mut |p| {
+                losses.push(p.loss);
+                watch.at(p.epoch)
+            })?;
+            watch.end();
+            learned.epoch = Some(trained.epoch);
+            learned.losses = losses;
+            cache = trained.cache;
+        }
+        let grid = how.grid(&self.dataset.name, false)?;
+        let params = self.search(search::Method::Tip(&cache), &grid, (&val, &shot.val_labels), &mut learned, watch)?;
+        Ok((Fitted::Tip(cache, params.tip()), learned))
+    }
+
+    /// Searches the grid on validation pictures; the authors' starting point where there are none.
+    fn search(
+        &self,
+        method: search::Method<'_>,
+        grid: &Grid,
+        (val, labels): (&Features, &[u32]),
+        learned: &mut Learned,
+        watch: &mut dyn Watch,
+    ) -> Result<TipXParams> {
+        if labels.is_empty() {
+            let TipParams { alpha, beta } = self.protocol.how.tip_f.initial;
+            let params = TipXParams { alpha, beta, gamma: 0.0 };
+            learned.params = Some(params);
+            return Ok(params);
+        }
+        watch.begin(&format!("{}: searching α and β", self.dataset.title), 100);
+        let mut stopped = Ok(());
+        let found = search::search(&self.clip.gpu, &self.classifier, method, val, labels, grid, &mut |share| {
+            if stopped.is_ok() {
+                stopped = watch.at((100.0 * share) as usize);
+            }
+        })?;
+        watch.end();
+        stopped?;
+        learned.params = Some(found.params);
+        learned.search = Some(map(grid, &found, labels.len()));
+        Ok(found.params)
+    }
+
+    /// Features of precomputed views for training, and their number; none where training takes fresh ones.
+    fn training_views(
+        &mut self,
+        support: &[&Item],
+        augment: Augment,
+        seed: u64,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<(Vec<f32>, usize)>> {
+        let count = self.protocol.how.views;
+        if count == 0 {
+            return Ok(None);
+        }
+        let views = Views::Random { augment, count, first: 0, seed };
+        Ok(Some((self.view_features(support, &views, watch)?.original, count)))
+    }
+
+    fn fit_pini(&mut self, task: Task, shot: &Shot<'a>, watch: &mut dyn Watch) -> Result<(Fitted, Learned)> {
+        let How { pini, views, .. } = &self.protocol.how;
+        let config = pini::Config { template: self.dataset.words.clone(), seed: task.seed, ..pini.clone() };
+        let views = *views;
+        let classes = &self.dataset.classes;
+        if shot.support.is_empty() {
+            return Err(Error::data(&self.dataset.root, "none of the pictures to learn from could be decoded"));
+        }
+        let drawn = self.training_views(&shot.support, Augment::PINI, task.seed, watch)?;
+        let mut data = String::new();
+        let _ = write!(data, "{} with {views} views", shot.data);
+        let run = checkpoint::Run::new(self.clip, classes, &config, &data);
+        let saved = self.journal.checkpoint(task);
+        let start = if saved.is_file() { Some(checkpoint::load(&saved, self.clip, &run)?) } else { None };
+        let batch = config.batch.min(shot.support.len());
+        let steps = shot.support.len() / batch * config.epochs;
+        watch.begin(&format!("{}: training PiNI", self.dataset.title), steps);
+        let (clip, plain_tower) = (self.clip, &mut self.plain);
+        let mut features = |epoch: usize| match &drawn {
+            Some((features, count)) => {
+                Ok(encode::draw_views(features, *count, clip.config.embedding, task.seed, epoch))
+            }
+            None => fresh_views(plain_tower, &shot.support, Augment::PINI, task.seed, epoch),
+        };
+        let mut losses = Vec::new();
+        let mut keep = |state: &pini::State| {
+            losses.clone_from(&state.losses);
+            checkpoint::save(&saved, clip, &run, state)
+        };
+        let training = Training { start, each_epoch: Some(&mut keep) };
+        let pini = pini::train(clip, classes, &config, &shot.support_labels, training, &mut features, &mut |p| {
+            watch.at(p.step)
+        })?;
+        watch.end();
+        Ok((Fitted::Pini(Box::new(pini)), Learned { losses, ..Learned::default() }))
+    }
+
+    /// PiNI's noise: of its tokens, and of image features by class, over the first test pictures.
+    fn noise(&self, pini: &Pini) -> Result<NoiseMap> {
+        let gpu = &self.clip.gpu;
+        let mut map = NoiseMap::default();
+        if let Some(text) = &pini.params.text {
+            map.text_mean = gpu.read(&text.mean)?;
+            map.text_spread = gpu.read(&text.spread)?;
+            map.tokens = pini::prefix_tokens(self.clip, &self.dataset.words)?;
+        }
+        if pini.params.image.is_some() {
+            let d = self.clip.config.embedding;
+            let count = self.test.len().min(BLOCK);
+            // Spread over the test set, which is sorted by class as a rule.
+            let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
+            let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
+            let (mean, spread) = pini.image_noise(gpu, &self.store.rows(&rows)?.original)?;
+            let mut labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
+            let own = labels.clone();
+            labels.sort_unstable();
+            labels.dedup();
+            labels.truncate(NOISY_CLASSES);
+            for label in labels {
+                let of_class: Vec<usize> = (0..count).filter(|i| own[*i] == label).collect();
+                let average = |all: &[f32]| -> Vec<f32> {
+                    let sum = |at: usize| of_class.iter().map(|i| f64::from(all[i * d + at])).sum::<f64>();
+                    (0..d).map(|at| (sum(at) / of_class.len() as f64) as f32).collect()
+                };
+                map.classes.push(self.dataset.classes[label as usize].clone());
+                map.image_mean.extend(average(&mean));
+                map.image_spread.extend(average(&spread));
+            }
+        }
+        Ok(map)
+    }
+
+    /// Measures how much alike test pictures of different classes are, unless that is there already.
+    fn overlap(&self, corrected: Option<Corrected<'_>>, watch: &mut dyn Watch) -> Result<()> {
+        let mut hasher = Sha256::new();
+        self.test.iter().for_each(|row| hasher.update(row));
+        let of = format!("{} {}", hex(&hasher.finalize()), corrected.map_or("", |c| c.digest));
+        if self.journal.overlap()?.is_some_and(|there| there.of == of) {
+            return Ok(());
+        }
+        let count = self.test.len().min(OVERLAP);
+        let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
+        let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
+        let labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
+        let mut per_class: HashMap<u32, usize> = HashMap::new();
+        labels.iter().for_each(|label| *per_class.entry(*label).or_default() += 1);
+        if per_class.len() < 2 || per_class.values().all(|n| *n < 2) {
+            watch.note("overlap is not measured: no class has two test pictures");
+            return Ok(());
+        }
+        let features = self.store.rows(&rows)?;
+        watch.begin(&format!("{}: measuring overlap", self.dataset.title), 100);
+        let mut measure = |features: &[f32]| {
+            similarity::measure(&self.clip.gpu, features, &labels, self.clip.config.embedding, &mut |_| {})
+        };
+        let before = measure(&features.original)?;
+        let after = features.adapted.as_deref().map(&mut measure).transpose()?;
+        watch.end();
+        self.journal.keep_overlap(&Overlap { of, before, after })
+    }
+}
+
+/// Features `[pictures, D]` of a fresh random view of each picture.
+fn fresh_views(
+    encoder: &mut Option<ImageEncoder<'_>>,
+    items: &[&Item],
+    augment: Augment,
+    seed: u64,
+    first: usize,
+) -> Result<Vec<f32>> {
+    let encoder = encoder.as_mut().ok_or_else(|| Error::invalid("there is no encoder for fresh views"))?;
+    let items: Vec<Item> = items.iter().map(|item| (*item).clone()).collect();
+    let views = Views::Random { augment, count: 1, first, seed };
+    Ok(encode::encode(encoder, &items, &views, true, &mut |_| {})?.features.original)
+}
+
+/// The search as a map over α and β, the best over γ.
+fn map(grid: &Grid, found: &Found, of: usize) -> SearchMap {
+    let (na, nb) = (grid.alphas.len(), grid.betas.len());
+    let mut correct = vec![0; na * nb];
+    for (i, count) in found.counts.iter().enumerate() {
+        let (a, b, _) = grid.at(i);
+        correct[b * na + a] = count.max(&correct[b * na + a]).to_owned();
+    }
+    SearchMap { alphas: grid.alphas.clone(), betas: grid.betas.clone(), correct, of }
+}

@@ -1,0 +1,318 @@
+//! Results over seeds: means, standard deviations, and tables of them.
+
+use serde::Serialize;
+
+use super::{Method, Record};
+use crate::Result;
+use crate::report::Table;
+
+/// Mean.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Standard deviation of the values themselves (over n), as NumPy's.
+pub fn deviation(values: &[f64]) -> f64 {
+    let m = mean(values);
+    (values.iter().map(|v| (v - m).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt()
+}
+
+/// A method at a number of shots on a dataset, over seeds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cell {
+    /// The dataset's name; none for the mean over several.
+    pub dataset: Option<String>,
+    /// Method.
+    pub method: Method,
+    /// Pictures per class.
+    pub shots: usize,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+    /// Accuracy of each.
+    pub accuracies: Vec<f64>,
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub deviation: f64,
+    /// Mean expected calibration error of softmax(logits).
+    pub calibration_error: f64,
+    /// The same at the fitted temperatures, where there are some.
+    pub calibration_error_fitted: Option<f64>,
+    /// Mean seconds to learn.
+    pub fit_seconds: f64,
+    /// Mean milliseconds to classify a picture from its features.
+    pub predict_milliseconds: f64,
+    /// Most bytes of GPU memory.
+    pub peak_bytes: u64,
+}
+
+/// All results of one or several datasets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// By dataset, shots and method.
+    pub cells: Vec<Cell>,
+    /// Means over the datasets, where all have the same seeds.
+    pub average: Vec<Cell>,
+}
+
+impl Summary {
+    /// Of the records of each dataset.
+    pub fn of(datasets: &[&[Record]]) -> Summary {
+        let mut summary = Summary { cells: Vec::new(), average: Vec::new() };
+        let mut shots: Vec<usize> = datasets.iter().flat_map(|d| d.iter().map(|r| r.task.shots)).collect();
+        shots.sort_unstable();
+        shots.dedup();
+        for shots in shots {
+            for method in Method::ALL {
+                let cells: Vec<Cell> = datasets.iter().filter_map(|records| cell(records, method, shots)).collect();
+                let same = cells.windows(2).all(|pair| pair[0].seeds == pair[1].seeds);
+                if cells.len() > 1 && cells.len() == datasets.len() && same {
+                    summary.average.push(average(&cells));
+                }
+                summary.cells.extend(cells);
+            }
+        }
+        summary
+    }
+
+    /// The cells of a dataset, or, without a name, the means over all.
+    pub fn select(&self, dataset: Option<&str>) -> Vec<&Cell> {
+        match dataset {
+            Some(name) => self.cells.iter().filter(|c| c.dataset.as_deref() == Some(name)).collect(),
+            None => self.average.iter().collect(),
+        }
+    }
+
+    /// Accuracy by method and number of shots, in percent.
+    pub fn accuracies(&self, dataset: Option<&str>) -> Table {
+        let cells = self.select(dataset);
+        let shots = shots(&cells);
+        let mut table = Table {
+            head: std::iter::once("method".into()).chain(shots.iter().map(|k| format!("{k} shot"))).collect(),
+            rows: Vec::new(),
+            bold: Vec::new(),
+        };
+        let mut best: Vec<Option<(f64, usize)>> = vec![None; shots.len()];
+        for method in Method::ALL {
+            let of_method: Vec<&&Cell> = cells.iter().filter(|c| c.method == method).collect();
+            if of_method.is_empty() {
+                continue;
+            }
+            let mut row = vec![method.title().to_string()];
+            for (column, k) in shots.iter().enumerate() {
+                let cell = of_method.iter().find(|c| c.shots == *k);
+                row.push(cell.map_or_else(|| "–".into(), |cell| percent(cell)));
+                if let Some(cell) = cell {
+                    if best[column].is_none_or(|(top, _)| cell.mean > top) {
+                        best[column] = Some((cell.mean, table.rows.len()));
+                    }
+                }
+            }
+            table.rows.push(row);
+        }
+        if table.rows.len() > 1 {
+            let best = best.iter().enumerate();
+            table.bold = best.filter_map(|(column, best)| best.map(|(_, row)| (row, column + 1))).collect();
+        }
+        table
+    }
+
+    /// What each method costs, at the largest number of shots.
+    pub fn costs(&self, dataset: Option<&str>) -> Table {
+        let cells = self.select(dataset);
+        let most = shots(&cells).last().copied().unwrap_or_default();
+        let mut table = Table {
+            head: ["method", "learning", "classifying a picture", "peak GPU memory"].map(String::from).to_vec(),
+            rows: Vec::new(),
+            bold: Vec::new(),
+        };
+        for cell in cells.iter().filter(|c| c.shots == most) {
+            table.rows.push(vec![
+                cell.method.title().into(),
+                format!("{:.2} s", cell.fit_seconds),
+                format!("{:.3} ms", cell.predict_milliseconds),
+                format!("{:.1} MB", cell.peak_bytes as f64 / 1e6),
+            ]);
+        }
+        table
+    }
+
+    /// How well confidence and accuracy agree, at the largest number of shots.
+    pub fn calibration(&self, dataset: Option<&str>) -> Table {
+        let cells = self.select(dataset);
+        let most = shots(&cells).last().copied().unwrap_or_default();
+        let head = ["method", "accuracy", "ECE as predicted", "ECE at the fitted temperature"];
+        let mut table = Table { head: head.map(String::from).to_vec(), rows: Vec::new(), bold: Vec::new() };
+        for cell in cells.iter().filter(|c| c.shots == most) {
+            let fitted = cell.calibration_error_fitted;
+            table.rows.push(vec![
+                cell.method.title().into(),
+                format!("{:.1}", 100.0 * cell.mean),
+                format!("{:.1}", 100.0 * cell.calibration_error),
+                fitted.map_or_else(|| "–".into(), |e| format!("{:.1}", 100.0 * e)),
+            ]);
+        }
+        table
+    }
+
+    /// All cells as CSV.
+    ///
+    /// # Errors
+    /// None that users can cause.
+    pub fn csv(&self) -> Result<String> {
+        let head = [
+            "dataset",
+            "method",
+            "shots",
+            "seeds",
+            "accuracy_mean",
+            "accuracy_deviation",
+            "calibration_error",
+            "calibration_error_fitted",
+            "fit_seconds",
+            "predict_milliseconds",
+            "peak_bytes",
+        ];
+        let rows = self.cells.iter().chain(&self.average).map(|cell| {
+            vec![
+                cell.dataset.clone().unwrap_or_else(|| "mean".into()),
+                cell.method.name().into(),
+                cell.shots.to_string(),
+                cell.seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+                cell.mean.to_string(),
+                cell.deviation.to_string(),
+                cell.calibration_error.to_string(),
+                cell.calibration_error_fitted.map_or_else(String::new, |e| e.to_string()),
+                cell.fit_seconds.to_string(),
+                cell.predict_milliseconds.to_string(),
+                cell.peak_bytes.to_string(),
+            ]
+        });
+        Table { head: head.map(String::from).to_vec(), rows: rows.collect(), bold: Vec::new() }.csv()
+    }
+}
+
+/// The numbers of shots among cells, ascending.
+pub fn shots(cells: &[&Cell]) -> Vec<usize> {
+    let mut shots: Vec<usize> = cells.iter().map(|c| c.shots).collect();
+    shots.sort_unstable();
+    shots.dedup();
+    shots
+}
+
+/// Accuracy in percent, with its spread where there are several seeds.
+fn percent(cell: &Cell) -> String {
+    if cell.accuracies.len() > 1 {
+        format!("{:.1} ± {:.1}", 100.0 * cell.mean, 100.0 * cell.deviation)
+    } else {
+        format!("{:.1}", 100.0 * cell.mean)
+    }
+}
+
+fn cell(records: &[Record], method: Method, shots: usize) -> Option<Cell> {
+    let mut of: Vec<&Record> = records.iter().filter(|r| r.task.method == method && r.task.shots == shots).collect();
+    // Results come in any order when a run was taken up.
+    of.sort_by_key(|r| r.task.seed);
+    let first = of.first()?;
+    let values = |get: &dyn Fn(&Record) -> f64| of.iter().map(|r| get(r)).collect::<Vec<f64>>();
+    let accuracies = values(&|r| r.accuracy);
+    let fitted: Vec<f64> = of.iter().filter_map(|r| r.calibration_error_fitted).collect();
+    Some(Cell {
+        dataset: Some(first.dataset.clone()),
+        method,
+        shots,
+        seeds: of.iter().map(|r| r.task.seed).collect(),
+        mean: mean(&accuracies),
+        deviation: deviation(&accuracies),
+        accuracies,
+        calibration_error: mean(&values(&|r| r.calibration_error)),
+        calibration_error_fitted: (fitted.len() == of.len()).then(|| mean(&fitted)),
+        fit_seconds: mean(&values(&|r| r.fit_seconds)),
+        predict_milliseconds: mean(&values(&|r| 1e3 * r.predict_seconds / r.test.max(1) as f64)),
+        peak_bytes: of.iter().map(|r| r.peak_bytes).max().unwrap_or_default(),
+    })
+}
+
+/// The mean over datasets, seed by seed, so that its spread is that of the papers' averages.
+fn average(cells: &[Cell]) -> Cell {
+    let seeds = cells[0].seeds.clone();
+    let of = |get: &dyn Fn(&Cell) -> f64| mean(&cells.iter().map(get).collect::<Vec<f64>>());
+    let accuracies: Vec<f64> = (0..seeds.len()).map(|i| of(&|c| c.accuracies[i])).collect();
+    let fitted: Vec<f64> = cells.iter().filter_map(|c| c.calibration_error_fitted).collect();
+    Cell {
+        dataset: None,
+        method: cells[0].method,
+        shots: cells[0].shots,
+        mean: mean(&accuracies),
+        deviation: deviation(&accuracies),
+        accuracies,
+        seeds,
+        calibration_error: of(&|c| c.calibration_error),
+        calibration_error_fitted: (fitted.len() == cells.len()).then(|| mean(&fitted)),
+        fit_seconds: of(&|c| c.fit_seconds),
+        predict_milliseconds: of(&|c| c.predict_milliseconds),
+        peak_bytes: cells.iter().map(|c| c.peak_bytes).max().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::eval::Task;
+
+    pub(crate) fn record(dataset: &str, method: Method, shots: usize, seed: u64, correct: usize) -> Record {
+        Record {
+            dataset: dataset.into(),
+            task: Task { method, shots, seed },
+            accuracy: correct as f64 / 100.0,
+            correct,
+            test: 100,
+            support: 5 * shots,
+            val: 5,
+            val_accuracy: Some(0.5),
+            alpha: None,
+            beta: None,
+            gamma: None,
+            epoch: None,
+            temperature: Some(1.5),
+            calibration_error: 0.1,
+            calibration_error_fitted: Some(0.05),
+            log_loss: 1.0,
+            log_loss_fitted: Some(0.9),
+            fit_seconds: 2.0,
+            predict_seconds: 0.1,
+            peak_bytes: 5_000_000,
+            data: String::new(),
+        }
+    }
+
+    #[test]
+    fn tables_do_not_depend_on_the_order_of_results() {
+        let mut a = vec![
+            record("a", Method::TipAdapter, 1, 2, 60),
+            record("a", Method::TipAdapter, 1, 1, 50),
+            record("a", Method::ZeroShot, 1, 1, 40),
+            record("a", Method::ZeroShot, 1, 2, 40),
+        ];
+        let summary = Summary::of(&[&a]);
+        let table = summary.accuracies(Some("a"));
+        assert_eq!(table.rows, [["zero-shot", "40.0 ± 0.0"], ["Tip-Adapter", "55.0 ± 5.0"]]);
+        assert_eq!(table.bold, [(1, 1)]);
+        a.reverse();
+        assert_eq!(Summary::of(&[&a]), summary);
+        assert!(summary.average.is_empty(), "one dataset has no average");
+        assert!(summary.csv().unwrap().contains("a,tip-adapter,1,1 2,0.55,"));
+    }
+
+    #[test]
+    fn averages_are_over_datasets_seed_by_seed() {
+        let a = [record("a", Method::Pini, 4, 1, 50), record("a", Method::Pini, 4, 2, 60)];
+        let b = [record("b", Method::Pini, 4, 1, 90), record("b", Method::Pini, 4, 2, 80)];
+        let summary = Summary::of(&[&a, &b]);
+        assert_eq!(summary.average.len(), 1);
+        assert_eq!(summary.average[0].accuracies, [0.7, 0.7]);
+        assert_eq!(summary.accuracies(None).rows, [["PiNI", "70.0 ± 0.0"]]);
+        // A dataset that lacks a seed would shift the mean.
+        assert!(Summary::of(&[&a, &b[..1]]).average.is_empty());
+    }
+}
