@@ -15,22 +15,28 @@ pub const COUNTS: [usize; 3] = [8, 4, 4];
 /// Pictures in a class folder that has to be split.
 pub const IN_FOLDER: usize = 20;
 /// Classes of ImageNet's miniature.
-pub const WNIDS: [(&str, &str); 4] = [
-    ("n01440764", "tench"),
-    ("n01443537", "goldfish"),
-    ("n02012849", "crane"),
-    ("n03126707", "crane"),
-];
+pub const WNIDS: [(&str, &str); 4] =
+    [("n01440764", "tench"), ("n01443537", "goldfish"), ("n02012849", "crane"), ("n03126707", "crane")];
 
 /// Writes what comes with CoOp; shifts of ImageNet with ImageNet itself, unless it is there.
 pub fn write(name: &str, root: &Path) {
     match name {
         "imagenet" => imagenet(root),
         "caltech101" => {
-            split(root, "caltech-101/101_ObjectCategories", "Caltech101", &["airplane", "crocodile_head", "face", "wrench"]);
+            split(
+                root,
+                "caltech-101/101_ObjectCategories",
+                "Caltech101",
+                &["airplane", "crocodile_head", "face", "wrench"],
+            );
         }
         "oxford_pets" => {
-            split(root, "oxford_pets/images", "OxfordPets", &["abyssinian", "american_bulldog", "beagle", "yorkshire_terrier"]);
+            split(
+                root,
+                "oxford_pets/images",
+                "OxfordPets",
+                &["abyssinian", "american_bulldog", "beagle", "yorkshire_terrier"],
+            );
         }
         "stanford_cars" => split(
             root,
@@ -59,7 +65,9 @@ pub fn write(name: &str, root: &Path) {
             shift(root, "imagenet-sketch/images", folders.collect());
         }
         "imagenet_a" => shift(root, "imagenet-adversarial/imagenet-a", vec![(1, WNIDS[1].0), (3, WNIDS[3].0)]),
-        "imagenet_r" => shift(root, "imagenet-rendition/imagenet-r", vec![(0, WNIDS[0].0), (1, WNIDS[1].0), (2, WNIDS[2].0)]),
+        "imagenet_r" => {
+            shift(root, "imagenet-rendition/imagenet-r", vec![(0, WNIDS[0].0), (1, WNIDS[1].0), (2, WNIDS[2].0)])
+        }
         other => panic!("no miniature of {other}"),
     }
 }
@@ -71,9 +79,13 @@ pub fn write_own_layout(name: &str, root: &Path) {
             let folders = ["BACKGROUND_Google", "Faces", "Faces_easy", "airplanes", "crocodile_head", "wrench"];
             class_folders(&root.join("caltech-101/101_ObjectCategories"), &folders, IN_FOLDER);
         }
-        "food101" => class_folders(&root.join("food-101/images"), &["apple_pie", "caesar_salad", "pizza", "waffles"], IN_FOLDER),
+        "food101" => {
+            class_folders(&root.join("food-101/images"), &["apple_pie", "caesar_salad", "pizza", "waffles"], IN_FOLDER)
+        }
         "dtd" => class_folders(&root.join("dtd/images"), &["banded", "dotted", "polka-dotted", "woven"], IN_FOLDER),
-        "eurosat" => class_folders(&root.join("eurosat/2750"), &["AnnualCrop", "Forest", "Highway", "SeaLake"], IN_FOLDER),
+        "eurosat" => {
+            class_folders(&root.join("eurosat/2750"), &["AnnualCrop", "Forest", "Highway", "SeaLake"], IN_FOLDER)
+        }
         "oxford_pets" => oxford_pets(&root.join("oxford_pets")),
         "stanford_cars" => stanford_cars(&root.join("stanford_cars")),
         "oxford_flowers" => oxford_flowers(&root.join("oxford_flowers")),
@@ -98,9 +110,8 @@ pub fn class_folders(dir: &Path, classes: &[&str], count: usize) {
 pub fn picture(path: &Path, class: usize) {
     // Encoding takes long where thousands are written; a copy does not.
     let kind = path.extension().unwrap().to_str().unwrap().to_lowercase();
-    let bytes = PICTURES.with(|made| {
-        made.borrow_mut().entry((kind.clone(), class)).or_insert_with(|| encoded(&kind, class)).clone()
-    });
+    let bytes = PICTURES
+        .with(|made| made.borrow_mut().entry((kind.clone(), class)).or_insert_with(|| encoded(&kind, class)).clone());
     text(path, bytes);
 }
 
@@ -110,9 +121,11 @@ thread_local! {
 
 /// 8 × 8 pixels: a gradient in one of a few colours.
 fn encoded(kind: &str, class: usize) -> Vec<u8> {
-    const COLOURS: [[u8; 3]; 6] = [[200, 30, 30], [30, 180, 40], [40, 60, 210], [220, 200, 30], [160, 40, 190], [90, 90, 90]];
+    const COLOURS: [[u8; 3]; 6] =
+        [[200, 30, 30], [30, 180, 40], [40, 60, 210], [220, 200, 30], [160, 40, 190], [90, 90, 90]];
     let [r, g, b] = COLOURS[class % COLOURS.len()];
-    let image = image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([r, g, b].map(|c| c.saturating_add((3 * x + 2 * y) as u8))));
+    let image =
+        image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([r, g, b].map(|c| c.saturating_add((3 * x + 2 * y) as u8))));
     let format = image::ImageFormat::from_extension(kind).unwrap();
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).unwrap();
@@ -134,7 +147,11 @@ fn split(root: &Path, pictures: &str, title: &str, classes: &[&str]) {
         let mut entries: Vec<Value> = Vec::new();
         for number in 0..count {
             for (label, class) in classes.iter().enumerate().rev() {
-                let folder = if title == "StanfordCars" { if part == "test" { "cars_test" } else { "cars_train" } } else { class };
+                let folder = if title == "StanfordCars" {
+                    if part == "test" { "cars_test" } else { "cars_train" }
+                } else {
+                    class
+                };
                 let path = format!("{folder}/{part}_{label}_{number}.jpg");
                 picture(&root.join(pictures).join(&path), label);
                 entries.push(json!([path, label, class]));
@@ -248,12 +265,8 @@ fn sun397(dir: &Path) {
 }
 
 fn ucf101(dir: &Path) {
-    let actions = [
-        ("ApplyEyeMakeup", "Apply_Eye_Makeup"),
-        ("Archery", "Archery"),
-        ("Biking", "Biking"),
-        ("YoYo", "Yo_Yo"),
-    ];
+    let actions =
+        [("ApplyEyeMakeup", "Apply_Eye_Makeup"), ("Archery", "Archery"), ("Biking", "Biking"), ("YoYo", "Yo_Yo")];
     let lists = dir.join("ucfTrainTestlist");
     let classes = actions.iter().enumerate().map(|(label, (action, _))| format!("{} {action}\n", label + 1));
     text(&lists.join("classInd.txt"), classes.collect::<String>());

@@ -140,6 +140,10 @@ impl Classes {
             let reason = || format!("the folder's name is {otherwise}: remove it, or complete ImageNet");
             labelled.push((label(&name).ok_or_else(|| Error::data(&folder, reason()))?, folder));
         }
+        if labelled.is_empty() {
+            let reason = "there are no folders here: each class's pictures must be in one, named by its class";
+            return Err(Error::data(dir, reason));
+        }
         labelled.sort();
         // Listing a million files waits for the disk: all folders at once.
         let lists: Vec<Vec<PathBuf>> = labelled.par_iter().map(|(_, dir)| pictures(dir)).collect::<Result<_>>()?;
