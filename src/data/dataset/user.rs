@@ -211,7 +211,7 @@ fn read_csv(path: &Path) -> Result<Vec<Record>> {
     for record in reader.records() {
         let record = record.map_err(wrong)?;
         // A record begins, to the reader, with the empty lines before it; people look for it where its text begins.
-        let start = record.position().map_or(counted, |position| position.byte() as usize);
+        let start = record.position().map_or(counted, |position| position.byte() as usize).min(text.len());
         let start = start + text.as_bytes()[start..].iter().take_while(|&&byte| matches!(byte, b'\r' | b'\n')).count();
         line += newlines(&text.as_bytes()[counted..start]);
         counted = start;
