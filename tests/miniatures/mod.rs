@@ -6,7 +6,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ pub fn write(name: &str, root: &Path) {
         }
         "imagenet_a" => shift(root, "imagenet-adversarial/imagenet-a", vec![(1, WNIDS[1].0), (3, WNIDS[3].0)]),
         "imagenet_r" => {
-            shift(root, "imagenet-rendition/imagenet-r", vec![(0, WNIDS[0].0), (1, WNIDS[1].0), (2, WNIDS[2].0)])
+            shift(root, "imagenet-rendition/imagenet-r", vec![(0, WNIDS[0].0), (1, WNIDS[1].0), (2, WNIDS[2].0)]);
         }
         other => panic!("no miniature of {other}"),
     }
@@ -80,11 +80,11 @@ pub fn write_own_layout(name: &str, root: &Path) {
             class_folders(&root.join("caltech-101/101_ObjectCategories"), &folders, IN_FOLDER);
         }
         "food101" => {
-            class_folders(&root.join("food-101/images"), &["apple_pie", "caesar_salad", "pizza", "waffles"], IN_FOLDER)
+            class_folders(&root.join("food-101/images"), &["apple_pie", "caesar_salad", "pizza", "waffles"], IN_FOLDER);
         }
         "dtd" => class_folders(&root.join("dtd/images"), &["banded", "dotted", "polka-dotted", "woven"], IN_FOLDER),
         "eurosat" => {
-            class_folders(&root.join("eurosat/2750"), &["AnnualCrop", "Forest", "Highway", "SeaLake"], IN_FOLDER)
+            class_folders(&root.join("eurosat/2750"), &["AnnualCrop", "Forest", "Highway", "SeaLake"], IN_FOLDER);
         }
         "oxford_pets" => oxford_pets(&root.join("oxford_pets")),
         "stanford_cars" => stanford_cars(&root.join("stanford_cars")),
@@ -206,16 +206,16 @@ fn oxford_pets(dir: &Path) {
     }
 }
 
-fn fixture(name: &str, to: PathBuf) {
+fn fixture(name: &str, to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mat").join(name);
-    text(&to, fs::read(from).unwrap());
+    text(to, fs::read(from).unwrap());
 }
 
 /// Numbers and labels as in `tests/reference/mat_files.py`.
 fn stanford_cars(dir: &Path) {
-    fixture("cars_meta.mat", dir.join("devkit/cars_meta.mat"));
-    fixture("cars_train_annos.mat", dir.join("devkit/cars_train_annos.mat"));
-    fixture("cars_test_annos_withlabels.mat", dir.join("cars_test_annos_withlabels.mat"));
+    fixture("cars_meta.mat", &dir.join("devkit/cars_meta.mat"));
+    fixture("cars_train_annos.mat", &dir.join("devkit/cars_train_annos.mat"));
+    fixture("cars_test_annos_withlabels.mat", &dir.join("cars_test_annos_withlabels.mat"));
     for (part, count) in [("cars_train", 32), ("cars_test", 16)] {
         for number in 1..=count {
             picture(&dir.join(format!("{part}/{number:05}.jpg")), number % 4);
@@ -225,7 +225,7 @@ fn stanford_cars(dir: &Path) {
 
 /// Numbers and labels as in `tests/reference/mat_files.py`.
 fn oxford_flowers(dir: &Path) {
-    fixture("imagelabels.mat", dir.join("imagelabels.mat"));
+    fixture("imagelabels.mat", &dir.join("imagelabels.mat"));
     let names = json!({"1": "pink primrose", "2": "fire lily", "3": "sunflower", "4": "rose"});
     text(&dir.join("cat_to_name.json"), names.to_string());
     for number in 1..=40 {

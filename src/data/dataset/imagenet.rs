@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::known::Known;
 use super::listing::{Lines, folders, pictures};
-use super::{Dataset, Parts};
+use super::{Contents, Dataset, Parts};
 use crate::data::Item;
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ pub(super) fn open(known: &Known, dir: &Path) -> Result<Dataset> {
         "train pictures are in the order of their names; CoOp takes them as the system lists them, so its shots differ"
             .to_owned(),
     ];
-    known.dataset(dir, &train_dir, classes.names, parts, None, source, notes)
+    known.dataset(dir, &train_dir, Contents { classes: classes.names, parts, subset: None, source, notes })
 }
 
 /// Opens a set of ImageNet's classes, to test on what was learned from ImageNet beside it. `numbered` folders are named
@@ -66,7 +66,8 @@ pub(super) fn open_shift(known: &Known, root: &Path, dir: &Path, numbered: bool)
     present.dedup();
     let subset = (present.len() < classes.names.len()).then_some(present);
     let source = format!("{} to test on, {from}", known.pictures);
-    known.dataset(dir, &test_dir, classes.names, Parts { train, val: Vec::new(), test }, subset, source, notes)
+    let parts = Parts { train, val: Vec::new(), test };
+    known.dataset(dir, &test_dir, Contents { classes: classes.names, parts, subset, source, notes })
 }
 
 /// What a list of names says.
@@ -139,6 +140,10 @@ impl Classes {
         for (name, folder) in folders(dir)? {
             let reason = || format!("the folder's name is {otherwise}: remove it, or complete ImageNet");
             labelled.push((label(&name).ok_or_else(|| Error::data(&folder, reason()))?, folder));
+        }
+        if labelled.is_empty() {
+            let reason = "there are no folders here: each class's pictures must be in one, named by its class";
+            return Err(Error::data(dir, reason));
         }
         labelled.sort();
         // Listing a million files waits for the disk: all folders at once.

@@ -144,6 +144,16 @@ impl<T> Parts<T> {
     }
 }
 
+/// What was found of a known set.
+struct Contents {
+    /// By label, as the set calls them.
+    classes: Vec<String>,
+    parts: Parts<Item>,
+    subset: Option<Vec<usize>>,
+    source: String,
+    notes: Vec<String>,
+}
+
 impl Known {
     fn open(&self, root: &Path) -> Result<Dataset> {
         let dir = root.join(self.folder);
@@ -178,21 +188,12 @@ impl Known {
         let classes = classes_of(&rows, &list)?;
         notes.extend(twice_listed(&rows, dir));
         let parts = rows.map(|row| Item { path: row.path, label: row.label });
-        self.dataset(dir, &list, classes, parts, None, source, notes)
+        self.dataset(dir, &list, Contents { classes, parts, subset: None, source, notes })
     }
 
     /// Puts a set together, with the checks and notes that all have in common. `list` is what an error is about.
-    #[allow(clippy::too_many_arguments)]
-    fn dataset(
-        &self,
-        dir: &Path,
-        list: &Path,
-        classes: Vec<String>,
-        parts: Parts<Item>,
-        subset: Option<Vec<usize>>,
-        source: String,
-        mut notes: Vec<String>,
-    ) -> Result<Dataset> {
+    fn dataset(&self, dir: &Path, list: &Path, contents: Contents) -> Result<Dataset> {
+        let Contents { classes, parts, subset, source, mut notes } = contents;
         let classes: Vec<String> = classes.iter().map(|class| class_name(class)).collect();
         if let Some(class) = classes.iter().position(String::is_empty) {
             return Err(Error::data(

@@ -56,7 +56,8 @@ fn set(path: &Path, classes: Vec<String>, parts: Parts<Item>, source: String) ->
     let resolved = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let name = if path.is_dir() { resolved.file_name() } else { resolved.file_stem() };
     let name = name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    let root = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dataset = Dataset {
         title: name.clone(),
         name,
@@ -107,7 +108,7 @@ fn open_parts(path: &Path) -> Result<Dataset> {
 
 /// A line of a CSV file.
 struct Record {
-    line: u64,
+    line: usize,
     path: PathBuf,
     class: String,
     part: Option<String>,
@@ -116,10 +117,10 @@ struct Record {
 /// Opens a CSV file.
 fn open_csv(path: &Path) -> Result<Dataset> {
     let records = read_csv(path)?;
-    let at = |line: u64, reason: String| Error::data(path, format!("line {line}: {reason}"));
-    let mut lines: HashMap<&Path, u64> = HashMap::new();
+    let at = |line: usize, reason: String| Error::data(path, format!("line {line}: {reason}"));
+    let mut lines: HashMap<&Path, usize> = HashMap::new();
     // The first line of each class; sorted by name, as class folders are.
-    let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
     for record in &records {
         if let Some(first) = lines.insert(&record.path, record.line) {
             let reason = format!("'{}' is in line {first} too: leave one", record.path.display());
@@ -185,39 +186,43 @@ fn open_csv(path: &Path) -> Result<Dataset> {
 
 /// Reads a CSV file's lines. All have a part or none.
 fn read_csv(path: &Path) -> Result<Vec<Record>> {
-    let wrong = |error: csv::Error| match error.into_kind() {
-        csv::ErrorKind::Io(source) => Error::io(path, source),
-        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            let line = pos.map_or(0, |pos| pos.line());
-            Error::data(
-                path,
-                format!("line {line}: {len} fields where the header has {expected_len}; quote a field with a comma"),
-            )
-        }
-        csv::ErrorKind::Utf8 { pos, .. } => {
-            let line = pos.map_or(0, |pos| pos.line());
-            Error::data(path, format!("line {line}: not UTF-8: save the list as such"))
-        }
-        other => Error::data(path, format!("cannot read the list: {other:?}")),
-    };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(wrong)?;
+    let at = |line: usize, reason: String| Error::data(path, format!("line {line}: {reason}"));
+    let newlines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
+    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = 1 + newlines(&bytes[..error.valid_up_to()]);
+        at(line, "not UTF-8: save the list as such".to_owned())
+    })?;
+    let text = text.trim_start_matches('\u{feff}');
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
+    let wrong = |error: csv::Error| Error::data(path, format!("cannot read the list: {error}"));
     let header = reader.headers().map_err(wrong)?.clone();
     let column = |name: &str| header.iter().position(|other| other == name);
-    let fits = header.iter().all(|name| matches!(name, "path" | "label" | "split"));
-    let (Some(picture), Some(label), true) = (column("path"), column("label"), fits && header.len() <= 3) else {
-        let found = header.iter().collect::<Vec<_>>().join(",");
-        let reason = format!("line 1: the header is '{found}': it must be path,label or path,label,split");
-        return Err(Error::data(path, reason));
+    let fits = header.iter().all(|name| matches!(name, "path" | "label" | "split")) && header.len() <= 3;
+    let (Some(picture), Some(label), true) = (column("path"), column("label"), fits) else {
+        // Not all of what may be no list at all.
+        let found: String = header.iter().collect::<Vec<_>>().join(",").chars().take(60).collect();
+        return Err(at(1, format!("the header is '{found}': it must be path,label or path,label,split")));
     };
     let part = column("split");
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut records = Vec::new();
+    let (mut counted, mut line) = (0, 1);
     for record in reader.records() {
         let record = record.map_err(wrong)?;
-        let line = record.position().map_or(0, csv::Position::line);
+        // A record begins, to the reader, with the empty lines before it; people look for it where its text begins.
+        let start = record.position().map_or(counted, |position| position.byte() as usize).min(text.len());
+        let start = start + text.as_bytes()[start..].iter().take_while(|&&byte| matches!(byte, b'\r' | b'\n')).count();
+        line += newlines(&text.as_bytes()[counted..start]);
+        counted = start;
+        if record.len() != header.len() {
+            let reason =
+                format!("{} fields where the header has {}: quote what has a comma", record.len(), header.len());
+            return Err(at(line, reason));
+        }
         let field = |column: usize| record.get(column).unwrap_or_default();
         if field(picture).is_empty() {
-            return Err(Error::data(path, format!("line {line}: the path is empty")));
+            return Err(at(line, "the path is empty: name a picture".to_owned()));
         }
         let path = folder.join(field(picture));
         records.push(Record { line, path, class: field(label).to_owned(), part: part.map(|p| field(p).to_owned()) });
