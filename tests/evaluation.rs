@@ -141,8 +141,7 @@ fn a_store_keeps_what_is_encoded_when_it_is_stopped_and_merges_small_files() {
     assert_eq!(fill(&mut store, &folder.items, &Views::Center).encoded, 40 - 16);
 
     // Many small files become few, and no row is lost or changed.
-    let rows: Vec<_> =
-        fill(&mut store, &folder.items, &Views::Center).rows.into_iter().flatten().flatten().collect();
+    let rows: Vec<_> = fill(&mut store, &folder.items, &Views::Center).rows.into_iter().flatten().flatten().collect();
     let before = store.rows(&rows).unwrap();
     for item in &folder.items[..30] {
         let views = Views::Random { augment: Augment::PINI, count: 1, first: 3, seed: 1 };
@@ -264,7 +263,8 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
     // Zero-shot and Tip-Adapter are on all: there is a mean of them, and of nothing else.
     assert_eq!(written.summary.average.len(), 4);
     let html = fs::read_to_string(&written.html).unwrap();
-    for needle in ["Caltech101", "PiNI", "Tip-X++", "Confused", "ViT-B/16, OxfordPets", "88.9", "prefers-color-scheme"] {
+    for needle in ["Caltech101", "PiNI", "Tip-X++", "Confused", "ViT-B/16, OxfordPets", "88.9", "prefers-color-scheme"]
+    {
         assert!(html.contains(needle), "no '{needle}' in the report");
     }
     // Nothing is fetched: every address is in the page itself.
@@ -278,8 +278,7 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
     }
     let csv = fs::read_to_string(out.path().join("results.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 14 * 4 + 14);
-    let json: serde_json::Value =
-        serde_json::from_slice(&fs::read(out.path().join("results.json")).unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(out.path().join("results.json")).unwrap()).unwrap();
     assert_eq!(json["datasets"].as_array().unwrap().len(), 15);
 }
 

@@ -383,9 +383,7 @@ fn predictions_by_draws_average_probabilities() {
     let config = Config::paper("an icon of", 2);
     let pini = Pini::untrained(clip(), &classes(), &config).unwrap();
     let by = |count| Evaluation::Draws { count, seed: 5 };
-    let predict = |evaluation| {
-        pini.predictor(clip(), evaluation).unwrap().logits(gpu(), &images, 0).unwrap()
-    };
+    let predict = |evaluation| pini.predictor(clip(), evaluation).unwrap().logits(gpu(), &images, 0).unwrap();
     assert_eq!(predict(Evaluation::Mean), pini.logits(gpu(), &images).unwrap());
     let (one, three) = (predict(by(1)), predict(by(3)));
     assert_ne!(one, pini.logits(gpu(), &images).unwrap());

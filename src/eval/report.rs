@@ -505,7 +505,8 @@ fn confusions(
                 .filter(|(_, d)| i < d.predicted.len())
                 .map(|(m, d)| {
                     let said = d.predicted[i];
-                    let text = format!("{}: {} {:.0} %", m.title(), class(said), 100.0 * d.confidence[i]);
+                    // The percent sign stays on its number's line.
+                    let text = format!("{}: {} {:.0}\u{a0}%", m.title(), class(said), 100.0 * d.confidence[i]);
                     (text, said == test.labels[i])
                 })
                 .collect(),

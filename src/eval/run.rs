@@ -98,7 +98,7 @@ pub fn run(
         source: dataset.source.clone(),
         parts: [dataset.train.len(), dataset.val.len(), dataset.test.len()],
         model: clip.id().name.clone(),
-        adapter: clip.gpu.describe(),
+        adapter: format!("{} ({})", clip.gpu.name(), clip.gpu.kind()),
         notes: dataset.notes.clone(),
     };
     let journal = Journal::open(&out.join(&dataset.name), &settings, &about)?;
@@ -123,31 +123,29 @@ pub fn run(
         ));
     }
     let classifier = Classifier::new(clip, &dataset.classes, &dataset.templates)?;
-    let adapters = corrected.map(|c| &c.correction.blocks[..]);
-    let encoder = |pictures: usize, adapters| -> Result<ImageEncoder<'_>> {
+    let side = |pictures: usize, corrected: Option<Corrected<'_>>| -> Result<Side<'_>> {
+        let key = Key::new(clip, precision, corrected.map(|c| c.digest.to_string()));
+        let adapters = corrected.map(|c| &c.correction.blocks[..]);
         let most = protocol.batch.unwrap_or(32).min(pictures).max(1);
         let batch = if protocol.batch.is_some() { most } else { clip.largest_batch(most, adapters)? };
-        clip.image_encoder_with(batch, adapters)
+        let store = Store::open(features, &key, clip.config.embedding)?;
+        Ok(Side { store, encoder: clip.image_encoder_with(batch, adapters)? })
     };
-    let all = dataset.test.len();
-    let key = Key::new(clip, precision, corrected.map(|c| c.digest.to_string()));
+    // Views that training draws from are of use to the plain tower's methods alone.
+    let trains = protocol.methods.iter().any(|m| matches!(m, Method::TipAdapterF | Method::Pini));
+    let plain = if corrected.is_some() && trains { Some(side(dataset.train.len(), None)?) } else { None };
     let mut run = Run {
         clip,
         dataset,
         protocol,
         classifier,
         journal,
-        store: Store::open(features, &key, clip.config.embedding)?,
-        encoder: encoder(all, adapters)?,
-        plain: None,
+        whole: side(dataset.test.len(), corrected)?,
+        plain,
         rows: HashMap::new(),
         test: Vec::new(),
         test_labels: Vec::new(),
     };
-    if protocol.how.views == 0 && protocol.methods.iter().any(|m| matches!(m, Method::TipAdapterF | Method::Pini)) {
-        // Fresh views are of use to training alone, which takes the plain tower's features.
-        run.plain = Some(encoder(dataset.train.len(), None)?);
-    }
     run.all(&tasks, watch)?;
     run.overlap(corrected, watch)
 }
@@ -193,15 +191,28 @@ struct Run<'a> {
     protocol: &'a Protocol,
     classifier: Classifier,
     journal: Journal,
-    store: Store,
-    encoder: ImageEncoder<'a>,
-    /// The tower without adapters, for fresh views in training.
-    plain: Option<ImageEncoder<'a>>,
+    /// The tower that all methods' features come from, with the correction where there is one.
+    whole: Side<'a>,
+    /// The tower without the correction, for views in training; none where `whole` is that already.
+    plain: Option<Side<'a>>,
     /// Rows of the pictures themselves; none of those that cannot be decoded.
     rows: HashMap<PathBuf, Option<RowId>>,
     /// Test pictures' rows and labels.
     test: Vec<RowId>,
     test_labels: Vec<u32>,
+}
+
+/// A tower and its features on disk.
+struct Side<'a> {
+    store: Store,
+    encoder: ImageEncoder<'a>,
+}
+
+/// Which of the two.
+#[derive(Clone, Copy)]
+enum Tower {
+    Whole,
+    Plain,
 }
 
 /// What the methods of one choice share.
@@ -299,11 +310,26 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Fills the store with `views` of `items`, under a progress bar.
-    fn fill(&mut self, items: &[&Item], views: &Views, what: &str, watch: &mut dyn Watch) -> Result<Filled> {
+    fn side(&mut self, tower: Tower) -> &mut Side<'a> {
+        match (tower, &mut self.plain) {
+            (Tower::Plain, Some(plain)) => plain,
+            _ => &mut self.whole,
+        }
+    }
+
+    /// Fills a tower's store with `views` of `items`, under a progress bar.
+    fn fill(
+        &mut self,
+        tower: Tower,
+        items: &[&Item],
+        views: &Views,
+        what: &str,
+        watch: &mut dyn Watch,
+    ) -> Result<Filled> {
+        let strict = self.protocol.strict;
         watch.begin(what, items.len());
-        let filled =
-            self.store.fill(&mut self.encoder, items, views, self.protocol.strict, &mut |p| watch.at(p.pictures));
+        let Side { store, encoder } = self.side(tower);
+        let filled = store.fill(encoder, items, views, strict, &mut |p| watch.at(p.pictures));
         watch.end();
         filled
     }
@@ -321,7 +347,7 @@ impl<'a> Run<'a> {
         let first_test = wanted.len();
         wanted.extend(&dataset.test);
         let what = format!("{}: encoding pictures", dataset.title);
-        let filled = self.fill(&wanted, &Views::Center, &what, watch)?;
+        let filled = self.fill(Tower::Whole, &wanted, &Views::Center, &what, watch)?;
         filled.skipped.iter().for_each(|error| watch.note(&format!("skipped: {error}")));
         if !filled.skipped.is_empty() {
             watch.note(&format!("{} pictures skipped (--strict makes that an error)", filled.skipped.len()));
@@ -373,7 +399,7 @@ impl<'a> Run<'a> {
             labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
         }
         let data = hex(&hasher.finalize());
-        Ok(Shot { seed, support, support_labels, keys: None, val: self.store.rows(&val_rows)?, val_labels, data })
+        Ok(Shot { seed, support, support_labels, keys: None, val: self.whole.store.rows(&val_rows)?, val_labels, data })
     }
 
     /// The cache keys of a choice, encoded when first needed.
@@ -388,22 +414,28 @@ impl<'a> Run<'a> {
             0 => Views::Center,
             count => Views::Random { augment: Augment::TIP, count, first: 0, seed: shot.seed },
         };
-        let features = self.view_features(&shot.support, &views, watch)?;
+        let features = self.view_features(Tower::Whole, &shot.support, &views, watch)?;
         let keys = tip::keys_of_pictures(&self.clip.gpu, &features, views.count(), self.clip.config.embedding)?;
         shot.keys = Some(keys.clone());
         Ok(keys)
     }
 
     /// Features `[pictures, views, D]` by way of the store.
-    fn view_features(&mut self, items: &[&Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
+    fn view_features(
+        &mut self,
+        tower: Tower,
+        items: &[&Item],
+        views: &Views,
+        watch: &mut dyn Watch,
+    ) -> Result<Features> {
         let what = format!("{}: encoding views", self.dataset.title);
-        let filled = self.fill(items, views, &what, watch)?;
+        let filled = self.fill(tower, items, views, &what, watch)?;
         // All were decoded before.
         let rows: Vec<RowId> = filled.rows.into_iter().flatten().flatten().collect();
         if rows.len() != items.len() * views.count() {
             return Err(Error::data(&self.dataset.root, "pictures changed while they were encoded: start again"));
         }
-        self.store.rows(&rows)
+        self.side(tower).store.rows(&rows)
     }
 
     fn task(&mut self, task: Task, shot: &mut Shot<'a>, watch: &mut dyn Watch) -> Result<(Record, Detail)> {
@@ -433,7 +465,7 @@ impl<'a> Run<'a> {
         let mut score = Score::new(classes, self.dataset.subset.as_deref(), temperature);
         for (block, rows) in self.test.chunks(BLOCK).enumerate() {
             let first = block * BLOCK;
-            let features = self.store.rows(rows)?;
+            let features = self.whole.store.rows(rows)?;
             let features = if corrected { features } else { plain(&features) };
             let logits = self.logits(&fitted, predictor.as_ref(), &features, first)?;
             score.add(&logits, &self.test_labels[first..first + rows.len()]);
@@ -519,6 +551,7 @@ impl<'a> Run<'a> {
         let (clip, gpu) = (self.clip, self.clip.gpu.clone());
         let (classes, d) = (self.dataset.classes.len(), clip.config.embedding);
         let how = &self.protocol.how;
+        let key_views = how.key_views;
         let corrected = task.method.corrected();
         let affinity = if corrected { keys.affinity() } else { &keys.original };
         let mut cache = Cache::new(&gpu, affinity, &shot.support_labels, classes, d)?;
@@ -539,15 +572,16 @@ impl<'a> Run<'a> {
             let config = tip_f::Config { seed: task.seed, ..how.tip_f.clone() };
             let views = self.training_views(&shot.support, Augment::TIP, shot.seed, watch)?;
             watch.begin(&format!("{}: training Tip-Adapter-F", self.dataset.title), config.epochs);
-            let (plain_tower, classifier) = (&mut self.plain, &self.classifier);
+            let classifier = self.classifier.clone();
+            let encoder = &mut self.side(Tower::Plain).encoder;
             let mut features = |epoch: usize| match &views {
                 Some((features, count)) => Ok(encode::draw_views(features, *count, d, shot.seed, epoch)),
                 // Numbered after the views that made the keys.
-                None => fresh_views(plain_tower, &shot.support, Augment::TIP, shot.seed, how.key_views + epoch),
+                None => fresh_views(encoder, &shot.support, Augment::TIP, shot.seed, key_views + epoch),
             };
             let (val, labels) = ((&val.original[..], &shot.val_labels[..]), &shot.support_labels);
             let mut losses = Vec::new();
-            let trained = tip_f::train(&gpu, classifier, &cache, &config, labels, &mut features, val, &mut |p| {
+            let trained = tip_f::train(&gpu, &classifier, &cache, &config, labels, &mut features, val, &mut |p| {
                 losses.push(p.loss);
                 watch.at(p.epoch)
             })?;
@@ -602,8 +636,10 @@ impl<'a> Run<'a> {
         if count == 0 {
             return Ok(None);
         }
+        // Tip-Adapter-F's are the first of those that made the keys, which are there already.
+        let tower = if augment == Augment::TIP { Tower::Whole } else { Tower::Plain };
         let views = Views::Random { augment, count, first: 0, seed };
-        Ok(Some((self.view_features(support, &views, watch)?.original, count)))
+        Ok(Some((self.view_features(tower, support, &views, watch)?.original, count)))
     }
 
     fn fit_pini(&mut self, task: Task, shot: &Shot<'a>, watch: &mut dyn Watch) -> Result<(Fitted, Learned)> {
@@ -623,12 +659,12 @@ impl<'a> Run<'a> {
         let batch = config.batch.min(shot.support.len());
         let steps = shot.support.len() / batch * config.epochs;
         watch.begin(&format!("{}: training PiNI", self.dataset.title), steps);
-        let (clip, plain_tower) = (self.clip, &mut self.plain);
+        let (clip, encoder) = (self.clip, &mut self.side(Tower::Plain).encoder);
         let mut features = |epoch: usize| match &drawn {
             Some((features, count)) => {
                 Ok(encode::draw_views(features, *count, clip.config.embedding, task.seed, epoch))
             }
-            None => fresh_views(plain_tower, &shot.support, Augment::PINI, task.seed, epoch),
+            None => fresh_views(encoder, &shot.support, Augment::PINI, task.seed, epoch),
         };
         let mut losses = Vec::new();
         let mut keep = |state: &pini::State| {
@@ -658,7 +694,7 @@ impl<'a> Run<'a> {
             // Spread over the test set, which is sorted by class as a rule.
             let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
             let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
-            let (mean, spread) = pini.image_noise(gpu, &self.store.rows(&rows)?.original)?;
+            let (mean, spread) = pini.image_noise(gpu, &self.whole.store.rows(&rows)?.original)?;
             let mut labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
             let own = labels.clone();
             labels.sort_unstable();
@@ -696,7 +732,7 @@ impl<'a> Run<'a> {
             watch.note("overlap is not measured: no class has two test pictures");
             return Ok(());
         }
-        let features = self.store.rows(&rows)?;
+        let features = self.whole.store.rows(&rows)?;
         watch.begin(&format!("{}: measuring overlap", self.dataset.title), 100);
         let mut measure = |features: &[f32]| {
             similarity::measure(&self.clip.gpu, features, &labels, self.clip.config.embedding, &mut |_| {})
@@ -710,13 +746,12 @@ impl<'a> Run<'a> {
 
 /// Features `[pictures, D]` of a fresh random view of each picture.
 fn fresh_views(
-    encoder: &mut Option<ImageEncoder<'_>>,
+    encoder: &mut ImageEncoder<'_>,
     items: &[&Item],
     augment: Augment,
     seed: u64,
     first: usize,
 ) -> Result<Vec<f32>> {
-    let encoder = encoder.as_mut().ok_or_else(|| Error::invalid("there is no encoder for fresh views"))?;
     let items: Vec<Item> = items.iter().map(|item| (*item).clone()).collect();
     let views = Views::Random { augment, count: 1, first, seed };
     Ok(encode::encode(encoder, &items, &views, true, &mut |_| {})?.features.original)
