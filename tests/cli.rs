@@ -971,3 +971,98 @@ fn precision_and_batch_are_options_and_memory_is_foreseen() {
     let wrong = wrong.env("TIPI_MEMORY", "many").args(["info", MODEL]).current_dir(root()).output().unwrap();
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("TIPI_MEMORY=many"));
 }
+
+/// A fit that is asked to stop leaves a checkpoint; taken up it writes the file that an undisturbed one writes.
+#[cfg(unix)]
+#[test]
+fn a_stopped_fit_goes_on_with_the_same_bits() {
+    let data = pictures(6);
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole.safetensors"), dir.path().join("cut.safetensors"));
+    let args = |out: &Path| -> Vec<String> {
+        let text = format!(
+            "fit pini --model {MODEL} --shots 3 --epochs 40 --views 3 --noise both --draws 2 --evaluate average:3 --data {} \
+             --out {}",
+            s(data.path()),
+            s(out)
+        );
+        text.split_whitespace().map(String::from).collect()
+    };
+    let strings = |args: &[String]| args.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let run = |args: &[String]| {
+        let out = tipi(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    let resume = |out: &Path| args(out).into_iter().chain(["--resume".into()]).collect::<Vec<_>>();
+    let (code, stderr) = run(&resume(&cut));
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("cut.safetensors.checkpoint"), "{stderr}");
+    let (code, stderr) = run(&args(&whole));
+    assert_eq!(code, Some(0), "{}: {stderr}", strings(&args(&whole)));
+    assert!(stderr.contains("temperature") && stderr.contains("wrote"), "{stderr}");
+    assert!(!dir.path().join("whole.safetensors.checkpoint").exists());
+
+    let checkpoint = dir.path().join("cut.safetensors.checkpoint");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tipi"))
+        .env("TIPI_TUNE", "off")
+        .args(args(&cut))
+        .current_dir(root())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Once an epoch is done, as Ctrl-C does.
+    while !checkpoint.is_file() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let out = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("--resume") && stderr.ends_with("stopped\n"), "{stderr}");
+    assert!(checkpoint.is_file() && !cut.exists());
+    // Another setting is not mixed in.
+    let other: Vec<String> = resume(&cut).into_iter().chain(["--lr".into(), "0.1".into()]).collect();
+    let (code, stderr) = run(&other);
+    assert!(code == Some(2) && stderr.contains("lr ") && stderr.contains("now 0.1"), "{stderr}");
+    let (code, stderr) = run(&resume(&cut));
+    assert!(code == Some(0) && stderr.contains("going on after epoch"), "{stderr}");
+    assert!(!checkpoint.exists());
+    assert!(std::fs::read(&whole).unwrap() == std::fs::read(&cut).unwrap(), "the files differ");
+}
+
+#[test]
+fn what_is_not_sure_enough_is_unknown() {
+    let data = pictures(8);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("a.safetensors");
+    let fit =
+        ["fit", "tip", "--model", MODEL, "--data", s(data.path()), "--shots", "2", "--views", "0", "--out", s(&out)];
+    let (_, stderr) = good(&fit);
+    assert!(stderr.contains("temperature"), "{stderr}");
+    let predict = |least: &str| -> Vec<Value> {
+        let (json, _) = good(&["predict", "--adapter", s(&out), "--min-confidence", least, "--json", s(data.path())]);
+        serde_json::from_str(&json).unwrap()
+    };
+    let all = predict("0");
+    assert!(all.iter().all(|row| row["class"] == row["likeliest"]));
+    let mut sure: Vec<f64> = all.iter().map(|row| row["probability"].as_f64().unwrap()).collect();
+    sure.sort_by(f64::total_cmp);
+    // Between two pictures: one half is known, the other is not, and the best guess stays.
+    let middle = 0.5 * (sure[11] + sure[12]);
+    let some = predict(&middle.to_string());
+    for (row, before) in some.iter().zip(&all) {
+        let known = row["probability"].as_f64().unwrap() >= middle;
+        assert_eq!(row["class"] == "unknown", !known, "{row}");
+        assert_eq!(row["likeliest"], before["class"]);
+    }
+    assert_eq!(some.iter().filter(|row| row["class"] == "unknown").count(), 12);
+    let (table, _) = good(&["predict", "--adapter", s(&out), "--min-confidence", "1", s(data.path())]);
+    assert!(table.contains("unknown ("), "{table}");
+    bad(&["predict", "--adapter", s(&out), "--min-confidence", "1.5", s(data.path())], &["--min-confidence 1.5"]);
+
+    // The temperature is in the file, and counts: at 1 the probabilities are others.
+    let bytes = std::fs::read(&out).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let meta: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["tipi"]).unwrap();
+    assert!(meta["temperature"].as_f64().is_some_and(|t| t > 0.0 && (t - 1.0).abs() > 1e-3), "{meta}");
+}

@@ -240,7 +240,8 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
         let protocol = protocol(&methods, &[1, 2], &[1]);
         let mut watch = Notes::default();
         let corrected = all.then_some(corrected);
-        let paths = ("f32", out.path(), &out.path().join("features")[..]);
+        let features = out.path().join("features");
+        let paths = ("f32", out.path(), features.as_path());
         eval::run(clip(), &dataset, &protocol, corrected, paths, &mut watch).unwrap();
         assert_eq!(watch.results.len(), 2 * methods.len(), "{name}");
         for record in &watch.results {
@@ -263,7 +264,8 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
     // Zero-shot and Tip-Adapter are on all: there is a mean of them, and of nothing else.
     assert_eq!(written.summary.average.len(), 4);
     let html = fs::read_to_string(&written.html).unwrap();
-    for needle in ["Caltech101", "PiNI", "Tip-X++", "Confused", "ViT-B/16, OxfordPets", "88.9", "prefers-color-scheme"]
+    for needle in
+        ["Caltech101", "PiNI", "Tip-X++", "Confidence", "ViT-B/16, OxfordPets", "88.9", "prefers-color-scheme"]
     {
         assert!(html.contains(needle), "no '{needle}' in the report");
     }
@@ -328,6 +330,8 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     assert!(!cut.path().join("novel").join("pini-1shot-seed1.checkpoint").exists());
     let tables = |out: &Path| eval::report::write(out).unwrap().summary.accuracies(Some("novel")).rows;
     assert_eq!(tables(whole.path()), tables(cut.path()));
+    let html = fs::read_to_string(cut.path().join("report.html")).unwrap();
+    assert!(html.contains("Confused classes") && html.contains("most confident mistakes"));
 
     // Once more: everything is there, nothing runs, not even the encoder.
     let mut watch = Notes { stop_after: Some(0), ..Notes::default() };

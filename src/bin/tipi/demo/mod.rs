@@ -10,6 +10,7 @@ use tipi::adapt::{accuracy, adapter_file, argmax, probabilities, similarity};
 use tipi::clip::Clip;
 use tipi::data::{Folder, decode};
 use tipi::encode::{self, Views};
+use tipi::eval::summary::{deviation, mean};
 use tipi::gpu::Gpu;
 use tipi::report::{Cell, Prediction, write_grid};
 
@@ -202,15 +203,6 @@ fn grid(run: &Run<'_>, outcomes: &[Outcome], test: &[usize]) -> Result<Vec<Cell>
         cells.push(Cell { picture: decode(&item.path)?, truth: names[item.label].clone(), predictions });
     }
     Ok(cells)
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-fn deviation(values: &[f64]) -> f64 {
-    let m = mean(values);
-    (values.iter().map(|v| (v - m).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt()
 }
 
 fn print(args: &Args, gpu: &Gpu, rows: &[Row], overlaps: &[Overlap], (seconds, correction): (f64, f64)) -> Result<()> {
