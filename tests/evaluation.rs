@@ -258,6 +258,18 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
             assert!(detail.predicted.iter().all(|said| subset.contains(&(*said as usize))), "{name}");
         }
     }
+    // Without ImageNet a shift of it can be told apart by text alone.
+    fs::remove_dir_all(data.path().join("imagenet/images")).unwrap();
+    let dataset = Dataset::open("imagenet_a", Some(data.path())).unwrap();
+    let alone = tempfile::tempdir().unwrap();
+    let paths = ("f32", alone.path(), alone.path());
+    let run = |methods: &[Method]| {
+        eval::run(clip(), &dataset, &protocol(methods, &[1], &[1]), None, paths, &mut Notes::default())
+    };
+    run(&[Method::ZeroShot]).unwrap();
+    let error = run(&[Method::TipAdapter]).unwrap_err().to_string();
+    assert!(error.contains("tip-adapter needs") && error.contains("only zero-shot"), "{error}");
+
     let written = eval::report::write(out.path()).unwrap();
     assert_eq!(written.datasets.len(), ELEVEN.len() + SHIFTS.len());
     assert_eq!(written.datasets[0].1, "ImageNet");

@@ -21,7 +21,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use run::{Corrected, Watch, run};
+pub use run::{Corrected, Watch, check, run};
 
 use crate::adapt::calibrate::Reliability;
 use crate::adapt::pini::{self, Evaluation};

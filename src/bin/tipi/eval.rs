@@ -303,8 +303,7 @@ pub fn run(args: &Args) -> Result<()> {
     let protocols =
         datasets.iter().map(|d| args.protocol(&clip, d, with_correction)).collect::<Result<Vec<Protocol>>>()?;
     for (protocol, dataset) in protocols.iter().zip(&datasets) {
-        protocol.check()?;
-        protocol.how.grid(&dataset.name, true)?;
+        eval::check(dataset, protocol, with_correction)?;
     }
     common::announce(&gpu);
     stop::listen();

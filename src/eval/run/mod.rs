@@ -1,28 +1,26 @@
 //! One dataset through the protocol.
 
+mod fit;
+
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
+use self::fit::{Fitted, plain};
 use super::journal::{Journal, Overlap};
 use super::score::Score;
-use super::{About, Detail, How, Method, NoiseMap, Protocol, Record, SearchMap, Settings, Task, TestSet};
+use super::{About, Detail, Method, NoiseMap, Protocol, Record, Settings, Task, TestSet};
 use crate::adapt::overlap::Correction;
-use crate::adapt::pini::{self, Pini, Predictor, Training, checkpoint};
-use crate::adapt::search::{self, Found, Grid};
+use crate::adapt::pini::{self, Pini, Predictor};
 use crate::adapt::similarity;
-use crate::adapt::tip::{self, Cache, TipParams};
-use crate::adapt::tip_f;
-use crate::adapt::tip_x::{Psi, TipX, TipXParams};
 use crate::adapt::zero_shot::Classifier;
 use crate::adapt::{accuracy, calibrate};
 use crate::clip::{Clip, Features, ImageEncoder};
-use crate::data::{Augment, Dataset, FewShot, Item, coop_few_shot, short_classes};
+use crate::data::{Dataset, FewShot, Item, coop_few_shot, short_classes};
+use crate::encode::Views;
 use crate::encode::store::{Filled, Key, RowId, Store, hex};
-use crate::encode::{self, Views};
 use crate::{Error, Result};
 
 const FORMAT: &str = "tipi-eval/1";
@@ -75,23 +73,7 @@ pub fn run(
     (precision, out, features): (&str, &Path, &Path),
     watch: &mut dyn Watch,
 ) -> Result<()> {
-    protocol.check()?;
-    if let (None, Some(method)) = (corrected, protocol.methods.iter().find(|m| m.corrected())) {
-        return Err(Error::invalid(format!(
-            "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
-             pictures to train one on with --generic"
-        )));
-    }
-    protocol.how.grid(&dataset.name, true)?;
-    if dataset.test.is_empty() {
-        return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
-    }
-    if dataset.train.is_empty() {
-        if let Some(method) = protocol.methods.iter().find(|m| **m != Method::ZeroShot) {
-            let reason = format!("there are no pictures to learn from, which {method} needs: only zero-shot can run");
-            return Err(Error::data(&dataset.root, reason));
-        }
-    }
+    check(dataset, protocol, corrected.is_some())?;
     let settings = settings(clip, dataset, protocol, corrected, precision);
     let about = About {
         title: dataset.title.clone(),
@@ -105,22 +87,10 @@ pub fn run(
     dataset.notes.iter().for_each(|note| watch.note(&format!("{}: {note}", dataset.title)));
     let tasks = protocol.tasks();
     let left = tasks.iter().filter(|task| journal.of(**task).is_none()).count();
-    if left == 0 {
+    // A run that ended after its last result still owes what comes behind it.
+    if left == 0 && journal.overlap()?.is_some() {
         watch.note(&format!("{}: all {} results are there already", dataset.title, tasks.len()));
         return Ok(());
-    }
-    if let Some(missing) = dataset.missing().first() {
-        let count = dataset.missing().len();
-        return Err(Error::data(
-            &missing.path,
-            format!(
-                "no such file; {count} {} that the split of {} names {} missing: unpack the pictures again (`tipi data \
-                 check` lists them)",
-                if count == 1 { "file" } else { "files" },
-                dataset.title,
-                if count == 1 { "is" } else { "are" }
-            ),
-        ));
     }
     let classifier = Classifier::new(clip, &dataset.classes, &dataset.templates)?;
     let side = |pictures: usize, corrected: Option<Corrected<'_>>| -> Result<Side<'_>> {
@@ -148,6 +118,63 @@ pub fn run(
     };
     run.all(&tasks, watch)?;
     run.overlap(corrected, watch)
+}
+
+/// Looks for what would end a run later: options that contradict each other or the dataset, and missing files. Asks the system
+/// about every picture, so a large dataset takes some seconds.
+///
+/// # Errors
+/// [`Error::Invalid`] and [`Error::Data`], with what would be right.
+pub fn check(dataset: &Dataset, protocol: &Protocol, corrected: bool) -> Result<()> {
+    protocol.check()?;
+    if let (false, Some(method)) = (corrected, protocol.methods.iter().find(|m| m.corrected())) {
+        return Err(Error::invalid(format!(
+            "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
+             pictures to train one on with --generic"
+        )));
+    }
+    protocol.how.grid(&dataset.name, true)?;
+    if dataset.test.is_empty() {
+        return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
+    }
+    if dataset.train.is_empty() {
+        if let Some(method) = protocol.methods.iter().find(|m| **m != Method::ZeroShot) {
+            let reason = format!("there are no pictures to learn from, which {method} needs: only zero-shot can run");
+            return Err(Error::data(&dataset.root, reason));
+        }
+    }
+    if protocol.strict && !dataset.train.is_empty() {
+        if let Some(text) = protocol.shots.iter().find_map(|shots| too_few(dataset, *shots)) {
+            return Err(Error::data(&dataset.root, format!("{text}: ask for fewer shots")));
+        }
+    }
+    let missing = dataset.missing();
+    if let Some(first) = missing.first() {
+        let count = missing.len();
+        return Err(Error::data(
+            &first.path,
+            format!(
+                "no such file; {count} {} that the split of {} names {} missing: unpack the pictures again (`tipi data \
+                 check` lists them)",
+                if count == 1 { "file" } else { "files" },
+                dataset.title,
+                if count == 1 { "is" } else { "are" }
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Says which classes have fewer pictures to learn from than `shots`.
+fn too_few(dataset: &Dataset, shots: usize) -> Option<String> {
+    let short = short_classes(&dataset.train, dataset.classes.len(), shots);
+    let (label, have) = short.first()?;
+    Some(format!(
+        "{shots} shots: {} of {} classes have fewer pictures to learn from (say '{}': {have})",
+        short.len(),
+        dataset.classes.len(),
+        dataset.classes[*label]
+    ))
 }
 
 /// What the results of a dataset have in common.
@@ -228,28 +255,6 @@ struct Shot<'a> {
     data: String,
 }
 
-/// A method that has learned.
-enum Fitted {
-    ZeroShot,
-    Tip(Cache, TipParams),
-    TipX(Box<TipX>, TipXParams, Psi),
-    Pini(Box<Pini>),
-}
-
-/// What learning leaves beside the method.
-#[derive(Default)]
-struct Learned {
-    params: Option<TipXParams>,
-    search: Option<SearchMap>,
-    epoch: Option<usize>,
-    losses: Vec<f32>,
-}
-
-/// Features without the corrected tower's.
-fn plain(features: &Features) -> Features {
-    features.original.clone().into()
-}
-
 impl<'a> Run<'a> {
     fn all(&mut self, tasks: &[Task], watch: &mut dyn Watch) -> Result<()> {
         // Every choice that is asked for, those whose results are there too: their pictures must still be what they were.
@@ -257,20 +262,9 @@ impl<'a> Run<'a> {
         for task in tasks {
             if !choices.iter().any(|(seed, shots, _)| (*seed, *shots) == (task.seed, task.shots)) {
                 let dataset = self.dataset;
-                let short = short_classes(&dataset.train, dataset.classes.len(), task.shots);
-                if let Some((label, have)) = short.first() {
-                    let text = format!(
-                        "{} shots: {} of {} classes have fewer pictures to learn from (say '{}': {have})",
-                        task.shots,
-                        short.len(),
-                        dataset.classes.len(),
-                        dataset.classes[*label]
-                    );
-                    if self.protocol.strict && !dataset.train.is_empty() {
-                        return Err(Error::data(&dataset.root, format!("{text}: ask for fewer shots")));
-                    }
-                    if task.seed == self.protocol.seeds[0] && !dataset.train.is_empty() {
-                        watch.note(&format!("{text}; all they have are taken, as CoOp's code does"));
+                if task.seed == self.protocol.seeds[0] && !dataset.train.is_empty() {
+                    if let Some(text) = too_few(dataset, task.shots) {
+                        watch.note(&format!("{}: {text}; all they have are taken, as CoOp's code does", dataset.title));
                     }
                 }
                 let choice = coop_few_shot(&dataset.train, &dataset.val, task.shots, task.seed)?;
@@ -402,24 +396,6 @@ impl<'a> Run<'a> {
         Ok(Shot { seed, support, support_labels, keys: None, val: self.whole.store.rows(&val_rows)?, val_labels, data })
     }
 
-    /// The cache keys of a choice, encoded when first needed.
-    fn keys(&mut self, shot: &mut Shot<'a>, watch: &mut dyn Watch) -> Result<Features> {
-        if let Some(keys) = &shot.keys {
-            return Ok(keys.clone());
-        }
-        if shot.support.is_empty() {
-            return Err(Error::data(&self.dataset.root, "none of the pictures to learn from could be decoded"));
-        }
-        let views = match self.protocol.how.key_views {
-            0 => Views::Center,
-            count => Views::Random { augment: Augment::TIP, count, first: 0, seed: shot.seed },
-        };
-        let features = self.view_features(Tower::Whole, &shot.support, &views, watch)?;
-        let keys = tip::keys_of_pictures(&self.clip.gpu, &features, views.count(), self.clip.config.embedding)?;
-        shot.keys = Some(keys.clone());
-        Ok(keys)
-    }
-
     /// Features `[pictures, views, D]` by way of the store.
     fn view_features(
         &mut self,
@@ -535,150 +511,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn fit(
-        &mut self,
-        task: Task,
-        shot: &Shot<'a>,
-        keys: Option<Features>,
-        watch: &mut dyn Watch,
-    ) -> Result<(Fitted, Learned)> {
-        let Some(keys) = keys else {
-            return match task.method {
-                Method::Pini => self.fit_pini(task, shot, watch),
-                _ => Ok((Fitted::ZeroShot, Learned::default())),
-            };
-        };
-        let (clip, gpu) = (self.clip, self.clip.gpu.clone());
-        let (classes, d) = (self.dataset.classes.len(), clip.config.embedding);
-        let how = &self.protocol.how;
-        let key_views = how.key_views;
-        let corrected = task.method.corrected();
-        let affinity = if corrected { keys.affinity() } else { &keys.original };
-        let mut cache = Cache::new(&gpu, affinity, &shot.support_labels, classes, d)?;
-        let val = if corrected { shot.val.clone() } else { plain(&shot.val) };
-        let mut learned = Learned::default();
-        if matches!(task.method, Method::TipX | Method::TipXPlus) {
-            let tip_x = TipX::new(&gpu, &self.classifier, cache, &keys.original, &shot.support_labels)?;
-            let with_keys = if corrected { keys.clone() } else { plain(&keys) };
-            // ψ's range: frozen on validation pictures, or on the keys where there are none.
-            let psi =
-                tip_x.range(&gpu, &self.classifier, if shot.val_labels.is_empty() { &with_keys } else { &val })?;
-            let grid = how.grid(&self.dataset.name, true)?;
-            let params =
-                self.search(search::Method::TipX(&tip_x, psi), &grid, (&val, &shot.val_labels), &mut learned, watch)?;
-            return Ok((Fitted::TipX(Box::new(tip_x), params, psi), learned));
-        }
-        if task.method == Method::TipAdapterF {
-            let config = tip_f::Config { seed: task.seed, ..how.tip_f.clone() };
-            let views = self.training_views(&shot.support, Augment::TIP, shot.seed, watch)?;
-            watch.begin(&format!("{}: training Tip-Adapter-F", self.dataset.title), config.epochs);
-            let classifier = self.classifier.clone();
-            let encoder = &mut self.side(Tower::Plain).encoder;
-            let mut features = |epoch: usize| match &views {
-                Some((features, count)) => Ok(encode::draw_views(features, *count, d, shot.seed, epoch)),
-                // Numbered after the views that made the keys.
-                None => fresh_views(encoder, &shot.support, Augment::TIP, shot.seed, key_views + epoch),
-            };
-            let (val, labels) = ((&val.original[..], &shot.val_labels[..]), &shot.support_labels);
-            let mut losses = Vec::new();
-            let trained = tip_f::train(&gpu, &classifier, &cache, &config, labels, &mut features, val, &mut |p| {
-                losses.push(p.loss);
-                watch.at(p.epoch)
-            })?;
-            watch.end();
-            learned.epoch = Some(trained.epoch);
-            learned.losses = losses;
-            cache = trained.cache;
-        }
-        let grid = how.grid(&self.dataset.name, false)?;
-        let params = self.search(search::Method::Tip(&cache), &grid, (&val, &shot.val_labels), &mut learned, watch)?;
-        Ok((Fitted::Tip(cache, params.tip()), learned))
-    }
-
-    /// Searches the grid on validation pictures; the authors' starting point where there are none.
-    fn search(
-        &self,
-        method: search::Method<'_>,
-        grid: &Grid,
-        (val, labels): (&Features, &[u32]),
-        learned: &mut Learned,
-        watch: &mut dyn Watch,
-    ) -> Result<TipXParams> {
-        if labels.is_empty() {
-            let TipParams { alpha, beta } = self.protocol.how.tip_f.initial;
-            let params = TipXParams { alpha, beta, gamma: 0.0 };
-            learned.params = Some(params);
-            return Ok(params);
-        }
-        watch.begin(&format!("{}: searching α and β", self.dataset.title), 100);
-        let mut stopped = Ok(());
-        let found = search::search(&self.clip.gpu, &self.classifier, method, val, labels, grid, &mut |share| {
-            if stopped.is_ok() {
-                stopped = watch.at((100.0 * share) as usize);
-            }
-        })?;
-        watch.end();
-        stopped?;
-        learned.params = Some(found.params);
-        learned.search = Some(map(grid, &found, labels.len()));
-        Ok(found.params)
-    }
-
-    /// Features of precomputed views for training, and their number; none where training takes fresh ones.
-    fn training_views(
-        &mut self,
-        support: &[&Item],
-        augment: Augment,
-        seed: u64,
-        watch: &mut dyn Watch,
-    ) -> Result<Option<(Vec<f32>, usize)>> {
-        let count = self.protocol.how.views;
-        if count == 0 {
-            return Ok(None);
-        }
-        // Tip-Adapter-F's are the first of those that made the keys, which are there already.
-        let tower = if augment == Augment::TIP { Tower::Whole } else { Tower::Plain };
-        let views = Views::Random { augment, count, first: 0, seed };
-        Ok(Some((self.view_features(tower, support, &views, watch)?.original, count)))
-    }
-
-    fn fit_pini(&mut self, task: Task, shot: &Shot<'a>, watch: &mut dyn Watch) -> Result<(Fitted, Learned)> {
-        let How { pini, views, .. } = &self.protocol.how;
-        let config = pini::Config { template: self.dataset.words.clone(), seed: task.seed, ..pini.clone() };
-        let views = *views;
-        let classes = &self.dataset.classes;
-        if shot.support.is_empty() {
-            return Err(Error::data(&self.dataset.root, "none of the pictures to learn from could be decoded"));
-        }
-        let drawn = self.training_views(&shot.support, Augment::PINI, task.seed, watch)?;
-        let mut data = String::new();
-        let _ = write!(data, "{} with {views} views", shot.data);
-        let run = checkpoint::Run::new(self.clip, classes, &config, &data);
-        let saved = self.journal.checkpoint(task);
-        let start = if saved.is_file() { Some(checkpoint::load(&saved, self.clip, &run)?) } else { None };
-        let batch = config.batch.min(shot.support.len());
-        let steps = shot.support.len() / batch * config.epochs;
-        watch.begin(&format!("{}: training PiNI", self.dataset.title), steps);
-        let (clip, encoder) = (self.clip, &mut self.side(Tower::Plain).encoder);
-        let mut features = |epoch: usize| match &drawn {
-            Some((features, count)) => {
-                Ok(encode::draw_views(features, *count, clip.config.embedding, task.seed, epoch))
-            }
-            None => fresh_views(encoder, &shot.support, Augment::PINI, task.seed, epoch),
-        };
-        let mut losses = Vec::new();
-        let mut keep = |state: &pini::State| {
-            losses.clone_from(&state.losses);
-            checkpoint::save(&saved, clip, &run, state)
-        };
-        let training = Training { start, each_epoch: Some(&mut keep) };
-        let pini = pini::train(clip, classes, &config, &shot.support_labels, training, &mut features, &mut |p| {
-            watch.at(p.step)
-        })?;
-        watch.end();
-        Ok((Fitted::Pini(Box::new(pini)), Learned { losses, ..Learned::default() }))
-    }
-
     /// PiNI's noise: of its tokens, and of image features by class, over the first test pictures.
     fn noise(&self, pini: &Pini) -> Result<NoiseMap> {
         let gpu = &self.clip.gpu;
@@ -742,28 +574,4 @@ impl<'a> Run<'a> {
         watch.end();
         self.journal.keep_overlap(&Overlap { of, before, after })
     }
-}
-
-/// Features `[pictures, D]` of a fresh random view of each picture.
-fn fresh_views(
-    encoder: &mut ImageEncoder<'_>,
-    items: &[&Item],
-    augment: Augment,
-    seed: u64,
-    first: usize,
-) -> Result<Vec<f32>> {
-    let items: Vec<Item> = items.iter().map(|item| (*item).clone()).collect();
-    let views = Views::Random { augment, count: 1, first, seed };
-    Ok(encode::encode(encoder, &items, &views, true, &mut |_| {})?.features.original)
-}
-
-/// The search as a map over α and β, the best over γ.
-fn map(grid: &Grid, found: &Found, of: usize) -> SearchMap {
-    let (na, nb) = (grid.alphas.len(), grid.betas.len());
-    let mut correct = vec![0; na * nb];
-    for (i, count) in found.counts.iter().enumerate() {
-        let (a, b, _) = grid.at(i);
-        correct[b * na + a] = count.max(&correct[b * na + a]).to_owned();
-    }
-    SearchMap { alphas: grid.alphas.clone(), betas: grid.betas.clone(), correct, of }
 }
