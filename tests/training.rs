@@ -42,6 +42,8 @@ fn prompts_are_cut_at_the_end_token_and_share_their_prefix() {
     let prompts = NoisyPrompts::new(clip(), "an icon of", &classes()).unwrap();
     let tokenizer = clip().tokenizer().unwrap();
     assert_eq!(prompts.noisy, pini::PREFIX_WORDS + tokenizer.ids("an icon of").unwrap().len());
+    let names = pini::prefix_tokens(clip(), "an icon of").unwrap();
+    assert_eq!((names.len(), names[0].as_str()), (prompts.noisy, "x"));
     // Per class: the name, "." and the end token.
     let own: usize = classes().iter().map(|c| tokenizer.ids(&format!("{c}.")).unwrap().len() + 1).sum();
     assert_eq!(prompts.prompts.rows(), 1 + prompts.noisy + own);

@@ -102,10 +102,10 @@ impl Summary {
             for (column, k) in shots.iter().enumerate() {
                 let cell = of_method.iter().find(|c| c.shots == *k);
                 row.push(cell.map_or_else(|| "–".into(), |cell| percent(cell)));
-                if let Some(cell) = cell {
-                    if best[column].is_none_or(|(top, _)| cell.mean > top) {
-                        best[column] = Some((cell.mean, table.rows.len()));
-                    }
+                if let Some(cell) = cell
+                    && best[column].is_none_or(|(top, _)| cell.mean > top)
+                {
+                    best[column] = Some((cell.mean, table.rows.len()));
                 }
             }
             table.rows.push(row);

@@ -25,7 +25,7 @@ pub use params::{Form, ImageNoise, PARAMETERS, Params, TextNoise};
 pub use predict::{Evaluation, Pini, Predictor};
 pub use prompts::{NoisyPrompts, PREFIX_WORDS, prefix_tokens};
 pub(crate) use train::rehearse;
-pub use train::{ImageTaps, Progress, State, Step, Trainer, Training, train};
+pub use train::{ImageTaps, Keep, Progress, State, Step, Trainer, Training, train};
 
 /// Where noise goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -359,13 +359,16 @@ pub struct State {
     pub velocity: Vec<Vec<f32>>,
 }
 
+/// What is done with a state; an error ends training.
+pub type Keep<'t> = dyn FnMut(&State) -> Result<()> + 't;
+
 /// Where training starts and what it leaves behind on its way.
 #[derive(Default)]
 pub struct Training<'t> {
     /// Starts here instead of from the beginning.
     pub start: Option<State>,
     /// Called after every epoch. Costs a read-back of all parameters each time.
-    pub each_epoch: Option<&'t mut dyn FnMut(&State) -> Result<()>>,
+    pub each_epoch: Option<&'t mut Keep<'t>>,
 }
 
 /// Makes all that training on `n` pictures at a time needs, in a rehearsal.

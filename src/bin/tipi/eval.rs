@@ -164,8 +164,8 @@ impl Args {
             let Some(root) = &self.root else {
                 return Err(Error::Invalid("--dataset all: say where the datasets are with --root DIR".into()).into());
             };
-            let there = |name: &&str| Dataset::folder(name, root).is_some_and(|folder| folder.is_dir());
-            let (found, absent): (Vec<&str>, Vec<&str>) = ELEVEN.iter().copied().partition(|name| there(&name));
+            let there = |name: &str| Dataset::folder(name, root).is_some_and(|folder| folder.is_dir());
+            let (found, absent): (Vec<&str>, Vec<&str>) = ELEVEN.iter().copied().partition(|name| there(name));
             if found.is_empty() {
                 let reason =
                     format!("none of the datasets is there; known are {}", [&ELEVEN[..], &SHIFTS].concat().join(", "));

@@ -64,7 +64,7 @@ enum Command {
     /// Measure how much alike pictures of different classes are, before and after a correction.
     Overlap(overlap::Args),
     /// Run the papers' protocol on datasets or a folder, and write a report.
-    Eval(eval::Args),
+    Eval(Box<eval::Args>),
     /// Write the report of an evaluation anew, and print its tables.
     Report(eval::ReportArgs),
     /// Search α, β and γ of a cache over a grid, on features in files.

@@ -137,16 +137,16 @@ pub fn check(dataset: &Dataset, protocol: &Protocol, corrected: bool) -> Result<
     if dataset.test.is_empty() {
         return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
     }
-    if dataset.train.is_empty() {
-        if let Some(method) = protocol.methods.iter().find(|m| **m != Method::ZeroShot) {
-            let reason = format!("there are no pictures to learn from, which {method} needs: only zero-shot can run");
-            return Err(Error::data(&dataset.root, reason));
-        }
+    if dataset.train.is_empty()
+        && let Some(method) = protocol.methods.iter().find(|m| **m != Method::ZeroShot)
+    {
+        let reason = format!("there are no pictures to learn from, which {method} needs: only zero-shot can run");
+        return Err(Error::data(&dataset.root, reason));
     }
-    if protocol.strict && !dataset.train.is_empty() {
-        if let Some(text) = protocol.shots.iter().find_map(|shots| too_few(dataset, *shots)) {
-            return Err(Error::data(&dataset.root, format!("{text}: ask for fewer shots")));
-        }
+    if protocol.strict
+        && let Some(text) = protocol.shots.iter().find_map(|shots| too_few(dataset, *shots))
+    {
+        return Err(Error::data(&dataset.root, format!("{text}: ask for fewer shots")));
     }
     let missing = dataset.missing();
     if let Some(first) = missing.first() {
@@ -165,8 +165,11 @@ pub fn check(dataset: &Dataset, protocol: &Protocol, corrected: bool) -> Result<
     Ok(())
 }
 
-/// Says which classes have fewer pictures to learn from than `shots`.
+/// Says which classes have fewer pictures to learn from than `shots`, where there are any to learn from.
 fn too_few(dataset: &Dataset, shots: usize) -> Option<String> {
+    if dataset.train.is_empty() {
+        return None;
+    }
     let short = short_classes(&dataset.train, dataset.classes.len(), shots);
     let (label, have) = short.first()?;
     Some(format!(
@@ -262,10 +265,10 @@ impl<'a> Run<'a> {
         for task in tasks {
             if !choices.iter().any(|(seed, shots, _)| (*seed, *shots) == (task.seed, task.shots)) {
                 let dataset = self.dataset;
-                if task.seed == self.protocol.seeds[0] && !dataset.train.is_empty() {
-                    if let Some(text) = too_few(dataset, task.shots) {
-                        watch.note(&format!("{}: {text}; all they have are taken, as CoOp's code does", dataset.title));
-                    }
+                if task.seed == self.protocol.seeds[0]
+                    && let Some(text) = too_few(dataset, task.shots)
+                {
+                    watch.note(&format!("{}: {text}; all they have are taken, as CoOp's code does", dataset.title));
                 }
                 let choice = coop_few_shot(&dataset.train, &dataset.val, task.shots, task.seed)?;
                 choices.push((task.seed, task.shots, choice));
