@@ -51,6 +51,7 @@ fn main() -> tipi::Result<()> {
     dataset.words = "an icon of".into();
     let how = How {
         key_views: 10,
+        augment: true,
         views: 10,
         grid: "standard".into(),
         tip_f: tip_f::Config::paper(0),

@@ -198,6 +198,7 @@ fn protocol(methods: &[Method], shots: &[usize], seeds: &[u64]) -> Protocol {
         seeds: seeds.to_vec(),
         how: How {
             key_views: 2,
+            augment: true,
             views: 2,
             grid: "alpha=0:20:9,beta=0:10:4,gamma=0:10:3".into(),
             tip_f: tip_f::Config { epochs: 3, ..tip_f::Config::paper(0) },
@@ -351,6 +352,16 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     let mut watch = Notes { stop_after: Some(0), ..Notes::default() };
     run(cut.path(), &mut watch).unwrap();
     assert!(watch.results.is_empty() && watch.notes.iter().any(|n| n.contains("28 results are there")));
+
+    // Training on the pictures as they are is another setting, with results of its own.
+    let mut still = protocol.clone();
+    (still.how.augment, still.methods, still.shots, still.seeds) = (false, vec![Method::Pini], vec![2], vec![1]);
+    let mut watch = Notes::default();
+    let out = tempfile::tempdir().unwrap();
+    let features = cut.path().join("features");
+    eval::run(clip(), &dataset, &still, None, ("f32", out.path(), &features), &mut watch).unwrap();
+    let pini = expected.iter().find(|r| r.task == watch.results[0].task).unwrap();
+    assert_ne!(timeless(&watch.results)[0].log_loss, pini.log_loss);
 
     // Other settings in the same folder are refused, and leave what is there alone.
     let before = fs::read(cut.path().join("novel/results.jsonl")).unwrap();

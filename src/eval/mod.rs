@@ -194,6 +194,8 @@ impl Protocol {
 pub struct How {
     /// Random views averaged into each cache key; 0 takes the picture itself.
     pub key_views: usize,
+    /// Whether training sees random views, or the pictures as they are.
+    pub augment: bool,
     /// Random views that training draws from; 0 for a fresh view of each picture every epoch.
     pub views: usize,
     /// The search's grid: `paper`, `standard`, `tip-adapter` or ranges.
@@ -396,6 +398,7 @@ mod tests {
     fn one_grid_option_serves_methods_with_and_without_a_divergence_term() {
         let how = |grid: &str| How {
             key_views: 0,
+            augment: true,
             views: 0,
             grid: grid.into(),
             tip_f: tip_f::Config::paper(0),
@@ -417,6 +420,7 @@ mod tests {
             seeds: vec![1, 2],
             how: How {
                 key_views: 0,
+                augment: true,
                 views: 0,
                 grid: "paper".into(),
                 tip_f: tip_f::Config::paper(0),

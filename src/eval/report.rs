@@ -534,7 +534,11 @@ fn settings_section(page: &mut Page, sets: &[Set]) {
             format!(
                 "cache keys: {}; training on {}; grid {}",
                 views(how.key_views, "the pictures as they are"),
-                views(how.views, "a fresh random view of each picture every epoch"),
+                if how.augment {
+                    views(how.views, "a fresh random view of each picture every epoch")
+                } else {
+                    "the pictures as they are".into()
+                },
                 how.grid
             ),
             format!(

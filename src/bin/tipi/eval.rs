@@ -77,6 +77,9 @@ pub struct Args {
     /// epoch sees a fresh one of each, as with the authors.
     #[arg(long, value_name = "N", default_value_t = 0)]
     views: usize,
+    /// Train on the pictures as they are, not on random views of them.
+    #[arg(long, conflicts_with = "views")]
+    no_augment: bool,
     /// Grid of the search: paper, standard, tip-adapter (its own for each dataset), or
     /// alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n.
     #[arg(long, default_value = "paper")]
@@ -225,6 +228,7 @@ impl Args {
             seeds: self.seeds.clone(),
             how: How {
                 key_views: self.key_views,
+                augment: !self.no_augment,
                 views: self.views,
                 grid: self.grid.clone(),
                 tip_f,

@@ -1,7 +1,5 @@
 //! Learning one method from one choice of pictures.
 
-use std::fmt::Write;
-
 use super::{Run, Shot, Tower};
 use crate::adapt::pini::{self, Pini, Training, checkpoint};
 use crate::adapt::search::{self, Found, Grid};
@@ -145,7 +143,8 @@ impl<'a> Run<'a> {
         Ok(found.params)
     }
 
-    /// Features of precomputed views for training, and their number; none where training takes fresh ones.
+    /// Features of precomputed views for training (or of the pictures as they are), and their number; none where training takes
+    /// fresh ones.
     fn training_views(
         &mut self,
         support: &[&Item],
@@ -153,6 +152,9 @@ impl<'a> Run<'a> {
         seed: u64,
         watch: &mut dyn Watch,
     ) -> Result<Option<(Vec<f32>, usize)>> {
+        if !self.protocol.how.augment {
+            return Ok(Some((self.view_features(Tower::Whole, support, &Views::Center, watch)?.original, 1)));
+        }
         let count = self.protocol.how.views;
         if count == 0 {
             return Ok(None);
@@ -164,17 +166,15 @@ impl<'a> Run<'a> {
     }
 
     fn fit_pini(&mut self, task: Task, shot: &Shot<'a>, watch: &mut dyn Watch) -> Result<(Fitted, Learned)> {
-        let How { pini, views, .. } = &self.protocol.how;
+        let How { pini, views, augment, .. } = &self.protocol.how;
         let config = pini::Config { template: self.dataset.words.clone(), seed: task.seed, ..pini.clone() };
-        let views = *views;
+        let seen = if *augment { format!("{views} views") } else { "no views".into() };
         let classes = &self.dataset.classes;
         if shot.support.is_empty() {
             return Err(Error::data(&self.dataset.root, "none of the pictures to learn from could be decoded"));
         }
         let drawn = self.training_views(&shot.support, Augment::PINI, task.seed, watch)?;
-        let mut data = String::new();
-        let _ = write!(data, "{} with {views} views", shot.data);
-        let run = checkpoint::Run::new(self.clip, classes, &config, &data);
+        let run = checkpoint::Run::new(self.clip, classes, &config, &format!("{} with {seen}", shot.data));
         let saved = self.journal.checkpoint(task);
         let start = if saved.is_file() { Some(checkpoint::load(&saved, self.clip, &run)?) } else { None };
         let batch = config.batch.min(shot.support.len());
