@@ -382,8 +382,23 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     // A picture whose contents changed since: its results no longer stand.
     let victim = dataset.test[0].path.clone();
     fs::copy(&dataset.test.last().unwrap().path, &victim).unwrap();
-    let more = Protocol { seeds: vec![1, 4], ..protocol.clone() };
+    let test = cut.path().join("novel/test.json");
+    let before = fs::read(&test).unwrap();
+    let more = Protocol { seeds: vec![4], ..protocol.clone() };
     let error = eval::run(clip(), &dataset, &more, corrected, ("f32", out.0, &out.1), &mut Notes::default());
+    assert!(error.as_ref().unwrap_err().to_string().contains("have changed"), "{error:?}");
+    assert_eq!(fs::read(&test).unwrap(), before, "what is there is left alone");
+    // The same of a picture to learn from, for the choices that have it.
+    fs::copy(
+        root().join("examples/pictos/novel").join(victim.strip_prefix(dir.path().join("novel")).unwrap()),
+        &victim,
+    )
+    .unwrap();
+    for item in dataset.train.iter().filter(|item| item.label == 0) {
+        fs::copy(&dataset.train.last().unwrap().path, &item.path).unwrap();
+    }
+    let all = Protocol { seeds: vec![1, 2, 4], ..protocol.clone() };
+    let error = eval::run(clip(), &dataset, &all, corrected, ("f32", out.0, &out.1), &mut Notes::default());
     assert!(error.as_ref().unwrap_err().to_string().contains("have changed"), "{error:?}");
 }
 

@@ -368,7 +368,7 @@ pub struct Detail {
 }
 
 /// The test pictures of a dataset.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TestSet {
     /// Class names by label.
     pub classes: Vec<String>,
@@ -378,6 +378,8 @@ pub struct TestSet {
     pub labels: Vec<u32>,
     /// Why others could not.
     pub unreadable: Vec<String>,
+    /// Digest of their contents and labels.
+    pub digest: String,
 }
 
 #[cfg(test)]

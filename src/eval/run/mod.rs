@@ -274,23 +274,30 @@ impl<'a> Run<'a> {
                 choices.push((task.seed, task.shots, choice));
             }
         }
-        self.encode_pictures(&choices, watch)?;
+        let test = self.encode_pictures(&choices, watch)?;
+        // Results of other choices, too, are of the test pictures as they were.
+        if !self.journal.records.is_empty() && self.journal.test()?.digest != test.digest {
+            let reason = "the test pictures have changed since results were kept: take another --out";
+            return Err(Error::data(self.journal.path(), reason));
+        }
+        let of_choice = |seed: u64, shots: usize| tasks.iter().filter(move |t| (t.seed, t.shots) == (seed, shots));
+        for (seed, shots, choice) in &choices {
+            let mut records = of_choice(*seed, *shots).filter_map(|task| self.journal.of(*task)).peekable();
+            let data = if records.peek().is_some() { self.shot(choice, *seed)?.data } else { String::new() };
+            if let Some(record) = records.find(|record| record.data != data) {
+                let reason = format!(
+                    "the pictures of {} have changed since its result was kept: take another --out",
+                    record.task.file()
+                );
+                return Err(Error::data(self.journal.path(), reason));
+            }
+        }
+        // Only now: results that no longer stand were left as they are.
+        self.journal.keep_test(&test)?;
         let all = tasks.len();
         for (seed, shots, choice) in &choices {
-            let of_choice = || tasks.iter().filter(|task| (task.seed, task.shots) == (*seed, *shots));
             let mut shot = self.shot(choice, *seed)?;
-            for record in of_choice().filter_map(|task| self.journal.of(*task)) {
-                if record.data != shot.data {
-                    return Err(Error::data(
-                        self.journal.path(),
-                        format!(
-                            "the pictures of {} have changed since its result was kept: take another --out",
-                            record.task.file()
-                        ),
-                    ));
-                }
-            }
-            for task in of_choice() {
+            for task in of_choice(*seed, *shots) {
                 if self.journal.of(*task).is_some() {
                     continue;
                 }
@@ -331,8 +338,8 @@ impl<'a> Run<'a> {
         filled
     }
 
-    /// Features of all pictures themselves: support and validation of every choice, and test.
-    fn encode_pictures(&mut self, choices: &[(u64, usize, FewShot)], watch: &mut dyn Watch) -> Result<()> {
+    /// Features of all pictures themselves: support and validation of every choice, and test. Gives the readable test pictures.
+    fn encode_pictures(&mut self, choices: &[(u64, usize, FewShot)], watch: &mut dyn Watch) -> Result<TestSet> {
         let dataset = self.dataset;
         let mut wanted: Vec<&Item> = Vec::new();
         let mut seen = std::collections::HashSet::new();
@@ -353,7 +360,7 @@ impl<'a> Run<'a> {
         for (item, rows) in wanted[..first_test].iter().zip(&filled.rows) {
             self.rows.insert(item.path.clone(), row(rows));
         }
-        let mut set = TestSet { classes: dataset.classes.clone(), paths: vec![], labels: vec![], unreadable: vec![] };
+        let mut set = TestSet { classes: dataset.classes.clone(), ..TestSet::default() };
         set.unreadable = filled.skipped.iter().map(ToString::to_string).collect();
         for (item, rows) in dataset.test.iter().zip(&filled.rows[first_test..]) {
             if let Some(row) = row(rows) {
@@ -366,7 +373,11 @@ impl<'a> Run<'a> {
             return Err(Error::data(&dataset.root, "none of the test pictures could be decoded"));
         }
         self.test_labels.clone_from(&set.labels);
-        self.journal.keep_test(&set)
+        let mut hasher = Sha256::new();
+        self.test.iter().for_each(|row| hasher.update(row));
+        self.test_labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
+        set.digest = hex(&hasher.finalize());
+        Ok(set)
     }
 
     /// The pictures of a choice: to learn from, and to validate on.
