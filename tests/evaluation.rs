@@ -510,9 +510,13 @@ fn bad_input_is_refused_early() {
     // A picture that cannot be read is left out and named; with --strict it is an error.
     let broken = folder.items[1].path.clone();
     fs::write(&broken, "no picture").unwrap();
-    let args = with(data, &["--methods", "zero-shot,tip-adapter"]);
+    let args = with(data, &["--methods", "zero-shot,tip-adapter", "--shots", "8"]);
     let run = tipi(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let stderr = String::from_utf8(run.stderr).unwrap();
     assert!(run.status.success(), "{stderr}");
     assert!(stderr.contains(broken.file_name().unwrap().to_str().unwrap()) && stderr.contains("skipped"), "{stderr}");
+    // So is a class with fewer pictures than shots: it gives all it has, as with CoOp's code.
+    assert!(stderr.contains("8 shots: 3 of 3 classes have fewer"), "{stderr}");
+    let html = fs::read_to_string(Path::new(out).join("report.html")).unwrap();
+    assert!(html.contains("8 shots: 3 of 3") && html.contains("left out:"), "the report says so, too");
 }

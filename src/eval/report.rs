@@ -542,7 +542,7 @@ fn settings_section(page: &mut Page, sets: &[Set]) {
                 how.grid
             ),
             format!(
-                "Tip-Adapter-F: {} epochs at {}, batch {}; PiNI: {} epochs at {}, batch {}, {} draws, evaluated by {}",
+                "Tip-Adapter-F: {} epochs at {}, batch {}; PiNI: {} epochs at {:.2e}, batch {}, noise draws per picture {}, evaluated by {}",
                 how.tip_f.epochs,
                 how.tip_f.lr,
                 how.tip_f.batch,

@@ -75,16 +75,19 @@ pub fn run(
 ) -> Result<()> {
     check(dataset, protocol, corrected.is_some())?;
     let settings = settings(clip, dataset, protocol, corrected, precision);
+    let mut notes = dataset.notes.clone();
+    let short = protocol.shots.iter().filter_map(|shots| too_few(dataset, *shots));
+    notes.extend(short.map(|text| format!("{text}; all they have are taken, as CoOp's code does")));
     let about = About {
         title: dataset.title.clone(),
         source: dataset.source.clone(),
         parts: [dataset.train.len(), dataset.val.len(), dataset.test.len()],
         model: clip.id().name.clone(),
         adapter: format!("{} ({})", clip.gpu.name(), clip.gpu.kind()),
-        notes: dataset.notes.clone(),
+        notes,
     };
     let journal = Journal::open(&out.join(&dataset.name), &settings, &about)?;
-    dataset.notes.iter().for_each(|note| watch.note(&format!("{}: {note}", dataset.title)));
+    about.notes.iter().for_each(|note| watch.note(&format!("{}: {note}", dataset.title)));
     let tasks = protocol.tasks();
     let left = tasks.iter().filter(|task| journal.of(**task).is_none()).count();
     // A run that ended after its last result still owes what comes behind it.
@@ -265,11 +268,6 @@ impl<'a> Run<'a> {
         for task in tasks {
             if !choices.iter().any(|(seed, shots, _)| (*seed, *shots) == (task.seed, task.shots)) {
                 let dataset = self.dataset;
-                if task.seed == self.protocol.seeds[0]
-                    && let Some(text) = too_few(dataset, task.shots)
-                {
-                    watch.note(&format!("{}: {text}; all they have are taken, as CoOp's code does", dataset.title));
-                }
                 let choice = coop_few_shot(&dataset.train, &dataset.val, task.shots, task.seed)?;
                 choices.push((task.seed, task.shots, choice));
             }
