@@ -378,6 +378,9 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     eval::run(clip(), &dataset, &some, None, ("f32", out.0, &out.1), &mut Notes::default()).unwrap();
     let after = fs::read(cut.path().join("novel/results.jsonl")).unwrap();
     assert_eq!(after[..before.len()], before[..]);
+    let (journal, ..) = Journal::look(&cut.path().join("novel")).unwrap();
+    assert!(journal.overlap().unwrap().unwrap().after.is_some(), "the corrected histogram stays");
+    drop(journal);
 
     // A picture whose contents changed since: its results no longer stand.
     let victim = dataset.test[0].path.clone();

@@ -1,10 +1,10 @@
 //! `tipi eval` and `tipi report`.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{MultiProgress, ProgressBar};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar};
 use sha2::{Digest, Sha256};
 use tipi::Error;
 use tipi::adapt::adapter_file::{self, Adapter, Meta};
@@ -348,11 +348,17 @@ struct Bars {
     results: Option<ProgressBar>,
     work: Option<ProgressBar>,
     start: Instant,
+    /// When progress was last put into words, for those who read a file instead of a terminal.
+    told: Instant,
 }
+
+/// How often progress is put into words where bars are not seen.
+const TELL: Duration = Duration::from_secs(30);
 
 impl Bars {
     fn new() -> Bars {
-        Bars { all: MultiProgress::new(), results: None, work: None, start: Instant::now() }
+        let now = Instant::now();
+        Bars { all: MultiProgress::new(), results: None, work: None, start: now, told: now }
     }
 
     fn say(&self, text: &str) {
@@ -375,6 +381,11 @@ impl Watch for Bars {
     fn at(&mut self, done: usize) -> tipi::Result<()> {
         if let Some(bar) = &self.work {
             bar.set_position(done as u64);
+            if bar.is_hidden() && self.told.elapsed() >= TELL {
+                self.told = Instant::now();
+                let (all, rate) = (bar.length().unwrap_or_default(), bar.per_sec());
+                eprintln!("{}: {done}/{all}, {rate:.1}/s, {} left", bar.message(), HumanDuration(bar.eta()));
+            }
         }
         stop::check()
     }
