@@ -67,7 +67,8 @@ fn main() -> tipi::Result<()> {
         batch: None,
     };
     let out = Path::new(out);
-    eval::run(&clip, &dataset, &protocol, None, ("f32", out, &out.join("features")), &mut Print)?;
+    let checked = eval::check(&dataset, &protocol, false)?;
+    eval::run(&clip, checked, None, ("f32", out, &out.join("features")), &mut Print)?;
     let written = eval::report::write(out)?;
     println!("{}", written.html.display());
     Ok(())

@@ -33,6 +33,11 @@ pub fn check_writable(path: &Path) -> Result<()> {
     check().map_err(|error| Error::io(path, error))
 }
 
+/// Bytes as hexadecimal digits, as digests are written.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Where the bytes for a path go.
 enum Place {
     /// A pipe or a device, which cannot be renamed over.

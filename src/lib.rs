@@ -24,7 +24,8 @@
 //!
 //! The house, from the bottom up: [`gpu`] knows wgpu and nothing of CLIP; [`kernels`] has one module per shader
 //! family; [`nn`] the layers; [`clip`] the towers; [`data`] pictures on the CPU; [`encode`] takes pictures to features;
-//! [`adapt`] has one module per method; [`memory`] foresees what they need; [`report`] draws. The feature `hub`
+//! [`adapt`] has one module per method; [`memory`] foresees what they need; [`report`] draws; [`eval`] runs the
+//! papers' protocol and reports it. The feature `hub`
 //! (on by default) adds the module `hub`, which fetches models. ARCHITECTURE.md tells the data's way through it.
 
 // A library does not print; the program, the examples and the tests do.
@@ -48,4 +49,4 @@ pub mod roofline;
 mod settings;
 
 pub use error::{Error, Result};
-pub use files::{check_writable, write_atomic};
+pub use files::{check_writable, hex, write_atomic};

@@ -226,6 +226,17 @@ fn timeless(record: &Record) -> Record {
     Record { fit_seconds: 0.0, predict_seconds: 0.0, peak_bytes: 0, ..record.clone() }
 }
 
+/// Looks over a dataset and runs it.
+fn evaluate(
+    dataset: &Dataset,
+    protocol: &Protocol,
+    corrected: Option<Corrected<'_>>,
+    paths: (&str, &Path, &Path),
+    watch: &mut Notes,
+) -> tipi::Result<()> {
+    eval::run(clip(), eval::check(dataset, protocol, corrected.is_some())?, corrected, paths, watch)
+}
+
 /// Every layout of every known dataset, through all methods or some, to a report.
 #[test]
 fn every_dataset_runs_from_its_layout_to_the_report() {
@@ -243,7 +254,7 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
         let corrected = all.then_some(corrected);
         let features = out.path().join("features");
         let paths = ("f32", out.path(), features.as_path());
-        eval::run(clip(), &dataset, &protocol, corrected, paths, &mut watch).unwrap();
+        evaluate(&dataset, &protocol, corrected, paths, &mut watch).unwrap();
         assert_eq!(watch.results.len(), 2 * methods.len(), "{name}");
         for record in &watch.results {
             assert_eq!(record.test, dataset.test.len(), "{name}");
@@ -264,9 +275,8 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
     let dataset = Dataset::open("imagenet_a", Some(data.path())).unwrap();
     let alone = tempfile::tempdir().unwrap();
     let paths = ("f32", alone.path(), alone.path());
-    let run = |methods: &[Method]| {
-        eval::run(clip(), &dataset, &protocol(methods, &[1], &[1]), None, paths, &mut Notes::default())
-    };
+    let run =
+        |methods: &[Method]| evaluate(&dataset, &protocol(methods, &[1], &[1]), None, paths, &mut Notes::default());
     run(&[Method::ZeroShot]).unwrap();
     let error = run(&[Method::TipAdapter]).unwrap_err().to_string();
     assert!(error.contains("tip-adapter needs") && error.contains("only zero-shot"), "{error}");
@@ -309,7 +319,7 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     // Fresh views every epoch, as the authors train: they, too, must come again as they were.
     protocol.how.views = 0;
     let run = |out: &Path, watch: &mut Notes| {
-        eval::run(clip(), &dataset, &protocol, corrected, ("f32", out, &out.join("features")), watch)
+        evaluate(&dataset, &protocol, corrected, ("f32", out, &out.join("features")), watch)
     };
     let whole = tempfile::tempdir().unwrap();
     let mut watch = Notes::default();
@@ -359,7 +369,7 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     let mut watch = Notes::default();
     let out = tempfile::tempdir().unwrap();
     let features = cut.path().join("features");
-    eval::run(clip(), &dataset, &still, None, ("f32", out.path(), &features), &mut watch).unwrap();
+    evaluate(&dataset, &still, None, ("f32", out.path(), &features), &mut watch).unwrap();
     let pini = expected.iter().find(|r| r.task == watch.results[0].task).unwrap();
     assert_ne!(timeless(&watch.results)[0].log_loss, pini.log_loss);
 
@@ -368,14 +378,14 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     let mut other = protocol.clone();
     other.how.pini.noise = Noise::Text;
     let paths = |out: &'static str| (out, cut.path(), cut.path());
-    let error = eval::run(clip(), &dataset, &other, corrected, paths("f32"), &mut Notes::default()).unwrap_err();
+    let error = evaluate(&dataset, &other, corrected, paths("f32"), &mut Notes::default()).unwrap_err();
     assert!(error.to_string().contains("how.pini.noise 'both', now 'text'"), "{error}");
-    let error = eval::run(clip(), &dataset, &protocol, corrected, paths("f16"), &mut Notes::default()).unwrap_err();
+    let error = evaluate(&dataset, &protocol, corrected, paths("f16"), &mut Notes::default()).unwrap_err();
     assert!(error.to_string().contains("precision 'f32', now 'f16'"), "{error}");
     // A run without ++ methods needs no correction, and may be added to what was done with one.
     let some = Protocol { methods: vec![Method::ZeroShot], seeds: vec![3], ..protocol.clone() };
     let out = (cut.path(), cut.path().join("features"));
-    eval::run(clip(), &dataset, &some, None, ("f32", out.0, &out.1), &mut Notes::default()).unwrap();
+    evaluate(&dataset, &some, None, ("f32", out.0, &out.1), &mut Notes::default()).unwrap();
     let after = fs::read(cut.path().join("novel/results.jsonl")).unwrap();
     assert_eq!(after[..before.len()], before[..]);
     let (journal, ..) = Journal::look(&cut.path().join("novel")).unwrap();
@@ -388,7 +398,7 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     let test = cut.path().join("novel/test.json");
     let before = fs::read(&test).unwrap();
     let more = Protocol { seeds: vec![4], ..protocol.clone() };
-    let error = eval::run(clip(), &dataset, &more, corrected, ("f32", out.0, &out.1), &mut Notes::default());
+    let error = evaluate(&dataset, &more, corrected, ("f32", out.0, &out.1), &mut Notes::default());
     assert!(error.as_ref().unwrap_err().to_string().contains("have changed"), "{error:?}");
     assert_eq!(fs::read(&test).unwrap(), before, "what is there is left alone");
     // The same of a picture to learn from, for the choices that have it.
@@ -401,7 +411,7 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
         fs::copy(&dataset.train.last().unwrap().path, &item.path).unwrap();
     }
     let all = Protocol { seeds: vec![1, 2, 4], ..protocol.clone() };
-    let error = eval::run(clip(), &dataset, &all, corrected, ("f32", out.0, &out.1), &mut Notes::default());
+    let error = evaluate(&dataset, &all, corrected, ("f32", out.0, &out.1), &mut Notes::default());
     assert!(error.as_ref().unwrap_err().to_string().contains("have changed"), "{error:?}");
 }
 

@@ -290,6 +290,33 @@ pub struct File {
     pub meta: Meta,
 }
 
+fn form(path: &Path, tensor: &str, expected: String, found: &[usize]) -> Error {
+    Error::TensorForm { path: path.into(), tensor: tensor.into(), expected, found: format!("{found:?}") }
+}
+
+/// A tensor's bytes and shape.
+fn values(path: &Path, file: &SafeTensors<'_>, name: &str, dtype: Dtype, rank: usize) -> Result<(Vec<u8>, Vec<usize>)> {
+    let view = file.tensor(name).map_err(|_| Error::MissingTensor { path: path.into(), tensor: name.into() })?;
+    if view.dtype() != dtype || view.shape().len() != rank {
+        return Err(Error::TensorForm {
+            path: path.into(),
+            tensor: name.into(),
+            expected: format!("{rank} dimensions of {dtype:?}"),
+            found: format!("{:?} of {:?}", view.shape(), view.dtype()),
+        });
+    }
+    Ok((view.data().to_vec(), view.shape().to_vec()))
+}
+
+/// An f32 tensor of exactly this shape; `path` names the file in errors.
+pub(super) fn floats(path: &Path, file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let (bytes, found) = values(path, file, name, Dtype::F32, shape.len())?;
+    if found != shape {
+        return Err(form(path, name, format!("{shape:?}"), &found));
+    }
+    Ok(bytemuck::pod_collect_to_vec(&bytes))
+}
+
 impl File {
     /// Reads a file's header.
     ///
@@ -321,20 +348,6 @@ impl File {
             ));
         }
         Ok(File { path: path.to_path_buf(), bytes, meta })
-    }
-
-    fn values(&self, file: &SafeTensors<'_>, name: &str, dtype: Dtype, rank: usize) -> Result<(Vec<u8>, Vec<usize>)> {
-        let view =
-            file.tensor(name).map_err(|_| Error::MissingTensor { path: self.path.clone(), tensor: name.into() })?;
-        if view.dtype() != dtype || view.shape().len() != rank {
-            return Err(Error::TensorForm {
-                path: self.path.clone(),
-                tensor: name.into(),
-                expected: format!("{rank} dimensions of {dtype:?}"),
-                found: format!("{:?} of {:?}", view.shape(), view.dtype()),
-            });
-        }
-        Ok((view.data().to_vec(), view.shape().to_vec()))
     }
 
     /// Binds the adapter to its model.
@@ -406,29 +419,21 @@ impl File {
         }
     }
 
-    fn form(&self, tensor: &str, expected: String, found: &[usize]) -> Error {
-        Error::TensorForm { path: self.path.clone(), tensor: tensor.into(), expected, found: format!("{found:?}") }
-    }
-
     /// An f32 tensor of exactly this shape.
     fn floats(&self, file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let (bytes, found) = self.values(file, name, Dtype::F32, shape.len())?;
-        if found != shape {
-            return Err(self.form(name, format!("{shape:?}"), &found));
-        }
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        floats(&self.path, file, name, shape)
     }
 
     fn cache(&self, clip: &Clip, file: &SafeTensors<'_>) -> Result<(Classifier, Cache)> {
         let (classes, d) = (self.meta.classes.len(), clip.config.embedding);
         let weights = self.floats(file, "weights", &[classes, d])?;
         let classifier = Classifier::from_weights(&clip.gpu, &weights, classes, clip.logit_scale)?;
-        let (labels, length) = self.values(file, "labels", Dtype::I64, 1)?;
+        let (labels, length) = values(&self.path, file, "labels", Dtype::I64, 1)?;
         let keys = self.floats(file, "features", &[length[0], d])?;
         let labels: Vec<i64> = bytemuck::pod_collect_to_vec(&labels);
         let labels = labels
             .iter()
-            .map(|l| u32::try_from(*l).map_err(|_| self.form("labels", format!("0…{}", classes - 1), &[])))
+            .map(|l| u32::try_from(*l).map_err(|_| form(&self.path, "labels", format!("0…{}", classes - 1), &[])))
             .collect::<Result<Vec<u32>>>()?;
         let cache = Cache::new(&clip.gpu, &keys, &labels, classes, d)
             .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;

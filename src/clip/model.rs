@@ -166,8 +166,7 @@ impl Clip {
                 hasher.update(OPEN_CLIP);
                 hasher.update(text);
             }
-            let digest = hasher.finalize();
-            ModelId { name, sha256: digest.iter().map(|b| format!("{b:02x}")).collect() }
+            ModelId { name, sha256: crate::hex(&hasher.finalize()) }
         })
     }
 

@@ -42,10 +42,7 @@ impl Views {
         match self {
             Views::Center => vec![preprocess.prepare(picture)],
             Views::Random { augment, count, first, seed } => (*first..first + count)
-                .map(|view| {
-                    let seed = stream_seed(*seed, index as u64, view as u64);
-                    augment.view(picture, preprocess.size, &mut PythonRandom::new(seed))
-                })
+                .map(|view| random_view(picture, preprocess, augment, stream_seed(*seed, index as u64, view as u64)))
                 .collect(),
         }
     }
@@ -66,6 +63,11 @@ pub fn draw_views(features: &[f32], views: usize, width: usize, seed: u64, epoch
         &all[at..at + width]
     });
     drawn.copied().collect()
+}
+
+/// The random view of a picture that belongs to `seed`.
+fn random_view(picture: &Rgb, preprocess: &Preprocess, augment: &Augment, seed: u64) -> Rgb {
+    augment.view(picture, preprocess.size, &mut PythonRandom::new(seed))
 }
 
 /// Features of pictures.

@@ -20,10 +20,10 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{STEPS, Views, ahead};
+use super::{STEPS, Views, ahead, random_view};
 use crate::clip::{Clip, Features, ImageEncoder};
-use crate::data::{Augment, Item, PythonRandom, decode_from, read_picture};
-use crate::files::write_atomic;
+use crate::data::{Augment, Item, decode_from, read_picture};
+use crate::files::{hex, write_atomic};
 use crate::{Error, Result};
 
 /// Rows of a full file.
@@ -59,11 +59,6 @@ impl Key {
         let json = serde_json::to_vec(self).map_err(|e| Error::invalid(format!("features' key: {e}")))?;
         Ok(hex(&Sha256::digest(json))[..16].to_string())
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Name of a row: SHA-256 of a picture's contents, or of those and a random view's description.
@@ -467,7 +462,7 @@ fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<HashMap<RowId
             Views::Random { augment, .. } => {
                 let mut seed = [0; 8];
                 seed.copy_from_slice(&ids[i][..8]);
-                augment.view(&picture, clip.preprocess.size, &mut PythonRandom::new(u64::from_le_bytes(seed)))
+                random_view(&picture, &clip.preprocess, augment, u64::from_le_bytes(seed))
             }
         };
         (ids[i], clip.view_pixels(&view))

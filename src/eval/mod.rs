@@ -1,7 +1,7 @@
 //! The papers' protocol: few-shot choices for several seeds and numbers of shots, every method on them, the whole test
 //! split, and what people want to know of the results.
 //!
-//! [`run()`] takes a [`Dataset`](crate::data::Dataset) through all of it and keeps each result as soon as it is there
+//! [`check`] looks for what would end a run later. [`run()`] takes a [`Dataset`](crate::data::Dataset) through all of it and keeps each result as soon as it is there
 //! ([`journal`]), so that a run which was ended at any point goes on where it stopped. [`summary`] makes tables of the
 //! results, [`report`] a page with plots and pictures; both read only what is on disk.
 //!
@@ -21,7 +21,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use run::{Corrected, Watch, check, run};
+pub use run::{Checked, Corrected, Watch, check, run};
 
 use crate::adapt::calibrate::Reliability;
 use crate::adapt::pini::{self, Evaluation};

@@ -224,7 +224,7 @@ fn digest<D: Digest>(reader: &mut impl Read, mut hasher: D) -> io::Result<String
             count => hasher.update(&chunk[..count]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(crate::hex(&hasher.finalize()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Form, NoisyPrompts, State};
+use crate::adapt::adapter_file::floats;
 use crate::clip::{Clip, ModelId};
 use crate::files::write_atomic;
 use crate::{Error, Result};
@@ -105,22 +106,10 @@ pub fn load(path: &Path, clip: &Clip, run: &Run) -> Result<State> {
         return Err(Error::adapter_file(path, reason));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(unsound)?;
-    let read = |name: String, shape: &[usize]| -> Result<Vec<f32>> {
-        let view =
-            file.tensor(&name).map_err(|_| Error::MissingTensor { path: path.to_path_buf(), tensor: name.clone() })?;
-        if view.dtype() != Dtype::F32 || view.shape() != shape {
-            return Err(Error::TensorForm {
-                path: path.to_path_buf(),
-                tensor: name,
-                expected: format!("{shape:?} of F32"),
-                found: format!("{:?} of {:?}", view.shape(), view.dtype()),
-            });
-        }
-        Ok(bytemuck::pod_collect_to_vec(view.data()))
-    };
+    let read = |name: &str, shape: &[usize]| floats(path, &file, name, shape);
     let parameters = form(clip, run)?.parameters();
-    let params = parameters.iter().map(|(name, shape)| read((*name).into(), shape)).collect::<Result<_>>()?;
-    let velocity = parameters.iter().map(|(name, shape)| read(format!("velocity.{name}"), shape));
+    let params = parameters.iter().map(|(name, shape)| read(name, shape)).collect::<Result<_>>()?;
+    let velocity = parameters.iter().map(|(name, shape)| read(&format!("velocity.{name}"), shape));
     let velocity = velocity.collect::<Result<_>>()?;
     Ok(State { epoch: header.epoch, step: header.step, losses: header.losses, params, velocity })
 }

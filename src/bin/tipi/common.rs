@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tipi::Error;
 use tipi::adapt::adapter_file::{self, Adapter};
-use tipi::adapt::overlap::Correction;
+use tipi::adapt::overlap::{self, Correction};
 use tipi::clip::{Clip, Features, ImageEncoder};
-use tipi::data::{decode, list_pictures};
-use tipi::encode::ahead;
+use tipi::data::{Item, decode, decode_map, list_pictures};
+use tipi::encode::{self, Views, ahead};
 use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
 use tipi::nn::Bottleneck;
@@ -134,6 +134,32 @@ pub fn correction(file: &adapter_file::File, clip: &Clip) -> Result<Correction> 
     }
 }
 
+/// Trains an overlap correction on generic pictures of `classes` classes.
+pub fn train_correction(
+    clip: &Clip,
+    items: &[Item],
+    classes: usize,
+    config: &overlap::Config,
+    progress: &mut dyn FnMut(overlap::Progress) -> tipi::Result<()>,
+) -> tipi::Result<Correction> {
+    let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
+    let mut pixels = |_: usize, which: &[usize]| {
+        let chosen: Vec<Item> = which.iter().map(|i| items[*i].clone()).collect();
+        encode::pixels(clip, &chosen, &Views::Center)
+    };
+    overlap::train(clip, classes, config, &labels, &mut pixels, progress)
+}
+
+/// Those of generic pictures that can be decoded, looked at before hours are spent; the others are named, or an error with
+/// `strict`.
+pub fn sound_pictures(items: &[Item], strict: bool) -> Result<Vec<Item>> {
+    let bar = ui::bar(items.len(), "checking pictures");
+    let checked = decode_map(items, strict, &|n| bar.set_position(n as u64), |_, _| ())?;
+    bar.finish_and_clear();
+    report_skipped(&checked.skipped);
+    Ok(checked.items.into_iter().map(|(item, ())| item).collect())
+}
+
 /// Pictures as a command takes them, decoded and prepared.
 pub struct Pictures {
     /// Those that could be decoded, in input order.
@@ -204,6 +230,14 @@ fn note_skipped(count: usize) {
     if count > 0 {
         eprintln!("{count} {} skipped (--strict makes that an error)", if count == 1 { "picture" } else { "pictures" });
     }
+}
+
+/// An option that must be a positive number.
+pub fn positive(option: &str, value: f64) -> Result<f64, tipi::Error> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(value);
+    }
+    Err(tipi::Error::Invalid(format!("{option} {value} must be a positive number")))
 }
 
 /// Where the repository's own files are: the working folder, beside the program, or where it was built.

@@ -9,17 +9,15 @@ use sha2::{Digest, Sha256};
 use tipi::Error;
 use tipi::adapt::adapter_file::{self, Adapter, Meta};
 use tipi::adapt::overlap::{self, Correction};
-use tipi::adapt::pini::{self, Evaluation};
+use tipi::adapt::pini;
 use tipi::adapt::tip_f;
 use tipi::clip::Clip;
-use tipi::data::{Dataset, ELEVEN, Folder, Item, SHIFTS};
-use tipi::encode::store::hex;
-use tipi::encode::{self, Views};
+use tipi::data::{Dataset, ELEVEN, Folder, SHIFTS};
 use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
 use tipi::gpu::Gpu;
 
 use crate::common::{self, GpuArgs, PrecisionArgs, Stored};
-use crate::fit::NoiseArg;
+use crate::fit::NoiseArgs;
 use crate::{stop, ui};
 
 /// Options.
@@ -63,7 +61,7 @@ pub struct Args {
     correction_epochs: u32,
     /// Factor of the correction's branch in training.
     #[arg(long, default_value_t = 0.03, requires = "generic")]
-    correction_scale: f32,
+    correction_scale: f64,
     /// Prompt with {} for the class; several are averaged. By default the dataset's own.
     #[arg(long = "template")]
     templates: Vec<String>,
@@ -93,18 +91,8 @@ pub struct Args {
     /// Top of PiNI's learning-rate schedule; by default the paper's 0.001 at a logit scale of 100, more at a smaller one.
     #[arg(long)]
     pini_lr: Option<f64>,
-    /// Where PiNI's noise goes.
-    #[arg(long, value_enum, default_value_t = NoiseArg::Both)]
-    noise: NoiseArg,
-    /// PiNI's noise draws per picture in training.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    draws: u32,
-    /// The width of PiNI's cross-attention is the embedding's divided by this.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    reduction: u32,
-    /// How PiNI's predictions treat the noise.
-    #[arg(long, default_value = "mean", value_name = "mean|draw|average:S")]
-    evaluate: Evaluation,
+    #[command(flatten)]
+    noise: NoiseArgs,
     /// Fail at a picture that cannot be decoded, or a class with fewer pictures than shots.
     #[arg(long)]
     strict: bool,
@@ -206,17 +194,9 @@ impl Args {
             None => tip_f.epochs,
         };
         let lr = self.pini_lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale));
-        if !(lr.is_finite() && lr > 0.0) {
-            return Err(Error::Invalid(format!("--pini-lr {lr} must be a positive number")).into());
-        }
-        let pini = pini::Config {
-            epochs: self.pini_epochs as usize,
-            noise: self.noise.into(),
-            draws: self.draws as usize,
-            reduction: self.reduction as usize,
-            lr,
-            ..pini::Config::paper("", 0)
-        };
+        let lr = common::positive("--pini-lr", lr)?;
+        let pini = pini::Config { epochs: self.pini_epochs as usize, lr, ..pini::Config::paper("", 0) };
+        let pini = self.noise.apply(pini);
         let methods = if self.methods.is_empty() {
             Method::ALL.into_iter().filter(|m| corrected || !m.corrected()).collect()
         } else {
@@ -233,7 +213,7 @@ impl Args {
                 grid: self.grid.clone(),
                 tip_f,
                 pini,
-                evaluation: self.evaluate,
+                evaluation: self.noise.evaluate,
             },
             strict: self.strict,
             batch: self.batch.map(|b| b as usize),
@@ -251,8 +231,9 @@ impl Args {
         let (pictures, names) = folder.without(&tested);
         let config = overlap::Config {
             epochs: self.correction_epochs as usize,
-            scale: self.correction_scale,
-            ..overlap::Config::paper(self.seeds[0])
+            scale: common::positive("--correction-scale", self.correction_scale)? as f32,
+            // One correction serves all seeds of the choice, also those that are added later.
+            ..overlap::Config::paper(1)
         };
         let method = adapter_file::Method::Overlap { config: config.clone() };
         let kept = self.out.join("correction.safetensors");
@@ -265,13 +246,9 @@ impl Args {
             }
             return Ok(Some(common::correction(&file, clip)?));
         }
-        let labels: Vec<u32> = pictures.iter().map(|item| item.label as u32).collect();
-        let bar = ui::bar(labels.len() * config.epochs, "training the correction");
-        let mut pixels = |_: usize, which: &[usize]| {
-            let chosen: Vec<Item> = which.iter().map(|i| pictures[*i].clone()).collect();
-            encode::pixels(clip, &chosen, &Views::Center)
-        };
-        let correction = overlap::train(clip, names.len(), &config, &labels, &mut pixels, &mut |p| {
+        let pictures = common::sound_pictures(&pictures, self.strict)?;
+        let bar = ui::bar(pictures.len() * config.epochs, "training the correction");
+        let correction = common::train_correction(clip, &pictures, names.len(), &config, &mut |p| {
             bar.set_position(p.pictures as u64);
             stop::check()
         });
@@ -292,7 +269,7 @@ fn digest(gpu: &Gpu, correction: &Correction) -> Result<String> {
         hasher.update(bytemuck::cast_slice(&gpu.read::<f32>(tensor)?));
     }
     hasher.update(correction.scale().to_le_bytes());
-    Ok(hex(&hasher.finalize()))
+    Ok(tipi::hex(&hasher.finalize()))
 }
 
 /// Evaluates.
@@ -306,9 +283,11 @@ pub fn run(args: &Args) -> Result<()> {
     // All that can be wrong with the options, before anything is trained.
     let protocols =
         datasets.iter().map(|d| args.protocol(&clip, d, with_correction)).collect::<Result<Vec<Protocol>>>()?;
-    for (protocol, dataset) in protocols.iter().zip(&datasets) {
-        eval::check(dataset, protocol, with_correction)?;
-    }
+    let checked = protocols
+        .iter()
+        .zip(&datasets)
+        .map(|(protocol, dataset)| Ok((protocol, eval::check(dataset, protocol, with_correction)?)))
+        .collect::<Result<Vec<_>>>()?;
     common::announce(&gpu);
     stop::listen();
     let correction = args.correction(&clip, &datasets)?;
@@ -321,10 +300,10 @@ pub fn run(args: &Args) -> Result<()> {
         Stored::F16 => "f16",
     };
     let mut bars = Bars::new();
-    for (dataset, protocol) in datasets.iter().zip(&protocols) {
+    for (protocol, checked) in checked {
         // Without ++ methods the corrected tower would be run for nothing.
         let corrected = corrected.filter(|_| protocol.methods.iter().any(|m| m.corrected()));
-        match eval::run(&clip, dataset, protocol, corrected, (precision, &args.out, &features), &mut bars) {
+        match eval::run(&clip, checked, corrected, (precision, &args.out, &features), &mut bars) {
             Err(Error::Stopped) => {
                 bars.clear();
                 let out = args.out.display();

@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::data::decode::each_visible;
 use crate::data::is_picture;
 use crate::{Error, Result};
 
@@ -37,15 +38,12 @@ pub(super) fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
+/// Hands over a folder's visible entries with their kinds.
 fn each_entry(dir: &Path, mut take: impl FnMut(&std::fs::DirEntry, std::fs::FileType) -> Result<()>) -> Result<()> {
-    for entry in std::fs::read_dir(dir).map_err(|source| Error::io(dir, source))? {
-        let entry = entry.map_err(|source| Error::io(dir, source))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            let kind = entry.file_type().map_err(|source| Error::io(entry.path(), source))?;
-            take(&entry, kind)?;
-        }
-    }
-    Ok(())
+    each_visible(dir, |entry| {
+        let kind = entry.file_type().map_err(|source| Error::io(entry.path(), source))?;
+        take(entry, kind)
+    })
 }
 
 /// A text file's lines that are not empty, trimmed.

@@ -257,13 +257,22 @@ fn walk(folder: &Path, above: &mut Vec<PathBuf>, pictures: &mut Vec<PathBuf>) ->
 /// The entries of a folder whose names do not start with a dot, in no particular order.
 pub(super) fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut entries = Vec::new();
+    each_visible(folder, |entry| {
+        entries.push(entry.path());
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// Hands over a folder's entries but those whose names start with a dot.
+pub(super) fn each_visible(folder: &Path, mut take: impl FnMut(&fs::DirEntry) -> Result<()>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, source))? {
         let entry = entry.map_err(|source| Error::io(folder, source))?;
         if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            entries.push(entry.path());
+            take(&entry)?;
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crate::adapt::{accuracy, calibrate};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::{Dataset, FewShot, Item, coop_few_shot, short_classes};
 use crate::encode::Views;
-use crate::encode::store::{Filled, Key, RowId, Store, hex};
-use crate::{Error, Result};
+use crate::encode::store::{Filled, Key, RowId, Store};
+use crate::{Error, Result, hex};
 
 const FORMAT: &str = "tipi-eval/1";
 /// Test pictures that are classified at once. A multiple of the rows that methods take, so that PiNI's draws do not depend
@@ -58,22 +58,28 @@ pub struct Corrected<'a> {
     pub digest: &'a str,
 }
 
+/// A dataset and what is to be run on it, looked over by [`check`].
+#[derive(Clone, Copy)]
+pub struct Checked<'a> {
+    dataset: &'a Dataset,
+    protocol: &'a Protocol,
+}
+
 /// Evaluates a dataset and keeps the results in `out`/its name; features go to `features`. What is there already is not run
 /// again. Afterwards [`super::report`] has all it needs.
 ///
 /// # Errors
-/// Results of other settings in `out`, changed pictures, missing files, classes without pictures to learn from, ++ methods
-/// without a correction: before anything long is begun. [`Error::Stopped`] when `watch` stops it. A lost device, too
+/// Results of other settings in `out`, changed pictures, ++ methods without a correction: before anything long is begun.
+/// [`Error::Stopped`] when `watch` stops it. A lost device, too
 /// little memory, a training that diverges.
 pub fn run(
     clip: &Clip,
-    dataset: &Dataset,
-    protocol: &Protocol,
+    Checked { dataset, protocol }: Checked<'_>,
     corrected: Option<Corrected<'_>>,
     (precision, out, features): (&str, &Path, &Path),
     watch: &mut dyn Watch,
 ) -> Result<()> {
-    check(dataset, protocol, corrected.is_some())?;
+    needs_correction(protocol, corrected.is_some())?;
     let settings = settings(clip, dataset, protocol, corrected, precision);
     let mut notes = dataset.notes.clone();
     let short = protocol.shots.iter().filter_map(|shots| too_few(dataset, *shots));
@@ -128,14 +134,9 @@ pub fn run(
 ///
 /// # Errors
 /// [`Error::Invalid`] and [`Error::Data`], with what would be right.
-pub fn check(dataset: &Dataset, protocol: &Protocol, corrected: bool) -> Result<()> {
+pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) -> Result<Checked<'a>> {
     protocol.check()?;
-    if let (false, Some(method)) = (corrected, protocol.methods.iter().find(|m| m.corrected())) {
-        return Err(Error::invalid(format!(
-            "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
-             pictures to train one on with --generic"
-        )));
-    }
+    needs_correction(protocol, corrected)?;
     protocol.how.grid(&dataset.name, true)?;
     if dataset.test.is_empty() {
         return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
@@ -165,7 +166,18 @@ pub fn check(dataset: &Dataset, protocol: &Protocol, corrected: bool) -> Result<
             ),
         ));
     }
-    Ok(())
+    Ok(Checked { dataset, protocol })
+}
+
+/// Fails for ++ methods without a correction.
+fn needs_correction(protocol: &Protocol, corrected: bool) -> Result<()> {
+    match protocol.methods.iter().find(|m| m.corrected()) {
+        Some(method) if !corrected => Err(Error::invalid(format!(
+            "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
+             pictures to train one on with --generic"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Says which classes have fewer pictures to learn from than `shots`, where there are any to learn from.

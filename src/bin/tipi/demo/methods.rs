@@ -15,6 +15,7 @@ use tipi::data::{Augment, Folder, Item};
 use tipi::encode::{self, Encoded, Views};
 
 use super::{Args, TEMPLATE};
+use crate::common;
 
 /// Everything that one set, number of shots and seed need.
 pub struct Run<'a> {
@@ -45,18 +46,13 @@ pub fn correction(
     bar: &ProgressBar,
 ) -> Result<overlap::Correction> {
     let (pictures, names) = folder.without(tested);
-    let labels: Vec<u32> = pictures.iter().map(|item| item.label as u32).collect();
     // The paper's factor for training without labels. With its 0.03 for training with them overlap falls more on `shifted`,
     // but rises on `novel`.
     let config = overlap::Config { epochs, scale: 0.1, ..overlap::Config::paper(1) };
-    let mut pixels = |_: usize, which: &[usize]| {
-        let chosen: Vec<Item> = which.iter().map(|i| pictures[*i].clone()).collect();
-        encode::pixels(clip, &chosen, &Views::Center)
-    };
     let start = bar.position();
-    Ok(overlap::train(clip, names.len(), &config, &labels, &mut pixels, &mut |p| {
+    Ok(common::train_correction(clip, &pictures, names.len(), &config, &mut |p| {
         bar.set_message(format!("overlap correction, loss {:.2}", p.loss));
-        bar.set_position(start + (100 * p.pictures / (labels.len() * epochs)) as u64);
+        bar.set_position(start + (100 * p.pictures / (pictures.len() * epochs)) as u64);
         Ok(())
     })?)
 }

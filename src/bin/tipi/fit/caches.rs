@@ -15,7 +15,7 @@ use tipi::clip::Features;
 use tipi::data::Augment;
 use tipi::encode::{self, Encoded, Views};
 
-use super::{Common, Start, positive};
+use super::{Common, Start};
 use crate::{common, ui};
 
 /// Options that all caches have.
@@ -193,7 +193,7 @@ pub fn fit_tip(args: &Tip) -> Result<()> {
 pub fn fit_tip_f(args: &TipF) -> Result<()> {
     let initial = given("--initial-alpha and --initial-beta", [Some(args.initial_alpha), Some(args.initial_beta)])?;
     let mut config = tip_f::Config::paper(args.cache.common.seed);
-    config.lr = positive("--lr", args.lr)?;
+    config.lr = common::positive("--lr", args.lr)?;
     config.epochs = args.epochs as usize;
     if let Some([alpha, beta]) = initial {
         config.initial = TipParams { alpha, beta };

@@ -4,7 +4,7 @@ mod caches;
 mod overlap;
 mod pini;
 
-pub use pini::NoiseArg;
+pub use pini::NoiseArgs;
 
 use std::path::PathBuf;
 
@@ -129,12 +129,4 @@ impl Common {
 /// Says how well validation pictures are told apart.
 fn note_right(count: usize, share: f64) {
     eprintln!("{count} validation pictures: {:.1} % right", 100.0 * share);
-}
-
-/// An option that must be a positive number.
-fn positive(option: &str, value: f64) -> Result<f64, tipi::Error> {
-    if value.is_finite() && value > 0.0 {
-        return Ok(value);
-    }
-    Err(tipi::Error::Invalid(format!("{option} {value} must be a positive number")))
 }

@@ -7,10 +7,8 @@ use anyhow::Result;
 use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
 use tipi::adapt::overlap;
 use tipi::clip::Clip;
-use tipi::data::{Folder, decode_map};
-use tipi::encode::Views;
+use tipi::data::Folder;
 
-use super::positive;
 use crate::common::{self, GpuArgs};
 use crate::ui;
 
@@ -62,9 +60,9 @@ pub fn fit(args: &Args) -> Result<()> {
     let clock = Instant::now();
     let config = overlap::Config {
         bottleneck: args.bottleneck as usize,
-        scale: positive("--scale", args.scale)? as f32,
+        scale: common::positive("--scale", args.scale)? as f32,
         dropout: args.dropout,
-        lr: positive("--lr", args.lr)?,
+        lr: common::positive("--lr", args.lr)?,
         batch: args.batch as usize,
         micro_batch: args.micro_batch as usize,
         epochs: args.epochs as usize,
@@ -75,22 +73,13 @@ pub fn fit(args: &Args) -> Result<()> {
     }
     tipi::check_writable(&args.out)?;
     let folder = Folder::open(&args.data)?;
-    let bar = ui::bar(folder.items.len(), "checking pictures");
-    let checked = decode_map(&folder.items, args.strict, &|n| bar.set_position(n as u64), |_, _| ())?;
-    bar.finish_and_clear();
-    common::report_skipped(&checked.skipped);
-    let items: Vec<_> = checked.items.into_iter().map(|(item, ())| item).collect();
-    let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
+    let items = common::sound_pictures(&folder.items, args.strict)?;
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &common::model_folder(&args.model)?)?;
     common::announce(&gpu);
-    let bar = ui::bar(labels.len() * config.epochs, "training the correction");
-    let mut pixels = |_: usize, which: &[usize]| {
-        let chosen: Vec<_> = which.iter().map(|i| items[*i].clone()).collect();
-        tipi::encode::pixels(&clip, &chosen, &Views::Center)
-    };
+    let bar = ui::bar(items.len() * config.epochs, "training the correction");
     let mut last = f32::NAN;
-    let correction = overlap::train(&clip, folder.classes.len(), &config, &labels, &mut pixels, &mut |p| {
+    let correction = common::train_correction(&clip, &items, folder.classes.len(), &config, &mut |p| {
         bar.set_position(p.pictures as u64);
         bar.set_message(format!("overlap epoch {} loss {:.3}", p.epoch, p.loss));
         last = p.loss;
@@ -99,7 +88,7 @@ pub fn fit(args: &Args) -> Result<()> {
     bar.finish_and_clear();
     eprintln!(
         "overlap: {} pictures of {} classes, {} epochs, last loss {last:.3}, {:.1} s",
-        labels.len(),
+        items.len(),
         folder.classes.len(),
         config.epochs,
         clock.elapsed().as_secs_f64()

@@ -1,6 +1,5 @@
 //! `tipi fit pini`.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,7 +11,7 @@ use tipi::adapt::pini::{self, Evaluation, Noise, Training, checkpoint};
 use tipi::data::{Augment, Item};
 use tipi::encode::{self, Views};
 
-use super::{Common, Start, positive};
+use super::{Common, Start};
 use crate::{common, stop, ui};
 
 /// Options.
@@ -29,48 +28,57 @@ pub struct Args {
     /// Top of the learning-rate schedule; by default the paper's 0.001 at a logit scale of 100, more at a smaller one.
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Where noise goes.
-    #[arg(long, value_enum, default_value_t = NoiseArg::Both)]
-    noise: NoiseArg,
-    /// Noise draws per picture.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    draws: u32,
-    /// The cross-attention's width is the embedding's divided by this.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    reduction: u32,
     /// Learn from the pictures as they are, not from a fresh random view of each every epoch. Fastest.
     #[arg(long, conflicts_with = "views")]
     no_augment: bool,
     /// Encode this many random views of each picture beforehand and draw from them, instead of a fresh one every epoch.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     views: Option<u32>,
-    /// How predictions treat the noise: mean, draw (one draw, as the authors' code), or average:S (over S draws).
-    #[arg(long, default_value = "mean", value_name = "mean|draw|average:S")]
-    evaluate: Evaluation,
+    #[command(flatten)]
+    noise: NoiseArgs,
     /// Go on from the checkpoint that an interrupted run of the same command left.
     #[arg(long)]
     resume: bool,
 }
 
+/// Options of the noise, which `tipi eval` has as well.
+#[derive(clap::Args, Clone)]
+pub struct NoiseArgs {
+    /// Where PiNI's noise goes.
+    #[arg(long, value_enum, default_value_t = NoiseArg::Both)]
+    noise: NoiseArg,
+    /// PiNI's noise draws per picture in training.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    draws: u32,
+    /// The width of PiNI's cross-attention is the embedding's divided by this.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    reduction: u32,
+    /// How PiNI's predictions treat the noise: mean, draw (one draw, as the authors' code), or average:S (over S draws).
+    #[arg(long, default_value = "mean", value_name = "mean|draw|average:S")]
+    pub evaluate: Evaluation,
+}
+
+impl NoiseArgs {
+    /// Settings with these options.
+    pub fn apply(&self, config: pini::Config) -> pini::Config {
+        let noise = match self.noise {
+            NoiseArg::Text => Noise::Text,
+            NoiseArg::Image => Noise::Image,
+            NoiseArg::Both => Noise::Both,
+        };
+        pini::Config { noise, draws: self.draws as usize, reduction: self.reduction as usize, ..config }
+    }
+}
+
 /// Where noise goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum NoiseArg {
+enum NoiseArg {
     /// On the prompts alone.
     Text,
     /// On the image features alone.
     Image,
     /// On both.
     Both,
-}
-
-impl From<NoiseArg> for Noise {
-    fn from(arg: NoiseArg) -> Noise {
-        match arg {
-            NoiseArg::Text => Noise::Text,
-            NoiseArg::Image => Noise::Image,
-            NoiseArg::Both => Noise::Both,
-        }
-    }
 }
 
 /// The checkpoint beside the adapter file.
@@ -88,11 +96,7 @@ fn describe(items: &[Item], views: &str) -> Result<String> {
         hasher.update((item.label as u64).to_le_bytes());
         hasher.update(Sha256::digest(&bytes));
     }
-    let mut text = format!("{} pictures, {views}, ", items.len());
-    for byte in hasher.finalize() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
+    Ok(format!("{} pictures, {views}, {}", items.len(), tipi::hex(&hasher.finalize())))
 }
 
 /// Fits PiNI.
@@ -107,12 +111,9 @@ pub fn fit(args: &Args) -> Result<()> {
     tipi::check_writable(&saved)?;
     let start = shared.start()?;
     let Start { gpu, clip, folder, .. } = &start;
-    let mut config = pini::Config::paper(&args.template, shared.seed);
+    let mut config = args.noise.apply(pini::Config::paper(&args.template, shared.seed));
     config.epochs = args.epochs as usize;
-    config.noise = args.noise.into();
-    config.draws = args.draws as usize;
-    config.reduction = args.reduction as usize;
-    config.lr = positive("--lr", args.lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale)))?;
+    config.lr = common::positive("--lr", args.lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale)))?;
     let support = &start.split.support;
     let names = folder.names();
     let views = match (args.no_augment, args.views) {
@@ -161,7 +162,7 @@ pub fn fit(args: &Args) -> Result<()> {
         other => other?,
     };
     eprintln!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, clock.elapsed().as_secs_f64());
-    let evaluation = args.evaluate.seeded(shared.seed);
+    let evaluation = args.noise.evaluate.seeded(shared.seed);
     let (noisy, views) = (pini.noisy(), args.views.unwrap_or(0) as usize);
     let method = Method::Pini { noisy, config, augmented: !args.no_augment, views, evaluation };
     let adapter = Adapter::Pini { pini: Box::new(pini), evaluation };
