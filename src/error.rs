@@ -150,6 +150,11 @@ impl Error {
         Error::Io { path: path.as_ref().to_path_buf(), source }
     }
 
+    /// Whether a file or folder is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// An [`Error::Data`] about `path`.
     pub fn data(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::Data { path: path.as_ref().to_path_buf(), reason: reason.into() }

@@ -25,11 +25,13 @@
 //! The house, from the bottom up: [`gpu`] knows wgpu and nothing of CLIP; [`kernels`] has one module per shader
 //! family; [`nn`] the layers; [`clip`] the towers; [`data`] pictures on the CPU; [`encode`] takes pictures to features;
 //! [`adapt`] has one module per method; [`memory`] foresees what they need; [`report`] draws; [`eval`] runs the
-//! papers' protocol and reports it. The feature `hub`
+//! papers' protocol and reports it; [`input`] opens files. The feature `hub`
 //! (on by default) adds the module `hub`, which fetches models. ARCHITECTURE.md tells the data's way through it.
 
 // A library does not print; the program, the examples and the tests do.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
+// Files are opened by `input` alone, which tells pipes and devices from files.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod adapt;
 pub mod clip;
@@ -41,6 +43,7 @@ mod files;
 pub mod gpu;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod input;
 pub mod kernels;
 pub mod memory;
 pub mod nn;

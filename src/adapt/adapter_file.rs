@@ -16,7 +16,7 @@ use super::tip_x::{Psi, TipX, TipXParams};
 use super::zero_shot::Classifier;
 use crate::clip::{Clip, Features, ModelId};
 use crate::files::write_atomic;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Version of the file format.
 const FORMAT: &str = "tipi-adapter/1";
@@ -323,7 +323,7 @@ impl File {
     /// # Errors
     /// [`Error::Io`], [`Error::Safetensors`], [`Error::AdapterFile`] for a safetensors file that is no adapter.
     pub fn open(path: &Path) -> Result<File> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let bytes = input::read(path, input::limit::TENSORS)?;
         let bad = |e: safetensors::SafeTensorError| Error::Safetensors {
             path: path.to_path_buf(),
             reason: format!("{e}; the file is truncated or damaged, fit it again"),

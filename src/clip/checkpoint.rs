@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
 use serde::Deserialize;
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// The two naming schemes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Shard {
     /// Maps a file; reads its header only.
     fn open(path: &Path) -> Result<Shard> {
         let bad = |reason: String| Error::Safetensors { path: path.to_path_buf(), reason };
-        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        let file = input::open(path)?;
         if file.metadata().map_err(|e| Error::io(path, e))?.len() < 8 {
             return Err(bad("shorter than its 8-byte header length; download it again".into()));
         }
@@ -142,12 +142,8 @@ impl Checkpoint {
     /// As [`Checkpoint::open`]; [`Error::Config`] for an index that is malformed, names a shard that is not there, or a
     /// file outside its own folder; [`Error::MissingTensor`] for a shard without a tensor that the index says it has.
     pub fn open_index(path: &Path) -> Result<Checkpoint> {
-        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-        if size > LARGEST_INDEX {
-            return Err(Error::config(path, format!("an index of {size} bytes is not a CLIP's; fetch it again")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        let index: Index = serde_json::from_str(&text)
+        let text = input::read(path, LARGEST_INDEX)?;
+        let index: Index = serde_json::from_slice(&text)
             .map_err(|e| Error::config(path, format!("not a valid index of shards: {e}; fetch it again")))?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         let mut shards: Vec<Shard> = Vec::new();

@@ -17,7 +17,7 @@ use crate::data::Rgb;
 use crate::gpu::{Gpu, ReadBack, advise, largest};
 use crate::kernels::gemm::Precision;
 use crate::nn::Bottleneck;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// What tells one model from another: adapter files record it and refuse any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,9 +160,9 @@ impl Clip {
             }
             for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
                 hasher.update(file);
-                hasher.update(std::fs::read(folder.join(file)).unwrap_or_default());
+                hasher.update(input::read(&folder.join(file), input::limit::TOKENIZER).unwrap_or_default());
             }
-            if let Ok(text) = std::fs::read(folder.join(OPEN_CLIP)) {
+            if let Ok(text) = input::read(&folder.join(OPEN_CLIP), input::limit::TOKENIZER) {
                 hasher.update(OPEN_CLIP);
                 hasher.update(text);
             }

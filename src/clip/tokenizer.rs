@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::bpe::{self, Bpe, Markers};
 use super::config::{ClipConfig, OPEN_CLIP};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Rows of the token embedding that belong to CLIP's own rules.
 const VOCABULARY: usize = 49_408;
@@ -56,7 +56,8 @@ impl Tokenizer {
         if !path.exists() {
             return Err(Error::config(path, "no tokenizer here; a model folder needs its tokenizer.json"));
         }
-        let mut inner = tokenizers::Tokenizer::from_file(path)
+        let text = input::read(path, input::limit::TOKENIZER)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(text)
             .map_err(|e| Error::config(path, format!("not a valid tokenizer: {e}")))?;
         // Markers and length are tipi's business: the end token must survive truncation, and packs need no padding.
         inner.with_padding(None);

@@ -9,7 +9,6 @@
 //! lost when it ends early, and memory does not grow with the number of pictures. Small files are merged later.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -24,7 +23,7 @@ use super::{STEPS, Views, ahead, random_view};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::{Augment, Item, decode_from, read_picture};
 use crate::files::{hex, write_atomic};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Rows of a full file.
 pub const SHARD: usize = 4096;
@@ -200,7 +199,7 @@ impl Store {
             path: path.clone(),
             reason: format!("{reason}; remove it, its pictures will be encoded again"),
         };
-        let mut file = File::open(&path).map_err(|e| Error::io(&path, e))?;
+        let mut file = input::open(&path)?;
         let length = file.metadata().map_err(|e| Error::io(&path, e))?.len();
         let mut size = [0; 8];
         file.read_exact(&mut size).map_err(|_| damaged("it has no header"))?;
@@ -274,7 +273,7 @@ impl Store {
         }
         for run in places.chunk_by(|a, b| a.0.0 == b.0.0) {
             let shard = &self.shards[run[0].0.0 as usize];
-            let mut file = File::open(&shard.path).map_err(|e| Error::io(&shard.path, e))?;
+            let mut file = input::open(&shard.path)?;
             let parts =
                 [(Some(shard.features), Some(&mut features.original)), (shard.adapted, features.adapted.as_mut())];
             for (start, out) in parts {

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{About, Detail, Record, Settings, Task, TestSet};
 use crate::files::write_atomic;
 use crate::settings::difference;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// What `settings.json` holds.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -33,7 +33,7 @@ pub struct Journal {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = input::read(path, input::limit::LIST)?;
     serde_json::from_slice(&bytes).map_err(|e| {
         Error::data(path, format!("not what `tipi eval` writes ({e}); take another --out, or remove the folder"))
     })
@@ -53,7 +53,7 @@ impl Journal {
     pub fn open(folder: &Path, settings: &Settings, about: &About) -> Result<Journal> {
         std::fs::create_dir_all(folder.join("details")).map_err(|e| Error::io(folder, e))?;
         let path = folder.join(".lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = input::open_with(OpenOptions::new().create(true).truncate(false).write(true), &path);
         let lock = lock.map_err(|e| Error::io(&path, e))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -106,10 +106,10 @@ impl Journal {
 
     fn read(&mut self, repair: bool) -> Result<()> {
         let path = self.path();
-        let bytes = match std::fs::read(&path) {
+        let bytes = match input::read(&path, input::limit::LIST) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::io(&path, error)),
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
         };
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         if repair && whole < bytes.len() {
@@ -137,7 +137,8 @@ impl Journal {
         let path = self.path();
         let mut line = serde_json::to_vec(&record).map_err(|e| Error::data(&path, e.to_string()))?;
         line.push(b'\n');
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        let file = input::open_with(OpenOptions::new().create(true).append(true), &path);
+        let mut file = file.map_err(|e| Error::io(&path, e))?;
         // In one call, so that no other writer's line can come in between.
         file.write_all(&line).and_then(|()| file.sync_data()).map_err(|e| Error::io(&path, e))?;
         self.records.push(record);

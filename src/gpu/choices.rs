@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use crate::input;
+
 /// The choices of one adapter and driver.
 #[derive(Debug)]
 pub(super) struct Choices {
@@ -15,7 +17,7 @@ pub(super) struct Choices {
 impl Choices {
     /// What is on disk; nothing where there is no file, or one that cannot be read: it can be measured again.
     pub fn open(path: Option<PathBuf>) -> Choices {
-        let read = || serde_json::from_slice(&std::fs::read(path.as_ref()?).ok()?).ok();
+        let read = || serde_json::from_slice(&input::read(path.as_ref()?, input::limit::CONFIG).ok()?).ok();
         Choices { made: Mutex::new(read().unwrap_or_default()), path }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Bytes taken of bytes there are.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ fn device_local(_: &wgpu::Adapter) -> Option<u64> {
 
 /// Memory that Linux can give without swapping.
 fn available() -> Option<u64> {
-    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let table = input::read_text("/proc/meminfo".as_ref(), input::limit::TEXT).ok()?;
     let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }

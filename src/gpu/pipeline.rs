@@ -102,7 +102,7 @@ impl Pipelines {
     /// `checked` keeps index and loop checks in the shaders; `cache_file` is where the driver's cache is kept.
     pub fn new(device: &wgpu::Device, checked: bool, cache_file: Option<PathBuf>) -> Self {
         let cache = cache_file.filter(|_| device.features().contains(wgpu::Features::PIPELINE_CACHE)).map(|path| {
-            let data = std::fs::read(&path).ok();
+            let data = crate::input::read(&path, crate::input::limit::PIPELINES).ok();
             let desc = wgpu::PipelineCacheDescriptor { label: Some("tipi"), data: data.as_deref(), fallback: true };
             // SAFETY: the data comes from `save` of an earlier run; wgpu checks its header against adapter and
             // driver and starts empty when they differ (`fallback`).

@@ -1,11 +1,10 @@
 //! Settings from the environment, as Python's `huggingface_hub` takes them.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::hub::{ENDPOINT, Hub};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 impl Hub {
     /// [`Hub::from_env`] with the variables that `var` gives.
@@ -33,7 +32,7 @@ impl Hub {
         let token = text("HF_TOKEN")
             .or_else(|| text("HUGGING_FACE_HUB_TOKEN"))
             // Not to have one is usual, and public models need none.
-            .or_else(|| fs::read_to_string(token_file?).ok())
+            .or_else(|| input::read_text(&token_file?, input::limit::TEXT).ok())
             .map(|token| token.trim().to_owned())
             .filter(|token| !token.is_empty());
         Ok(Hub {
@@ -49,6 +48,7 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn hub(vars: &[(&str, &str)]) -> Hub {
         let find = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));

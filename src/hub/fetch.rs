@@ -12,7 +12,7 @@ use ureq::http::StatusCode;
 use crate::hub::http::{Client, Failure, plain};
 use crate::hub::names;
 use crate::hub::store::{Store, make_folder_of};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
@@ -94,7 +94,8 @@ impl Remote {
         progress: &mut dyn FnMut(u64),
     ) -> Result<std::result::Result<(), String>> {
         let io = |source| Error::io(part, source);
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(part).map_err(io)?;
+        let mut file =
+            input::open_with(OpenOptions::new().create(true).truncate(false).write(true), part).map_err(io)?;
         let what = format!("fetching {}", self.name);
         let mut patience = client.patience();
         let mut most = 0;
@@ -206,7 +207,7 @@ fn first_of(range: &str) -> Option<u64> {
 
 /// A file's hash: SHA-256 if it has 64 digits, else the SHA-1 that git gives its blob.
 fn hash_of(path: &Path, digits: usize) -> io::Result<String> {
-    let file = File::open(path)?;
+    let file = input::open_with(OpenOptions::new().read(true), path)?;
     let size = file.metadata()?.len();
     let mut reader = BufReader::with_capacity(CHUNK, file);
     if digits == 64 {

@@ -15,7 +15,7 @@ use ureq::{Agent, Body};
 
 use crate::hub::Hub;
 use crate::hub::address::{absolute, join, origin};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Redirects followed for one request.
 const MAX_REDIRECTS: usize = 10;
@@ -332,7 +332,7 @@ impl<'a> Client<'a> {
 /// Which certificates are trusted: those of a file, or the well-known ones that are built in.
 fn tls(hub: &Hub) -> Result<TlsConfig> {
     let Some(path) = &hub.certificates else { return Ok(TlsConfig::default()) };
-    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+    let bytes = input::read(path, input::limit::CONFIG)?;
     let certificates: Vec<_> = parse_pem(&bytes)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),

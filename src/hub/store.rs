@@ -17,7 +17,7 @@ use std::time::Duration;
 use hf_hub::{Cache, CacheRepo, Repo};
 
 use crate::hub::{names, weights};
-use crate::{Error, Result, write_atomic};
+use crate::{Error, Result, input, write_atomic};
 
 /// How often a lock that somebody else holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -54,7 +54,7 @@ impl Store {
         if names::is_commit(revision) {
             return Some(revision.to_owned());
         }
-        let commit = fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        let commit = input::read_text(&self.folder.join("refs").join(revision), input::limit::TEXT).ok()?;
         let commit = commit.trim();
         names::is_commit(commit).then(|| commit.to_owned())
     }
@@ -69,11 +69,12 @@ impl Store {
         write_atomic(&path, commit.as_bytes())
     }
 
-    /// Notes that a commit has no such file, so that nobody asks the hub for it again. Without the note all is well too.
+    /// Notes that a commit has no such file, so that nobody asks the hub for it again.
     pub(super) fn set_absent(&self, commit: &str, name: &str) {
         let path = self.absent(commit, name);
         if make_folder_of(&path).is_ok() {
-            drop(File::create(path));
+            // Without the note all is well, too.
+            let _ = write_atomic(&path, b"");
         }
     }
 
@@ -105,13 +106,9 @@ impl Store {
     pub(super) fn lock(&self, hash: &str) -> Result<Option<File>> {
         let path = self.locks.join(format!("{hash}.lock"));
         make_folder_of(&path)?;
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|source| Error::io(&path, source))?;
+        let mut options = File::options();
+        options.create(true).truncate(false).read(true).write(true);
+        let file = input::open_with(&mut options, &path).map_err(|source| Error::io(&path, source))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),

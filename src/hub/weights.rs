@@ -1,13 +1,12 @@
 //! Which of a repository's files make a model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::hub::names;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Configurations; a model has one of them at least.
 pub(super) const CONFIGS: [&str; 2] = ["config.json", "open_clip_config.json"];
@@ -87,11 +86,7 @@ fn parse(index: &[u8]) -> Result<BTreeSet<String>, String> {
 
 /// The files that the index at `path` names.
 pub(super) fn shards(path: &Path) -> Result<BTreeSet<String>> {
-    let io = |source| Error::io(path, source);
-    if fs::metadata(path).map_err(io)?.len() > MAX_INDEX {
-        return Err(Error::config(path, format!("larger than {MAX_INDEX} bytes: not an index of shards")));
-    }
-    parse(&fs::read(path).map_err(io)?).map_err(|reason| Error::config(path, reason))
+    parse(&input::read(path, MAX_INDEX)?).map_err(|reason| Error::config(path, reason))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{Config, Form, NoisyPrompts, State};
 use crate::adapt::adapter_file::floats;
 use crate::clip::{Clip, ModelId};
 use crate::files::write_atomic;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 const FORMAT: &str = "tipi-pini-checkpoint/1";
 
@@ -87,7 +87,7 @@ fn form(clip: &Clip, run: &Run) -> Result<Form> {
 /// [`Error::Io`] when there is no such file; [`Error::AdapterFile`] for a file of another run, with what differs, or one
 /// that is no checkpoint; [`Error::MissingTensor`], [`Error::TensorForm`].
 pub fn load(path: &Path, clip: &Clip, run: &Run) -> Result<State> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = input::read(path, input::limit::TENSORS)?;
     let unsound = |e: safetensors::SafeTensorError| Error::Safetensors {
         path: path.to_path_buf(),
         reason: format!("{e}; the file is truncated or damaged, remove it to start anew"),

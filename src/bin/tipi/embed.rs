@@ -12,6 +12,7 @@ use tipi::adapt::zero_shot::Classifier;
 use tipi::clip::{Clip, Features};
 use tipi::data::Folder;
 use tipi::encode::{self, Views};
+use tipi::input;
 use tipi::nn::Bottleneck;
 
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
@@ -238,9 +239,9 @@ fn texts(args: &Text, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
             continue;
         }
         let lines: Vec<String> = if input == "-" {
-            std::io::read_to_string(std::io::stdin())?.lines().map(str::to_string).collect()
+            input::read_stream(std::io::stdin().lock(), input::limit::LIST)?.lines().map(str::to_string).collect()
         } else if path.is_file() || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+            let text = input::read_text(path, input::limit::LIST)?;
             text.lines().map(str::to_string).collect()
         } else {
             vec![input.clone()]

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tipi::clip::{Checkpoint, ClipConfig, EndToken, ImageConfig, Preprocess, Tokenizer, TowerConfig};
 use tipi::gpu::Gpu;
+use tipi::input;
 use tipi::kernels::activation::Activation;
 use tipi::memory::{self, Need, Setting};
 
@@ -226,7 +227,7 @@ fn activations(image: Activation, text: Activation) -> String {
 
 /// The licence, as the model card's front matter states it, else the first line of a licence file.
 fn licence(folder: &Path) -> Option<String> {
-    let card = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
+    let card = input::read_text(&folder.join("README.md"), input::limit::TEXT).unwrap_or_default();
     let mut lines = card.lines();
     if lines.next().map(str::trim) == Some("---") {
         let matter: Vec<&str> = lines.take_while(|line| line.trim() != "---").collect();
@@ -249,7 +250,7 @@ fn licence(folder: &Path) -> Option<String> {
         })
         .collect();
     files.sort();
-    let text = std::fs::read_to_string(files.first()?).ok()?;
+    let text = input::read_text(files.first()?, input::limit::TEXT).ok()?;
     text.lines().map(str::trim).find(|line| !line.is_empty()).map(String::from)
 }
 

@@ -1,5 +1,8 @@
 //! The command line: thin. What it does is in the library; here are options, progress bars and tables.
 
+// Files are opened by `tipi::input` alone, which tells pipes and devices from files.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod bench;
 mod classify;
 mod common;

@@ -14,7 +14,7 @@ pub struct TensorFile {
 impl TensorFile {
     /// Reads a file and checks its header.
     pub fn open(path: &Path) -> Result<TensorFile, Error> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let bytes = tipi::input::read(path, tipi::input::limit::TENSORS)?;
         SafeTensors::deserialize(&bytes).map_err(|e| Error::Safetensors {
             path: path.into(),
             reason: format!("{e}; the file is truncated or damaged"),

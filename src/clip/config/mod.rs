@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::checkpoint::{Checkpoint, Names};
 use super::preprocess::Preprocess;
 use crate::kernels::activation::Activation;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// A transformer's sizes.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,8 +109,8 @@ pub struct ClipConfig {
 
 /// Reads a JSON file.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    serde_json::from_str(&text).map_err(|e| malformed(path, &e))
+    let text = input::read(path, input::limit::CONFIG)?;
+    serde_json::from_slice(&text).map_err(|e| malformed(path, &e))
 }
 
 /// What was read from the file at `path`, in a form of its own.

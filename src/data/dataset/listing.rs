@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::data::decode::each_visible;
 use crate::data::is_picture;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// The sub-folders of a folder by name, sorted; names that start with a dot are passed over.
 pub(super) fn folders(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
@@ -54,7 +54,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub fn read(path: PathBuf) -> Result<Self> {
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
+        let text = input::read_text(&path, input::limit::LIST)?;
         Ok(Self { path, text })
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Bytes before the first element.
 const HEADER: usize = 128;
@@ -55,7 +55,7 @@ pub(super) enum Array {
 
 /// The variable `name` of a file.
 pub(super) fn read(path: &Path, name: &str) -> Result<Array> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+    let bytes = input::read(path, input::limit::MAT)?;
     variable(&bytes, name).map_err(|reason| Error::data(path, format!("not a MATLAB file that tipi reads: {reason}")))
 }
 

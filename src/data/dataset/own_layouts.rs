@@ -8,7 +8,7 @@ use super::mat::{self, Array};
 use super::split::{by_label, class_folders, hold_out, three_ways_rows};
 use super::{Parts, Row};
 use crate::data::PythonRandom;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Reads a set's folder and its folder of pictures.
 type Read = fn(&Path, &Path, &mut PythonRandom) -> Result<Parts<Row>>;
@@ -218,7 +218,7 @@ fn spaced(action: &str) -> String {
 fn flowers(dir: &Path, pictures: &Path, random: &mut PythonRandom) -> Result<Parts<Row>> {
     let file = dir.join("imagelabels.mat");
     let names_file = dir.join("cat_to_name.json");
-    let names = std::fs::read(&names_file).map_err(|source| Error::io(&names_file, source))?;
+    let names = input::read(&names_file, input::limit::CONFIG)?;
     let names: HashMap<String, String> = serde_json::from_slice(&names).map_err(|error| {
         Error::data(&names_file, format!("{error}: it must be an object such as {{\"21\": \"fire lily\"}}"))
     })?;

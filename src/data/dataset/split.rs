@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Parts, Row, listing};
 use crate::data::PythonRandom;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// The share of a set's training pictures that CoOp puts aside for validation.
 const HELD_OUT: f64 = 0.2;
@@ -25,7 +25,7 @@ struct File {
 
 /// Reads a split file, whose paths are relative to `pictures`.
 pub(super) fn read(path: &Path, pictures: &Path) -> Result<Parts<Row>> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+    let bytes = input::read(path, input::limit::LIST)?;
     let file: File = serde_json::from_slice(&bytes).map_err(|error| {
         let form = r#"a split file is {"train": [[path, label, class], ...], "val": [...], "test": [...]}"#;
         Error::data(path, format!("{error}: {form}"))

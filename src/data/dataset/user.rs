@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Dataset, Parts, SPLIT_SEED, TEMPLATE, WORDS, listing, plural, some_of, split};
 use crate::data::decode::pictures_below;
 use crate::data::{Folder, Item, PythonRandom, class_name};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// What the folder to search on may be called.
 const VAL: [&str; 3] = ["val", "valid", "validation"];
@@ -188,7 +188,7 @@ fn open_csv(path: &Path) -> Result<Dataset> {
 fn read_csv(path: &Path) -> Result<Vec<Record>> {
     let at = |line: usize, reason: String| Error::data(path, format!("line {line}: {reason}"));
     let newlines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
-    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+    let bytes = input::read(path, input::limit::LIST)?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let line = 1 + newlines(&bytes[..error.valid_up_to()]);
         at(line, "not UTF-8: save the list as such".to_owned())

@@ -18,7 +18,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::data::Rgb;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Extensions (lower case) that [`is_picture`] knows.
 const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
@@ -65,14 +65,9 @@ pub fn decode(path: &Path) -> Result<Rgb> {
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if the file cannot be read, [`Error::Image`] if it has more than 1 GiB.
+/// [`Error::Io`] if the file cannot be read, is no regular file, or has more than 1 GiB.
 pub fn read_picture(path: &Path) -> Result<Vec<u8>> {
-    let bytes = fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
-    if bytes > MAX_BYTES {
-        let reason = format!("the file has {bytes} bytes, more than {MAX_BYTES}: scale the picture down");
-        return Err(Error::Image { path: path.to_path_buf(), reason });
-    }
-    fs::read(path).map_err(|source| Error::io(path, source))
+    input::read(path, input::limit::PICTURE)
 }
 
 /// [`decode`] from a file's bytes; `path` names it in errors.

@@ -92,7 +92,7 @@ fn beside(out: &std::path::Path) -> PathBuf {
 fn describe(items: &[Item], views: &str) -> Result<String> {
     let mut hasher = Sha256::new();
     for item in items {
-        let bytes = std::fs::read(&item.path).map_err(|e| Error::io(&item.path, e))?;
+        let bytes = tipi::data::read_picture(&item.path)?;
         hasher.update((item.label as u64).to_le_bytes());
         hasher.update(Sha256::digest(&bytes));
     }
