@@ -50,6 +50,7 @@ pub mod nn;
 pub mod report;
 pub mod roofline;
 mod settings;
+pub mod text;
 
 pub use error::{Error, Result};
 pub use files::{check_writable, hex, write_atomic};

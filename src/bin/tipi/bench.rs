@@ -6,6 +6,7 @@ use anyhow::Result;
 use tipi::roofline;
 
 use crate::common::{self, GpuArgs};
+use crate::terminal;
 use crate::ui;
 
 /// Options.
@@ -30,12 +31,12 @@ pub fn run(args: &Args) -> Result<()> {
     common::announce(&gpu);
     let bar = ui::bar(roofline::KERNELS, "timing kernels");
     let measured = roofline::measure(&gpu, args.pictures as usize, Duration::from_millis(args.budget), &mut |row| {
-        bar.set_message(row.name.clone());
+        ui::show(&bar, &row.name.clone());
         bar.inc(1);
     })?;
     bar.finish_and_clear();
     if args.json {
-        ui::print(&serde_json::to_string_pretty(&measured)?)?;
+        terminal::print_json(&measured, true)?;
         return Ok(());
     }
     let mut table = ui::table(&["kernel", "time", "GFLOP/s", "GB/s", "of peak FLOP/s", "of peak bandwidth"]);
@@ -50,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
             format!("{:.1} %", 100.0 * memory),
         ]);
     }
-    ui::print(&format!(
+    terminal::print(&format!(
         "{table}\n{}\nits own peaks: {:.1} GFLOP/s in registers, {:.2} GB/s copying a buffer of 64 MiB",
         measured.adapter,
         measured.peak_flops / 1e9,

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tipi::adapt::calibrate::confident;
 use tipi::adapt::zero_shot::Classifier;
+use tipi::text;
 
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::terminal;
 use crate::ui;
 
 /// Options.
@@ -80,7 +82,7 @@ pub fn print_ranked(
         order.sort_by(|a, b| p[*b].total_cmp(&p[*a]));
         let (first, second) = (order[0], order.get(1).copied());
         let sure = p[first] >= confidence.least;
-        let shown = path.display().to_string();
+        let shown = text::path(path);
         rows.push(serde_json::json!({
             "path": shown,
             "class": if sure { &classes[first] } else { UNKNOWN },
@@ -98,9 +100,9 @@ pub fn print_ranked(
         ]);
     }
     if json {
-        ui::print(&serde_json::to_string_pretty(&rows)?)?;
+        terminal::print_json(&rows, true)?;
     } else {
-        ui::print(&table.to_string())?;
+        terminal::print(&table.to_string())?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
 use tipi::nn::Bottleneck;
 
+use crate::terminal::note;
 use crate::ui;
 
 /// Which GPU, and whether to time its kernels.
@@ -84,7 +85,7 @@ pub fn model_folder(model: &Path) -> Result<PathBuf> {
 
 /// Says which adapter was taken and why.
 pub fn announce(gpu: &Gpu) {
-    eprintln!("adapter: {}", gpu.describe());
+    note!("adapter: {}", gpu.describe());
 }
 
 /// Prints the profile when there is one.
@@ -200,7 +201,7 @@ pub fn encode_paths(
                 }
                 Err(error) if *explicit || args.strict => return Err(error),
                 Err(error) => {
-                    bar.suspend(|| eprintln!("skipped: {error}"));
+                    bar.suspend(|| note!("skipped: {error}"));
                     skipped += 1;
                     bar.inc(1);
                 }
@@ -220,7 +221,7 @@ pub fn encode_paths(
 /// Names the pictures that were left out, and says how many.
 pub fn report_skipped(errors: &[Error]) {
     for error in errors {
-        eprintln!("skipped: {error}");
+        note!("skipped: {error}");
     }
     note_skipped(errors.len());
 }
@@ -228,7 +229,7 @@ pub fn report_skipped(errors: &[Error]) {
 /// Says how many pictures were left out.
 fn note_skipped(count: usize) {
     if count > 0 {
-        eprintln!("{count} {} skipped (--strict makes that an error)", if count == 1 { "picture" } else { "pictures" });
+        note!("{count} {} skipped (--strict makes that an error)", if count == 1 { "picture" } else { "pictures" });
     }
 }
 

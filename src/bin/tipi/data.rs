@@ -7,7 +7,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use tipi::Error;
 use tipi::data::{Dataset, ELEVEN, Item, SHIFTS, decode_map};
+use tipi::text;
 
+use crate::terminal;
 use crate::ui;
 
 /// How many missing or broken files are named.
@@ -54,9 +56,9 @@ fn check(args: &Check) -> Result<()> {
     }
     let checked = Checked::of(Dataset::open(&args.what, args.root.as_deref())?, args.decode);
     if args.json {
-        ui::print(&serde_json::to_string(&checked.json())?)?;
+        terminal::print_json(&checked.json(), false)?;
     } else {
-        ui::print(&checked.text())?;
+        terminal::print(&checked.text())?;
     }
     match checked.fault() {
         Some(fault) => Err(Error::Invalid(format!("{}: {fault}", checked.dataset.title)).into()),
@@ -73,7 +75,7 @@ fn check_all(args: &Check) -> Result<()> {
     for name in ELEVEN.into_iter().chain(SHIFTS) {
         let folder = Dataset::folder(name, root).unwrap_or_else(|| root.join(name));
         let (object, text) = if !folder.is_dir() {
-            (json!({"name": name, "error": "not found"}), format!("{name}: not found ({})\n", folder.display()))
+            (json!({"name": name, "error": "not found"}), format!("{name}: not found ({})\n", shown(&folder)))
         } else {
             found += 1;
             match Dataset::open(name, Some(root)) {
@@ -84,18 +86,21 @@ fn check_all(args: &Check) -> Result<()> {
                 }
                 Err(error) => {
                     faults.push(format!("{name} cannot be opened"));
-                    (json!({"name": name, "error": error.to_string()}), format!("{name}: {error}\n"))
+                    (
+                        json!({"name": name, "error": error.to_string()}),
+                        format!("{}\n", text::escaped(&format!("{name}: {error}"))),
+                    )
                 }
             }
         };
         if args.json {
             objects.push(object);
         } else {
-            ui::print(&text)?;
+            terminal::print(&text)?;
         }
     }
     if args.json {
-        ui::print(&serde_json::to_string(&objects)?)?;
+        terminal::print_json(&objects, false)?;
     }
     if found == 0 {
         return Err(Error::data(root, "none of the known datasets is here: check the path").into());
@@ -125,7 +130,7 @@ impl Checked {
     fn fault(&self) -> Option<String> {
         let broken = self.broken.as_ref().map_or(0, Vec::len);
         let first = match (self.missing.first(), self.broken.as_ref().and_then(|all| all.first())) {
-            (Some(path), _) => path.display().to_string(),
+            (Some(path), _) => text::path(path),
             (None, Some(error)) => error.clone(),
             (None, None) => return None,
         };
@@ -150,14 +155,16 @@ impl Checked {
             None => format!("{} classes", dataset.classes.len()),
         };
         let mut lines = vec![
-            format!("{}: {classes}, in {}", dataset.title, dataset.root.display()),
+            format!("{}: {classes}, in {}", text::escaped(&dataset.title), shown(&dataset.root)),
             table.to_string(),
-            format!("parts: {}", dataset.source),
+            format!("parts: {}", text::escaped(&dataset.source)),
         ];
-        lines.extend(dataset.notes.iter().map(|note| format!("note: {note}")));
-        lines.extend(self.missing.iter().take(NAMED).map(|path| format!("missing: {}", path.display())));
+        lines.extend(dataset.notes.iter().map(|note| format!("note: {}", text::escaped(note))));
+        lines.extend(self.missing.iter().take(NAMED).map(|path| format!("missing: {}", shown(path))));
         let broken = self.broken.as_deref();
-        lines.extend(broken.unwrap_or_default().iter().take(NAMED).map(|error| format!("broken: {error}")));
+        lines.extend(
+            broken.unwrap_or_default().iter().take(NAMED).map(|error| format!("broken: {}", text::escaped(error))),
+        );
         let more = |count: usize, what: &str| (count > NAMED).then(|| format!("{} more {what}", count - NAMED));
         lines.extend(more(self.missing.len(), "missing"));
         lines.extend(more(broken.map_or(0, <[_]>::len), "broken"));
@@ -179,17 +186,22 @@ impl Checked {
         json!({
             "name": dataset.name,
             "title": dataset.title,
-            "root": dataset.root,
+            "root": text::path(&dataset.root),
             "source": dataset.source,
             "classes": dataset.classes,
             "subset": dataset.subset,
             "templates": dataset.templates,
             "parts": serde_json::Map::from_iter(parts),
             "notes": dataset.notes,
-            "missing": self.missing,
+            "missing": self.missing.iter().map(|path| text::path(path)).collect::<Vec<_>>(),
             "broken": self.broken,
         })
     }
+}
+
+/// A path on one line.
+fn shown(path: &Path) -> String {
+    text::escaped(&text::path(path)).into_owned()
 }
 
 /// Decodes all pictures but those `missing`, on all cores; says what is wrong with those that cannot be. Nothing of a

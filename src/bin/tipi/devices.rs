@@ -4,6 +4,7 @@ use anyhow::Result;
 use tipi::gpu::{AdapterReport, DType, list_adapters};
 use tipi::kernels::gemm::{Kernel, Layout, Problem};
 
+use crate::terminal;
 use crate::ui;
 
 /// Options.
@@ -29,7 +30,7 @@ pub fn run(args: &Args) -> Result<()> {
                 })
             })
             .collect();
-        ui::print(&serde_json::to_string_pretty(&rows)?)?;
+        terminal::print_json(&rows, true)?;
         return Ok(());
     }
     let mut table =
@@ -51,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
             uses(a).join(", "),
         ]);
     }
-    ui::print(&format!("{table}\n* is taken without --adapter"))?;
+    terminal::print(&format!("{table}\n* is taken without --adapter"))?;
     Ok(())
 }
 

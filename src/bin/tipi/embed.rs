@@ -14,9 +14,11 @@ use tipi::data::Folder;
 use tipi::encode::{self, Views};
 use tipi::input;
 use tipi::nn::Bottleneck;
+use tipi::text;
 
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 use crate::tensors::TensorFile;
+use crate::terminal::note;
 use crate::ui;
 
 /// What to embed.
@@ -149,7 +151,7 @@ pub fn run(args: &Args) -> Result<()> {
     let bytes = safetensors::serialize(views, Some(metadata))?;
     tipi::write_atomic(&common.out, &bytes)?;
     let written: Vec<_> = output.tensors.iter().map(|(name, _, shape, _)| format!("{name} {shape:?}")).collect();
-    eprintln!("wrote {} to {}", written.join(", "), common.out.display());
+    note!("wrote {} to {}", written.join(", "), common.out.display());
     common::finish(&gpu);
     Ok(())
 }
@@ -182,7 +184,7 @@ fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
         if !pending.is_empty() {
             let pictures = common::encode_paths(clip, pending, &args.common.pictures, adapters)?;
             features.extend(pictures.features);
-            names.extend(pictures.paths.iter().map(|p| p.display().to_string()));
+            names.extend(pictures.paths.iter().map(|p| text::path(p)));
             pending.clear();
         }
         Ok(())
@@ -218,7 +220,7 @@ fn labelled(args: &Image, clip: &Clip, adapters: Option<&[Bottleneck]>) -> Resul
     bar.finish_and_clear();
     common::report_skipped(&all.skipped);
     let labels = all.items.iter().map(|item| item.label as i64).collect();
-    let names = all.items.iter().map(|item| item.path.display().to_string()).collect();
+    let names = all.items.iter().map(|item| text::path(&item.path)).collect();
     Ok((all.features, Some(labels), names))
 }
 

@@ -15,9 +15,11 @@ use tipi::clip::Clip;
 use tipi::data::{Dataset, ELEVEN, Folder, SHIFTS};
 use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
 use tipi::gpu::Gpu;
+use tipi::text;
 
 use crate::common::{self, GpuArgs, PrecisionArgs, Stored};
 use crate::fit::NoiseArgs;
+use crate::terminal::{self, note};
 use crate::{stop, ui};
 
 /// Options.
@@ -128,19 +130,23 @@ fn show(out: &Path, json: bool) -> Result<()> {
     let written = eval::report::write(out)?;
     let summary = &written.summary;
     if json {
-        ui::print(&serde_json::to_string_pretty(summary)?)?;
+        terminal::print_json(summary, true)?;
     } else {
         for (name, title) in &written.datasets {
-            ui::print(&format!("\n{title}: accuracy in percent\n{}", ui::show_table(&summary.accuracies(Some(name)))))?;
+            terminal::print(&format!(
+                "\n{}: accuracy in percent\n{}",
+                text::escaped(title),
+                ui::show_table(&summary.accuracies(Some(name)))
+            ))?;
             let parts = [summary.calibration(Some(name)), summary.costs(Some(name))];
-            ui::print(&parts.map(|t| ui::show_table(&t).to_string()).join("\n"))?;
+            terminal::print(&parts.map(|t| ui::show_table(&t).to_string()).join("\n"))?;
         }
         if !summary.average.is_empty() {
             let count = written.datasets.len();
-            ui::print(&format!("\nmean over {count} datasets\n{}", ui::show_table(&summary.accuracies(None))))?;
+            terminal::print(&format!("\nmean over {count} datasets\n{}", ui::show_table(&summary.accuracies(None))))?;
         }
     }
-    eprintln!("report: {}", written.html.display());
+    note!("report: {}", written.html.display());
     Ok(())
 }
 
@@ -163,7 +169,7 @@ impl Args {
                 return Err(Error::data(root, reason).into());
             }
             if !absent.is_empty() {
-                eprintln!("not below {}: {}", root.display(), absent.join(", "));
+                note!("not below {}: {}", root.display(), absent.join(", "));
             }
             names.extend(found.into_iter().map(String::from));
         }
@@ -307,9 +313,7 @@ pub fn run(args: &Args) -> Result<()> {
             Err(Error::Stopped) => {
                 bars.clear();
                 let out = args.out.display();
-                eprintln!(
-                    "what is finished is kept: the same command goes on, `tipi report {out}` shows what is there"
-                );
+                note!("what is finished is kept: the same command goes on, `tipi report {out}` shows what is there");
                 return Err(Error::Stopped.into());
             }
             other => other?,
@@ -341,7 +345,7 @@ impl Bars {
     }
 
     fn say(&self, text: &str) {
-        self.all.suspend(|| eprintln!("{text}"));
+        self.all.suspend(|| note!("{text}"));
     }
 
     fn clear(&mut self) {
@@ -363,7 +367,7 @@ impl Watch for Bars {
             if bar.is_hidden() && self.told.elapsed() >= TELL {
                 self.told = Instant::now();
                 let (all, rate) = (bar.length().unwrap_or_default(), bar.per_sec());
-                eprintln!("{}: {done}/{all}, {rate:.1}/s, {} left", bar.message(), HumanDuration(bar.eta()));
+                note!("{}: {done}/{all}, {rate:.1}/s, {} left", bar.message(), HumanDuration(bar.eta()));
             }
         }
         stop::check()

@@ -9,8 +9,10 @@ use tipi::gpu::Gpu;
 use tipi::input;
 use tipi::kernels::activation::Activation;
 use tipi::memory::{self, Need, Setting};
+use tipi::text;
 
 use crate::common::{self, GpuArgs, PrecisionArgs};
+use crate::terminal::{self, note};
 use crate::ui;
 
 /// Options.
@@ -45,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     let needs = match args.gpu.open() {
         Ok(gpu) => Some(Needs::of(&gpu, args, &folder)?),
         Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoAdapter)) => {
-            eprintln!("no memory is worked out: {error}");
+            note!("no memory is worked out: {error}");
             None
         }
         Err(error) => return Err(error),
@@ -54,16 +56,16 @@ pub fn run(args: &Args) -> Result<()> {
         let mut all: serde_json::Map<String, Value> =
             facts.iter().map(|(key, value)| ((*key).to_string(), json!(value))).collect();
         all.insert("memory".into(), needs.map_or(Value::Null, |needs| needs.json(args)));
-        ui::print(&serde_json::to_string_pretty(&Value::Object(all))?)?;
+        terminal::print_json(&Value::Object(all), true)?;
         return Ok(());
     }
-    let mut table = ui::table(&["", &folder.display().to_string()]);
+    let mut table = ui::table(&["", &text::path(&folder)]);
     for (key, value) in &facts {
         table.add_row([*key, value.as_str()]);
     }
-    ui::print(&table.to_string())?;
+    terminal::print(&table.to_string())?;
     if let Some(needs) = needs {
-        ui::print(&needs.table(args))?;
+        terminal::print(&needs.table(args))?;
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 // Files are opened by `tipi::input` alone, which tells pipes and devices from files.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+// Text reaches people through `terminal` alone, which escapes what could act on it and never fails on stderr.
+#![warn(clippy::disallowed_macros)]
 
 mod bench;
 mod classify;
@@ -20,6 +22,7 @@ mod pull;
 mod search;
 mod stop;
 mod tensors;
+mod terminal;
 mod tune;
 mod ui;
 
@@ -27,6 +30,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+
+use terminal::note;
 
 /// Few-shot CLIP on any GPU: no CUDA, no Python.
 #[derive(Parser)]
@@ -77,7 +82,8 @@ enum Command {
 fn main() -> ExitCode {
     quiet_device_selection();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| terminal::Log)
+        .with_ansi(false)
         .without_time()
         .with_target(false)
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("TIPI_LOG").unwrap_or_else(|_| "tipi=warn".into()))
@@ -87,13 +93,12 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors; everything else is, and like all of ours it is one line with code 2.
             if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-                let _ = error.print();
-                return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+                return help(&error);
             }
             let text = error.render().to_string();
             let message = text.split("\n\nUsage:").next().unwrap_or(&text);
             let message = message.split("\n\nFor more information").next().unwrap_or(message);
-            eprintln!("{} (--help tells more)", message.split_whitespace().collect::<Vec<_>>().join(" "));
+            note!("{} (--help tells more)", message.split_whitespace().collect::<Vec<_>>().join(" "));
             return ExitCode::from(2);
         }
     };
@@ -118,7 +123,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::Stopped)) => {
-            eprintln!("stopped");
+            note!("stopped");
             ExitCode::from(stop::CODE as u8)
         }
         Err(error) => {
@@ -127,9 +132,21 @@ fn main() -> ExitCode {
                 Some(error) => error.to_string(),
                 None => format!("{error:#}"),
             };
-            eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            note!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Shows help or the version.
+fn help(shown: &clap::Error) -> ExitCode {
+    match shown.print() {
+        // A reader that has gone away has read enough. What goes to stderr is shown where nothing was asked for.
+        Err(error) if !shown.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            note!("error: stdout: {error}");
+            ExitCode::from(2)
+        }
+        _ => ExitCode::from(if shown.use_stderr() { 2 } else { 0 }),
     }
 }
 

@@ -9,8 +9,10 @@ use tipi::adapt::similarity::{self, Similarities};
 use tipi::data::Folder;
 use tipi::encode::{self, Views};
 use tipi::report::histogram::{self, Panel};
+use tipi::text;
 
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::terminal;
 use crate::ui;
 
 /// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
@@ -118,7 +120,7 @@ fn print(
             "after": after.map(json),
             "plots": plots,
         });
-        ui::print(&serde_json::to_string(&object)?)?;
+        terminal::print_json(&object, false)?;
         return Ok(());
     }
     let mut table = ui::table(&["", "overlap", "same class", "different class", "feature variance"]);
@@ -132,6 +134,9 @@ fn print(
             format!("{:.4}", s.variance),
         ]);
     }
-    ui::print(&format!("{table}\nmean cosine similarities of pairs; plot: {}", plots[1].display()))?;
+    terminal::print(&format!(
+        "{table}\nmean cosine similarities of pairs; plot: {}",
+        text::escaped(&text::path(&plots[1]))
+    ))?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use tipi::adapt::adapter_file;
 
 use crate::classify::{Confidence, print_ranked};
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::terminal::note;
 
 /// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
 #[derive(clap::Args)]
@@ -48,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let file = adapter_file::File::open(&args.adapter)?;
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
-        eprintln!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");
+        note!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");
     }
     let folder = match &args.model {
         Some(model) => common::model_folder(model)?,

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use tipi::hub::{Hub, REVISION};
 
+use crate::terminal;
 use crate::ui;
 
 /// Options.
@@ -22,6 +23,6 @@ pub fn run(args: &Args) -> Result<()> {
     let folder =
         Hub::from_env()?.pull(&args.model, &args.revision, &mut |p| ui::show_fetch(&bar, p.file, p.done, p.total))?;
     bar.finish_and_clear();
-    ui::print(&folder.display().to_string())?;
+    terminal::print_path(&folder)?;
     Ok(())
 }

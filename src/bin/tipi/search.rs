@@ -16,6 +16,7 @@ use tipi::gpu::Gpu;
 
 use crate::common::{self, GpuArgs};
 use crate::tensors::TensorFile;
+use crate::terminal;
 use crate::ui;
 
 /// Methods that have hyper-parameters to search.
@@ -210,7 +211,7 @@ pub fn run(args: &Args) -> Result<()> {
         if let Some(frozen) = frozen {
             object["test_accuracy_frozen_range"] = frozen.into();
         }
-        ui::print(&serde_json::to_string_pretty(&object)?)?;
+        terminal::print_json(&object, true)?;
     } else {
         let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
         let mut table = ui::table(&["method", "alpha", "beta", "gamma", "val", "test", "points", "seconds"]);
@@ -224,9 +225,12 @@ pub fn run(args: &Args) -> Result<()> {
             grid.len().to_string(),
             format!("{seconds:.2}"),
         ]);
-        ui::print(&table.to_string())?;
+        terminal::print(&table.to_string())?;
         if let Some(frozen) = frozen {
-            ui::print(&format!("test with ψ's range frozen on val, as `tipi predict` does: {:.2} %", 100.0 * frozen))?;
+            terminal::print(&format!(
+                "test with ψ's range frozen on val, as `tipi predict` does: {:.2} %",
+                100.0 * frozen
+            ))?;
         }
     }
     common::finish(gpu);

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tipi::Error;
 
+use crate::terminal::note;
+
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Starts to listen.
@@ -13,7 +15,7 @@ pub fn listen() {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(CODE);
         }
-        eprintln!("stopping after the step under way; again to stop at once");
+        note!("stopping after the step under way; again to stop at once");
     };
     // Without a handler the system's own stands: the program just ends.
     if let Err(error) = ctrlc::set_handler(handler) {

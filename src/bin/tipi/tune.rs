@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use anyhow::Result;
 use tipi::gpu::DType;
 use tipi::kernels::gemm::{self, Kernel, Layout, Problem, Timing};
+use tipi::text;
 
 use crate::common::{self, GpuArgs};
+use crate::terminal::{self, note};
 use crate::ui;
 
 /// Options.
@@ -55,7 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     common::announce(&gpu);
     if args.forget {
         gpu.forget_measured();
-        eprintln!("forgot what was measured on {}", gpu.name());
+        note!("forgot what was measured on {}", gpu.name());
         return Ok(());
     }
     let caps = gpu.capabilities();
@@ -64,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     let bar = ui::bar(open.len(), "measuring classes of products");
     let mut measured: Vec<(Problem, Vec<Timing>)> = Vec::new();
     for problem in open {
-        bar.set_message(problem.class());
+        ui::show(&bar, &problem.class());
         measured.push((problem, gemm::measure(&gpu, &problem)?));
         bar.inc(1);
     }
@@ -80,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
                 serde_json::json!({ "class": problem.class(), "timings": timings })
             })
             .collect();
-        ui::print(&serde_json::to_string_pretty(&rows)?)?;
+        terminal::print_json(&rows, true)?;
         return Ok(());
     }
     let mut table = ui::table(&["products", "best", "GFLOP/s of each"]);
@@ -101,8 +103,8 @@ pub fn run(args: &Args) -> Result<()> {
             each.join(", "),
         ]);
     }
-    let kept = gpu.measured_file().map_or("nowhere".into(), |path| path.display().to_string());
+    let kept = gpu.measured_file().map_or("nowhere".into(), |path| text::escaped(&text::path(path)).into_owned());
     let only = if measured.is_empty() { "\nno class of products has more than one kernel here" } else { "" };
-    ui::print(&format!("{table}{only}\nkept in {kept}; `tipi tune --forget` deletes it"))?;
+    terminal::print(&format!("{table}{only}\nkept in {kept}; `tipi tune --forget` deletes it"))?;
     Ok(())
 }

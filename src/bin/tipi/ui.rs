@@ -1,30 +1,35 @@
-//! What people see: progress bars and tables. All of it goes to stderr or, for results, to stdout.
+//! What people see: progress bars and tables.
 
-use comfy_table::{ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::{self, Display, Formatter};
+
+use comfy_table::{ContentArrangement, presets};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tipi::gpu::Profile;
+use tipi::text;
 
-/// Prints a result to stdout. A reader that has gone away (`| head`) is no error; a full disk is.
-pub fn print(text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
-}
+use crate::terminal;
 
 /// A bar with rate and time left; hidden by itself where stderr is no terminal.
 pub fn bar(total: usize, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(total as u64);
     let style = ProgressStyle::with_template(
-        "{msg:28} {bar:28} {human_pos}/{human_len}  {per_sec:>12}  {elapsed} gone, {eta} left",
+        "{msg:28} {bar:28} {human_pos}/{human_len}  {rate:>12}  {elapsed} gone, {eta} left",
     );
     if let Ok(style) = style {
-        bar.set_style(style.progress_chars("━╸ "));
+        // indicatif's own rate has twelve decimals.
+        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{:.1}/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate).progress_chars("━╸ "));
     }
-    bar.set_message(what.to_string());
+    show(&bar, what);
     bar
+}
+
+/// Shows what a bar is about.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn show(bar: &ProgressBar, what: &str) {
+    bar.set_message(text::escaped(what).into_owned());
 }
 
 /// A bar of bytes with rate and time left.
@@ -45,15 +50,35 @@ pub fn bytes() -> ProgressBar {
 pub fn show_fetch(bar: &ProgressBar, file: &str, done: u64, total: u64) {
     bar.set_length(total);
     bar.set_position(done);
-    bar.set_message(file.to_string());
+    show(bar, file);
+}
+
+/// A table whose cells are shown escaped, on one line each.
+pub struct Table(comfy_table::Table);
+
+impl Table {
+    /// Adds a row.
+    pub fn add_row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.0.add_row(escaped(cells));
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn escaped<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> Vec<String> {
+    cells.into_iter().map(|cell| text::escaped(cell.as_ref()).into_owned()).collect()
 }
 
 /// A table with a header.
 pub fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
+    let mut table = comfy_table::Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.to_vec());
-    table
+    table.set_header(escaped(header));
+    Table(table)
 }
 
 /// A report's table for the terminal.
@@ -82,5 +107,5 @@ pub fn print_profile(profile: &Profile) {
             rate(row.bytes),
         ]);
     }
-    eprintln!("{table}");
+    terminal::note_lines(&table.to_string());
 }

@@ -15,7 +15,7 @@ use tipi::data::{Augment, Folder, Item};
 use tipi::encode::{self, Encoded, Views};
 
 use super::{Args, TEMPLATE};
-use crate::common;
+use crate::{common, ui};
 
 /// Everything that one set, number of shots and seed need.
 pub struct Run<'a> {
@@ -51,7 +51,7 @@ pub fn correction(
     let config = overlap::Config { epochs, scale: 0.1, ..overlap::Config::paper(1) };
     let start = bar.position();
     Ok(common::train_correction(clip, &pictures, names.len(), &config, &mut |p| {
-        bar.set_message(format!("overlap correction, loss {:.2}", p.loss));
+        ui::show(bar, &format!("overlap correction, loss {:.2}", p.loss));
         bar.set_position(start + (100 * p.pictures / (pictures.len() * epochs)) as u64);
         Ok(())
     })?)
@@ -102,7 +102,7 @@ pub fn run_all(
     let mut outcomes = Vec::new();
     let base = bar.position();
     let say = |what: &str| {
-        bar.set_message(format!("{} {shots}-shot: {what}", run.set));
+        ui::show(bar, &format!("{} {shots}-shot: {what}", run.set));
         bar.tick();
     };
     let mut note = |method: &'static str, start: Instant, logits: Vec<f32>| {
@@ -193,7 +193,7 @@ pub fn run_all(
     let labels = support.labels();
     let mut fixed = |_| Ok(features.clone());
     let trained = pini::train(clip, &names, &config, &labels, Training::default(), &mut fixed, &mut |p| {
-        bar.set_message(format!("{} {shots}-shot: PiNI {}/{}", run.set, p.step, p.steps));
+        ui::show(bar, &format!("{} {shots}-shot: PiNI {}/{}", run.set, p.step, p.steps));
         bar.set_position(base + 20 + (80 * p.step / p.steps) as u64);
         Ok(())
     })?;

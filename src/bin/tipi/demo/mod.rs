@@ -16,6 +16,7 @@ use tipi::report::{Cell, Prediction, write_grid};
 
 use self::methods::{Outcome, Run};
 use crate::common::{self, GpuArgs};
+use crate::terminal;
 use crate::ui;
 
 /// The bundled model's template.
@@ -126,7 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
     for (set, all_shots) in &runs {
         let set = *set;
         let folder = Folder::open(pictures.join(set))?;
-        bar.set_message(format!("{set}: encoding pictures"));
+        ui::show(&bar, &format!("{set}: encoding pictures"));
         bar.tick();
         let all = encode::encode(&mut encoder, &folder.items, &Views::Center, true, &mut |_| bar.tick())?;
         let (labels, d) = (all.labels(), clip.config.embedding);
@@ -223,7 +224,7 @@ fn print(args: &Args, gpu: &Gpu, rows: &[Row], overlaps: &[Overlap], (seconds, c
                 "set": o.set, "before": o.before, "after": o.after,
             })).collect::<Vec<_>>(),
         });
-        ui::print(&serde_json::to_string_pretty(&object)?)?;
+        terminal::print_json(&object, true)?;
         return Ok(());
     }
     let mut table = ui::table(&["set", "shots", "method", "accuracy", "gain", "seconds"]);
@@ -252,7 +253,7 @@ fn print(args: &Args, gpu: &Gpu, rows: &[Row], overlaps: &[Overlap], (seconds, c
         gpu.describe(),
         shown(&args.out)
     );
-    ui::print(&format!("{table}\n{line}"))?;
+    terminal::print(&format!("{table}\n{line}"))?;
     Ok(())
 }
 

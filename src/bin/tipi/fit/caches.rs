@@ -16,6 +16,7 @@ use tipi::data::Augment;
 use tipi::encode::{self, Encoded, Views};
 
 use super::{Common, Start};
+use crate::terminal::note;
 use crate::{common, ui};
 
 /// Options that all caches have.
@@ -128,7 +129,7 @@ impl Parts {
     fn note(&self, method: &str, params: TipXParams) {
         let name = if self.correction.is_some() { format!("{method}++") } else { method.to_string() };
         let gamma = if params.gamma == 0.0 { String::new() } else { format!(", gamma {:.3}", params.gamma) };
-        eprintln!(
+        note!(
             "{name}: {} keys of {} classes, alpha {:.3}, beta {:.3}{gamma}, {:.1} s",
             self.labels.len(),
             self.start.folder.classes.len(),
@@ -143,7 +144,7 @@ impl Parts {
         match found {
             Some(found) => found.params,
             None => {
-                eprintln!("no pictures are left to choose α and β on: taking the authors' initial values");
+                note!("no pictures are left to choose α and β on: taking the authors' initial values");
                 TipXParams { alpha: TipParams::INITIAL.alpha, beta: TipParams::INITIAL.beta, gamma: 0.0 }
             }
         }
@@ -215,13 +216,13 @@ pub fn fit_tip_f(args: &TipF) -> Result<()> {
     let trained =
         tip_f::train(gpu, &parts.classifier, &parts.cache, &config, &parts.labels, &mut features, val, &mut |p| {
             bar.set_position(p.epoch as u64);
-            bar.set_message(format!("Tip-Adapter-F loss {:.3}", p.loss));
+            ui::show(&bar, &format!("Tip-Adapter-F loss {:.3}", p.loss));
             Ok(())
         })?;
     bar.finish_and_clear();
     match trained.val_accuracy {
-        Some(right) => eprintln!("kept epoch {} of {}: {:.1} % right", trained.epoch, config.epochs, 100.0 * right),
-        None => eprintln!("no pictures are left to choose an epoch on: kept the last"),
+        Some(right) => note!("kept epoch {} of {}: {:.1} % right", trained.epoch, config.epochs, 100.0 * right),
+        None => note!("no pictures are left to choose an epoch on: kept the last"),
     }
     let found = search::choose(gpu, &parts.classifier, &trained.cache, &parts.val.features, val.1)?;
     parts.cache = trained.cache;

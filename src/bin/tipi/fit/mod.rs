@@ -19,6 +19,7 @@ use tipi::gpu::Gpu;
 use tipi::nn::Bottleneck;
 
 use crate::common::{self, GpuArgs, PictureArgs};
+use crate::terminal::note;
 use crate::ui;
 
 /// Methods.
@@ -112,21 +113,21 @@ impl Common {
         let (names, labels) = (folder.names(), val.labels());
         let mut meta = Meta::new(clip, &names, method, Some(self.shots as usize), self.seed);
         if labels.is_empty() {
-            eprintln!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
+            note!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
         } else {
             let logits = adapter.logits(clip, &val.features)?;
             let temperature = calibrate::temperature(&logits, &labels, names.len())?;
             note_right(labels.len(), accuracy(&logits, &labels, names.len()));
-            eprintln!("temperature {:.3}", temperature.unwrap_or(1.0));
+            note!("temperature {:.3}", temperature.unwrap_or(1.0));
             meta = meta.with_temperature(temperature);
         }
         adapter_file::save(&self.out, clip, &meta, adapter)?;
-        eprintln!("wrote {}", self.out.display());
+        note!("wrote {}", self.out.display());
         Ok(())
     }
 }
 
 /// Says how well validation pictures are told apart.
 fn note_right(count: usize, share: f64) {
-    eprintln!("{count} validation pictures: {:.1} % right", 100.0 * share);
+    note!("{count} validation pictures: {:.1} % right", 100.0 * share);
 }

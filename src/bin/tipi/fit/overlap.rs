@@ -10,6 +10,7 @@ use tipi::clip::Clip;
 use tipi::data::Folder;
 
 use crate::common::{self, GpuArgs};
+use crate::terminal::note;
 use crate::ui;
 
 /// Options.
@@ -81,12 +82,12 @@ pub fn fit(args: &Args) -> Result<()> {
     let mut last = f32::NAN;
     let correction = common::train_correction(&clip, &items, folder.classes.len(), &config, &mut |p| {
         bar.set_position(p.pictures as u64);
-        bar.set_message(format!("overlap epoch {} loss {:.3}", p.epoch, p.loss));
+        ui::show(&bar, &format!("overlap epoch {} loss {:.3}", p.epoch, p.loss));
         last = p.loss;
         Ok(())
     })?;
     bar.finish_and_clear();
-    eprintln!(
+    note!(
         "overlap: {} pictures of {} classes, {} epochs, last loss {last:.3}, {:.1} s",
         items.len(),
         folder.classes.len(),
@@ -95,7 +96,7 @@ pub fn fit(args: &Args) -> Result<()> {
     );
     let meta = Meta::new(&clip, &folder.names(), Method::Overlap { config }, None, args.seed);
     adapter_file::save(&args.out, &clip, &meta, &Adapter::Overlap(correction))?;
-    eprintln!("wrote {}", args.out.display());
+    note!("wrote {}", args.out.display());
     common::finish(&gpu);
     Ok(())
 }

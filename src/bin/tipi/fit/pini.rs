@@ -12,6 +12,7 @@ use tipi::data::{Augment, Item};
 use tipi::encode::{self, Views};
 
 use super::{Common, Start};
+use crate::terminal::note;
 use crate::{common, stop, ui};
 
 /// Options.
@@ -124,7 +125,7 @@ pub fn fit(args: &Args) -> Result<()> {
     let run = checkpoint::Run::new(clip, &names, &config, &describe(support, &views)?);
     let begin = if args.resume { Some(checkpoint::load(&saved, clip, &run)?) } else { None };
     if let Some(state) = &begin {
-        eprintln!("going on after epoch {} of {}", state.epoch, config.epochs);
+        note!("going on after epoch {} of {}", state.epoch, config.epochs);
     }
     let val = shared.encode(clip, &start.split.val, &Views::Center, None)?;
     let labels: Vec<u32> = support.iter().map(|item| item.label as u32).collect();
@@ -150,18 +151,18 @@ pub fn fit(args: &Args) -> Result<()> {
     let training = Training { start: begin, each_epoch: Some(&mut keep) };
     let pini = pini::train(clip, &names, &config, &labels, training, &mut features, &mut |p| {
         bar.set_position(p.step as u64);
-        bar.set_message(format!("PiNI epoch {} loss {:.3}", p.epoch, p.loss));
+        ui::show(&bar, &format!("PiNI epoch {} loss {:.3}", p.epoch, p.loss));
         stop::check()
     });
     bar.finish_and_clear();
     let pini = match pini {
         Err(Error::Stopped) if saved.is_file() => {
-            eprintln!("the same command with --resume goes on from {}", saved.display());
+            note!("the same command with --resume goes on from {}", saved.display());
             return Err(Error::Stopped.into());
         }
         other => other?,
     };
-    eprintln!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, clock.elapsed().as_secs_f64());
+    note!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, clock.elapsed().as_secs_f64());
     let evaluation = args.noise.evaluate.seeded(shared.seed);
     let (noisy, views) = (pini.noisy(), args.views.unwrap_or(0) as usize);
     let method = Method::Pini { noisy, config, augmented: !args.no_augment, views, evaluation };

@@ -1,0 +1,138 @@
+//! Foreign text: names of files, classes and models, which may hold anything.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Text that is safe to show on a terminal, on one line: control characters (line ends among them), characters that turn the
+/// direction of text, and invisible ones are shown as `\u{1b}`. Joiners that scripts and emoji need stay.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    escape(text, false)
+}
+
+/// [`escaped`] for text of several lines: line ends stay.
+pub fn escaped_lines(text: &str) -> Cow<'_, str> {
+    escape(text, true)
+}
+
+fn escape(text: &str, lines: bool) -> Cow<'_, str> {
+    let bad = |c: char| is_unsafe(c) && !(lines && c == '\n');
+    if !text.contains(bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if bad(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a character can do more than be read: move the cursor, change what stands beside it, or hide.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}'                        // a hyphen that is not there
+            | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}' // directions
+            | '\u{2028}' | '\u{2029}'       // ends of lines and paragraphs
+            | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' // no width
+            | '\u{fff9}'..='\u{fffb}'       // annotations
+            | '\u{e0000}'..='\u{e007f}'     // tags
+        )
+}
+
+/// JSON in which every character that is not safe to show ([`escaped`]) stands as `\uXXXX`, which is the same JSON.
+pub fn escaped_json(json: &str) -> Cow<'_, str> {
+    // Line ends and blanks between values are JSON's own; within strings they are escaped already.
+    let bad = |c: char| is_unsafe(c) && !matches!(c, '\n' | '\r' | '\t');
+    if !json.contains(bad) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if bad(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing into a string does not fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// A path as text, for JSON and lists. One in UTF-8 is itself. In any other, bytes that are no UTF-8 are written `\xNN` and
+/// backslashes `\\`, so that two such paths never give the same text. On Windows, where paths are no bytes, what is no
+/// Unicode is written as the bytes of its WTF-8.
+pub fn path(path: &Path) -> String {
+    let os = path.as_os_str();
+    if let Some(text) = os.to_str() {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for chunk in os.as_encoded_bytes().utf8_chunks() {
+        out.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_act_on_a_terminal_is_shown() {
+        let cases = [
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("two\nlines\r", "two\\u{a}lines\\u{d}"),
+            ("a\tb\u{7}\u{7f}", "a\\u{9}b\\u{7}\\u{7f}"),
+            ("\u{9b}2J", "\\u{9b}2J"),
+            ("exe\u{202e}gnp.png", "exe\\u{202e}gnp.png"),
+            ("a\u{2066}b\u{2069}\u{61c}", "a\\u{2066}b\\u{2069}\\u{61c}"),
+            ("a\u{200b}b\u{feff}\u{2028}", "a\\u{200b}b\\u{feff}\\u{2028}"),
+            ("cat\u{e0041}", "cat\\u{e0041}"),
+        ];
+        for (raw, shown) in cases {
+            assert_eq!(escaped(raw), shown);
+            // Shown once, it is what it is.
+            assert!(matches!(escaped(shown), Cow::Borrowed(_)));
+        }
+        assert_eq!(escaped_lines("a\nb\u{1b}"), "a\nb\\u{1b}");
+    }
+
+    #[test]
+    fn what_people_write_is_left_alone() {
+        for text in ["naïve café", "日本", "👩\u{200d}💻 ❤\u{fe0f}", "می\u{200c}خواهم", "a\u{a0}b", "C:\\x", ""]
+        {
+            assert!(matches!(escaped(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_json() {
+        let names = ["a\u{9b}\u{202e}b", "line\n\u{1b}", "tag \u{e0041}", "plain"];
+        let json = serde_json::to_string_pretty(&names).unwrap();
+        let shown = escaped_json(&json);
+        assert!(!shown.contains(|c: char| is_unsafe(c) && c != '\n'), "{shown:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), names);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_that_are_no_text_are_told_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        let of = |bytes: &[u8]| path(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!(of("caf\u{e9}.png".as_bytes()), "café.png");
+        assert_eq!(of(b"a\\b.png"), "a\\b.png");
+        assert_eq!(of(b"caf\xe9.png"), "caf\\xe9.png");
+        assert_ne!(of(b"caf\xe9.png"), of(b"caf\xe8.png"));
+        assert_ne!(of(b"\\xe8\xe9"), of(b"\xe8\xe9"));
+    }
+}
