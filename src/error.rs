@@ -83,6 +83,24 @@ pub enum Error {
         /// Shape and dtype that are there.
         found: String,
     },
+    /// A tensor holds NaN or infinity.
+    #[error(
+        "{}: tensor '{tensor}' is not finite: {value} in row {row}, column {column}; the file is damaged, or was written \
+         from a training that diverged",
+        path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The first such value's row, all dimensions but the last folded into rows.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// The value.
+        value: f32,
+    },
     /// A configuration file is malformed, or contradicts itself or the weights.
     #[error("{}: {reason}", path.display())]
     Config {

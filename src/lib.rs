@@ -25,7 +25,7 @@
 //! The house, from the bottom up: [`gpu`] knows wgpu and nothing of CLIP; [`kernels`] has one module per shader
 //! family; [`nn`] the layers; [`clip`] the towers; [`data`] pictures on the CPU; [`encode`] takes pictures to features;
 //! [`adapt`] has one module per method; [`memory`] foresees what they need; [`report`] draws; [`eval`] runs the
-//! papers' protocol and reports it; [`input`] opens files. The feature `hub`
+//! papers' protocol and reports it; [`input`] opens files, [`numbers`] checks values. The feature `hub`
 //! (on by default) adds the module `hub`, which fetches models. ARCHITECTURE.md tells the data's way through it.
 
 // A library does not print; the program, the examples and the tests do.
@@ -47,6 +47,7 @@ pub mod input;
 pub mod kernels;
 pub mod memory;
 pub mod nn;
+pub mod numbers;
 pub mod report;
 pub mod roofline;
 mod settings;

@@ -1,7 +1,6 @@
 //! What a model and each method will need of GPU memory, known before anything is allocated: everything is recorded as it
 //! would be for a run, in a rehearsal ([`crate::gpu::Gpu::rehearsal`]).
 
-use crate::Result;
 use crate::adapt::overlap::{self, Correction};
 use crate::adapt::pini::{self, NoisyPrompts};
 use crate::adapt::tip::{Cache, TipParams};
@@ -10,6 +9,7 @@ use crate::adapt::tip_x::TipX;
 use crate::adapt::zero_shot::Classifier;
 use crate::clip::{Clip, EndToken, Features};
 use crate::gpu::advise;
+use crate::{Error, Result};
 
 /// Tokens of a text, markers included, where only their number counts.
 const TOKENS: usize = 16;
@@ -23,6 +23,35 @@ pub struct Setting {
     pub classes: usize,
     /// Pictures of each class to learn from.
     pub shots: usize,
+}
+
+/// The largest batch that memory is worked out for.
+pub const MOST_BATCH: usize = 65_536;
+/// The most classes that memory is worked out for.
+pub const MOST_CLASSES: usize = 100_000;
+/// The most pictures of all classes together that memory is worked out for.
+pub const MOST_PICTURES: usize = 10_000_000;
+
+impl Setting {
+    /// Checks that working it out takes neither long nor much memory itself.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none of something, more classes than [`MOST_CLASSES`], or more pictures than
+    /// [`MOST_PICTURES`].
+    pub fn check(&self) -> Result<()> {
+        let Setting { batch, classes, shots } = *self;
+        let pictures = classes.checked_mul(shots);
+        if !(1..=MOST_CLASSES).contains(&classes) || !pictures.is_some_and(|n| (1..=MOST_PICTURES).contains(&n)) {
+            return Err(Error::invalid(format!(
+                "{classes} classes × {shots} shots: there must be 1 to {MOST_CLASSES} classes and 1 to {MOST_PICTURES} \
+                 pictures in all"
+            )));
+        }
+        if !(1..=MOST_BATCH).contains(&batch) {
+            return Err(Error::invalid(format!("a batch of {batch} must be of 1 to {MOST_BATCH} pictures")));
+        }
+        Ok(())
+    }
 }
 
 /// The memory of one way of using a model.
@@ -40,7 +69,11 @@ pub fn weights(clip: &Clip) -> u64 {
 }
 
 /// What inference and each method's training need, weights included.
-pub fn needs(clip: &Clip, setting: Setting) -> Vec<Need> {
+///
+/// # Errors
+/// As [`Setting::check`].
+pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
+    setting.check()?;
     let clip = clip.rehearsal();
     let Setting { batch, classes, shots } = setting;
     let (d, keys) = (clip.config.embedding, classes.saturating_mul(shots));
@@ -55,7 +88,7 @@ pub fn needs(clip: &Clip, setting: Setting) -> Vec<Need> {
     let labels: Vec<u32> = (0..classes as u32).flat_map(|class| std::iter::repeat_n(class, shots)).collect();
     let cache = || Cache::new(&clip.gpu, &vec![0.0; keys * d], &labels, classes, d);
     let queries = |n: usize| Features::from(vec![0.0; n * d]);
-    vec![
+    Ok(vec![
         of_batch("encoding pictures", &|n| clip.image.plan(n).map(drop)),
         need("encoding texts", &|| {
             let end = match clip.config.end {
@@ -92,5 +125,5 @@ pub fn needs(clip: &Clip, setting: Setting) -> Vec<Need> {
             let prompts = NoisyPrompts::new(clip, &config.template, &names)?;
             pini::rehearse(clip, &prompts, &config, n)
         }),
-    ]
+    ])
 }

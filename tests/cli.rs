@@ -1058,7 +1058,7 @@ fn what_is_not_sure_enough_is_unknown() {
     assert_eq!(some.iter().filter(|row| row["class"] == "unknown").count(), 9);
     let (table, _) = good(&["predict", "--adapter", s(&out), "--min-confidence", "1", s(data.path())]);
     assert!(table.contains("unknown ("), "{table}");
-    bad(&["predict", "--adapter", s(&out), "--min-confidence", "1.5", s(data.path())], &["--min-confidence 1.5"]);
+    bad(&["predict", "--adapter", s(&out), "--min-confidence", "1.5", s(data.path())], &["--min-confidence", "0 to 1"]);
 
     // The temperature is in the file, and counts: at 1 the probabilities are others.
     let bytes = std::fs::read(&out).unwrap();

@@ -131,7 +131,7 @@ fn loading_holds_little_twice_and_needs_what_was_foreseen() {
     // What was foreseen is what is taken, to the byte.
     assert_eq!(memory::weights(&clip), weights);
     let setting = Setting { batch: 3, classes: 10, shots: 2 };
-    let foreseen = memory::needs(&clip, setting);
+    let foreseen = memory::needs(&clip, setting).unwrap();
     let need = |what: &str| *foreseen.iter().find(|n| n.what == what).unwrap().bytes.as_ref().unwrap();
     gpu.forget_peak();
     drop(clip.image_encoder(setting.batch).unwrap());

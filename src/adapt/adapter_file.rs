@@ -16,7 +16,7 @@ use super::tip_x::{Psi, TipX, TipXParams};
 use super::zero_shot::Classifier;
 use crate::clip::{Clip, Features, ModelId};
 use crate::files::write_atomic;
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, numbers};
 
 /// Version of the file format.
 const FORMAT: &str = "tipi-adapter/1";
@@ -258,6 +258,25 @@ impl Meta {
         }
     }
 
+    /// Checks the numbers that a file says of itself.
+    fn check(&self) -> Result<()> {
+        self.temperature.map(calibrate::check).transpose()?;
+        if self.classes.is_empty() && !matches!(self.method, Method::Overlap { .. }) {
+            return Err(Error::invalid("it has no classes; fit it again"));
+        }
+        let branch = |scale: f32| numbers::BRANCH.check("the scale of the correction", f64::from(scale)).map(drop);
+        let form = |form: &Option<CorrectionForm>| form.map_or(Ok(()), |form| branch(form.scale));
+        match &self.method {
+            Method::TipAdapter { params, correction, .. } => params.check().and_then(|()| form(correction)),
+            Method::TipAdapterF { params, .. } => params.check(),
+            Method::TipX { params, psi, correction, .. } => {
+                params.check().and_then(|()| psi.check()).and_then(|()| form(correction))
+            }
+            Method::Overlap { config } => branch(config.scale),
+            Method::Pini { evaluation, .. } => evaluation.check(),
+        }
+    }
+
     /// The same with a temperature.
     #[must_use]
     pub fn with_temperature(self, temperature: Option<f64>) -> Meta {
@@ -308,13 +327,15 @@ fn values(path: &Path, file: &SafeTensors<'_>, name: &str, dtype: Dtype, rank: u
     Ok((view.data().to_vec(), view.shape().to_vec()))
 }
 
-/// An f32 tensor of exactly this shape; `path` names the file in errors.
+/// An f32 tensor of exactly this shape, all finite; `path` names the file in errors.
 pub(super) fn floats(path: &Path, file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let (bytes, found) = values(path, file, name, Dtype::F32, shape.len())?;
     if found != shape {
         return Err(form(path, name, format!("{shape:?}"), &found));
     }
-    Ok(bytemuck::pod_collect_to_vec(&bytes))
+    let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+    numbers::check_tensor(path, name, &values, 0, shape.last().copied().unwrap_or(1))?;
+    Ok(values)
 }
 
 impl File {
@@ -337,9 +358,6 @@ impl File {
             .ok_or_else(|| Error::adapter_file(path, "this is no adapter of tipi's; `tipi fit` writes them"))?;
         let meta: Meta = serde_json::from_str(json)
             .map_err(|e| Error::adapter_file(path, format!("its description is not understood: {e}")))?;
-        if let Some(temperature) = meta.temperature {
-            calibrate::check(temperature).map_err(|e| Error::adapter_file(path, e.to_string()))?;
-        }
         if meta.format != FORMAT {
             let found = &meta.format;
             return Err(Error::adapter_file(
@@ -347,6 +365,7 @@ impl File {
                 format!("format '{found}', this tipi reads '{FORMAT}'; fit it again"),
             ));
         }
+        meta.check().map_err(|e| Error::adapter_file(path, e.to_string()))?;
         Ok(File { path: path.to_path_buf(), bytes, meta })
     }
 
@@ -354,7 +373,7 @@ impl File {
     ///
     /// # Errors
     /// [`Error::AdapterFile`] when it was fitted to another model; [`Error::MissingTensor`] or [`Error::TensorForm`]
-    /// when it is damaged; out of memory.
+    /// when it is damaged, [`Error::NotFinite`] when it holds NaN or infinity; out of memory.
     pub fn bind(&self, clip: &Clip) -> Result<Adapter> {
         let (want, have) = (&self.meta.model, clip.id());
         if want.sha256 != have.sha256 {
@@ -433,7 +452,14 @@ impl File {
         let labels: Vec<i64> = bytemuck::pod_collect_to_vec(&labels);
         let labels = labels
             .iter()
-            .map(|l| u32::try_from(*l).map_err(|_| form(&self.path, "labels", format!("0…{}", classes - 1), &[])))
+            .enumerate()
+            .map(|(row, label)| match u32::try_from(*label) {
+                Ok(label) if (label as usize) < classes => Ok(label),
+                _ => Err(Error::adapter_file(
+                    &self.path,
+                    format!("row {row} of 'labels' is {label}; the adapter has {classes} classes, labels count from 0"),
+                )),
+            })
             .collect::<Result<Vec<u32>>>()?;
         let cache = Cache::new(&clip.gpu, &keys, &labels, classes, d)
             .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;

@@ -4,7 +4,7 @@
 //! Probabilities are softmax(logits/T). T changes no prediction, only how sure it claims to be.
 
 use super::probabilities;
-use crate::{Error, Result};
+use crate::{Result, numbers};
 
 /// T is looked for in this range. Where validation pictures are all right, the likelihood would have it go to 0.
 pub const RANGE: (f64, f64) = (0.05, 20.0);
@@ -111,12 +111,9 @@ impl Reliability {
 /// Checks a temperature that somebody wrote down.
 ///
 /// # Errors
-/// [`Error::Invalid`] for one that is no positive number.
+/// [`Error::Invalid`] for one outside [`numbers::TEMPERATURE`].
 pub fn check(temperature: f64) -> Result<f64> {
-    if temperature.is_finite() && temperature > 0.0 {
-        return Ok(temperature);
-    }
-    Err(Error::invalid(format!("temperature {temperature} must be a positive number")))
+    numbers::TEMPERATURE.check("temperature", temperature)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub mod zero_shot;
 use crate::clip::Features;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::normalize;
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// Records a computation, runs it once and reads its result.
 pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Result<Vec<f32>> {
@@ -36,7 +36,7 @@ pub(crate) fn check_rows(what: &str, features: &[f32], width: usize) -> Result<u
     if width == 0 || !features.len().is_multiple_of(width) {
         return Err(Error::invalid(format!("{what}: {} values are no rows of width {width}", features.len())));
     }
-    if let Some(at) = features.iter().position(|v| !v.is_finite()) {
+    if let Some(at) = numbers::not_finite(features) {
         return Err(Error::invalid(format!("{what}: row {} is not finite", at / width)));
     }
     Ok(features.len() / width)

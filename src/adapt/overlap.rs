@@ -17,10 +17,13 @@ use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor, advise};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{dropout, loss, reduce};
 use crate::nn::{Bottleneck, TrainableLinear};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// First stream of the dropout generator; block i draws from this plus i.
 const DROPOUT_STREAM: u32 = 1 << 16;
+
+/// The widest bottleneck; image towers of CLIPs are some 2,000 wide at most.
+pub const MOST_BOTTLENECK: usize = 8192;
 
 /// How the correction trains.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -66,6 +69,17 @@ impl Config {
         }
     }
 
+    /// Checks the numbers that training multiplies by.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a rate, a scale or a dropout outside its range in [`numbers`], or a decay that is no number.
+    pub fn check(&self) -> Result<()> {
+        numbers::RATE.check("the learning rate", self.lr)?;
+        numbers::BRANCH.check("the scale of the correction", f64::from(self.scale))?;
+        numbers::DROPOUT.check("dropout", f64::from(self.dropout))?;
+        numbers::DECAY.check("weight decay", self.weight_decay).map(drop)
+    }
+
     fn optimizer(&self) -> AdamW {
         AdamW { weight_decay: self.weight_decay, ..AdamW::new(self.lr) }
     }
@@ -97,12 +111,15 @@ impl Correction {
     /// zero, so that the corrected tower starts as the plain one.
     ///
     /// # Errors
-    /// A bottleneck of 0; out of memory.
+    /// A bottleneck of 0, or wider than [`MOST_BOTTLENECK`]; out of memory.
     pub fn init(clip: &Clip, config: &Config) -> Result<Correction> {
-        if config.bottleneck == 0 {
-            return Err(Error::invalid("the bottleneck must be 1 wide or more"));
+        if !(1..=MOST_BOTTLENECK).contains(&config.bottleneck) {
+            let reason = format!("a bottleneck {} wide must be 1 to {MOST_BOTTLENECK} wide", config.bottleneck);
+            return Err(Error::invalid(reason));
         }
         let (blocks, width) = clip.image.vit().map(|vit| (vit.transformer.blocks.len(), vit.width()))?;
+        let factors = [(2 * blocks, "matrices"), (config.bottleneck, "rows"), (width, "columns")];
+        numbers::check_memory("the correction", &factors, 4)?;
         let bound = 1.0 / (width as f64).sqrt();
         let values: Vec<Vec<f32>> = shapes(blocks, width, config.bottleneck)
             .iter()
@@ -119,8 +136,9 @@ impl Correction {
     /// A correction from host values in the order of [`parameter_names`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a length does not fit; out of memory.
+    /// [`Error::Invalid`] when a length does not fit or `scale` is outside [`numbers::BRANCH`]; out of memory.
     pub fn upload(gpu: &Gpu, values: &[Vec<f32>], width: usize, bottleneck: usize, scale: f32) -> Result<Correction> {
+        numbers::BRANCH.check("the scale of the correction", f64::from(scale))?;
         if values.is_empty() || !values.len().is_multiple_of(4) {
             return Err(Error::invalid(format!("{} tensors; a correction has four for each block", values.len())));
         }
@@ -383,6 +401,7 @@ pub fn train(
         return Err(Error::invalid(format!("the correction learns to tell classes apart, and there is {classes}")));
     }
     super::check_labels("generic pictures", labels, labels.len(), classes)?;
+    config.check()?;
     let trainer =
         Trainer::new(clip, Correction::init(clip, config)?, Trainer::fresh_head(clip, classes, config.seed)?)?;
     let dropout = config.dropout();

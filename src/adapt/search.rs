@@ -11,7 +11,7 @@ use crate::clip::Features;
 use crate::gpu::{Gpu, Recorder};
 use crate::kernels::affinity::MAX_BETAS;
 use crate::kernels::search::{self, MAX_ALPHAS, Terms};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// Which loop is the outer one: it decides which of several equally good points comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,9 @@ pub struct Grid {
     /// Loop order.
     pub order: Order,
 }
+
+/// The most points of a grid: each costs a counter, and all of them are tried.
+pub const MOST_POINTS: usize = 10_000_000;
 
 /// `n` values from `lo` to `hi`, both included, as NumPy's linspace.
 pub fn linspace(lo: f64, hi: f64, n: usize) -> Vec<f64> {
@@ -146,6 +149,10 @@ impl Grid {
             };
             match parsed {
                 Some(((lo, hi), n)) if lo.is_finite() && hi.is_finite() && (1..=100_000).contains(&n) => {
+                    let allowed = if axis == 1 { numbers::SHARPNESS } else { numbers::WEIGHT };
+                    for end in [lo, hi] {
+                        allowed.check(&format!("grid '{text}': {}", name.trim()), end)?;
+                    }
                     if axes[axis].replace(linspace(lo, hi, n)).is_some() {
                         return bad(format!("'{}' is given twice", name.trim()));
                     }
@@ -157,17 +164,44 @@ impl Grid {
         let (Some(alphas), Some(betas)) = (alphas, betas) else {
             return bad("alpha and beta are both needed".into());
         };
-        match (gammas, divergence) {
-            (Some(gammas), true) => Ok(Grid { gammas, ..Grid::alpha_beta(alphas, betas) }),
-            (None, true) => bad("gamma is needed for tip-x".into()),
-            (Some(_), false) => bad("gamma belongs to tip-x".into()),
-            (None, false) => Ok(Grid::alpha_beta(alphas, betas)),
-        }
+        let grid = match (gammas, divergence) {
+            (Some(gammas), true) => Grid { gammas, ..Grid::alpha_beta(alphas, betas) },
+            (None, true) => return bad("gamma is needed for tip-x".into()),
+            (Some(_), false) => return bad("gamma belongs to tip-x".into()),
+            (None, false) => Grid::alpha_beta(alphas, betas),
+        };
+        grid.check()?;
+        Ok(grid)
     }
 
-    /// Number of points.
+    /// Checks that the grid can be searched: values within [`numbers::WEIGHT`] and [`numbers::SHARPNESS`], and at least one
+    /// point, at most [`MOST_POINTS`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with the numbers.
+    pub fn check(&self) -> Result<()> {
+        let axes = [
+            ("alpha", &self.alphas, numbers::WEIGHT),
+            ("beta", &self.betas, numbers::SHARPNESS),
+            ("gamma", &self.gammas, numbers::WEIGHT),
+        ];
+        let sizes = axes.map(|(_, values, _)| values.len());
+        let points = sizes.iter().try_fold(1usize, |n, size| n.checked_mul(*size));
+        if !points.is_some_and(|points| (1..=MOST_POINTS).contains(&points)) {
+            let [a, b, c] = sizes;
+            return Err(Error::invalid(format!(
+                "a grid of {a} × {b} × {c} values of alpha, beta and gamma: there must be 1 to {MOST_POINTS} points in all"
+            )));
+        }
+        for (name, values, range) in axes {
+            values.iter().try_for_each(|value| range.check(&format!("grid: {name}"), *value).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Number of points; as many as can be counted where there are more.
     pub fn len(&self) -> usize {
-        self.alphas.len() * self.betas.len() * self.gammas.len()
+        self.alphas.len().saturating_mul(self.betas.len()).saturating_mul(self.gammas.len())
     }
 
     /// Whether there are no points.
@@ -177,7 +211,7 @@ impl Grid {
 
     /// Indices (α, β, γ) of the point with number `i` in loop order.
     pub fn at(&self, i: usize) -> (usize, usize, usize) {
-        let (na, nb, ng) = (self.alphas.len(), self.betas.len(), self.gammas.len());
+        let (na, nb, ng) = (self.alphas.len().max(1), self.betas.len().max(1), self.gammas.len().max(1));
         let (line, gamma) = (i / ng, i % ng);
         match self.order {
             Order::AlphaBeta => (line / nb, line % nb, gamma),
@@ -229,14 +263,12 @@ pub fn search(
     grid: &Grid,
     done: &mut dyn FnMut(f64),
 ) -> Result<Found> {
-    if grid.is_empty() || labels.is_empty() {
-        return Err(Error::invalid(format!(
-            "search over {}×{}×{} points with {} labels; each must be at least 1",
-            grid.alphas.len(),
-            grid.betas.len(),
-            grid.gammas.len(),
-            labels.len()
-        )));
+    grid.check()?;
+    if labels.is_empty() {
+        return Err(Error::invalid("a search needs at least one picture with its label"));
+    }
+    if let Method::TipX(_, psi) = method {
+        psi.check()?;
     }
     let (cache, classes, d) = (method.cache(), classifier.classes(), classifier.weights.cols());
     super::check_labels("validation data", labels, features.original.len() / d.max(1), classes)?;

@@ -8,7 +8,7 @@ use super::zero_shot::Classifier;
 use crate::clip::Features;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::{affinity, normalize, reduce};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// The cache's two hyper-parameters.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -22,6 +22,15 @@ pub struct TipParams {
 impl TipParams {
     /// The authors' starting point, for when there is nothing to search on.
     pub const INITIAL: TipParams = TipParams { alpha: 1.0, beta: 5.5 };
+
+    /// Checks that logits of these parameters stay in f32.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one outside [`numbers::WEIGHT`] or [`numbers::SHARPNESS`], with the range.
+    pub fn check(self) -> Result<()> {
+        numbers::WEIGHT.check("alpha", self.alpha)?;
+        numbers::SHARPNESS.check("beta", self.beta).map(drop)
+    }
 }
 
 /// Keys `[N, D]`, in the order of the pictures, from un-normalised features of their views `[views, N, D]`.
@@ -162,7 +171,7 @@ impl Cache {
     /// adapted ones meet the keys.
     ///
     /// # Errors
-    /// A length that does not fit; a device that fails.
+    /// A length that does not fit, α or β out of range; a device that fails.
     pub fn logits(
         &self,
         gpu: &Gpu,
@@ -170,6 +179,7 @@ impl Cache {
         features: &Features,
         params: TipParams,
     ) -> Result<Vec<f32>> {
+        params.check()?;
         let mut logits = Vec::new();
         super::normalized_rows(gpu, features, self.keys.keys.cols(), &mut |_, f, g| {
             logits.extend(super::compute(gpu, |rec| self.record_logits(rec, classifier, f, g, params))?);

@@ -13,7 +13,7 @@ use crate::data::{PythonRandom, stream_seed};
 use crate::gpu::{Gpu, Plan, Recorder, Tensor};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{affinity, loss, normalize, reduce};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// How the keys train.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -38,6 +38,17 @@ impl Config {
     /// The authors' settings. They take 100 epochs on EuroSAT and 20 elsewhere.
     pub fn paper(seed: u64) -> Config {
         Config { initial: TipParams::INITIAL, lr: 1e-3, eps: 1e-4, weight_decay: 0.01, epochs: 20, batch: 256, seed }
+    }
+
+    /// Checks the numbers that training multiplies by.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a number outside its range in [`numbers`].
+    pub fn check(&self) -> Result<()> {
+        self.initial.check()?;
+        numbers::RATE.check("the learning rate", self.lr)?;
+        numbers::RATE.check("eps", self.eps)?;
+        numbers::DECAY.check("weight decay", self.weight_decay).map(drop)
     }
 
     /// The optimizer at one step of the schedule.
@@ -170,6 +181,7 @@ pub fn train(
     if labels.is_empty() || config.batch == 0 || config.epochs == 0 {
         return Err(Error::invalid("Tip-Adapter-F needs at least one picture, one epoch and a batch of one"));
     }
+    config.check()?;
     let d = cache.keys().keys.cols();
     let trainer = Trainer::new(gpu, classifier, cache, config.initial)?;
     let batch = config.batch.min(labels.len());

@@ -18,7 +18,7 @@ use crate::kernels::divergence::{self, ClassSums, Distributions, Rescale};
 use crate::kernels::extremes::extremes;
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{affinity, gather};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// T, in softmax(f·Wᵀ/T).
 pub const TEMPERATURE: f32 = 0.5;
@@ -42,6 +42,15 @@ impl TipXParams {
     pub fn tip(self) -> TipParams {
         TipParams { alpha: self.alpha, beta: self.beta }
     }
+
+    /// Checks that logits of these parameters stay in f32.
+    ///
+    /// # Errors
+    /// As [`TipParams::check`]; γ outside [`numbers::WEIGHT`].
+    pub fn check(self) -> Result<()> {
+        self.tip().check()?;
+        numbers::WEIGHT.check("gamma", self.gamma).map(drop)
+    }
 }
 
 /// The ranges that make ψ of a divergence.
@@ -60,6 +69,26 @@ impl Psi {
         let [floor, top] = self.affinity;
         let slope = if high > low { (top - floor) / (high - low) } else { 0.0 };
         Rescale { slope, low, floor }
+    }
+
+    /// Checks that the ranges are ranges, and that they make numbers of divergences.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for ends that are not finite or in the wrong order.
+    pub fn check(&self) -> Result<()> {
+        for (what, [low, high]) in [("divergence", self.divergence), ("affinity", self.affinity)] {
+            if !(low.is_finite() && high.is_finite() && low <= high) {
+                let reason = format!("ψ's range of the {what}, {low} to {high}, must be two finite numbers in order");
+                return Err(Error::invalid(reason));
+            }
+        }
+        if !self.rescale().slope.is_finite() {
+            let [low, high] = self.divergence;
+            return Err(Error::invalid(format!(
+                "ψ's range of the divergence, {low} to {high}, is too narrow to divide by"
+            )));
+        }
+        Ok(())
     }
 
     fn merge(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
@@ -208,7 +237,7 @@ impl TipX {
     /// ones meet the cache's keys. With `psi` none: the paper's batch form, with ψ's range taken over these pictures.
     ///
     /// # Errors
-    /// Lengths that do not fit; a device that fails.
+    /// Lengths that do not fit, parameters or a ψ out of range; a device that fails.
     pub fn logits(
         &self,
         gpu: &Gpu,
@@ -217,7 +246,9 @@ impl TipX {
         params: TipXParams,
         psi: Option<Psi>,
     ) -> Result<Vec<f32>> {
+        params.check()?;
         let psi = psi.map_or_else(|| self.range(gpu, classifier, features), Ok)?;
+        psi.check()?;
         let mut logits = Vec::new();
         super::normalized_rows(gpu, features, classifier.weights.cols(), &mut |_, f, g| {
             logits.extend(super::compute(gpu, |rec| self.record_logits(rec, classifier, (f, g), params, psi))?);

@@ -8,7 +8,7 @@ use crate::data::class_name;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{normalize, reduce};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// A text classifier on the GPU.
 #[derive(Clone, Debug)]
@@ -33,6 +33,10 @@ pub fn prompts(classes: &[String], templates: &[String]) -> Result<Vec<String>> 
     Ok(classes.iter().flat_map(|c| templates.iter().map(move |t| t.replace("{}", &class_name(c)))).collect())
 }
 
+fn check_scale(scale: f32) -> Result<()> {
+    numbers::LOGIT_SCALE.check("the logit scale", f64::from(scale)).map(drop)
+}
+
 impl Classifier {
     /// The classifier of `classes` under `templates`.
     ///
@@ -46,8 +50,10 @@ impl Classifier {
     /// The classifier of un-normalised text features `[classes, templates, D]`.
     ///
     /// # Errors
-    /// A length that does not fit; a device that fails.
+    /// A length that does not fit, values that are not finite, a scale outside [`numbers::LOGIT_SCALE`]; a device that fails.
     pub fn from_features(gpu: &Gpu, features: &[f32], classes: usize, width: usize, scale: f32) -> Result<Classifier> {
+        check_scale(scale)?;
+        super::check_rows("text features", features, width)?;
         let templates = features.len() / (classes * width).max(1);
         let raw = gpu.upload("text features", features, &[classes, templates, width])?;
         let mut rec = Recorder::new(gpu);
@@ -61,9 +67,11 @@ impl Classifier {
     /// The classifier of weights `[classes, D]` that are normalised already.
     ///
     /// # Errors
-    /// A length that does not fit; a device that fails.
+    /// As [`Classifier::from_features`].
     pub fn from_weights(gpu: &Gpu, weights: &[f32], classes: usize, scale: f32) -> Result<Classifier> {
+        check_scale(scale)?;
         let width = weights.len() / classes.max(1);
+        super::check_rows("classifier", weights, width)?;
         Ok(Classifier { weights: gpu.upload("classifier", weights, &[classes, width])?, scale })
     }
 

@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
 use serde::Deserialize;
 
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, numbers};
 
 /// The two naming schemes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -330,10 +330,20 @@ impl Checkpoint {
     /// A tensor's values as f32.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::Safetensors`].
+    /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::Safetensors`], [`Error::NotFinite`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (bytes, dtype) = self.checked(name, shape)?;
-        Ok(widen(bytes, dtype))
+        self.finite(name, widen(bytes, dtype), 0)
+    }
+
+    /// Values as they were read, if all are finite; the first of them is the tensor's value number `first`.
+    fn finite(&self, name: &str, values: Vec<f32>, first: usize) -> Result<Vec<f32>> {
+        if numbers::not_finite(&values).is_some() {
+            let (shard, info) = self.info(name)?;
+            let width = info.shape.last().copied().unwrap_or(1);
+            numbers::check_tensor(&shard.path, name, &values, first, width)?;
+        }
+        Ok(values)
     }
 
     /// The values of `range` along a tensor's first dimension as f32: only their pages are read.
@@ -345,7 +355,7 @@ impl Checkpoint {
         let stride = shape.iter().skip(1).product::<usize>() * size(dtype);
         let part = bytes.get(range.start.saturating_mul(stride)..range.end.saturating_mul(stride));
         let part = part.ok_or_else(|| Error::invalid(format!("{name}: rows {range:?} of shape {shape:?}")))?;
-        Ok(widen(part, dtype))
+        self.finite(name, widen(part, dtype), range.start * (stride / size(dtype)))
     }
 
     /// Rows `rows` of a tensor `[n, width]` as f32, one after the other: only their pages are read.
@@ -361,7 +371,7 @@ impl Checkpoint {
             let Some(bytes) = bytes.get(start..start + stride) else {
                 return Err(Error::invalid(format!("token id {row} is past the vocabulary of {}", shape[0])));
             };
-            values.extend(widen(bytes, dtype));
+            values.extend(self.finite(name, widen(bytes, dtype), *row as usize * shape[1])?);
         }
         Ok(values)
     }

@@ -9,7 +9,7 @@ use crate::gpu::{DType, Gpu, Tensor};
 use crate::kernels::gemm::{self, Precision};
 use crate::kernels::patch::PatchEmbedding;
 use crate::nn::{Block, FrozenLinear, LayerNorm, Transformer};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// Which tower a name belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,13 @@ impl Loader<'_> {
         self.upload_made(name, shape, || self.checkpoint.values(name, shape))
     }
 
+    /// Values made of the file's, if all are finite: folding norms into weights can leave f32.
+    fn finite(&self, what: &str, values: Vec<f32>, shape: &[usize]) -> Result<Vec<f32>> {
+        let width = shape.last().copied().unwrap_or(1);
+        numbers::check_tensor(self.checkpoint.path(), what, &values, 0, width)?;
+        Ok(values)
+    }
+
     /// A tensor whose values are computed from the file; a rehearsal asks for none.
     pub fn upload_made(
         &self,
@@ -51,7 +58,7 @@ impl Loader<'_> {
         if self.gpu.rehearses() {
             return self.gpu.empty(what, shape, DType::F32);
         }
-        self.gpu.upload(what, &values()?, shape)
+        self.gpu.upload(what, &self.finite(what, values()?, shape)?, shape)
     }
 
     /// A frozen matrix `[out, in]` in the form that the device's kernels read: the stored tensors named `parts` one below
@@ -88,7 +95,7 @@ impl Loader<'_> {
         let mut all = Vec::new();
         gemm::freeze_rows(self.gpu, what, shape, self.precision, &mut |rows| {
             if let Some(values) = once.take() {
-                all = values()?;
+                all = self.finite(what, values()?, &shape)?;
             }
             let part = all.get(rows.start * shape[1]..rows.end * shape[1]);
             Ok(part.ok_or_else(|| Error::invalid(format!("{what}: too few values for {shape:?}")))?.to_vec())

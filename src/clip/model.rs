@@ -17,7 +17,7 @@ use crate::data::Rgb;
 use crate::gpu::{Gpu, ReadBack, advise, largest};
 use crate::kernels::gemm::Precision;
 use crate::nn::Bottleneck;
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, numbers};
 
 /// What tells one model from another: adapter files record it and refuse any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,10 +66,9 @@ impl Parts<'_> {
         let Parts { folder, checkpoint, config, preprocess, tokenizer, precision } = *self;
         let loader = Loader { gpu, checkpoint, precision };
         let logit_scale = checkpoint.values("logit_scale", &[])?.first().copied().unwrap_or(f32::NAN).exp();
-        if !(logit_scale.is_finite() && logit_scale > 0.0) {
-            let reason = format!("exp(logit_scale) is {logit_scale}, not a positive number");
-            return Err(Error::config(checkpoint.path(), reason));
-        }
+        numbers::LOGIT_SCALE
+            .check("exp of 'logit_scale',", f64::from(logit_scale))
+            .map_err(|e| Error::config(checkpoint.path(), e.to_string()))?;
         Ok(Clip {
             gpu: gpu.clone(),
             image: ImageTower::load(&loader, config)?,

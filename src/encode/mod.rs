@@ -6,7 +6,7 @@ pub mod store;
 
 use crate::clip::{Clip, Features, ImageEncoder, Preprocess};
 use crate::data::{Augment, Folder, Item, PythonRandom, Rgb, Split, decode_map, few_shot, stream_seed};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// Steps of the tower that pictures are decoded for at once.
 const STEPS: usize = 2;
@@ -102,10 +102,18 @@ fn view_pixels(clip: &Clip, views: &Views, picture: &Rgb, index: usize) -> Vec<f
     views.of(picture, index, &clip.preprocess).iter().flat_map(|view| clip.view_pixels(view)).collect()
 }
 
+/// Checks that there is memory for the features of pictures under `views`, and for the pixels of one picture's views, which
+/// are made at once.
+fn foresee(clip: &Clip, pictures: usize, views: &Views) -> Result<()> {
+    let (views, size) = ((views.count(), "views"), clip.preprocess.size);
+    numbers::check_memory("features", &[(pictures, "pictures"), views, (clip.config.embedding, "values")], 4)?;
+    numbers::check_memory("a picture's views", &[views, (3 * size * size, "values")], 4)
+}
+
 /// Encodes pictures under `views`. `done` is called with the number of views after each step of the tower.
 ///
 /// # Errors
-/// With `strict`, the first picture that cannot be decoded; a lost device.
+/// With `strict`, the first picture that cannot be decoded; more views than there is memory for; a lost device.
 pub fn encode(
     encoder: &mut ImageEncoder<'_>,
     items: &[Item],
@@ -115,6 +123,7 @@ pub fn encode(
 ) -> Result<Encoded> {
     let mut all = Encoded::default();
     let clip = encoder.clip();
+    foresee(clip, items.len(), views)?;
     // The bound is on pixels, so more views mean fewer pictures at a time.
     let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
     let decoded = items.chunks(at_once).enumerate().map(|(number, chunk)| {

@@ -23,7 +23,7 @@ use super::{STEPS, Views, ahead, random_view};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::{Augment, Item, decode_from, read_picture};
 use crate::files::{hex, write_atomic};
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, numbers};
 
 /// Rows of a full file.
 pub const SHARD: usize = 4096;
@@ -252,7 +252,7 @@ impl Store {
     /// Un-normalised features `[rows, D]`, adapted ones too where the store has a correction.
     ///
     /// # Errors
-    /// Rows that are not there; [`Error::Io`].
+    /// Rows that are not there; [`Error::Io`]; [`Error::NotFinite`] for damaged ones.
     pub fn rows(&self, ids: &[RowId]) -> Result<Features> {
         let d = self.width;
         let mut places = Vec::with_capacity(ids.len());
@@ -279,15 +279,17 @@ impl Store {
             for (start, out) in parts {
                 let (Some(start), Some(out)) = (start, out) else { continue };
                 // Rows that follow each other are read at once.
+                let name = if start == shard.features { "features" } else { "adapted" };
                 for rows in run.chunk_by(|a, b| b.0.1 == a.0.1 + 1) {
                     let mut bytes = vec![0; rows.len() * d * 4];
                     let from = start + u64::from(rows[0].0.1) * d as u64 * 4;
                     file.seek(SeekFrom::Start(from))
                         .and_then(|_| file.read_exact(&mut bytes))
                         .map_err(|e| Error::io(&shard.path, e))?;
-                    for (row, (_, at)) in bytes.chunks_exact(4 * d).zip(rows) {
+                    for (row, (place, at)) in bytes.chunks_exact(4 * d).zip(rows) {
                         let target = &mut out[at * d..(at + 1) * d];
                         bytemuck::cast_slice_mut::<f32, u8>(target).copy_from_slice(row);
+                        numbers::check_tensor(&shard.path, name, target, place.1 as usize * d, d)?;
                     }
                 }
             }
@@ -310,6 +312,7 @@ impl Store {
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Filled> {
         let clip = encoder.clip();
+        super::foresee(clip, 1, views)?;
         let mut filled = Filled { rows: Vec::with_capacity(items.len()), ..Filled::default() };
         let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
         // Pictures are read while the tower runs, against the rows known then; a row may so be made twice, never missed.

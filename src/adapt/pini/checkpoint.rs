@@ -10,7 +10,7 @@ use super::{Config, Form, NoisyPrompts, State};
 use crate::adapt::adapter_file::floats;
 use crate::clip::{Clip, ModelId};
 use crate::files::write_atomic;
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, numbers};
 
 const FORMAT: &str = "tipi-pini-checkpoint/1";
 
@@ -85,7 +85,7 @@ fn form(clip: &Clip, run: &Run) -> Result<Form> {
 ///
 /// # Errors
 /// [`Error::Io`] when there is no such file; [`Error::AdapterFile`] for a file of another run, with what differs, or one
-/// that is no checkpoint; [`Error::MissingTensor`], [`Error::TensorForm`].
+/// that is no checkpoint; [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::NotFinite`].
 pub fn load(path: &Path, clip: &Clip, run: &Run) -> Result<State> {
     let bytes = input::read(path, input::limit::TENSORS)?;
     let unsound = |e: safetensors::SafeTensorError| Error::Safetensors {
@@ -103,6 +103,17 @@ pub fn load(path: &Path, clip: &Clip, run: &Run) -> Result<State> {
     }
     if let Some(difference) = run.difference(&header.run) {
         let reason = format!("a checkpoint of other settings: {difference}; give those, or remove it to start anew");
+        return Err(Error::adapter_file(path, reason));
+    }
+    let sound = header.losses.len() == header.epoch && numbers::not_finite(&header.losses).is_none();
+    if !sound || header.epoch > run.config.epochs || u32::try_from(header.step).is_err() {
+        let reason = format!(
+            "epoch {} of {}, step {} and {} losses do not belong together; remove it to start anew",
+            header.epoch,
+            run.config.epochs,
+            header.step,
+            header.losses.len()
+        );
         return Err(Error::adapter_file(path, reason));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(unsound)?;

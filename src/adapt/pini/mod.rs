@@ -21,6 +21,8 @@ mod predict;
 mod prompts;
 mod train;
 
+use crate::{Error, Result, numbers};
+
 pub use params::{Form, ImageNoise, PARAMETERS, Params, TextNoise};
 pub use predict::{Evaluation, Pini, Predictor};
 pub use prompts::{NoisyPrompts, PREFIX_WORDS, prefix_tokens};
@@ -51,6 +53,9 @@ impl Noise {
         self != Noise::Text
     }
 }
+
+/// The most noise draws per picture.
+pub const MOST_DRAWS: usize = 10_000;
 
 /// How PiNI trains. Defaults are the paper's, but for a model whose logit scale is not 100 (see [`Config::rate`]).
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -93,6 +98,19 @@ impl Config {
             weight_decay: 5e-4,
             seed,
         }
+    }
+
+    /// Checks the numbers that training multiplies by.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a number outside its range in [`numbers`].
+    pub fn check(&self) -> Result<()> {
+        if !(1..=MOST_DRAWS).contains(&self.draws) {
+            return Err(Error::invalid(format!("{} noise draws per picture must be 1 to {MOST_DRAWS}", self.draws)));
+        }
+        numbers::RATE.check("the learning rate", self.lr)?;
+        numbers::DECAY.check("momentum", self.momentum)?;
+        numbers::DECAY.check("weight decay", self.weight_decay).map(drop)
     }
 
     /// The paper's rate of 0.001 belongs to a logit scale of 100. Gradients are proportional to the scale, so a model

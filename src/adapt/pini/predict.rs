@@ -33,6 +33,22 @@ pub enum Evaluation {
 }
 
 impl Evaluation {
+    /// The most draws that are averaged.
+    pub const MOST_DRAWS: usize = 10_000;
+
+    /// Checks the number of draws.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none, or more than [`Evaluation::MOST_DRAWS`].
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Evaluation::Draws { count, .. } if !(1..=Self::MOST_DRAWS).contains(count) => {
+                Err(Error::invalid(format!("{count} draws to average must be from 1 to {}", Self::MOST_DRAWS)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The same with draws from another seed.
     pub fn seeded(self, seed: u64) -> Evaluation {
         match self {
@@ -50,7 +66,10 @@ impl FromStr for Evaluation {
         let count = match text {
             "mean" => return Ok(Evaluation::Mean),
             "draw" => Some(1),
-            other => other.strip_prefix("average:").and_then(|s| s.parse().ok()).filter(|s| (1..=10_000).contains(s)),
+            other => other
+                .strip_prefix("average:")
+                .and_then(|s| s.parse().ok())
+                .filter(|s| (1..=Evaluation::MOST_DRAWS).contains(s)),
         };
         count.map(|count| Evaluation::Draws { count, seed: 0 }).ok_or_else(|| {
             Error::invalid(format!("evaluation '{text}' must be mean, draw or average:S with S from 1 to 10000"))
@@ -140,10 +159,10 @@ impl Pini {
     /// What predicts by `evaluation`; encodes the prompts once for each draw.
     ///
     /// # Errors
-    /// No draws; out of memory, a lost device.
+    /// No draws or too many; out of memory, a lost device.
     pub fn predictor(&self, clip: &Clip, evaluation: Evaluation) -> Result<Predictor<'_>> {
+        evaluation.check()?;
         let texts = match evaluation {
-            Evaluation::Draws { count: 0, .. } => return Err(Error::invalid("0 draws average to nothing: take 1")),
             Evaluation::Draws { count, seed } if self.params.text.is_some() => (0..count)
                 .map(|draw| encode(clip, &self.prompts, &self.params, Some((seed, draw as u32))))
                 .collect::<Result<_>>()?,

@@ -407,6 +407,7 @@ pub fn train(
             config.draws
         )));
     }
+    config.check()?;
     let prompts = NoisyPrompts::of(clip, config, classes)?;
     let params = Params::fresh(clip, prompts.noisy, config)?;
     let trainer = Trainer::new(clip, prompts, params)?;

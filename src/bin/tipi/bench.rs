@@ -12,12 +12,12 @@ use crate::ui;
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Pictures in a batch, 50 tokens each.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pictures: u32,
-    /// Milliseconds that the repetitions of one kernel may take together.
-    #[arg(long, default_value_t = 500, value_name = "MS")]
-    budget: u64,
+    /// Pictures in a batch, 50 tokens each, from 1 to 1024.
+    #[arg(long, default_value_t = 8, value_parser = common::count(1, 1024))]
+    pictures: usize,
+    /// Milliseconds that the repetitions of one kernel may take together, from 1 to 3600000.
+    #[arg(long, default_value_t = 500, value_name = "MS", value_parser = common::count(1, 3_600_000))]
+    budget: usize,
     /// One JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -30,8 +30,8 @@ pub fn run(args: &Args) -> Result<()> {
     let gpu = args.gpu.open()?;
     common::announce(&gpu);
     let bar = ui::bar(roofline::KERNELS, "timing kernels");
-    let measured = roofline::measure(&gpu, args.pictures as usize, Duration::from_millis(args.budget), &mut |row| {
-        ui::show(&bar, &row.name.clone());
+    let measured = roofline::measure(&gpu, args.pictures, Duration::from_millis(args.budget as u64), &mut |row| {
+        ui::show(&bar, &row.name);
         bar.inc(1);
     })?;
     bar.finish_and_clear();

@@ -13,6 +13,7 @@ use tipi::encode::{self, Views, ahead};
 use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
 use tipi::nn::Bottleneck;
+use tipi::numbers::Range;
 
 use crate::terminal::note;
 use crate::ui;
@@ -101,10 +102,19 @@ pub struct PictureArgs {
     /// Fail at the first picture that cannot be decoded.
     #[arg(long)]
     pub strict: bool,
-    /// Pictures per step. Without it, up to 32 as memory allows.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: Option<u32>,
+    /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
+    #[arg(long, value_parser = count(1, MOST_BATCH))]
+    batch: Option<usize>,
 }
+
+/// The most pictures per step that can be asked for.
+pub const MOST_BATCH: usize = tipi::memory::MOST_BATCH;
+/// The most passes over pictures.
+pub const MOST_EPOCHS: usize = 1_000_000;
+/// The most random views of a picture.
+pub const MOST_VIEWS: usize = 1000;
+/// The most pictures of a class to learn from.
+pub const MOST_SHOTS: usize = 1_000_000;
 
 /// Pictures per step where nobody says.
 const BATCH: usize = 32;
@@ -118,7 +128,7 @@ impl PictureArgs {
         pictures: usize,
         adapters: Option<&[Bottleneck]>,
     ) -> Result<ImageEncoder<'a>> {
-        let most = self.batch.map_or(BATCH, |batch| batch as usize).min(pictures).max(1);
+        let most = self.batch.unwrap_or(BATCH).min(pictures).max(1);
         let batch = if self.batch.is_some() { most } else { clip.largest_batch(most, adapters)? };
         Ok(clip.image_encoder_with(batch, adapters)?)
     }
@@ -233,12 +243,20 @@ fn note_skipped(count: usize) {
     }
 }
 
-/// An option that must be a positive number.
-pub fn positive(option: &str, value: f64) -> Result<f64, tipi::Error> {
-    if value.is_finite() && value > 0.0 {
-        return Ok(value);
+/// Reads an option that is a number within a range.
+pub fn within(range: Range) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| match text.parse::<f64>() {
+        Ok(value) if (range.least..=range.most).contains(&value) => Ok(value),
+        _ => Err(format!("it must be a number from {range}")),
     }
-    Err(tipi::Error::Invalid(format!("{option} {value} must be a positive number")))
+}
+
+/// Reads an option that counts something.
+pub fn count(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse::<usize>() {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(format!("it must be a whole number from {least} to {most}")),
+    }
 }
 
 /// Where the repository's own files are: the working folder, beside the program, or where it was built.

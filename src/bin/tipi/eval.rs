@@ -15,6 +15,7 @@ use tipi::clip::Clip;
 use tipi::data::{Dataset, ELEVEN, Folder, SHIFTS};
 use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
 use tipi::gpu::Gpu;
+use tipi::numbers;
 use tipi::text;
 
 use crate::common::{self, GpuArgs, PrecisionArgs, Stored};
@@ -39,8 +40,8 @@ pub struct Args {
     /// there is no correction.
     #[arg(long, value_delimiter = ',')]
     methods: Vec<Method>,
-    /// Numbers of pictures per class to learn from.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16")]
+    /// Numbers of pictures per class to learn from, each from 1 to 1000000.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = common::count(1, common::MOST_SHOTS))]
     shots: Vec<usize>,
     /// Seeds of the few-shot choice, of views and of training.
     #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
@@ -58,11 +59,12 @@ pub struct Args {
     /// are evaluated.
     #[arg(long, value_name = "FOLDER", conflicts_with = "correction")]
     generic: Option<PathBuf>,
-    /// Passes over the generic pictures.
-    #[arg(long, default_value_t = 1, requires = "generic", value_parser = clap::value_parser!(u32).range(1..))]
-    correction_epochs: u32,
-    /// Factor of the correction's branch in training.
-    #[arg(long, default_value_t = 0.03, requires = "generic")]
+    /// Passes over the generic pictures, from 1 to 1000000.
+    #[arg(long, default_value_t = 1, requires = "generic", value_parser = common::count(1, common::MOST_EPOCHS))]
+    correction_epochs: usize,
+    /// Factor of the correction's branch in training, from 1e-6 to 1000.
+    #[arg(long, default_value_t = 0.03, requires = "generic", allow_negative_numbers = true,
+        value_parser = common::within(numbers::BRANCH))]
     correction_scale: f64,
     /// Prompt with {} for the class; several are averaged. By default the dataset's own.
     #[arg(long = "template")]
@@ -70,12 +72,12 @@ pub struct Args {
     /// PiNI's words before the class name. By default the dataset's own.
     #[arg(long)]
     words: Option<String>,
-    /// Random views averaged into each cache key; 0 takes the picture itself.
-    #[arg(long, default_value_t = 10)]
+    /// Random views averaged into each cache key, up to 1000; 0 takes the picture itself.
+    #[arg(long, default_value_t = 10, value_parser = common::count(0, common::MOST_VIEWS))]
     key_views: usize,
-    /// Encode this many random views of each picture beforehand, for Tip-Adapter-F and PiNI to draw from. By default every
-    /// epoch sees a fresh one of each, as with the authors.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Encode this many random views of each picture, up to 1000, beforehand, for Tip-Adapter-F and PiNI to draw from. By
+    /// default (0) every epoch sees a fresh one of each, as with the authors.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = common::count(0, common::MOST_VIEWS))]
     views: usize,
     /// Train on the pictures as they are, not on random views of them.
     #[arg(long, conflicts_with = "views")]
@@ -84,23 +86,24 @@ pub struct Args {
     /// alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n.
     #[arg(long, default_value = "paper")]
     grid: String,
-    /// Tip-Adapter-F's passes over the pictures. By default the authors' 20, and 100 on EuroSAT.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    tip_f_epochs: Option<u32>,
-    /// PiNI's passes over the pictures.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pini_epochs: u32,
-    /// Top of PiNI's learning-rate schedule; by default the paper's 0.001 at a logit scale of 100, more at a smaller one.
-    #[arg(long)]
+    /// Tip-Adapter-F's passes over the pictures, from 1 to 1000000. By default the authors' 20, and 100 on EuroSAT.
+    #[arg(long, value_parser = common::count(1, common::MOST_EPOCHS))]
+    tip_f_epochs: Option<usize>,
+    /// PiNI's passes over the pictures, from 1 to 1000000.
+    #[arg(long, default_value_t = 100, value_parser = common::count(1, common::MOST_EPOCHS))]
+    pini_epochs: usize,
+    /// Top of PiNI's learning-rate schedule, from 1e-12 to 1000; by default the paper's 0.001 at a logit scale of 100, more
+    /// at a smaller one.
+    #[arg(long, allow_negative_numbers = true, value_parser = common::within(numbers::RATE))]
     pini_lr: Option<f64>,
     #[command(flatten)]
     noise: NoiseArgs,
     /// Fail at a picture that cannot be decoded, or a class with fewer pictures than shots.
     #[arg(long)]
     strict: bool,
-    /// Pictures per step. Without it, up to 32 as memory allows.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: Option<u32>,
+    /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
+    #[arg(long, value_parser = common::count(1, common::MOST_BATCH))]
+    batch: Option<usize>,
     /// The summary as JSON on stdout instead of tables.
     #[arg(long)]
     json: bool,
@@ -194,14 +197,13 @@ impl Args {
     fn protocol(&self, clip: &Clip, dataset: &Dataset, corrected: bool) -> Result<Protocol> {
         let mut tip_f = tip_f::Config::paper(0);
         tip_f.epochs = match self.tip_f_epochs {
-            Some(epochs) => epochs as usize,
+            Some(epochs) => epochs,
             // The authors' own exception.
             None if dataset.name == "eurosat" => 100,
             None => tip_f.epochs,
         };
         let lr = self.pini_lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale));
-        let lr = common::positive("--pini-lr", lr)?;
-        let pini = pini::Config { epochs: self.pini_epochs as usize, lr, ..pini::Config::paper("", 0) };
+        let pini = pini::Config { epochs: self.pini_epochs, lr, ..pini::Config::paper("", 0) };
         let pini = self.noise.apply(pini);
         let methods = if self.methods.is_empty() {
             Method::ALL.into_iter().filter(|m| corrected || !m.corrected()).collect()
@@ -222,7 +224,7 @@ impl Args {
                 evaluation: self.noise.evaluate,
             },
             strict: self.strict,
-            batch: self.batch.map(|b| b as usize),
+            batch: self.batch,
         })
     }
 
@@ -236,8 +238,8 @@ impl Args {
         let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();
         let (pictures, names) = folder.without(&tested);
         let config = overlap::Config {
-            epochs: self.correction_epochs as usize,
-            scale: common::positive("--correction-scale", self.correction_scale)? as f32,
+            epochs: self.correction_epochs,
+            scale: self.correction_scale as f32,
             // One correction serves all seeds of the choice, also those that are added later.
             ..overlap::Config::paper(1)
         };

@@ -24,22 +24,29 @@ pub struct Args {
     precision: PrecisionArgs,
     #[command(flatten)]
     gpu: GpuArgs,
-    /// Pictures per step that the memory is worked out for.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
-    /// Classes that the memory is worked out for.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    classes: u32,
-    /// Pictures of each class that the memory is worked out for.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    shots: u32,
+    /// Pictures per step that the memory is worked out for, from 1 to 65536.
+    #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
+    batch: usize,
+    /// Classes that the memory is worked out for, from 1 to 100000.
+    #[arg(long, default_value_t = 100, value_parser = common::count(1, memory::MOST_CLASSES))]
+    classes: usize,
+    /// Pictures of each class that the memory is worked out for, from 1 to 1000000; at most 10000000 of all classes.
+    #[arg(long, default_value_t = 16, value_parser = common::count(1, common::MOST_SHOTS))]
+    shots: usize,
     /// One JSON object on stdout.
     #[arg(long)]
     json: bool,
 }
 
+impl Args {
+    fn setting(&self) -> Setting {
+        Setting { batch: self.batch, classes: self.classes, shots: self.shots }
+    }
+}
+
 /// Describes a model and what it needs. Only the header of the weights is read.
 pub fn run(args: &Args) -> Result<()> {
+    args.setting().check()?;
     let folder = common::model_folder(&args.model)?;
     let (checkpoint, config, preprocess) = ClipConfig::open(&folder)?;
     let facts = facts(&folder, &checkpoint, &config, &preprocess);
@@ -87,12 +94,12 @@ struct Needs {
 impl Needs {
     fn of(gpu: &Gpu, args: &Args, folder: &Path) -> Result<Needs> {
         let clip = args.precision.load(&gpu.rehearsal(), folder)?;
-        let [batch, classes, shots] = [args.batch, args.classes, args.shots].map(|n| n as usize);
+        let setting = args.setting();
         Ok(Needs {
             adapter: gpu.name().into(),
             available: gpu.memory(),
             weights: memory::weights(&clip),
-            methods: memory::needs(&clip, Setting { batch, classes, shots }),
+            methods: memory::needs(&clip, setting)?,
             largest: clip.largest_batch(LARGEST, None).ok(),
         })
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use tipi::adapt::adapter_file;
+use tipi::numbers;
 
 use crate::classify::{Confidence, print_ranked};
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
@@ -23,7 +24,7 @@ pub struct Args {
     paths: Vec<PathBuf>,
     /// Answer "unknown" where the likeliest class is less probable than this, from 0 to 1. Probabilities are at the
     /// temperature that `fit` fitted on validation pictures.
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
     min_confidence: Option<f64>,
     /// One JSON array on stdout.
     #[arg(long)]
@@ -43,10 +44,6 @@ pub struct Args {
 /// Predicts.
 pub fn run(args: &Args) -> Result<()> {
     let least = args.min_confidence.unwrap_or(0.0);
-    if !(0.0..=1.0).contains(&least) {
-        let reason = format!("--min-confidence {least} must be a probability, from 0 to 1");
-        return Err(tipi::Error::Invalid(reason).into());
-    }
     let file = adapter_file::File::open(&args.adapter)?;
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
         note!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use tipi::Error;
 use tipi::adapt::accuracy;
 use tipi::adapt::search::{self, Grid};
 use tipi::adapt::tip::{self, Cache};
@@ -13,6 +12,7 @@ use tipi::adapt::tip_x::TipX;
 use tipi::adapt::zero_shot::Classifier;
 use tipi::clip::Features;
 use tipi::gpu::Gpu;
+use tipi::{Error, numbers};
 
 use crate::common::{self, GpuArgs};
 use crate::tensors::TensorFile;
@@ -47,11 +47,12 @@ pub struct Args {
     /// Pictures to try the choice on, as the cache.
     #[arg(long, value_name = "F.safetensors")]
     test: Option<PathBuf>,
-    /// `paper`, `tip-adapter:DATASET`, or ranges with both ends: alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n.
+    /// `paper`, `tip-adapter:DATASET`, or ranges with both ends: alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n. α and γ lie within
+    /// -1e9 to 1e9, β within -20 to 1e9; at most 10000000 points in all.
     #[arg(long, default_value = "paper")]
     grid: String,
-    /// The model's logit scale, exp(logit_scale).
-    #[arg(long, default_value_t = 100.0, allow_negative_numbers = true)]
+    /// The model's logit scale, exp(logit_scale), from 1e-6 to 1e6.
+    #[arg(long, default_value_t = 100.0, allow_negative_numbers = true, value_parser = common::within(numbers::LOGIT_SCALE))]
     scale: f64,
     /// Take a cache in which some class has no key.
     #[arg(long)]
@@ -76,10 +77,7 @@ fn read(path: &Path, d: usize, classes: usize) -> Result<Set, Error> {
     let rows = |name: &str| {
         let (shape, values) = file.f32(name)?;
         match shape[..] {
-            [n, width] if width == d && n > 0 => match values.iter().position(|v| !v.is_finite()) {
-                Some(at) => Err(Error::data(path, format!("row {} of '{name}' is not finite", at / d))),
-                None => Ok(values),
-            },
+            [n, width] if width == d && n > 0 => Ok(values),
             [0, _] => Err(Error::data(path, format!("'{name}' has no rows: it must hold at least one picture"))),
             _ => Err(file.form(name, format!("[n, {d}] of F32, as wide as the classifier"))),
         }
@@ -117,17 +115,11 @@ fn read_classifier(gpu: &Gpu, path: &Path, scale: f32) -> Result<Classifier, Err
     if classes == 0 || d == 0 {
         return Err(file.form("weights", "[C, D] of F32 with C and D above 0".into()));
     }
-    if let Some(at) = weights.iter().position(|v| !v.is_finite()) {
-        return Err(Error::data(path, format!("row {} of 'weights' is not finite", at / d)));
-    }
     Classifier::from_features(gpu, &weights, classes, d, scale)
 }
 
 /// Searches.
 pub fn run(args: &Args) -> Result<()> {
-    if !(args.scale.is_finite() && args.scale > 0.0) {
-        return Err(Error::Invalid(format!("--scale {} must be a positive number", args.scale)).into());
-    }
     let grid = Grid::parse(&args.grid, args.method == Method::TipX)?;
     let gpu = args.gpu.open()?;
     let gpu = &gpu;

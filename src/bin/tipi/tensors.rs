@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
-use tipi::Error;
+use tipi::{Error, numbers};
 
 /// A safetensors file, read whole.
 pub struct TensorFile {
@@ -39,10 +39,14 @@ impl TensorFile {
         Ok((view.shape().to_vec(), view.dtype(), view.data().to_vec()))
     }
 
-    /// Shape and values of an f32 tensor.
+    /// Shape and values of an f32 tensor, all finite.
     pub fn f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), Error> {
         match self.raw(name)? {
-            (shape, Dtype::F32, bytes) => Ok((shape, bytemuck::pod_collect_to_vec(&bytes))),
+            (shape, Dtype::F32, bytes) => {
+                let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+                numbers::check_tensor(&self.path, name, &values, 0, shape.last().copied().unwrap_or(1))?;
+                Ok((shape, values))
+            }
             _ => Err(self.form(name, "F32".into())),
         }
     }

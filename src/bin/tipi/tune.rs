@@ -17,9 +17,9 @@ pub struct Args {
     /// Forget what was measured on this adapter before, and measure nothing.
     #[arg(long)]
     forget: bool,
-    /// Rows of the products to measure: pictures, tokens or texts at a time.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 50, 500, 4000], value_parser = clap::value_parser!(u32).range(1..))]
-    rows: Vec<u32>,
+    /// Rows of the products to measure, each from 1 to 65536: pictures, tokens or texts at a time.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 50, 500, 4000], value_parser = common::count(1, 65_536))]
+    rows: Vec<usize>,
     /// One JSON array on stdout.
     #[arg(long)]
     json: bool,
@@ -28,10 +28,10 @@ pub struct Args {
 }
 
 /// Problems of CLIPs of all published sizes with so many rows; one of each class.
-fn problems(rows: &[u32]) -> Vec<Problem> {
+fn problems(rows: &[usize]) -> Vec<Problem> {
     let mut all = Vec::new();
     for b in [DType::F32, DType::F16] {
-        for m in rows.iter().map(|m| *m as usize) {
+        for m in rows.iter().copied() {
             for (n, k) in [(512, 512), (768, 3072), (3072, 768), (100, 512)] {
                 all.push(Problem { layout: Layout::Nt, m, n, k, b });
                 if m > 1 {
@@ -41,7 +41,7 @@ fn problems(rows: &[u32]) -> Vec<Problem> {
         }
         if b == DType::F32 {
             // Weight gradients: the rows are what is summed over.
-            for k in rows.iter().map(|k| *k as usize) {
+            for k in rows.iter().copied() {
                 all.extend([(512, 512), (768, 64)].map(|(m, n)| Problem { layout: Layout::Tn, m, n, k, b }));
             }
         }

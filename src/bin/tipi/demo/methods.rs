@@ -185,7 +185,7 @@ pub fn run_all(
     let mut config = pini::Config::paper(TEMPLATE, run.seed);
     config.lr = pini::Config::rate(clip.logit_scale);
     let per_epoch = (support.indices.len() / config.batch.min(support.indices.len())).max(1);
-    config.epochs = (args.epochs as usize).min((args.max_steps as usize).div_ceil(per_epoch)).max(1);
+    config.epochs = args.epochs.min(args.max_steps.div_ceil(per_epoch)).max(1);
     let untrained = Pini::untrained(clip, &names, &config)?;
     note("pini-untrained", start, untrained.logits(gpu, &test_plain.original)?);
     let start = Instant::now();

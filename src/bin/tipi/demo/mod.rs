@@ -34,8 +34,8 @@ pub struct Args {
     /// Sets to run: shifted, novel.
     #[arg(long, value_delimiter = ',', default_value = "shifted,novel")]
     sets: Vec<String>,
-    /// Numbers of pictures per class to run.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4")]
+    /// Numbers of pictures per class to run: 1 and 2 on shifted, 1, 2 and 4 on novel.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_parser = common::count(1, 4))]
     shots: Vec<usize>,
     /// Seeds of the few-shot choice and of training; accuracies are averaged.
     #[arg(long, value_delimiter = ',', default_value = "1")]
@@ -43,18 +43,18 @@ pub struct Args {
     /// Where to write the picture of predictions.
     #[arg(long, value_name = "FILE", default_value = "pictos-demo.png")]
     out: PathBuf,
-    /// PiNI's passes over the pictures.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    epochs: u32,
-    /// PiNI's steps at most, however many pictures there are.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    max_steps: u32,
+    /// PiNI's passes over the pictures, from 1 to 1000000.
+    #[arg(long, default_value_t = 10, value_parser = common::count(1, common::MOST_EPOCHS))]
+    epochs: usize,
+    /// PiNI's steps at most, from 1 to 1000000, however many pictures there are.
+    #[arg(long, default_value_t = 100, value_parser = common::count(1, common::MOST_EPOCHS))]
+    max_steps: usize,
     /// Overlap correction to use for the ++ methods, instead of training one.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// The overlap correction's passes over its pictures.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    correction_epochs: u32,
+    /// The overlap correction's passes over its pictures, from 1 to 1000000.
+    #[arg(long, default_value_t = 1, value_parser = common::count(1, common::MOST_EPOCHS))]
+    correction_epochs: usize,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
             for (set, _) in RUNS {
                 tested.extend(Folder::open(pictures.join(set))?.names());
             }
-            methods::correction(&clip, &generic, &tested, args.correction_epochs as usize, &bar)?
+            methods::correction(&clip, &generic, &tested, args.correction_epochs, &bar)?
         }
     };
     let correction_seconds = clock.elapsed().as_secs_f64();

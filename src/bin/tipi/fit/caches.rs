@@ -14,6 +14,7 @@ use tipi::adapt::zero_shot::Classifier;
 use tipi::clip::Features;
 use tipi::data::Augment;
 use tipi::encode::{self, Encoded, Views};
+use tipi::numbers;
 
 use super::{Common, Start};
 use crate::terminal::note;
@@ -27,8 +28,8 @@ struct CacheArgs {
     /// Prompt with {} for the class; several are averaged.
     #[arg(long = "template", default_value = "a photo of a {}.")]
     templates: Vec<String>,
-    /// Random views averaged into each key; 0 takes the picture itself.
-    #[arg(long, default_value_t = 10)]
+    /// Random views averaged into each key, up to 1000; 0 takes the picture itself.
+    #[arg(long, default_value_t = 10, value_parser = common::count(0, common::MOST_VIEWS))]
     views: usize,
 }
 
@@ -40,11 +41,11 @@ pub struct Tip {
     /// Overlap correction that `fit overlap` wrote: makes Tip-Adapter++.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// Weight of the cache term; by default chosen, with β, on pictures that are not learned from.
-    #[arg(long, requires = "beta", allow_negative_numbers = true)]
+    /// Weight of the cache term, from -1e9 to 1e9; by default chosen, with β, on pictures that are not learned from.
+    #[arg(long, requires = "beta", allow_negative_numbers = true, value_parser = common::within(numbers::WEIGHT))]
     alpha: Option<f64>,
-    /// Sharpness of the affinity.
-    #[arg(long, requires = "alpha", allow_negative_numbers = true)]
+    /// Sharpness of the affinity, from -20 to 1e9.
+    #[arg(long, requires = "alpha", allow_negative_numbers = true, value_parser = common::within(numbers::SHARPNESS))]
     beta: Option<f64>,
 }
 
@@ -53,17 +54,19 @@ pub struct Tip {
 pub struct TipF {
     #[command(flatten)]
     cache: CacheArgs,
-    /// Passes over the pictures; the best on validation pictures is kept.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    epochs: u32,
-    /// Learning rate at the first step; it falls to 0 along a cosine.
-    #[arg(long, default_value_t = 0.001, allow_negative_numbers = true)]
+    /// Passes over the pictures, from 1 to 1000000; the best on validation pictures is kept.
+    #[arg(long, default_value_t = 20, value_parser = common::count(1, common::MOST_EPOCHS))]
+    epochs: usize,
+    /// Learning rate at the first step, from 1e-12 to 1000; it falls to 0 along a cosine.
+    #[arg(long, default_value_t = 0.001, allow_negative_numbers = true, value_parser = common::within(numbers::RATE))]
     lr: f64,
-    /// Weight of the cache term during training.
-    #[arg(long, default_value_t = TipParams::INITIAL.alpha, allow_negative_numbers = true)]
+    /// Weight of the cache term during training, from -1e9 to 1e9.
+    #[arg(long, default_value_t = TipParams::INITIAL.alpha, allow_negative_numbers = true,
+        value_parser = common::within(numbers::WEIGHT))]
     initial_alpha: f64,
-    /// Sharpness of the affinity during training.
-    #[arg(long, default_value_t = TipParams::INITIAL.beta, allow_negative_numbers = true)]
+    /// Sharpness of the affinity during training, from -20 to 1e9.
+    #[arg(long, default_value_t = TipParams::INITIAL.beta, allow_negative_numbers = true,
+        value_parser = common::within(numbers::SHARPNESS))]
     initial_beta: f64,
     /// Learn from the pictures as they are, not from a fresh random view of each every epoch. Faster.
     #[arg(long)]
@@ -78,14 +81,17 @@ pub struct TipX {
     /// Overlap correction that `fit overlap` wrote: makes Tip-X++.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// Weight of the cache term; by default chosen, with β and γ, on pictures that are not learned from.
-    #[arg(long, requires_all = ["beta", "gamma"], allow_negative_numbers = true)]
+    /// Weight of the cache term, from -1e9 to 1e9; by default chosen, with β and γ, on pictures that are not learned from.
+    #[arg(long, requires_all = ["beta", "gamma"], allow_negative_numbers = true,
+        value_parser = common::within(numbers::WEIGHT))]
     alpha: Option<f64>,
-    /// Sharpness of the affinity.
-    #[arg(long, requires_all = ["alpha", "gamma"], allow_negative_numbers = true)]
+    /// Sharpness of the affinity, from -20 to 1e9.
+    #[arg(long, requires_all = ["alpha", "gamma"], allow_negative_numbers = true,
+        value_parser = common::within(numbers::SHARPNESS))]
     beta: Option<f64>,
-    /// Weight of the divergence term.
-    #[arg(long, requires_all = ["alpha", "beta"], allow_negative_numbers = true)]
+    /// Weight of the divergence term, from -1e9 to 1e9.
+    #[arg(long, requires_all = ["alpha", "beta"], allow_negative_numbers = true,
+        value_parser = common::within(numbers::WEIGHT))]
     gamma: Option<f64>,
 }
 
@@ -155,25 +161,13 @@ impl Parts {
     }
 }
 
-/// Values given on the command line, all or none.
-fn given<const N: usize>(names: &str, values: [Option<f64>; N]) -> Result<Option<[f64; N]>, tipi::Error> {
-    if values.iter().all(Option::is_none) {
-        return Ok(None);
-    }
-    let all = values.map(|v| v.unwrap_or(f64::NAN));
-    match all.iter().all(|v| v.is_finite()) {
-        true => Ok(Some(all)),
-        false => Err(tipi::Error::Invalid(format!("{names} must be numbers"))),
-    }
-}
-
 /// Fits Tip-Adapter or Tip-Adapter++.
 pub fn fit_tip(args: &Tip) -> Result<()> {
-    let set = given("--alpha and --beta", [args.alpha, args.beta])?;
+    let set = args.alpha.zip(args.beta);
     let parts = args.cache.parts(args.correction.as_ref())?;
     let (gpu, clip) = (&parts.start.gpu, &parts.start.clip);
     let params = match set {
-        Some([alpha, beta]) => TipXParams { alpha, beta, gamma: 0.0 },
+        Some((alpha, beta)) => TipXParams { alpha, beta, gamma: 0.0 },
         None => {
             let val = &parts.val;
             let found = search::choose(gpu, &parts.classifier, &parts.cache, &val.features, &val.labels())?;
@@ -192,13 +186,10 @@ pub fn fit_tip(args: &Tip) -> Result<()> {
 
 /// Fits Tip-Adapter-F.
 pub fn fit_tip_f(args: &TipF) -> Result<()> {
-    let initial = given("--initial-alpha and --initial-beta", [Some(args.initial_alpha), Some(args.initial_beta)])?;
     let mut config = tip_f::Config::paper(args.cache.common.seed);
-    config.lr = common::positive("--lr", args.lr)?;
-    config.epochs = args.epochs as usize;
-    if let Some([alpha, beta]) = initial {
-        config.initial = TipParams { alpha, beta };
-    }
+    config.lr = args.lr;
+    config.epochs = args.epochs;
+    config.initial = TipParams { alpha: args.initial_alpha, beta: args.initial_beta };
     let mut parts = args.cache.parts(None)?;
     let Start { gpu, clip, split, .. } = &parts.start;
     let bar = ui::bar(config.epochs, "training keys");
@@ -243,7 +234,7 @@ pub fn fit_tip_f(args: &TipF) -> Result<()> {
 
 /// Fits Tip-X or Tip-X++.
 pub fn fit_tip_x(args: &TipX) -> Result<()> {
-    let set = given("--alpha, --beta and --gamma", [args.alpha, args.beta, args.gamma])?;
+    let set = args.alpha.zip(args.beta).zip(args.gamma);
     let parts = args.cache.parts(args.correction.as_ref())?;
     let (gpu, clip) = (&parts.start.gpu, &parts.start.clip);
     let (keys, labels) = (&parts.keys.original, &parts.labels);
@@ -254,7 +245,7 @@ pub fn fit_tip_x(args: &TipX) -> Result<()> {
         Some(_) => None,
     };
     let params = match set {
-        Some([alpha, beta, gamma]) => TipXParams { alpha, beta, gamma },
+        Some(((alpha, beta), gamma)) => TipXParams { alpha, beta, gamma },
         None => Parts::found(found.as_ref().map(|(found, _)| found)),
     };
     // ψ's range: frozen on validation pictures, or on the keys where there are none.

@@ -59,9 +59,9 @@ struct Common {
     /// Folder with one sub-folder of pictures per class.
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
-    /// Pictures per class to learn from.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    shots: u32,
+    /// Pictures per class to learn from, from 1 to 1000000.
+    #[arg(long, value_parser = common::count(1, common::MOST_SHOTS))]
+    shots: usize,
     /// Seed of the choice of pictures, of views and of training.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -87,7 +87,7 @@ impl Common {
     fn start(&self) -> Result<Start> {
         tipi::check_writable(&self.out)?;
         let folder = Folder::open(&self.data)?;
-        let shots = (self.shots as usize, self.shots.min(4) as usize);
+        let shots = (self.shots, self.shots.min(4));
         let bar = ui::bar(folder.items.len(), "checking pictures");
         let chosen = encode::choose(&folder, shots, self.seed, self.pictures.strict, &|n| bar.set_position(n as u64))?;
         bar.finish_and_clear();
@@ -111,7 +111,7 @@ impl Common {
     /// Fits the temperature on validation pictures, says how many of them are right, and writes the adapter.
     fn save(&self, clip: &Clip, folder: &Folder, method: Method, adapter: &Adapter, val: &Encoded) -> Result<()> {
         let (names, labels) = (folder.names(), val.labels());
-        let mut meta = Meta::new(clip, &names, method, Some(self.shots as usize), self.seed);
+        let mut meta = Meta::new(clip, &names, method, Some(self.shots), self.seed);
         if labels.is_empty() {
             note!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
         } else {

@@ -8,6 +8,7 @@ use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
 use tipi::adapt::overlap;
 use tipi::clip::Clip;
 use tipi::data::Folder;
+use tipi::numbers;
 
 use crate::common::{self, GpuArgs};
 use crate::terminal::note;
@@ -25,30 +26,30 @@ pub struct Args {
     /// Adapter file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Passes over the pictures.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    epochs: u32,
+    /// Passes over the pictures, from 1 to 1000000.
+    #[arg(long, default_value_t = 1, value_parser = common::count(1, common::MOST_EPOCHS))]
+    epochs: usize,
     /// Seed of initial values, shuffles and dropout.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Width of the bottlenecks.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    bottleneck: u32,
-    /// Factor on the adapters' branch.
-    #[arg(long, default_value_t = 0.03, allow_negative_numbers = true)]
+    /// Width of the bottlenecks, from 1 to 8192.
+    #[arg(long, default_value_t = 64, value_parser = common::count(1, overlap::MOST_BOTTLENECK))]
+    bottleneck: usize,
+    /// Factor on the adapters' branch, from 1e-6 to 1000.
+    #[arg(long, default_value_t = 0.03, allow_negative_numbers = true, value_parser = common::within(numbers::BRANCH))]
     scale: f64,
-    /// Share of the bottleneck that is dropped in training.
-    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true)]
-    dropout: f32,
-    /// Learning rate.
-    #[arg(long, default_value_t = 8e-3, allow_negative_numbers = true)]
+    /// Share of the bottleneck that is dropped in training, from 0 to 0.99.
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true, value_parser = common::within(numbers::DROPOUT))]
+    dropout: f64,
+    /// Learning rate, from 1e-12 to 1000.
+    #[arg(long, default_value_t = 8e-3, allow_negative_numbers = true, value_parser = common::within(numbers::RATE))]
     lr: f64,
-    /// Pictures per training step.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
-    /// Pictures at once; less takes less memory and gives the same steps.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    micro_batch: u32,
+    /// Pictures per training step, from 1 to 65536.
+    #[arg(long, default_value_t = 128, value_parser = common::count(1, common::MOST_BATCH))]
+    batch: usize,
+    /// Pictures at once, from 1 to 65536; less takes less memory and gives the same steps.
+    #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
+    micro_batch: usize,
     /// Fail at the first picture that cannot be decoded.
     #[arg(long)]
     strict: bool,
@@ -60,18 +61,15 @@ pub struct Args {
 pub fn fit(args: &Args) -> Result<()> {
     let clock = Instant::now();
     let config = overlap::Config {
-        bottleneck: args.bottleneck as usize,
-        scale: common::positive("--scale", args.scale)? as f32,
-        dropout: args.dropout,
-        lr: common::positive("--lr", args.lr)?,
-        batch: args.batch as usize,
-        micro_batch: args.micro_batch as usize,
-        epochs: args.epochs as usize,
+        bottleneck: args.bottleneck,
+        scale: args.scale as f32,
+        dropout: args.dropout as f32,
+        lr: args.lr,
+        batch: args.batch,
+        micro_batch: args.micro_batch,
+        epochs: args.epochs,
         ..overlap::Config::paper(args.seed)
     };
-    if !(0.0..1.0).contains(&config.dropout) {
-        return Err(tipi::Error::Invalid(format!("--dropout {} must be from 0 to below 1", args.dropout)).into());
-    }
     tipi::check_writable(&args.out)?;
     let folder = Folder::open(&args.data)?;
     let items = common::sound_pictures(&folder.items, args.strict)?;

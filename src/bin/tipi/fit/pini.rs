@@ -10,6 +10,7 @@ use tipi::adapt::adapter_file::{Adapter, Method};
 use tipi::adapt::pini::{self, Evaluation, Noise, Training, checkpoint};
 use tipi::data::{Augment, Item};
 use tipi::encode::{self, Views};
+use tipi::numbers;
 
 use super::{Common, Start};
 use crate::terminal::note;
@@ -23,18 +24,20 @@ pub struct Args {
     /// The prompt's words before the class name.
     #[arg(long, default_value = "a photo of a")]
     template: String,
-    /// Passes over the pictures.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    epochs: u32,
-    /// Top of the learning-rate schedule; by default the paper's 0.001 at a logit scale of 100, more at a smaller one.
-    #[arg(long, allow_negative_numbers = true)]
+    /// Passes over the pictures, from 1 to 1000000.
+    #[arg(long, default_value_t = 100, value_parser = common::count(1, common::MOST_EPOCHS))]
+    epochs: usize,
+    /// Top of the learning-rate schedule, from 1e-12 to 1000; by default the paper's 0.001 at a logit scale of 100, more at
+    /// a smaller one.
+    #[arg(long, allow_negative_numbers = true, value_parser = common::within(numbers::RATE))]
     lr: Option<f64>,
     /// Learn from the pictures as they are, not from a fresh random view of each every epoch. Fastest.
     #[arg(long, conflicts_with = "views")]
     no_augment: bool,
-    /// Encode this many random views of each picture beforehand and draw from them, instead of a fresh one every epoch.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    views: Option<u32>,
+    /// Encode this many random views of each picture, from 1 to 1000, beforehand and draw from them, instead of a fresh one
+    /// every epoch.
+    #[arg(long, value_name = "N", value_parser = common::count(1, common::MOST_VIEWS))]
+    views: Option<usize>,
     #[command(flatten)]
     noise: NoiseArgs,
     /// Go on from the checkpoint that an interrupted run of the same command left.
@@ -48,13 +51,14 @@ pub struct NoiseArgs {
     /// Where PiNI's noise goes.
     #[arg(long, value_enum, default_value_t = NoiseArg::Both)]
     noise: NoiseArg,
-    /// PiNI's noise draws per picture in training.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    draws: u32,
-    /// The width of PiNI's cross-attention is the embedding's divided by this.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    reduction: u32,
-    /// How PiNI's predictions treat the noise: mean, draw (one draw, as the authors' code), or average:S (over S draws).
+    /// PiNI's noise draws per picture in training, from 1 to 10000.
+    #[arg(long, default_value_t = 1, value_parser = common::count(1, pini::MOST_DRAWS))]
+    draws: usize,
+    /// The width of PiNI's cross-attention is the embedding's divided by this, from 1 to 65536.
+    #[arg(long, default_value_t = 1, value_parser = common::count(1, 65_536))]
+    reduction: usize,
+    /// How PiNI's predictions treat the noise: mean, draw (one draw, as the authors' code), or average:S (over S draws, from
+    /// 1 to 10000).
     #[arg(long, default_value = "mean", value_name = "mean|draw|average:S")]
     pub evaluate: Evaluation,
 }
@@ -67,7 +71,7 @@ impl NoiseArgs {
             NoiseArg::Image => Noise::Image,
             NoiseArg::Both => Noise::Both,
         };
-        pini::Config { noise, draws: self.draws as usize, reduction: self.reduction as usize, ..config }
+        pini::Config { noise, draws: self.draws, reduction: self.reduction, ..config }
     }
 }
 
@@ -113,8 +117,8 @@ pub fn fit(args: &Args) -> Result<()> {
     let start = shared.start()?;
     let Start { gpu, clip, folder, .. } = &start;
     let mut config = args.noise.apply(pini::Config::paper(&args.template, shared.seed));
-    config.epochs = args.epochs as usize;
-    config.lr = common::positive("--lr", args.lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale)))?;
+    config.epochs = args.epochs;
+    config.lr = args.lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale));
     let support = &start.split.support;
     let names = folder.names();
     let views = match (args.no_augment, args.views) {
@@ -138,7 +142,7 @@ pub fn fit(args: &Args) -> Result<()> {
     let random = |count, first| Views::Random { augment: Augment::PINI, count, first, seed: shared.seed };
     let fixed = match (args.no_augment, args.views) {
         (true, _) => Some((encode(&Views::Center)?, 1)),
-        (_, Some(views)) => Some((encode(&random(views as usize, 0))?, views as usize)),
+        (_, Some(views)) => Some((encode(&random(views, 0))?, views)),
         _ => None,
     };
     let mut features = |epoch: usize| match &fixed {
@@ -164,7 +168,7 @@ pub fn fit(args: &Args) -> Result<()> {
     };
     note!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, clock.elapsed().as_secs_f64());
     let evaluation = args.noise.evaluate.seeded(shared.seed);
-    let (noisy, views) = (pini.noisy(), args.views.unwrap_or(0) as usize);
+    let (noisy, views) = (pini.noisy(), args.views.unwrap_or(0));
     let method = Method::Pini { noisy, config, augmented: !args.no_augment, views, evaluation };
     let adapter = Adapter::Pini { pini: Box::new(pini), evaluation };
     shared.save(clip, folder, method, &adapter, &val)?;
