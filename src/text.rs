@@ -1,4 +1,6 @@
 //! Foreign text: names of files, classes and models, which may hold anything.
+//!
+//! The library's errors name files and classes as they are; who shows them on a terminal passes them through [`escaped`].
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -81,6 +83,83 @@ pub fn path(path: &Path) -> String {
         }
     }
     out
+}
+
+/// The bytes of a path in hexadecimal, where it is no text: with [`path`], what programs need to find the file.
+pub fn path_bytes(path: &Path) -> Option<String> {
+    let os = path.as_os_str();
+    os.to_str().is_none().then(|| crate::hex(os.as_encoded_bytes()))
+}
+
+/// Paths in files, for `#[serde(with)]`: text where a path is text, else its bytes.
+pub(crate) mod stored_path {
+    use std::path::{Path, PathBuf};
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Text(String),
+        Bytes { bytes: String },
+    }
+
+    pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        match super::path_bytes(path) {
+            Some(bytes) => Stored::Bytes { bytes },
+            None => Stored::Text(super::path(path)),
+        }
+        .serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        match Stored::deserialize(from)? {
+            Stored::Text(text) => Ok(text.into()),
+            Stored::Bytes { bytes } => of_bytes(&bytes).ok_or_else(|| D::Error::custom("a path's bytes are no such")),
+        }
+    }
+
+    fn of_bytes(hex: &str) -> Option<PathBuf> {
+        let digits = hex.as_bytes();
+        if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let pairs = digits.chunks_exact(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        let bytes = pairs.collect::<Option<Vec<u8>>>()?;
+        #[cfg(unix)]
+        let path: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(bytes);
+        // Elsewhere paths are no bytes; one that is no Unicode is not found again.
+        #[cfg(not(unix))]
+        let path = String::from_utf8_lossy(&bytes).into_owned();
+        Some(path.into())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[derive(Serialize, Deserialize)]
+        struct One(#[serde(with = "super")] PathBuf);
+
+        #[test]
+        fn a_path_is_found_again() {
+            let back = |path: &Path| {
+                let json = serde_json::to_string(&One(path.to_path_buf())).unwrap();
+                (serde_json::from_str::<One>(&json).unwrap().0, json)
+            };
+            let text = Path::new("/a/ü");
+            assert_eq!(back(text), (text.to_path_buf(), "\"/a/ü\"".to_string()));
+            #[cfg(unix)]
+            {
+                let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"/a\xe9");
+                assert_eq!(back(Path::new(odd)), (PathBuf::from(odd), "{\"bytes\":\"2f61e9\"}".to_string()));
+            }
+            for bad in ["{\"bytes\":\"2\"}", "{\"bytes\":\"zz\"}", "{\"bytes\":\"+1\"}", "7"] {
+                assert!(serde_json::from_str::<One>(bad).is_err(), "{bad}");
+            }
+        }
+    }
 }
 
 #[cfg(test)]

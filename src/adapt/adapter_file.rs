@@ -29,6 +29,7 @@ pub struct Meta {
     /// The model that it adapts.
     pub model: ModelId,
     /// Where that model was.
+    #[serde(with = "crate::text::stored_path")]
     pub model_folder: PathBuf,
     /// Classes, in the order of the logits.
     pub classes: Vec<String>,

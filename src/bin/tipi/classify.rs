@@ -83,14 +83,18 @@ pub fn print_ranked(
         let (first, second) = (order[0], order.get(1).copied());
         let sure = p[first] >= confidence.least;
         let shown = text::path(path);
-        rows.push(serde_json::json!({
+        let mut object = serde_json::json!({
             "path": shown,
             "class": if sure { &classes[first] } else { UNKNOWN },
             "likeliest": classes[first],
             "probability": p[first],
             "runner_up": second.map(|i| &classes[i]),
             "runner_up_probability": second.map(|i| p[i]),
-        }));
+        });
+        if let Some(bytes) = text::path_bytes(path) {
+            object["path_bytes"] = bytes.into();
+        }
+        rows.push(object);
         table.add_row([
             shown,
             if sure { classes[first].clone() } else { format!("{UNKNOWN} ({}?)", classes[first]) },

@@ -45,7 +45,7 @@ pub struct Image {
     labels: bool,
     /// What to embed.
     #[arg(required = true)]
-    inputs: Vec<String>,
+    inputs: Vec<PathBuf>,
 }
 
 /// Options of `embed text`.
@@ -156,8 +156,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn is_safetensors(input: &str) -> bool {
-    Path::new(input).extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
+fn is_safetensors(input: &Path) -> bool {
+    input.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
 }
 
 /// Features, labels where asked for, and what each row is of.
@@ -191,17 +191,18 @@ fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
     };
     for input in &args.inputs {
         if !is_safetensors(input) {
-            pending.push(input.into());
+            pending.push(input.clone());
             continue;
         }
         flush(&mut pending, &mut features, &mut names)?;
         let size = clip.preprocess.size;
-        let (n, pixels) = read_pixels(Path::new(input), size)?;
+        let (n, pixels) = read_pixels(input, size)?;
         let mut encoder = args.common.pictures.encoder(clip, n, adapters)?;
         let bar = ui::bar(n, "encoding pixels");
         features.extend(encoder.encode_all(&pixels, &mut |n| bar.inc(n as u64))?);
         bar.finish_and_clear();
-        names.extend((0..n).map(|i| format!("{input}#{i}")));
+        let name = text::path(input);
+        names.extend((0..n).map(|i| format!("{name}#{i}")));
     }
     flush(&mut pending, &mut features, &mut names)?;
     Ok((features, None, names))
@@ -229,7 +230,7 @@ fn texts(args: &Text, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
     let mut names = Vec::new();
     for input in &args.inputs {
         let path = Path::new(input);
-        if is_safetensors(input) {
+        if is_safetensors(path) {
             let rows = read_ids(path)?;
             names.extend((0..rows.len()).map(|i| format!("{input}#{i}")));
             for (i, row) in rows.iter().enumerate() {

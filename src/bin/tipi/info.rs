@@ -134,7 +134,7 @@ impl Needs {
             match &need.bytes {
                 Ok(bytes) => table.add_row([need.what.to_string(), megabytes(*bytes), share(*bytes)]),
                 Err(tipi::Error::OutOfMemory { why, .. }) => {
-                    table.add_row([need.what.to_string(), "-".into(), format!("does not fit: {why}")])
+                    table.add_row([need.what.to_string(), "-".into(), format!("does not fit: {why}")]);
                 }
                 Err(error) => table.add_row([need.what.to_string(), "-".into(), error.to_string()]),
             };
