@@ -235,8 +235,8 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocati
         // Own queries see this row from its own on where causal; users of the prefix all do.
         let skipped = select(0u, row - first, CAUSAL == 1u);
         let number = vec4<u32>(i) + vec4<u32>(0u, 1u, 2u, 3u);
-        let low = number < vec4<u32>(queries) & (number >= vec4<u32>(skipped));
-        let high = number + 4u < vec4<u32>(queries) & (number + 4u >= vec4<u32>(skipped));
+        let low = (number < vec4<u32>(queries)) & (number >= vec4<u32>(skipped));
+        let high = (number + 4u < vec4<u32>(queries)) & (number + 4u >= vec4<u32>(skipped));
         let w = Eight(
             select(vec4<f32>(), exp(min(s.low - log_sums.low, vec4<f32>(1.0))), low),
             select(vec4<f32>(), exp(min(s.high - log_sums.high, vec4<f32>(1.0))), high),

@@ -1,5 +1,6 @@
 
-// The GEMM's epilogue, shared by its variants.
+// The GEMM's epilogue, shared by its variants: all of them scale and shift a sum by one fused multiply-add, since their
+// results must be equal to the bit.
 fn activate(v: f32) -> f32 {
     if ACT == 1u {
         return quick_gelu(v);
@@ -14,11 +15,11 @@ fn activate(v: f32) -> f32 {
 }
 
 fn epilogue(value: f32, row: u32, col: u32) -> f32 {
-    var v = p.alpha * value;
+    var shift = 0.0;
     if BIAS == 1u {
-        v += bias[col];
+        shift = bias[col];
     }
-    v = activate(v);
+    var v = activate(fma(p.alpha, value, shift));
     if RESIDUAL == 1u {
         v += residual[row * p.n + col];
     }

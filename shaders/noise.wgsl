@@ -1,8 +1,8 @@
 // Noise: a counter-based generator of normal numbers, and where PiNI adds them.
 //
 // normal: y[i] = the i-th standard normal of stream (seed, step, stream). Philox4x32-10 on the counter
-// (block, stream, step, 0) gives four words, Box–Muller makes four normals of them. The same counter gives the same
-// number on one adapter, whatever the order of invocations.
+// (block, stream, step, 0) gives four words, Box–Muller (normal.wgsl) makes four normals of them. The same counter gives
+// the same bits on every device, whatever the order of invocations.
 // text_apply: y = x, plus spread·ε + mean on `noisy` rows from `first` on (PiNI's text noise).
 // text_backward: dmean = dx[first…], dspread = dx[first…]·ε.
 // image_apply: y[b·draws+d] = v[b] + |spread[b]|·ε[b·draws+d] + mean[b] (PiNI's image noise).
@@ -39,12 +39,7 @@ fn normal(
         return;
     }
     let words = philox(vec4<u32>(block, p.first, counter[2], 0u), vec2<u32>(counter[0], counter[1]));
-    // The logarithm of a number next to 1 may come out above 0: its error is absolute there.
-    let r0 = sqrt(max(-2.0 * log(unit(words.x)), 0.0));
-    let r1 = sqrt(max(-2.0 * log(unit(words.z)), 0.0));
-    let t0 = 6.2831853 * unit(words.y);
-    let t1 = 6.2831853 * unit(words.w);
-    let values = vec4<f32>(r0 * cos(t0), r0 * sin(t0), r1 * cos(t1), r1 * sin(t1));
+    let values = vec4<f32>(two_normals(words.x, words.y), two_normals(words.z, words.w));
     for (var j = 0u; j < 4u; j++) {
         if block * 4u + j < p.rows {
             y[block * 4u + j] = values[j];

@@ -31,7 +31,7 @@ fn stage(
     if col + 4u <= p.cols {
         v = vec4<f32>(v.x, x[at + 1u], x[at + 2u], x[at + 3u]);
     } else {
-        for (var j = 1u; j < p.cols - col; j++) {
+        for (var j = 1u; j < min(4u, p.cols - col); j++) {
             v[j] = x[at + j];
         }
     }

@@ -44,6 +44,20 @@ pub enum Error {
         /// What stands against it.
         why: String,
     },
+    /// What was computed on the GPU is NaN or infinite.
+    #[error("{what} came out as NaN or infinity ({wrong} of {of}, the first in row {row}): {cause}")]
+    ResultNotFinite {
+        /// What was computed.
+        what: String,
+        /// Numbers that are not finite.
+        wrong: usize,
+        /// Numbers in all.
+        of: usize,
+        /// Row of the first of them, from 0 on.
+        row: usize,
+        /// What is likely wrong.
+        cause: String,
+    },
     /// A file or folder could not be read or written.
     #[error("{}: {source}{}", path.display(), remedy(source))]
     Io {

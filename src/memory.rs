@@ -1,6 +1,8 @@
 //! What a model and each method will need of GPU memory, known before anything is allocated: everything is recorded as it
 //! would be for a run, in a rehearsal ([`crate::gpu::Gpu::rehearsal`]).
 
+use std::cell::OnceCell;
+
 use crate::adapt::overlap::{self, Correction};
 use crate::adapt::pini::{self, NoisyPrompts};
 use crate::adapt::tip::{Cache, TipParams};
@@ -86,7 +88,15 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
     };
     let texts = || Classifier::from_features(&clip.gpu, &vec![0.0; classes * d], classes, d, clip.logit_scale);
     let labels: Vec<u32> = (0..classes as u32).flat_map(|class| std::iter::repeat_n(class, shots)).collect();
-    let cache = || Cache::new(&clip.gpu, &vec![0.0; keys * d], &labels, classes, d);
+    let cache = || Cache::rehearse(&clip.gpu, &labels, classes, d);
+    // Of many classes the prompts take longer than all the rest, and they are the same for every batch that is tried.
+    let names: Vec<String> = (1..=classes).map(|i| format!("class {i}")).collect();
+    let pini = pini::Config::paper("a photo of a", 1);
+    let prompts = OnceCell::new();
+    let prompts = || match prompts.get() {
+        Some(made) => Ok(made),
+        None => NoisyPrompts::new(clip, &pini.template, &names).map(|made| prompts.get_or_init(|| made)),
+    };
     let queries = |n: usize| Features::from(vec![0.0; n * d]);
     Ok(vec![
         of_batch("encoding pictures", &|n| clip.image.plan(n).map(drop)),
@@ -108,7 +118,7 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
         }),
         of_batch("classifying by Tip-X", &|n| {
             let (classifier, cache) = (texts()?, cache()?);
-            let tip = TipX::new(&clip.gpu, &classifier, cache, &vec![0.0; keys * d], &labels)?;
+            let tip = TipX::rehearse(&clip.gpu, &classifier, cache)?;
             tip.range(&clip.gpu, &classifier, &queries(n)).map(drop)
         }),
         need("training Tip-Adapter-F", &|| {
@@ -119,11 +129,6 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
         of_batch("training a correction of the overlap", &|n| {
             overlap::rehearse(clip, classes, &overlap::Config::paper(1), n)
         }),
-        of_batch("training PiNI", &|n| {
-            let names: Vec<String> = (1..=classes).map(|i| format!("class {i}")).collect();
-            let config = pini::Config::paper("a photo of a", 1);
-            let prompts = NoisyPrompts::new(clip, &config.template, &names)?;
-            pini::rehearse(clip, &prompts, &config, n)
-        }),
+        of_batch("training PiNI", &|n| pini::rehearse(clip, prompts()?, &pini, n)),
     ])
 }

@@ -7,9 +7,10 @@
 mod twins;
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use tipi::gpu::{Access, DType, DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
+use tipi::gpu::{Access, DType, DeviceOptions, Dispatch, Gpu, Grid, Matrices, Plan, Recorder, Shader, Tensor, Variant};
 use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
 use tipi::kernels::conv::{Order, Window};
@@ -209,7 +210,10 @@ fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
                 Layout::Tn => ([k, m], [k, n]),
             };
             let (a_g, b_g) = (up(&a, &a_shape), up(&b, &b_shape));
-            for kernel in Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu().capabilities())) {
+            let problem = gemm::Problem { layout, m, n, k, b: DType::F32 };
+            // What the first kernel of an order gave, by epilogue.
+            let mut first: HashMap<(gemm::Order, usize), Vec<u32>> = HashMap::new();
+            for kernel in Kernel::ALL.into_iter().filter(|k| k.takes(gpu().capabilities(), &problem)) {
                 for code in 0..16 {
                     // All kernels share one epilogue: all of its combinations by one kernel, each of its parts by all, and
                     // for gradients, which have hardly any, two. Compiling takes the time here.
@@ -232,6 +236,8 @@ fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
                         residual: with_residual.then_some(&residual_g),
                     };
                     let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &a_g, &b_g, &epilogue));
+                    let same = first.entry((kernel.order(), code)).or_insert_with(|| bits(&got));
+                    assert_eq!(*same, bits(&got), "{what}: other bits than another kernel of its order");
                     let twin = |product: &[Tracked], alpha, bias, activation, residual| {
                         twins::linear::epilogue(product, alpha, bias, activation, residual)
                     };
@@ -300,10 +306,9 @@ fn gemm_of_frozen_operands_by_all_kernels() {
                 (gpu().upload_texels("test", &b, shape).unwrap(), &b),
                 (gpu().upload_texels("test", &half, shape).unwrap(), &rounded),
             ];
+            // What the first kernel of an order gave, by whether B was rounded.
+            let mut first: HashMap<(gemm::Order, bool), Vec<u32>> = HashMap::new();
             for (b_g, values) in forms {
-                let product = twins::linear::matmul(layout, &widen::<Tracked>(&a), &widen(values), [m, n, k]);
-                let twin =
-                    |bias, residual| twins::linear::epilogue(&product, 0.5, bias, Some(Activation::Gelu), residual);
                 let problem = gemm::Problem { layout, m, n, k, b: b_g.dtype() };
                 for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.takes(caps, &problem)) {
                     let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, B in {:?}", b_g.dtype());
@@ -314,11 +319,21 @@ fn gemm_of_frozen_operands_by_all_kernels() {
                         activation: Some(Activation::Gelu),
                         residual: Some(&residual_g),
                     };
+                    // Matrix units that take f16 take A in it, too.
+                    let halves = kernel == Kernel::Matrix && caps.matrices == Some(Matrices::Square16);
+                    let taken_a: Vec<f32> =
+                        if halves { a.iter().map(|v| half::f16::from_f32(*v).to_f32()).collect() } else { a.clone() };
+                    let product = twins::linear::matmul(layout, &widen::<Tracked>(&taken_a), &widen(values), [m, n, k]);
+                    let twin =
+                        |bias, residual| twins::linear::epilogue(&product, 0.5, bias, Some(Activation::Gelu), residual);
                     let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &up(&a, &[m, k]), &b_g, &epilogue));
+                    let same =
+                        first.entry((kernel.order(), b_g.dtype() == DType::Texels)).or_insert_with(|| bits(&got));
+                    assert_eq!(*same, bits(&got), "{what}: other bits than another kernel of its order");
                     check(&what, &got, &twin(Some(&bias_t[..]), Some(&residual_t[..])));
                     check_rejects(&what, "no bias", &got, &twin(None, Some(&residual_t[..])));
                     if b_g.dtype() != DType::Texels {
-                        let whole = twins::linear::matmul(layout, &widen::<Tracked>(&a), &widen(&b), [m, n, k]);
+                        let whole = twins::linear::matmul(layout, &widen::<Tracked>(&taken_a), &widen(&b), [m, n, k]);
                         let (bias_t, residual_t) = (Some(&bias_t[..]), Some(&residual_t[..]));
                         let whole = twins::linear::epilogue(&whole, 0.5, bias_t, Some(Activation::Gelu), residual_t);
                         check_rejects(&what, "B not rounded", &got, &whole);
@@ -333,7 +348,10 @@ fn gemm_of_frozen_operands_by_all_kernels() {
             }
         }
     }
-    assert!(taken > 0);
+    // Kernels of textures need subgroups of eight, and those of f16 in buffers some workgroup memory.
+    let b = |b| gemm::Problem { layout: Layout::Nt, m: 1, n: 1, k: 1, b };
+    let any = |dtype| Kernel::ALL.into_iter().any(|kernel| kernel.takes(caps, &b(dtype)));
+    assert_eq!(taken > 0, any(DType::F16) || any(DType::Texels));
 }
 
 #[test]
@@ -954,6 +972,7 @@ fn normals_are_those_of_the_counter() {
     ] {
         let got = normals(draw, n);
         let what = format!("normal {n} of {draw:?}");
+        assert_eq!(bits(&got), bits(&twins::noise::exact_normal(draw, n)), "{what}: the same bits on every device");
         check(&what, &got, &twins::noise::normal(draw, n, false));
         check_rejects(&what, "sine for cosine", &got, &twins::noise::normal(draw, n, true));
         let later = Draw { step: draw.step.wrapping_add(1), ..draw };
@@ -968,6 +987,38 @@ fn normals_are_those_of_the_counter() {
         ];
         for other in others {
             assert_ne!(bits(&got), bits(&normals(other, n)), "{what} is that of {other:?}");
+        }
+    }
+}
+
+/// Radii and angles of all words: the shader's polynomials, in the whole numbers that it computes with.
+#[test]
+fn radii_and_angles_of_all_words_are_within_their_bounds() {
+    use rayon::prelude::*;
+    let units = 1u32 << 24;
+    // Half a unit of 24 bits, and what the polynomials and a root of 25 bits add.
+    let bound = 2f64.powi(-24) * 1.51;
+    let near = |got: f64, want: f64| (got - want).abs() <= bound * want.abs();
+    (0..units).into_par_iter().for_each(|word| {
+        let unit = (f64::from(word) + 1.0) / f64::from(units);
+        let radius = twins::noise::scaled_value(twins::noise::exact_radius(word << 8));
+        assert!(near(radius, (-2.0 * unit.ln()).sqrt()), "radius of {unit}: {radius}");
+        if word < units / 4 {
+            let x = u64::from(word) + 1;
+            let sine = twins::noise::scaled_value(twins::noise::exact_sine(x));
+            let want = (std::f64::consts::FRAC_PI_2 * x as f64 / (1u64 << 22) as f64).sin();
+            assert!(near(sine, want), "sine of {x}: {sine}, not {want}");
+        }
+    });
+    // The quarters of a turn.
+    for word in (0..units).step_by(4097).chain(units - 1..units).chain((0..4).map(|q| (q + 1) * (units / 4) - 1)) {
+        let angle = std::f64::consts::TAU * (f64::from(word) + 1.0) / f64::from(units);
+        let got = twins::noise::exact_direction(word << 8);
+        for ((size, negative), want) in got.into_iter().zip([angle.cos(), angle.sin()]) {
+            let size = twins::noise::scaled_value(size);
+            let value = if negative { -size } else { size };
+            // TAU is not quite a turn, so that what should be 0 is not.
+            assert!(near(value, want) || (value - want).abs() < 1e-14, "direction of {angle}: {value}, not {want}");
         }
     }
 }
@@ -1915,6 +1966,31 @@ fn temporaries_are_reused_and_clobber_nothing() {
 }
 
 #[test]
+fn what_is_not_finite_does_not_leave_the_gpu_in_silence() {
+    for (wrong, at) in [(f32::NAN, 7), (f32::INFINITY, 0), (f32::NEG_INFINITY, 11)] {
+        let mut x = vec![1.0; 12];
+        x[at] = wrong;
+        let named = up(&x, &[4, 3]).named("things", "somebody broke them");
+        let error = gpu().read::<f32>(&named.reshape(&[4, 3]).unwrap()).unwrap_err();
+        assert!(matches!(&error, Error::ResultNotFinite { wrong: 1, of: 12, row, .. } if *row == at / 3), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("things came out as NaN or infinity") && text.ends_with("somebody broke them"),
+            "{text}"
+        );
+        let unnamed = gpu().read::<f32>(&up(&x, &[12])).unwrap_err();
+        assert!(unnamed.to_string().contains("computed on the GPU"), "{unnamed}");
+        // Who asks for it gets what is there.
+        let read = gpu().begin_read::<f32>(&named).unwrap().finish_unchecked().unwrap();
+        assert_eq!(bits(&read), bits(&x));
+        let half: Vec<half::f16> = x.iter().map(|v| half::f16::from_f32(*v)).collect();
+        assert!(gpu().read::<half::f16>(&gpu().upload("test", &half, &[4, 3]).unwrap()).is_err());
+    }
+    assert_eq!(gpu().read::<u32>(&up_u32(&[u32::MAX])).unwrap(), [u32::MAX]);
+    assert!(gpu().read::<f32>(&up(&[f32::MAX, f32::MIN, -0.0], &[3])).is_ok());
+}
+
+#[test]
 fn the_pool_takes_buffers_back() {
     let gpu = Gpu::open(&DeviceOptions { checked: Some(true), tune: Some(false), ..Default::default() }).unwrap();
     for i in 0..20 {
@@ -1941,15 +2017,15 @@ fn rows_are_written_one_piece_after_another() {
                 _ => gpu.write_rows(&x, first, &half[range]).unwrap(),
             }
         }
-        // Read through a product with the unit matrix, which takes every form.
+        // Read through products with the unit matrix, by all kernels that take this form here.
         let unit: Vec<f32> = (0..cols * cols).map(|i| f32::from(i % (cols + 1) == 0)).collect();
         let unit = up(&unit, &[cols, cols]);
-        let mut rec = Recorder::new(gpu);
-        let y = gemm::matmul(&mut rec, Layout::Nt, &unit, &x, &Epilogue::default()).unwrap();
-        rec.finish().unwrap().run().unwrap();
-        let transposed = gpu.read::<f32>(&y).unwrap();
-        let got: Vec<f32> = (0..rows * cols).map(|i| transposed[i % cols * rows + i / cols]).collect();
-        assert_eq!(got, values, "{dtype:?}");
+        let problem = gemm::Problem { layout: Layout::Nt, m: cols, n: rows, k: cols, b: dtype };
+        for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.takes(gpu.capabilities(), &problem)) {
+            let y = run1(|rec| gemm::matmul_with(rec, kernel, Layout::Nt, &unit, &x, &Epilogue::default()));
+            let got: Vec<f32> = (0..rows * cols).map(|i| y[i % cols * rows + i / cols]).collect();
+            assert_eq!(got, values, "{dtype:?} by {kernel:?}");
+        }
         assert!(gpu.write_rows(&x, 6, &values[..2 * cols]).is_err() && gpu.write_rows(&x, 0, &values[..3]).is_err());
     }
 }

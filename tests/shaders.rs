@@ -164,3 +164,184 @@ fn variants_cover_every_entry_point_and_declare_the_bindings_right() {
         assert_eq!(storage, declared, "{}", variant.key());
     }
 }
+
+/// What the grammar of WGSL says about operators side by side, and naga lets pass: bitwise operators take nothing but their
+/// own kind and what stands in brackets, shifts take no arithmetic, comparisons do not follow one another, and && and || do
+/// not mix. The first breach, as an error. Comparisons have spaces around them here, brackets of types have none.
+fn mixed_operators(wgsl: &str) -> Result<(), String> {
+    for (number, line) in wgsl.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        // The kinds of operators met so far, at each depth of brackets.
+        let mut open: Vec<Vec<&str>> = vec![Vec::new()];
+        let spaced = code.replace(['(', '['], " ( ").replace([')', ']'], " ) ").replace([',', ';', '{', '}'], " ; ");
+        for token in spaced.split_whitespace() {
+            let kind = match token {
+                "(" => {
+                    open.push(Vec::new());
+                    continue;
+                }
+                ")" => {
+                    open.pop();
+                    continue;
+                }
+                ";" | "=" | "return" | "if" | "while" => {
+                    open.last_mut().into_iter().for_each(Vec::clear);
+                    continue;
+                }
+                "&" | "|" | "^" | "&&" | "||" => token,
+                "<<" | ">>" => "shift",
+                "+" | "-" | "*" | "/" | "%" => "arithmetic",
+                "<" | ">" | "<=" | ">=" | "==" | "!=" => "comparison",
+                _ => continue,
+            };
+            let Some(before) = open.last_mut() else { return Err(format!("line {}: brackets", number + 1)) };
+            let bitwise = |kind: &str| ["&", "|", "^"].contains(&kind);
+            for other in before.iter() {
+                let both = [kind, other];
+                let mixed = bitwise(kind) != bitwise(other)
+                    || (bitwise(kind) && kind != *other)
+                    || (both.contains(&"shift") && (both.contains(&"arithmetic") || kind == *other))
+                    || both == ["comparison", "comparison"]
+                    || (both.contains(&"&&") && both.contains(&"||"));
+                if mixed {
+                    return Err(format!("line {}: '{kind}' beside '{other}' without brackets: {line}", number + 1));
+                }
+            }
+            // What stands between && or || is by itself.
+            if ["&&", "||"].contains(&kind) {
+                before.retain(|k| ["&&", "||"].contains(k));
+            }
+            before.push(kind);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn operators_are_mixed_as_the_grammar_allows() {
+    for variant in kernels::variants() {
+        if let Err(error) = mixed_operators(&variant.wgsl()) {
+            panic!("{}: {error}", variant.key());
+        }
+    }
+    for sound in [
+        "let a = (x < y) & (z >= w);",
+        "if a < b && c + 1u >= d || e { }",
+        "let m = a ^ b ^ c;",
+        "if (a && b) || c { }",
+        "let s = f(a < b, c & d) + (e >> 3u);",
+    ] {
+        let allowed = mixed_operators(sound);
+        // One of them mixes && and || after all.
+        assert_eq!(allowed.is_ok(), !sound.contains("|| e"), "{sound}: {allowed:?}");
+    }
+    for wrong in [
+        "let low = number < vec4<u32>(queries) & (number >= vec4<u32>(skipped));",
+        "let a = x & 3u == 0u;",
+        "let a = x | y & z;",
+        "let a = x << 2u + y;",
+        "let a = x << 1u << 2u;",
+        "let a = x + y >> 2u;",
+        "if a < b < c { }",
+        "if a && b || c { }",
+    ] {
+        assert!(mixed_operators(wrong).is_err(), "{wrong} passed");
+    }
+}
+
+/// Loops that set one part of a vector by a number that varies: HLSL has no such store, so FXC unrolls them, and must see
+/// from the condition that there are few turns. The name of the function where it cannot.
+fn endless_parts(module: &naga::Module) -> Result<(), String> {
+    let entries = module.entry_points.iter().map(|entry| (&entry.name, &entry.function));
+    let named = module.functions.iter().map(|(_, f)| (f.name.as_ref(), f));
+    for (name, function) in entries.map(|(n, f)| (Some(n), f)).chain(named) {
+        unbounded_loops(module, function, &function.body)
+            .map_err(|what| format!("{}: {what}", name.map_or("a function", String::as_str)))?;
+    }
+    Ok(())
+}
+
+fn unbounded_loops(module: &naga::Module, function: &naga::Function, block: &naga::Block) -> Result<(), String> {
+    for statement in block {
+        if let naga::Statement::Loop { body, .. } = statement
+            && sets_a_part(module, function, body)
+            && !is_bounded(function, body)
+        {
+            return Err("a loop sets part after part of a vector, and nothing but data says where it ends".into());
+        }
+        for inner in inner_blocks(statement) {
+            unbounded_loops(module, function, inner)?;
+        }
+    }
+    Ok(())
+}
+
+fn inner_blocks(statement: &naga::Statement) -> Vec<&naga::Block> {
+    match statement {
+        naga::Statement::Block(block) => vec![block],
+        naga::Statement::If { accept, reject, .. } => vec![accept, reject],
+        naga::Statement::Switch { cases, .. } => cases.iter().map(|case| &case.body).collect(),
+        naga::Statement::Loop { body, continuing, .. } => vec![body, continuing],
+        _ => vec![],
+    }
+}
+
+/// Whether a block, without the loops inside it, stores to a vector of this function by an index that varies.
+fn sets_a_part(module: &naga::Module, function: &naga::Function, block: &naga::Block) -> bool {
+    block.iter().any(|statement| match statement {
+        naga::Statement::Store { pointer, .. } => match function.expressions[*pointer] {
+            naga::Expression::Access { base, .. } => match function.expressions[base] {
+                naga::Expression::LocalVariable(local) => {
+                    let ty = &module.types[function.local_variables[local].ty].inner;
+                    matches!(ty, naga::TypeInner::Vector { .. })
+                }
+                _ => false,
+            },
+            _ => false,
+        },
+        naga::Statement::Loop { .. } => false,
+        other => inner_blocks(other).into_iter().any(|inner| sets_a_part(module, function, inner)),
+    })
+}
+
+/// Whether a loop's condition compares with a constant, or with the lesser of one and something else.
+fn is_bounded(function: &naga::Function, body: &naga::Block) -> bool {
+    use naga::{Expression, MathFunction};
+    let constant = |e: &naga::Expression| matches!(e, Expression::Literal(_) | Expression::Constant(_));
+    function.expressions.iter().any(|(handle, e)| {
+        let Expression::Binary { op: naga::BinaryOperator::Less, right, .. } = e else { return false };
+        let condition =
+            |s: &naga::Statement| matches!(s, naga::Statement::If { condition, .. } if *condition == handle);
+        body.iter().any(condition)
+            && match &function.expressions[*right] {
+                Expression::Math { fun: MathFunction::Min, arg, arg1, .. } => {
+                    let args = [Some(*arg), *arg1];
+                    args.into_iter().flatten().any(|arg| constant(&function.expressions[arg]))
+                }
+                other => constant(other),
+            }
+    })
+}
+
+#[test]
+fn loops_over_the_parts_of_vectors_say_where_they_end() {
+    for variant in kernels::variants() {
+        let module = naga::front::wgsl::parse_str(&variant.wgsl()).unwrap();
+        if let Err(error) = endless_parts(&module) {
+            panic!("{}: {error}", variant.key());
+        }
+    }
+    let with = |condition: &str| {
+        let text = format!(
+            "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+            @compute @workgroup_size(1) fn main() {{
+                var v = vec4<u32>();
+                for (var j = 1u; {condition}; j++) {{ v[j] = x[j]; }}
+                x[0] = v.x + v.y;
+            }}"
+        );
+        endless_parts(&naga::front::wgsl::parse_str(&text).unwrap())
+    };
+    assert!(with("j < 4u").is_ok() && with("j < min(4u, x[7])").is_ok() && with("j < min(x[7], 4u)").is_ok());
+    assert!(with("j < x[7]").is_err() && with("j < max(4u, x[7])").is_err(), "an unbounded loop passed");
+}

@@ -186,6 +186,26 @@ fn a_batch_in_groups_gives_what_one_at_a_time_gives() {
     assert!(error(&swapped, &whole, width) > F32);
 }
 
+/// More pictures at a time than kernels that read textures take: a picture's bits must not depend on how many go with it.
+#[test]
+fn a_picture_gives_the_same_bits_in_any_batch() {
+    let folder = fixtures("towers").join("hf-eos");
+    let want = expected(&folder);
+    let clip = Clip::load(gpu(), &folder).unwrap();
+    let (one, width) = (want.pixels.len() / want.count, clip.config.embedding);
+    let rows = gpu().capabilities().texture as usize;
+    let tokens = clip.image.vit().unwrap().pattern(1).unwrap().rows();
+    let many = (rows / tokens + 40).min(8_000);
+    let pixels: Vec<f32> = want.pixels.iter().copied().cycle().take(many * one).collect();
+    let alone = clip.image_encoder(1).unwrap().encode(&want.pixels, &mut |_| {}).unwrap();
+    let together = clip.image_encoder(many).unwrap().encode(&pixels, &mut |_| {}).unwrap();
+    let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for (i, row) in together.chunks(width).enumerate() {
+        let at = i % want.count * width;
+        assert_eq!(bits(row), bits(&alone[at..at + width]), "picture {i} of {many}");
+    }
+}
+
 #[test]
 fn pictures_are_prepared_as_the_library_was_told() {
     let of = |case: &str| Clip::load(gpu(), &fixtures("towers").join(case)).unwrap().preprocess;

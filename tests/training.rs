@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use tipi::adapt::pini::{
     self, Config, Evaluation, Noise, NoisyPrompts, PARAMETERS, Params, Pini, Trainer, Training, checkpoint,
 };
+use tipi::adapt::zero_shot::Classifier;
 use tipi::clip::{Clip, Prompts};
 use tipi::gpu::{DeviceOptions, Gpu};
 
@@ -200,12 +201,29 @@ fn training_lowers_the_loss_and_repeats_bit_for_bit() {
 fn a_rate_that_diverges_is_an_error() {
     let labels: Vec<u32> = (0..5).collect();
     let images = features(&labels, clip().config.embedding);
-    let config = Config { epochs: 40, lr: 1e12, ..Config::paper("an icon of", 1) };
+    // Each step takes a thousand times the parameters off themselves.
+    let config = Config { epochs: 40, lr: 1e3, weight_decay: 1.0, ..Config::paper("an icon of", 1) };
     let mut source = |_| Ok(images.clone());
     let none = Training::default();
     let result = pini::train(clip(), &classes(), &config, &labels, none, &mut source, &mut |_| Ok(()));
-    let error = result.err().expect("a rate of 1e12 must diverge").to_string();
+    let error = result.err().expect("such a rate must diverge").to_string();
     assert!(error.contains("diverged") && error.contains("--lr"), "{error}");
+}
+
+/// Logits past what f32 holds.
+#[test]
+fn answers_that_are_no_numbers_are_errors() {
+    let d = clip().config.embedding;
+    let logits = |size: f32| {
+        let mut weights = vec![0.0; 2 * d];
+        (weights[0], weights[d + 1]) = (size, size);
+        let classifier = Classifier { scale: 1e36, ..Classifier::from_weights(gpu(), &weights, 2, 10.0).unwrap() };
+        classifier.logits(&weights[..d], gpu())
+    };
+    assert_eq!(logits(1.0).unwrap(), [1e36, 0.0]);
+    let error = logits(1e3).unwrap_err();
+    assert!(matches!(error, tipi::Error::ResultNotFinite { row: 0, wrong: 1, of: 2, .. }), "{error:?}");
+    assert!(error.to_string().starts_with("logits came out as NaN or infinity"), "{error}");
 }
 
 #[test]

@@ -25,7 +25,14 @@ pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Te
     let mut rec = Recorder::new(gpu);
     let y = record(&mut rec)?;
     rec.finish()?.run()?;
-    gpu.read(&y)
+    gpu.read(
+        &y.named("logits", "α, β, γ or the logit scale are too large, or the features or the adapter's weights are"),
+    )
+}
+
+/// The loss of a step of training: the one number that may come out as no number, which whoever trains knows to explain.
+pub(crate) fn loss_of(read: crate::gpu::ReadBack<f32>) -> Result<f32> {
+    Ok(read.finish_unchecked()?.first().copied().unwrap_or(f32::NAN))
 }
 
 /// Rows of features that go through a method at once: bounds GPU memory, whatever the number of pictures.

@@ -355,7 +355,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A lost device.
     pub fn loss(&self) -> Result<f32> {
-        Ok(self.clip.gpu.read::<f32>(&self.loss_sum)?.first().copied().unwrap_or(f32::NAN))
+        super::loss_of(self.clip.gpu.begin_read(&self.loss_sum)?)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::zero_shot::Classifier;
 use crate::clip::Features;
-use crate::gpu::{Gpu, Recorder, Tensor};
+use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::{affinity, normalize, reduce};
 use crate::{Error, Result, numbers};
 
@@ -89,7 +89,16 @@ pub(super) fn by_class(labels: &[u32]) -> Vec<usize> {
 
 /// Rows of `x` in the order given.
 pub(super) fn in_order(x: &[f32], order: &[usize], width: usize) -> Vec<f32> {
-    order.iter().flat_map(|i| &x[i * width..(i + 1) * width]).copied().collect()
+    let mut rows = Vec::with_capacity(order.len() * width);
+    for i in order {
+        rows.extend_from_slice(&x[i * width..(i + 1) * width]);
+    }
+    rows
+}
+
+/// Where each class begins among ascending labels, and where the last one ends.
+fn starts(labels: &[u32], classes: usize) -> Vec<u32> {
+    (0..=classes as u32).map(|c| labels.partition_point(|label| *label < c) as u32).collect()
 }
 
 /// A cache on the GPU.
@@ -114,11 +123,17 @@ impl Cache {
         let order = by_class(labels);
         let host_keys = in_order(keys, &order, width);
         let host_labels: Vec<u32> = order.iter().map(|i| labels[*i]).collect();
-        let starts: Vec<u32> =
-            (0..=classes as u32).map(|c| host_labels.partition_point(|label| *label < c) as u32).collect();
         let keys = gpu.upload("cache keys", &host_keys, &[labels.len(), width])?;
-        let keys = affinity::Keys::new(gpu, keys, &starts)?;
+        let keys = affinity::Keys::new(gpu, keys, &starts(&host_labels, classes))?;
         Ok(Cache { keys, host_keys, host_labels })
+    }
+
+    /// The form of a cache for a rehearsal, in which nobody asks for the keys: they may take more memory on the host than
+    /// anybody has. `labels` ascend.
+    pub(crate) fn rehearse(gpu: &Gpu, labels: &[u32], classes: usize, width: usize) -> Result<Cache> {
+        let keys = gpu.empty("cache keys", &[labels.len(), width], DType::F32)?;
+        let keys = affinity::Keys::new(gpu, keys, &starts(labels, classes))?;
+        Ok(Cache { keys, host_keys: Vec::new(), host_labels: labels.to_vec() })
     }
 
     /// The keys on the GPU, sorted by class.

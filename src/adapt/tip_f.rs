@@ -10,7 +10,7 @@ use super::schedule;
 use super::tip::{Cache, TipParams};
 use super::zero_shot::Classifier;
 use crate::data::{PythonRandom, stream_seed};
-use crate::gpu::{Gpu, Plan, Recorder, Tensor};
+use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{affinity, loss, normalize, reduce};
 use crate::{Error, Result, numbers};
@@ -93,14 +93,20 @@ impl<'a> Trainer<'a> {
     pub fn new(gpu: &'a Gpu, classifier: &'a Classifier, cache: &Cache, initial: TipParams) -> Result<Trainer<'a>> {
         let (values, labels) = cache.host();
         let shape = cache.keys().keys.shape();
+        // A rehearsed cache has no values.
+        let keys = match gpu.rehearses() {
+            true => gpu.empty("keys", shape, DType::F32)?,
+            false => gpu.upload("keys", values, shape)?,
+        };
+        let moments = gpu.zeros("moments", &[2, keys.len()])?;
         Ok(Trainer {
             gpu,
             classifier,
             initial,
-            keys: cache.keys().with_keys(gpu.upload("keys", values, shape)?)?,
+            keys: cache.keys().with_keys(keys)?,
             labels: gpu.upload("key labels", labels, &[labels.len()])?,
             beta: gpu.upload("beta", &[initial.beta as f32], &[1])?,
-            moments: gpu.zeros("moments", &[2, values.len()])?,
+            moments,
             hyper: gpu.zeros("hyper", &[8])?,
         })
     }
@@ -210,7 +216,7 @@ pub fn train(
             trainer.run(step, &images, &chosen, optimizer, number as u32)?;
             seen = step;
         }
-        let loss = gpu.read::<f32>(&seen.loss)?.first().copied().unwrap_or(f32::NAN);
+        let loss = super::loss_of(gpu.begin_read(&seen.loss)?)?;
         if !loss.is_finite() {
             return Err(Error::invalid(format!(
                 "Tip-Adapter-F's loss is {loss} in epoch {}: training diverged; use a lower --lr than {}",

@@ -13,7 +13,7 @@
 use super::tip::{Cache, TipParams, by_class, in_order};
 use super::zero_shot::Classifier;
 use crate::clip::Features;
-use crate::gpu::{Gpu, Recorder, Tensor};
+use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::divergence::{self, ClassSums, Distributions, Rescale};
 use crate::kernels::extremes::extremes;
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
@@ -127,8 +127,20 @@ impl TipX {
         }
         let host_keys = in_order(keys, &order, width);
         let raw = gpu.upload("keys", &host_keys, &[n, width])?;
+        TipX::on(gpu, classifier, cache, &raw, host_keys)
+    }
+
+    /// The form of Tip-X on a cache that is rehearsed.
+    pub(crate) fn rehearse(gpu: &Gpu, classifier: &Classifier, cache: Cache) -> Result<TipX> {
+        let raw = gpu.empty("keys", cache.keys().keys.shape(), DType::F32)?;
+        TipX::on(gpu, classifier, cache, &raw, Vec::new())
+    }
+
+    /// Tip-X on `cache` and the sorted keys `raw`.
+    fn on(gpu: &Gpu, classifier: &Classifier, cache: Cache, raw: &Tensor, host_keys: Vec<f32>) -> Result<TipX> {
+        let n = raw.rows();
         let mut rec = Recorder::new(gpu);
-        let keys = distributions(&mut rec, classifier, &raw)?;
+        let keys = distributions(&mut rec, classifier, raw)?;
         let starts = cache.keys().starts.clone();
         let sums = ClassSums {
             centred: divergence::class_sums(&mut rec, &keys.centred, &starts)?,

@@ -61,7 +61,7 @@ impl Classifier {
         let mean = reduce::mean_middle(&mut rec, &each)?;
         let weights = normalize::forward(&mut rec, &mean)?.y;
         rec.finish()?.run()?;
-        Ok(Classifier { weights, scale })
+        Ok(Classifier { weights: weights.named("class weights", "text features are damaged or too large"), scale })
     }
 
     /// The classifier of weights `[classes, D]` that are normalised already.

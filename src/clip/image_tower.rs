@@ -8,6 +8,12 @@ use crate::gpu::{Plan, Tensor};
 use crate::nn::Bottleneck;
 use crate::{Error, Result};
 
+/// Why features may come out as no numbers, as errors say it.
+pub(super) const DAMAGED: &str = "this model's weights are damaged, or too large for the precision it runs in; fetch it again, \
+                                  or run it in f32";
+
+const CORRECTION: &str = "the weights of the correction or of this model are damaged or too large; train it again";
+
 /// A frozen image tower.
 pub enum ImageTower {
     /// A vision transformer.
@@ -53,6 +59,15 @@ impl ImageTower {
         }
     }
 
+    /// Pictures that go through the tower at once at the most. With more rows than a texture holds, kernels that add up in
+    /// another order would take over, and a picture's features would depend on how many go with it.
+    pub(super) fn most_at_once(&self) -> usize {
+        match self {
+            ImageTower::Vit(vit) => vit.most_at_once(),
+            ImageTower::ResNet(net) => net.most_at_once(),
+        }
+    }
+
     /// Records the tower for `batch` pictures.
     ///
     /// # Errors
@@ -67,9 +82,14 @@ impl ImageTower {
     /// # Errors
     /// Another number of adapters than blocks, or adapters for a ResNet; out of memory: a smaller batch needs less.
     pub fn plan_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImagePlan> {
-        match (self, adapters) {
+        let plan = match (self, adapters) {
             (ImageTower::ResNet(net), None) => net.plan(batch),
             (_, adapters) => self.vit()?.plan_with(batch, adapters),
-        }
+        }?;
+        Ok(ImagePlan {
+            features: plan.features.named("image features", DAMAGED),
+            adapted: plan.adapted.map(|t| t.named("image features with the correction", CORRECTION)),
+            ..plan
+        })
     }
 }

@@ -197,13 +197,14 @@ impl Clip {
         self.image_encoder_with(batch, None)
     }
 
-    /// An encoder that also gives the features of the tower with `adapters`, one in every block, where given.
+    /// An encoder that also gives the features of the tower with `adapters`, one in every block, where given. Its batch may be
+    /// smaller than `batch`, where more pictures at once would change their features' last bits.
     ///
     /// # Errors
     /// Another number of adapters than blocks; out of memory: a smaller batch needs less, and the error says which would
     /// do.
     pub fn image_encoder_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImageEncoder<'_>> {
-        let batch = batch.max(1);
+        let batch = batch.clamp(1, self.image.most_at_once());
         self.try_batch(batch, adapters)
             .map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, adapters)))?;
         Ok(ImageEncoder { clip: self, plan: self.image.plan_with(batch, adapters)?, batch })

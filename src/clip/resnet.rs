@@ -134,6 +134,15 @@ pub struct ResNet {
 }
 
 impl ResNet {
+    /// Rows that attention pooling makes of a picture.
+    fn tokens(&self) -> usize {
+        (self.size / 32).pow(2) + 1
+    }
+
+    pub(super) fn most_at_once(&self) -> usize {
+        attention::most_rows(&self.gpu).map_or(usize::MAX, |rows| (rows / self.tokens()).max(1))
+    }
+
     /// A tower on pictures `size` pixels square.
     pub(super) fn load(loader: &Loader<'_>, config: &ResNetConfig, size: usize, embedding: usize) -> Result<ResNet> {
         let point = Window { side: 1, stride: 1, pad: 0 };
@@ -221,7 +230,7 @@ impl ResNet {
         let group = group.max(1);
         let gpu = &self.gpu;
         let pixels = gpu.empty("pixels", &[batch, 3, self.size, self.size], DType::F32)?;
-        let tokens = (self.size / 32).pow(2) + 1;
+        let tokens = self.tokens();
         let pattern = Pattern::uniform(gpu, batch, tokens, false)?;
         let means: Vec<u32> = (0..batch).map(|b| (b * tokens) as u32).collect();
         let means = Picked::new(gpu, &means, batch * tokens)?;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, Names};
 use super::config::{ClipConfig, EndToken};
+use super::image_tower::DAMAGED;
 use super::loader::{Loader, Side};
-use crate::gpu::{Gpu, Plan, Recorder, Tensor};
+use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
 use crate::kernels::attention::{Pattern, Span};
 use crate::kernels::gemm::Epilogue;
 use crate::nn::{FrozenLinear, LayerNorm, Picked, Saved, Taps, Transformer};
@@ -190,6 +191,10 @@ impl TextTower {
     /// # Errors
     /// An id past the vocabulary, a text longer than the context, out of memory.
     pub fn embed(&self, prompts: &Prompts) -> Result<Tensor> {
+        let shape = [prompts.rows(), self.width];
+        if self.gpu.rehearses() {
+            return self.gpu.empty("token embeddings", &shape, DType::F32);
+        }
         let mut rows = self.checkpoint.rows(&self.token_table(), [self.vocabulary, self.width], &prompts.ids)?;
         for (row, position) in rows.chunks_exact_mut(self.width).zip(&prompts.positions) {
             let at = *position as usize * self.width;
@@ -200,7 +205,7 @@ impl TextTower {
                 *x += p;
             }
         }
-        self.gpu.upload("token embeddings", &rows, &[prompts.rows(), self.width])
+        self.gpu.upload("token embeddings", &rows, &shape)
     }
 
     /// Uploads a pack's tables.
@@ -260,6 +265,7 @@ impl TextTower {
     pub fn encode(&self, texts: &[Vec<u32>], end: EndToken) -> Result<Vec<f32>> {
         let mut features = Vec::new();
         let mut rest = texts;
+        let mut rehearsed: Option<Prompts> = None;
         while !rest.is_empty() {
             let mut rows = 0;
             let fits = rest.iter().take_while(|t| {
@@ -269,11 +275,19 @@ impl TextTower {
             let (now, later) = rest.split_at(fits.count().max(1));
             rest = later;
             let prompts = Prompts::pack(now, end)?;
+            // A rehearsal learns nothing from a step like the last one.
+            if self.gpu.rehearses() && rehearsed.as_ref() == Some(&prompts) {
+                continue;
+            }
             let packed = self.packed(&prompts)?;
             let mut rec = Recorder::new(&self.gpu);
             let y = self.forward(&mut rec, self.embed(&prompts)?, &packed)?;
             rec.finish()?.run()?;
-            features.extend(self.gpu.read::<f32>(&y)?);
+            features.extend(self.gpu.read::<f32>(&y.named("text features", DAMAGED))?);
+            rehearsed = self.gpu.rehearses().then_some(prompts);
+        }
+        if self.gpu.rehearses() {
+            features.resize(texts.len() * self.projection.weight.rows(), 0.0);
         }
         Ok(features)
     }

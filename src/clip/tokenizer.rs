@@ -104,10 +104,15 @@ impl Tokenizer {
             tracing::warn!("'{text}' is {} tokens long, {room} fit: its end is cut off", ids.len());
             ids.truncate(room);
         }
+        Ok(self.framed(&ids))
+    }
+
+    /// Ids between the start and the end marker.
+    pub(crate) fn framed(&self, ids: &[u32]) -> Vec<u32> {
         let mut prompt = Vec::with_capacity(ids.len() + 2);
         prompt.push(self.start);
-        prompt.append(&mut ids);
+        prompt.extend_from_slice(ids);
         prompt.push(self.end);
-        Ok(prompt)
+        prompt
     }
 }

@@ -5,7 +5,7 @@ use super::image_tower::ImagePlan;
 use super::loader::{Loader, Side};
 use crate::Result;
 use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
-use crate::kernels::attention::Pattern;
+use crate::kernels::attention::{self, Pattern};
 use crate::kernels::gemm::Epilogue;
 use crate::kernels::patch::{self, PatchEmbedding};
 use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Taps, Transformer};
@@ -80,6 +80,10 @@ impl VisionTransformer {
             size,
             tokens,
         })
+    }
+
+    pub(super) fn most_at_once(&self) -> usize {
+        attention::most_rows(&self.gpu).map_or(usize::MAX, |rows| (rows / self.tokens).max(1))
     }
 
     fn pixels(&self, batch: usize) -> Result<Tensor> {

@@ -2,6 +2,7 @@
 
 use super::capabilities::{Capabilities, Matrices};
 use super::device::DeviceOptions;
+use super::environment;
 use crate::{Error, Result};
 
 /// What tipi knows of an adapter, and what it would use of it.
@@ -114,8 +115,7 @@ pub(super) fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType
 }
 
 pub(super) fn asked(options: &DeviceOptions) -> Option<String> {
-    let from_environment = || std::env::var_os("TIPI_ADAPTER").filter(|v| !v.is_empty());
-    options.adapter.clone().or_else(|| from_environment().map(|v| v.to_string_lossy().into_owned()))
+    options.adapter.clone().or_else(|| environment::text("TIPI_ADAPTER"))
 }
 
 /// All adapters, with what tipi would use of each (`tipi devices`).

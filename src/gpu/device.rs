@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::adapters::{OPTIONAL, asked, choose, enumerate, kind, names};
 use super::arena::Extent;
 use super::capabilities::Capabilities;
-use super::choices::Choices;
+use super::choices::{Choices, Measured};
+use super::environment;
 use super::ledger::{Entry, Ledger, installed};
 use super::pipeline::Pipelines;
 use super::pool::{FreeList, rounded};
@@ -25,10 +26,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 pub struct DeviceOptions {
     /// Index or part of the name of the adapter; `None` takes `TIPI_ADAPTER`, else the best one.
     pub adapter: Option<String>,
-    /// Keep index and loop checks in the shaders. `None`: on in debug builds and with `TIPI_CHECKED=1`.
+    /// Keep index and loop checks in the shaders. `None` takes `TIPI_CHECKED`, else they are on in debug builds.
     pub checked: Option<bool>,
-    /// Measure which kernel is best where that was never measured on this adapter. `None`: unless `TIPI_TUNE` is "off" or
-    /// "0". What was measured before is used either way.
+    /// Choose kernels by measuring them on this adapter, now and before. `Some(false)` measures nothing and leaves what was
+    /// measured before alone: the kernel that promises most is taken. `None` takes `TIPI_TUNE`, else measures.
     pub tune: Option<bool>,
     /// The kernel that products must take where it can, by name; `None` takes `TIPI_KERNEL`, else leaves the choice open.
     pub kernel: Option<String>,
@@ -37,6 +38,9 @@ pub struct DeviceOptions {
     pub portable: bool,
     /// GPU memory in bytes that may be used; `None` takes `TIPI_MEMORY` (in MiB), else what the driver says there is.
     pub memory: Option<u64>,
+    /// The folder for compiled pipelines and for what was measured; `None` takes `TIPI_CACHE_DIR`, else the user's cache
+    /// folder.
+    pub cache: Option<PathBuf>,
     /// Collect per-kernel timestamps (`--profile`). Slower: every dispatch gets a pass of its own.
     pub profile: bool,
 }
@@ -86,20 +90,6 @@ impl std::fmt::Debug for Gpu {
     }
 }
 
-/// Where tipi keeps what it can make again: `TIPI_CACHE_DIR`, else the user's cache folder.
-fn cache_dir() -> Option<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    var("TIPI_CACHE_DIR").or_else(|| {
-        if cfg!(target_os = "windows") {
-            var("LOCALAPPDATA").map(|p| p.join("tipi"))
-        } else if cfg!(target_os = "macos") {
-            var("HOME").map(|p| p.join("Library/Caches/tipi"))
-        } else {
-            var("XDG_CACHE_HOME").or_else(|| var("HOME").map(|p| p.join(".cache"))).map(|p| p.join("tipi"))
-        }
-    })
-}
-
 /// The file for what was measured on an adapter: another driver may do better with another kernel.
 fn choices_file(info: &wgpu::AdapterInfo, portable: bool) -> String {
     let features = if portable { " portable" } else { "" };
@@ -116,26 +106,19 @@ fn size_of_memory(extent: Extent) -> u64 {
     }
 }
 
-/// The memory that may be used, where options or the environment say.
-fn memory_option(options: &DeviceOptions) -> Result<Option<u64>> {
-    let asked = std::env::var("TIPI_MEMORY").ok().filter(|v| !v.is_empty());
-    match (options.memory, asked) {
-        (Some(bytes), _) => Ok(Some(bytes)),
-        (None, None) => Ok(None),
-        (None, Some(text)) => match text.parse::<u64>().ok().and_then(|mib| mib.checked_mul(1 << 20)) {
-            Some(bytes) if bytes > 0 => Ok(Some(bytes)),
-            _ => Err(Error::invalid(format!("TIPI_MEMORY={text} is not a number of MiB; 4096 would allow 4 GiB"))),
-        },
-    }
-}
-
 impl Gpu {
     /// Opens the adapter that `options` ask for, else the best one: discrete before integrated before CPU.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`], [`Error::AdapterNotFound`], [`Error::Unsupported`] when profiling is asked for and the
+    /// [`Error::Invalid`] for an environment variable whose value means nothing, [`Error::NoAdapter`],
+    /// [`Error::AdapterNotFound`], [`Error::Unsupported`] when profiling is asked for and the
     /// adapter has no timestamps, [`Error::Gpu`] when the driver refuses the device.
     pub fn open(options: &DeviceOptions) -> Result<Gpu> {
+        // What was asked for must mean something, before anything is opened.
+        let portable = environment::switch("TIPI_PORTABLE")?.unwrap_or(false);
+        let checked = environment::switch("TIPI_CHECKED")?.unwrap_or(cfg!(debug_assertions));
+        let tune = environment::switch("TIPI_TUNE")?.unwrap_or(true);
+        let memory = environment::mebibytes("TIPI_MEMORY")?;
         let adapters = enumerate();
         let (index, reason) = choose(&names(&adapters), asked(options).as_deref())?;
         let adapter = &adapters[index];
@@ -153,7 +136,7 @@ impl Gpu {
         }
         let capabilities =
             Capabilities::of(&adapter.features(), &info, &limits, &adapter.cooperative_matrix_properties());
-        let portable = options.portable || std::env::var("TIPI_PORTABLE").is_ok_and(|v| v == "1");
+        let portable = options.portable || portable;
         let mut capabilities = if portable { capabilities.portable() } else { capabilities };
         let request = |with_matrices: bool| {
             let mut required_features = features;
@@ -198,23 +181,24 @@ impl Gpu {
             }
         });
 
-        let checked =
-            options.checked.unwrap_or(cfg!(debug_assertions) || std::env::var("TIPI_CHECKED").is_ok_and(|v| v == "1"));
+        let checked = options.checked.unwrap_or(checked);
+        let cache = options.cache.clone().or_else(environment::cache_dir);
         let cache_file = wgpu::util::pipeline_cache_key(&info)
-            .and_then(|key| Some(cache_dir()?.join(format!("pipelines-{}-{key}", env!("CARGO_PKG_VERSION")))));
+            .and_then(|key| Some(cache.as_ref()?.join(format!("pipelines-{}-{key}", env!("CARGO_PKG_VERSION")))));
         let pipelines = Pipelines::new(&device, checked, cache_file);
         let profile = options.profile.then(|| Mutex::new(Profile::new(queue.get_timestamp_period())));
         let pool = Arc::new(FreeList::default());
-        let ledger = Arc::new(Ledger::new(match memory_option(options)? {
+        let ledger = Arc::new(Ledger::new(match options.memory.or(memory) {
             Some(asked) => Some(asked),
             None => installed(adapter, capabilities.cpu),
         }));
-        let from_environment = || std::env::var_os("TIPI_KERNEL").map(|v| v.to_string_lossy().into_owned());
-        let kernel = options.kernel.clone().or_else(from_environment).filter(|name| !name.is_empty());
-        let choices = Choices::open(cache_dir().map(|dir| dir.join(choices_file(&info, portable))));
-        let asked = options.tune.unwrap_or_else(|| !std::env::var("TIPI_TUNE").is_ok_and(|v| v == "off" || v == "0"));
+        let kernel =
+            options.kernel.clone().filter(|name| !name.is_empty()).or_else(|| environment::text("TIPI_KERNEL"));
+        let tunes = options.tune.unwrap_or(tune);
+        // Without measuring nothing is read from the file either, nor written there.
+        let choices = Choices::open(cache.filter(|_| tunes).map(|dir| dir.join(choices_file(&info, portable))));
         // Measuring would count among what is profiled.
-        let measures = asked && !options.profile;
+        let measures = tunes && !options.profile;
         let inner = Inner {
             device,
             queue,
@@ -250,14 +234,15 @@ impl Gpu {
         &self.0.capabilities
     }
 
-    /// What was measured to be best under `key` on this adapter, in this process or an earlier one.
-    pub fn measured(&self, key: &str) -> Option<String> {
+    /// What was measured under `key` on this adapter, in this process or, where kernels are chosen by measuring
+    /// ([`DeviceOptions::tune`]), in an earlier one.
+    pub fn measured(&self, key: &str) -> Option<Measured> {
         self.0.choices.get(key)
     }
 
-    /// Notes what was measured to be best, for this process and later ones.
-    pub fn note_measured(&self, key: &str, choice: &str) {
-        self.0.choices.note(key, choice);
+    /// Notes what was measured, for this process and, where kernels are chosen by measuring, for later ones.
+    pub fn note_measured(&self, key: &str, measured: Measured) {
+        self.0.choices.note(key, measured);
     }
 
     /// Forgets all that was measured on this adapter.
@@ -265,7 +250,7 @@ impl Gpu {
         self.0.choices.clear();
     }
 
-    /// The file that keeps what was measured.
+    /// The file that keeps what was measured; `None` where none does.
     pub fn measured_file(&self) -> Option<&PathBuf> {
         self.0.choices.path()
     }
@@ -275,7 +260,7 @@ impl Gpu {
         self.0.kernel.as_deref()
     }
 
-    /// Whether to measure what was never measured before.
+    /// Whether to measure what was not measured enough before.
     pub fn measures(&self) -> bool {
         self.0.measures && !self.rehearses()
     }
@@ -375,10 +360,11 @@ impl Gpu {
 
     fn allocate(&self, home: &Arc<FreeList>, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let extent = self.checked_extent(what, shape, dtype)?;
+        let meaning = OnceLock::new();
         let tensor = |storage| Tensor { storage: Arc::new(storage), shape: shape.to_vec(), dtype };
         if self.rehearses() {
             let entry = Some(self.take(what, size_of_memory(extent))?);
-            return Ok(tensor(Storage { memory: OnceLock::new(), entry, home: std::sync::Weak::new() }));
+            return Ok(tensor(Storage { memory: OnceLock::new(), entry, home: std::sync::Weak::new(), meaning }));
         }
         let (memory, entry) = match home.take(extent) {
             Some(free) => free,
@@ -387,7 +373,7 @@ impl Gpu {
                 (self.make(what, extent)?, entry)
             }
         };
-        Ok(tensor(Storage { memory: OnceLock::from(memory), entry: Some(entry), home: Arc::downgrade(home) }))
+        Ok(tensor(Storage { memory: OnceLock::from(memory), entry: Some(entry), home: Arc::downgrade(home), meaning }))
     }
 
     /// New GPU memory.

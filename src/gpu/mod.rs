@@ -11,6 +11,7 @@ mod arena;
 mod capabilities;
 mod choices;
 mod device;
+mod environment;
 mod fitting;
 mod ledger;
 mod pipeline;
@@ -23,6 +24,7 @@ mod transfer;
 
 pub use adapters::{AdapterReport, list_adapters};
 pub use capabilities::{Capabilities, Matrices};
+pub use choices::Measured;
 pub use device::{DeviceOptions, Gpu};
 pub(crate) use fitting::advise;
 pub use fitting::largest;

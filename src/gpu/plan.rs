@@ -122,21 +122,35 @@ impl Plan {
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
     pub fn time(&self, budget: Duration, most: usize) -> Result<Duration> {
-        let once = || {
+        let least = Plan::time_together(std::slice::from_ref(self), budget, most)?;
+        Ok(least.first().copied().unwrap_or(Duration::MAX))
+    }
+
+    /// The shortest of several runs of each of `plans`, in rounds that run each once: what else the machine does then meets
+    /// all of them. At most `most` rounds, and no more once they took `budget` together; one before them is not counted.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
+    pub fn time_together(plans: &[Plan], budget: Duration, most: usize) -> Result<Vec<Duration>> {
+        let once = |plan: &Plan| {
             let start = Instant::now();
-            self.run()?;
-            self.gpu.wait()?;
+            plan.run()?;
+            plan.gpu.wait()?;
             Ok::<_, crate::Error>(start.elapsed())
         };
-        once()?;
-        let (start, mut best) = (Instant::now(), Duration::MAX);
+        for plan in plans {
+            once(plan)?;
+        }
+        let (start, mut least) = (Instant::now(), vec![Duration::MAX; plans.len()]);
         for _ in 0..most {
-            best = best.min(once()?);
+            for (plan, least) in plans.iter().zip(&mut least) {
+                *least = once(plan)?.min(*least);
+            }
             if start.elapsed() > budget {
                 break;
             }
         }
-        Ok(best)
+        Ok(least)
     }
 
     /// The labels of the dispatches, in order.

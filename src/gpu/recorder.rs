@@ -144,7 +144,8 @@ impl Recorder {
     /// [`Error::OutOfMemory`] past the adapter's limits.
     pub fn temp_of(&mut self, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let extent = self.gpu.checked_extent(what, shape, dtype)?;
-        let storage = Arc::new(Storage { memory: OnceLock::new(), entry: None, home: Weak::new() });
+        let storage =
+            Arc::new(Storage { memory: OnceLock::new(), entry: None, home: Weak::new(), meaning: OnceLock::new() });
         let temporary = Temporary { what: what.into(), extent, storage: Arc::downgrade(&storage), used: None };
         self.temporaries.push(temporary);
         Ok(Tensor { storage, shape: shape.to_vec(), dtype })

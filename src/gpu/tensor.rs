@@ -38,18 +38,33 @@ pub(super) const TEXEL_COLS: usize = 4;
 pub trait Element: bytemuck::Pod {
     /// The matching element type.
     const DTYPE: DType;
+
+    /// Whether the value is neither NaN nor infinite.
+    fn is_number(&self) -> bool;
 }
 
 impl Element for f32 {
     const DTYPE: DType = DType::F32;
+
+    fn is_number(&self) -> bool {
+        self.is_finite()
+    }
 }
 
 impl Element for u32 {
     const DTYPE: DType = DType::U32;
+
+    fn is_number(&self) -> bool {
+        true
+    }
 }
 
 impl Element for half::f16 {
     const DTYPE: DType = DType::F16;
+
+    fn is_number(&self) -> bool {
+        self.is_finite()
+    }
 }
 
 /// GPU memory.
@@ -68,6 +83,8 @@ pub(super) struct Storage {
     pub entry: Option<Entry>,
     /// The pool that gets the memory back.
     pub home: Weak<FreeList>,
+    /// What the numbers mean, where somebody said.
+    pub meaning: OnceLock<Meaning>,
 }
 
 impl Drop for Storage {
@@ -84,6 +101,20 @@ pub struct Tensor {
     pub(super) storage: Arc<Storage>,
     pub(super) shape: Vec<usize>,
     pub(super) dtype: DType,
+}
+
+/// What a tensor's numbers mean to a user, for errors about them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meaning {
+    pub what: &'static str,
+    pub cause: &'static str,
+}
+
+impl Default for Meaning {
+    fn default() -> Self {
+        let cause = "the weights of the model or of its adapter, or what they were given, are damaged or too large";
+        Meaning { what: "numbers computed on the GPU", cause }
+    }
 }
 
 /// What a tensor of this shape and type takes; `None` where it has no elements or more than can be counted.
@@ -148,6 +179,18 @@ impl Tensor {
             return Err(Error::invalid(format!("cannot reshape {:?} to {shape:?}", self.shape)));
         }
         Ok(Tensor { storage: self.storage.clone(), shape: shape.to_vec(), dtype: self.dtype })
+    }
+
+    /// The same tensor under a name for users ("image features") and with what is likely wrong where its numbers are not
+    /// finite: reading them is an error then. The first name stays.
+    #[must_use]
+    pub fn named(self, what: &'static str, cause: &'static str) -> Tensor {
+        self.storage.meaning.get_or_init(|| Meaning { what, cause });
+        self
+    }
+
+    pub(super) fn meaning(&self) -> Meaning {
+        self.storage.meaning.get().copied().unwrap_or_default()
     }
 
     /// Whether both tensors live in one buffer (a kernel must not read and write one buffer in one dispatch).

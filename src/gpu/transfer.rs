@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::device::{Gpu, PATIENCE};
-use super::tensor::{DType, Element, Memory, TEXEL_COLS, Tensor};
+use super::tensor::{DType, Element, Meaning, Memory, TEXEL_COLS, Tensor};
 use crate::{Error, Result};
 
 /// Bytes of an upload that are staged at once.
@@ -164,10 +164,10 @@ impl Gpu {
         Ok(tensor)
     }
 
-    /// A tensor's contents. Waits for all work submitted so far.
+    /// A tensor's contents, which must be finite. Waits for all work submitted so far.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Gpu`], [`Error::Invalid`] when the element type differs.
+    /// [`Error::ResultNotFinite`], [`Error::DeviceLost`], [`Error::Gpu`], [`Error::Invalid`] when the element type differs.
     pub fn read<T: Element>(&self, tensor: &Tensor) -> Result<Vec<T>> {
         self.begin_read(tensor)?.finish()
     }
@@ -181,11 +181,11 @@ impl Gpu {
         if T::DTYPE != tensor.dtype() {
             return Err(Error::invalid(format!("reading a {:?} tensor as {:?}", tensor.dtype(), T::DTYPE)));
         }
-        let cols = tensor.cols();
-        let element = std::marker::PhantomData;
+        let (rows, cols, meaning) = (tensor.rows(), tensor.cols(), tensor.meaning());
+        let read =
+            |pending| ReadBack { gpu: self.clone(), pending, rows, cols, meaning, element: std::marker::PhantomData };
         if self.rehearses() {
-            let rows = tensor.rows();
-            return Ok(ReadBack { gpu: self.clone(), pending: None, rows, cols, element });
+            return Ok(read(None));
         }
         let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read-back"),
@@ -197,7 +197,7 @@ impl Gpu {
         encoder.copy_buffer_to_buffer(tensor.buffer()?, 0, &staging, 0, tensor.bytes());
         let submission = self.0.queue.submit([encoder.finish()]);
         self.check()?;
-        Ok(ReadBack { gpu: self.clone(), pending: Some((staging, submission)), rows: tensor.rows(), cols, element })
+        Ok(read(Some((staging, submission))))
     }
 
     /// Maps a read-back buffer, which `submission` fills, and copies it out.
@@ -234,15 +234,39 @@ pub struct ReadBack<T> {
     pending: Option<(wgpu::Buffer, wgpu::SubmissionIndex)>,
     rows: usize,
     cols: usize,
+    meaning: Meaning,
     element: std::marker::PhantomData<T>,
 }
 
 impl<T: Element> ReadBack<T> {
-    /// The contents. Waits for the work submitted before the read was started, not for later work.
+    /// The contents, which must be finite: this is where whatever is computed leaves the GPU. Waits for the work submitted
+    /// before the read was started, not for later work.
+    ///
+    /// # Errors
+    /// [`Error::ResultNotFinite`], [`Error::DeviceLost`], [`Error::Gpu`].
+    pub fn finish(self) -> Result<Vec<T>> {
+        let (Meaning { what, cause }, cols) = (self.meaning, self.cols.max(1));
+        let values = self.finish_unchecked()?;
+        // The common case is one quick pass.
+        if values.iter().all(|v| v.is_number()) {
+            return Ok(values);
+        }
+        let wrong = || values.iter().enumerate().filter(|(_, v)| !v.is_number());
+        let row = wrong().next().map_or(0, |(i, _)| i / cols);
+        Err(Error::ResultNotFinite {
+            what: what.into(),
+            wrong: wrong().count(),
+            of: values.len(),
+            row,
+            cause: cause.into(),
+        })
+    }
+
+    /// As [`ReadBack::finish`], whatever the contents are: for who judges them alone, as training does its loss.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
-    pub fn finish(self) -> Result<Vec<T>> {
+    pub fn finish_unchecked(self) -> Result<Vec<T>> {
         let Some((staging, submission)) = &self.pending else { return Ok(vec![T::zeroed(); self.rows * self.cols]) };
         let mut bytes = self.gpu.map(staging, submission)?;
         if T::DTYPE == DType::F16 && !self.cols.is_multiple_of(2) {

@@ -55,6 +55,13 @@ impl Kernel {
     }
 }
 
+/// Rows up to which [`Kernel::select`] takes the same kernel on this device, whatever their number; `None` where it always
+/// does.
+pub fn most_rows(gpu: &Gpu) -> Option<usize> {
+    let caps = gpu.capabilities();
+    (caps.cpu && Kernel::Texel.runs_on(caps)).then_some(caps.texture as usize)
+}
+
 const ENTRIES: [&str; 5] = ["forward", "weights", "dot_rows", "backward_q", "backward_kv"];
 const TEXEL_ENTRIES: [&str; 3] = ["forward", "backward_q", "backward_kv"];
 

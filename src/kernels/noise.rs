@@ -9,7 +9,11 @@ use crate::{Error, Result};
 
 static SHADER: Shader = Shader {
     name: "noise",
-    source: concat!(include_str!("../../shaders/noise.wgsl"), include_str!("../../shaders/philox.wgsl")),
+    source: concat!(
+        include_str!("../../shaders/noise.wgsl"),
+        include_str!("../../shaders/normal.wgsl"),
+        include_str!("../../shaders/philox.wgsl")
+    ),
     access: &[Read, Read, Read, Read, Read, Write, Write],
 };
 
@@ -20,7 +24,7 @@ pub(super) fn variants() -> Vec<Variant> {
 }
 
 /// Fills `out` with standard normals of the given stream. `counter` is u32 `[4]`: seed (low, high word), step, nothing;
-/// equal counters give equal numbers on one adapter, so a step can be drawn again.
+/// equal counters give equal bits on every device, so a step can be drawn again.
 ///
 /// # Errors
 /// A counter of another form.
@@ -36,7 +40,7 @@ pub fn normal(rec: &mut Recorder, counter: &Tensor, stream: u32, out: &Tensor) -
         params: bytemuck::bytes_of(&[out.len() as u32, 0, stream, 0]),
         bindings: &[counter, counter, counter, counter, counter, out, &unused],
         grid: Grid::cover(out.len(), 256),
-        flops: 40.0 * out.len() as f64,
+        flops: 400.0 * out.len() as f64,
         bytes: 4.0 * out.len() as f64,
     })
 }

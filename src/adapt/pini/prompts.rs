@@ -32,14 +32,15 @@ impl NoisyPrompts {
         let mut ids = Vec::with_capacity(classes.len());
         for class in classes {
             let text = format!("{prefix} {}.", class_name(class));
-            if tokenizer.ids(&text)?.len() + 2 > clip.config.context {
+            let own = tokenizer.ids(&text)?;
+            if own.len() + 2 > clip.config.context {
                 return Err(Error::invalid(format!(
                     "PiNI's prompt for class '{class}' is longer than the model's context of {} tokens; \
                      shorten the template or the class name",
                     clip.config.context
                 )));
             }
-            ids.push(tokenizer.prompt(&text)?);
+            ids.push(tokenizer.framed(&own));
         }
         NoisyPrompts::from_ids(clip, &ids, noisy)
     }

@@ -424,7 +424,7 @@ pub fn train(
     let d = clip.config.embedding;
     let steps = labels.len() / batch * config.epochs;
     let mut report = |(epoch, step, read): (usize, usize, ReadBack<f32>)| {
-        let loss = read.finish()?.first().copied().unwrap_or(f32::NAN);
+        let loss = crate::adapt::loss_of(read)?;
         if !loss.is_finite() {
             return Err(Error::invalid(format!(
                 "PiNI's loss is {loss} in epoch {epoch}: training diverged; use a lower --lr than {}",

@@ -32,9 +32,16 @@ pub struct GpuArgs {
 impl GpuArgs {
     /// Opens the adapter; [`announce`] says which and why, once nothing else can be wrong with the command.
     pub fn open(&self) -> Result<Gpu> {
-        let options =
-            DeviceOptions { adapter: self.adapter.clone(), profile: self.profile, ..DeviceOptions::default() };
-        Ok(Gpu::open(&options)?)
+        Ok(Gpu::open(&self.options())?)
+    }
+
+    /// As [`GpuArgs::open`], to measure kernels and keep that, whatever TIPI_TUNE says.
+    pub fn open_to_measure(&self) -> Result<Gpu> {
+        Ok(Gpu::open(&DeviceOptions { tune: Some(true), ..self.options() })?)
+    }
+
+    fn options(&self) -> DeviceOptions {
+        DeviceOptions { adapter: self.adapter.clone(), profile: self.profile, ..DeviceOptions::default() }
     }
 }
 

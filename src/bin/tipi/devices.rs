@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// What tipi would use: the GEMM that promises most for a large product (`tipi tune` measures), and optional features.
 fn uses(adapter: &AdapterReport) -> Vec<&'static str> {
     let large = Problem { layout: Layout::Nt, m: 1024, n: 1024, k: 1024, b: DType::F32 };
-    let gemm = match Kernel::select(&adapter.capabilities, &large, None, None) {
+    let gemm = match Kernel::groups(&adapter.capabilities, &large).concat().first().copied() {
         Some(Kernel::Tile | Kernel::Wide | Kernel::Thin) => "GEMM in workgroup tiles",
         Some(Kernel::Matrix) => "GEMM by matrix units",
         Some(Kernel::Texel) => "GEMM from textures",

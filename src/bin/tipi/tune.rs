@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use tipi::gpu::DType;
-use tipi::kernels::gemm::{self, Kernel, Layout, Problem, Timing};
+use tipi::kernels::gemm::{self, Kernel, Layout, Problem, Timing, Timings};
 use tipi::text;
 
 use crate::common::{self, GpuArgs};
@@ -53,7 +53,7 @@ fn problems(rows: &[usize]) -> Vec<Problem> {
 
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<()> {
-    let gpu = args.gpu.open()?;
+    let gpu = args.gpu.open_to_measure()?;
     common::announce(&gpu);
     if args.forget {
         gpu.forget_measured();
@@ -61,10 +61,12 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let caps = gpu.capabilities();
-    let open: Vec<Problem> =
-        problems(&args.rows).into_iter().filter(|p| Kernel::candidates(caps, p).len() > 1).collect();
+    let open: Vec<Problem> = problems(&args.rows)
+        .into_iter()
+        .filter(|p| Kernel::groups(caps, p).first().is_some_and(|g| g.len() > 1))
+        .collect();
     let bar = ui::bar(open.len(), "measuring classes of products");
-    let mut measured: Vec<(Problem, Vec<Timing>)> = Vec::new();
+    let mut measured: Vec<(Problem, Timings)> = Vec::new();
     for problem in open {
         ui::show(&bar, &problem.class());
         measured.push((problem, gemm::measure(&gpu, &problem)?));
@@ -75,20 +77,21 @@ pub fn run(args: &Args) -> Result<()> {
         let rows: Vec<_> = measured
             .iter()
             .map(|(problem, timings)| {
-                let timings: Vec<_> = timings
+                let each: Vec<_> = timings
+                    .all
                     .iter()
                     .map(|t| serde_json::json!({ "kernel": t.kernel.name(), "gflops": t.seconds.map(|s| t.flops / s / 1e9) }))
                     .collect();
-                serde_json::json!({ "class": problem.class(), "timings": timings })
+                serde_json::json!({ "class": problem.class(), "chosen": timings.chosen.name(), "timings": each })
             })
             .collect();
         terminal::print_json(&rows, true)?;
         return Ok(());
     }
-    let mut table = ui::table(&["products", "best", "GFLOP/s of each"]);
+    let mut table = ui::table(&["products", "used", "GFLOP/s of each"]);
     for (problem, timings) in &measured {
         let mut sorted: Vec<(&Timing, f64)> =
-            timings.iter().map(|t| (t, t.seconds.map_or(0.0, |s| t.flops / s / 1e9))).collect();
+            timings.all.iter().map(|t| (t, t.seconds.map_or(0.0, |s| t.flops / s / 1e9))).collect();
         sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
         let each: Vec<String> = sorted
             .iter()
@@ -97,11 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
                 None => format!("{} wrong", t.kernel.name()),
             })
             .collect();
-        table.add_row([
-            problem.class(),
-            sorted.first().map_or("none", |(t, _)| t.kernel.name()).to_string(),
-            each.join(", "),
-        ]);
+        table.add_row([problem.class(), timings.chosen.name().to_string(), each.join(", ")]);
     }
     let kept = gpu.measured_file().map_or("nowhere".into(), |path| text::escaped(&text::path(path)).into_owned());
     let only = if measured.is_empty() { "\nno class of products has more than one kernel here" } else { "" };

@@ -2,7 +2,7 @@
 
 use super::{Activation, Layout};
 use crate::gpu::Access::{Read, ReadTexels, Write};
-use crate::gpu::{Access, Capabilities, DType, Grid, Matrices, Shader, Variant};
+use crate::gpu::{Access, Capabilities, DType, Grid, Matrices, Measured, Shader, Variant};
 
 /// The kernels that compute a GEMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,16 @@ pub enum Kernel {
     Texel,
 }
 
+/// The order in which a kernel adds up the terms of a sum. Kernels of one order give the same bits; between orders results
+/// differ in the last places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// One after the other along k, each by a fused multiply-add: every kernel that runs on ordinary units.
+    Ascending,
+    /// As the adapter's matrix units add, several at once.
+    MatrixUnits,
+}
+
 /// A product, as far as choosing a kernel for it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
@@ -40,6 +50,10 @@ pub struct Problem {
 
 /// Products of this many rows at most are thin.
 const THIN: usize = 16;
+
+/// By how much a kernel must be faster than the usual one to be taken in its place: measurements of equal work on a machine
+/// that does other things differ by a few hundredths.
+const MARGIN: f64 = 0.1;
 
 impl Problem {
     /// The class of problems that one measurement answers for.
@@ -111,38 +125,52 @@ impl Kernel {
             }
     }
 
-    /// The kernels worth measuring for a problem, the most promising first; that one is taken where nothing was measured.
-    /// A pure function of what is known beforehand.
-    pub fn candidates(caps: &Capabilities, problem: &Problem) -> Vec<Kernel> {
-        let order: &[Kernel] = if caps.cpu {
-            &[Kernel::Texel, Kernel::Subgroup, Kernel::Rows, Kernel::Tile]
-        } else if problem.m <= THIN {
-            &[Kernel::Thin, Kernel::Tile, Kernel::Matrix, Kernel::Rows]
-        } else if problem.m >= 512 && problem.n >= 512 {
-            &[Kernel::Matrix, Kernel::Wide, Kernel::Tile, Kernel::Thin, Kernel::Rows]
-        } else {
-            &[Kernel::Tile, Kernel::Matrix, Kernel::Wide, Kernel::Thin, Kernel::Rows]
-        };
-        let mut all: Vec<Kernel> = order.iter().copied().filter(|k| k.takes(caps, problem)).collect();
-        // What is there for the case that nothing better runs need not be measured against what does.
-        if all.len() > 1 {
-            all.retain(|k| if caps.cpu { *k != Kernel::Tile } else { *k != Kernel::Rows });
+    /// The order in which the kernel adds.
+    pub fn order(self) -> Order {
+        match self {
+            Kernel::Matrix => Order::MatrixUnits,
+            _ => Order::Ascending,
         }
-        all
     }
 
-    /// The kernel for a problem: the one forced where it can take it, else the one measured best, else the most
-    /// promising. `None` when no kernel can take it.
-    pub fn select(
-        caps: &Capabilities,
-        problem: &Problem,
-        forced: Option<Kernel>,
-        measured: Option<Kernel>,
-    ) -> Option<Kernel> {
-        forced
-            .filter(|k| k.takes(caps, problem))
-            .or_else(|| measured.filter(|k| k.takes(caps, problem)))
-            .or_else(|| Kernel::candidates(caps, problem).first().copied())
+    /// The kernels worth measuring for a problem, in groups of one order each; in each the most promising first, which is
+    /// taken where nothing was measured. The first group is the one to choose from, the next only where a driver computes
+    /// wrongly by all of it. Which order comes first follows from the adapter, the layout and B's type alone: not from the
+    /// sizes, since the number of pictures at a time must not change what comes out, and not from the clock.
+    /// A pure function of what is known beforehand.
+    pub fn groups(caps: &Capabilities, problem: &Problem) -> Vec<Vec<Kernel>> {
+        let ascending: &[Kernel] = if caps.cpu {
+            &[Kernel::Texel, Kernel::Subgroup, Kernel::Rows, Kernel::Tile]
+        } else if problem.m <= THIN {
+            &[Kernel::Thin, Kernel::Tile, Kernel::Rows]
+        } else if problem.m >= 512 && problem.n >= 512 {
+            &[Kernel::Wide, Kernel::Tile, Kernel::Thin, Kernel::Rows]
+        } else {
+            &[Kernel::Tile, Kernel::Wide, Kernel::Thin, Kernel::Rows]
+        };
+        let mut ascending: Vec<Kernel> = ascending.iter().copied().filter(|k| k.takes(caps, problem)).collect();
+        // What is there for the case that nothing better runs need not be measured against what does.
+        if ascending.len() > 1 {
+            ascending.retain(|k| if caps.cpu { *k != Kernel::Tile } else { *k != Kernel::Rows });
+        }
+        let matrix = (!caps.cpu && Kernel::Matrix.takes(caps, problem)).then(|| vec![Kernel::Matrix]);
+        matrix.into_iter().chain([ascending]).filter(|group| !group.is_empty()).collect()
+    }
+
+    /// Of a group the first kernel that was not found wrong, or another that was measured to be faster by more than noise.
+    /// `None` where all were found wrong.
+    pub(super) fn best(group: &[Kernel], measured: &Measured) -> Option<Kernel> {
+        let first = Kernel::first(group, measured)?;
+        let seconds = |kernel: Kernel| measured.seconds.get(kernel.name()).copied().flatten();
+        let Some(usual) = seconds(first) else { return Some(first) };
+        let timed = group.iter().filter_map(|kernel| Some((*kernel, seconds(*kernel)?)));
+        let (fastest, least) = timed.min_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(if least < usual * (1.0 - MARGIN) { fastest } else { first })
+    }
+
+    /// The first kernel of a group that was not found wrong.
+    pub(super) fn first(group: &[Kernel], measured: &Measured) -> Option<Kernel> {
+        group.iter().copied().find(|kernel| measured.seconds.get(kernel.name()) != Some(&None))
     }
 
     /// Rows and columns of C that a workgroup computes.
@@ -258,7 +286,7 @@ pub(in crate::kernels) fn variants() -> Vec<Variant> {
 #[cfg(test)]
 mod tests {
     use super::{Kernel, Layout, Problem};
-    use crate::gpu::{Capabilities, DType, Matrices};
+    use crate::gpu::{Capabilities, DType, Matrices, Measured};
 
     const LAVAPIPE: Capabilities = Capabilities {
         cpu: true,
@@ -278,8 +306,13 @@ mod tests {
         Problem { layout, m, n, k, b }
     }
 
+    /// As a device chooses, from what was measured.
+    fn select(caps: &Capabilities, p: &Problem, measured: &Measured) -> Option<Kernel> {
+        Kernel::groups(caps, p).into_iter().find_map(|group| Kernel::best(&group, measured))
+    }
+
     fn first(caps: &Capabilities, p: Problem) -> Option<Kernel> {
-        Kernel::select(caps, &p, None, None)
+        select(caps, &p, &Measured::default())
     }
 
     #[test]
@@ -294,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn gpus_get_tiles_by_the_shape_and_matrix_units_only_for_operands_they_hold() {
+    fn gpus_get_tiles_by_the_shape_and_matrix_units_for_operands_they_hold() {
         let plain = gpu(None);
         assert_eq!(first(&plain, problem(Layout::Nt, 8, 768, 768, DType::F32)), Some(Kernel::Thin));
         assert_eq!(first(&plain, problem(Layout::Nn, 100, 768, 768, DType::F16)), Some(Kernel::Tile));
@@ -302,34 +335,82 @@ mod tests {
         let nvidia = gpu(Some(Matrices::Square16));
         assert_eq!(first(&nvidia, problem(Layout::Nt, 4096, 4096, 4096, DType::F16)), Some(Kernel::Matrix));
         assert_eq!(first(&nvidia, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Wide));
+        // A single picture is added up as it is among many.
+        assert_eq!(first(&nvidia, problem(Layout::Nt, 1, 768, 768, DType::F16)), Some(Kernel::Matrix));
         let apple = gpu(Some(Matrices::Square8));
         assert_eq!(first(&apple, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Matrix));
         let small = Capabilities { workgroup_memory: 16384, invocations: 256, ..plain };
         assert_eq!(first(&small, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Thin));
     }
 
-    #[test]
-    fn what_was_forced_or_measured_is_taken_where_it_can_take_the_problem() {
-        let p = problem(Layout::Nt, 100, 100, 100, DType::F32);
-        let select = |forced, measured| Kernel::select(&LAVAPIPE, &p, forced, measured);
-        assert_eq!(select(Some(Kernel::Rows), Some(Kernel::Subgroup)), Some(Kernel::Rows));
-        assert_eq!(select(None, Some(Kernel::Subgroup)), Some(Kernel::Subgroup));
-        assert_eq!(select(Some(Kernel::Matrix), Some(Kernel::Subgroup)), Some(Kernel::Subgroup));
-        let texels = problem(Layout::Nt, 100, 100, 100, DType::Texels);
-        assert_eq!(Kernel::select(&LAVAPIPE, &texels, Some(Kernel::Rows), None), Some(Kernel::Texel));
-        assert_eq!(Kernel::select(&gpu(None), &texels, None, None), None);
+    fn measured(all: &[(Kernel, Option<f64>)]) -> Measured {
+        let mut measured = Measured::default();
+        measured.add(&all.iter().map(|(kernel, seconds)| (kernel.name(), *seconds)).collect::<Vec<_>>());
+        measured
     }
 
     #[test]
-    fn candidates_are_distinct_and_can_take_the_problem() {
+    fn what_was_measured_is_taken_where_it_can_take_the_problem() {
+        let faster = |kernel| measured(&[(Kernel::Texel, Some(1.0)), (kernel, Some(0.5))]);
+        let p = problem(Layout::Nt, 100, 100, 100, DType::F32);
+        assert_eq!(select(&LAVAPIPE, &p, &faster(Kernel::Subgroup)), Some(Kernel::Subgroup));
+        assert_eq!(select(&LAVAPIPE, &p, &faster(Kernel::Matrix)), Some(Kernel::Texel));
+        let texels = problem(Layout::Nt, 100, 100, 100, DType::Texels);
+        assert_eq!(select(&LAVAPIPE, &texels, &faster(Kernel::Rows)), Some(Kernel::Texel));
+        assert_eq!(select(&gpu(None), &texels, &Measured::default()), None);
+    }
+
+    #[test]
+    fn a_kernel_must_be_clearly_faster_and_right() {
+        let group = [Kernel::Texel, Kernel::Subgroup, Kernel::Rows];
+        let best = |all: &[(Kernel, Option<f64>)]| Kernel::best(&group, &measured(all));
+        let all =
+            |texel, subgroup, rows| best(&[(Kernel::Texel, texel), (Kernel::Subgroup, subgroup), (Kernel::Rows, rows)]);
+        assert_eq!(all(Some(1.0), Some(0.95), Some(2.0)), Some(Kernel::Texel), "within the margin");
+        assert_eq!(all(Some(1.0), Some(0.85), Some(0.8)), Some(Kernel::Rows));
+        assert_eq!(all(None, Some(1.0), Some(0.95)), Some(Kernel::Subgroup), "the usual one is wrong");
+        assert_eq!(all(Some(1.0), Some(0.85), None), Some(Kernel::Subgroup));
+        assert_eq!(all(None, None, None), None, "all are wrong");
+        assert_eq!(best(&[]), Some(Kernel::Texel), "nothing was measured");
+        assert_eq!(best(&[(Kernel::Rows, Some(0.1))]), Some(Kernel::Texel), "there is nothing to compare with");
+    }
+
+    /// Times that say otherwise must not change the order of sums, and so the bits; nor must the sizes.
+    #[test]
+    fn no_measurement_and_no_size_changes_the_order_of_sums() {
+        let every: Vec<_> = Kernel::ALL.into_iter().collect();
+        for caps in [LAVAPIPE, gpu(None), gpu(Some(Matrices::Square16)), gpu(Some(Matrices::Square8))] {
+            for layout in Layout::ALL {
+                for b in [DType::F32, DType::F16, DType::Texels, DType::HalfTexels] {
+                    let mut orders = Vec::new();
+                    for size in [1, 16, 17, 300, 512, 5000, 40_000] {
+                        for p in [problem(layout, size, 512, 64, b), problem(layout, 512, size, size, b)] {
+                            for fast in &every {
+                                let times: Vec<_> =
+                                    every.iter().map(|k| (*k, Some(if k == fast { 1e-6 } else { 1.0 }))).collect();
+                                let chosen = select(&caps, &p, &measured(&times));
+                                orders.extend(chosen.map(Kernel::order));
+                            }
+                        }
+                    }
+                    assert!(orders.windows(2).all(|w| w[0] == w[1]), "{caps:?} {layout:?} {b:?}: {orders:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn groups_are_of_one_order_and_can_take_the_problem() {
         for caps in [LAVAPIPE, gpu(None), gpu(Some(Matrices::Square16)), gpu(Some(Matrices::Square8))] {
             for layout in Layout::ALL {
                 for (m, b) in [(1, DType::F32), (100, DType::F16), (4096, DType::F32), (4096, DType::F16)] {
                     let p = problem(layout, m, 1000, 1000, b);
-                    let all = Kernel::candidates(&caps, &p);
-                    assert!(!all.is_empty(), "{caps:?} {p:?}");
+                    let groups = Kernel::groups(&caps, &p);
+                    assert!(!groups.is_empty(), "{caps:?} {p:?}");
+                    let all = groups.concat();
                     assert!(all.iter().all(|k| k.takes(&caps, &p)));
                     assert!((1..all.len()).all(|i| !all[..i].contains(&all[i])));
+                    assert!(groups.iter().all(|g| !g.is_empty() && g.iter().all(|k| k.order() == g[0].order())));
                 }
             }
         }

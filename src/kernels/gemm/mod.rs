@@ -6,8 +6,8 @@ mod tune;
 use std::ops::Range;
 
 pub(super) use kernel::variants;
-pub use kernel::{Kernel, Problem};
-pub use tune::{Timing, measure};
+pub use kernel::{Kernel, Order, Problem};
+pub use tune::{Timing, Timings, measure};
 
 use super::activation::Activation;
 use super::{expect_matrix, texels};
@@ -108,10 +108,14 @@ pub fn freeze_rows(
     let caps = gpu.capabilities();
     let [n, k] = shape;
     let large = Problem { layout: Layout::Nt, m: 512, n, k, b: DType::F32 };
-    // Whether kernels that read textures are this device's best decides the form for good, so it is asked of a class of
-    // problems that all have in common.
-    let texels = choose(gpu, &Problem { n: 1024, k: 1024, ..large })? == Kernel::Texel
-        && Kernel::Texel.takes(caps, &large)
+    // The form decides how LayerNorm adds up what it hands to this matrix, so it follows from what the device is and not
+    // from the clock.
+    let asked = Problem { n: 1024, k: 1024, ..large };
+    let in_buffers = Problem { b: if precision == Precision::F16 { DType::F16 } else { DType::F32 }, ..asked };
+    let texels = match forced(gpu)? {
+        Some(kernel) if kernel == Kernel::Texel || kernel.takes(caps, &in_buffers) => kernel == Kernel::Texel,
+        _ => tune::usual(gpu, &asked)? == Kernel::Texel,
+    } && Kernel::Texel.takes(caps, &large)
         && Kernel::Texel.takes(caps, &Problem { layout: Layout::Nn, n: k, k: n, ..large });
     let dtype = match (texels, precision) {
         (false, Precision::F32) => DType::F32,
@@ -147,21 +151,17 @@ pub fn freeze_rows(
     Ok(frozen)
 }
 
-/// The kernel for a problem on this device: what `TIPI_KERNEL` names, else what was measured (now, if never before and
-/// measuring is on), else the most promising.
+/// The kernel for a problem on this device: what `TIPI_KERNEL` names, else the best of those that add up in the order which
+/// belongs to the problem (see [`Kernel::groups`]), checked and measured now if never before and measuring is on.
 ///
 /// # Errors
-/// `TIPI_KERNEL` with a name that is none or of a kernel that this adapter cannot run; operands that no kernel takes; a
-/// device that fails while measuring.
+/// `TIPI_KERNEL` with a name that is none or of a kernel that this adapter cannot run; operands that no kernel takes, or
+/// that every kernel multiplies wrongly here; a device that fails while measuring.
 pub fn choose(gpu: &Gpu, problem: &Problem) -> Result<Kernel> {
-    let caps = gpu.capabilities();
-    let forced = forced(gpu)?;
-    let measured = match forced {
-        Some(kernel) if kernel.takes(caps, problem) => None,
-        _ => tune::best(gpu, problem)?,
-    };
-    Kernel::select(caps, problem, forced, measured)
-        .ok_or_else(|| Error::invalid(format!("{}: no kernel takes B as {:?}", problem.layout.label(), problem.b)))
+    match forced(gpu)? {
+        Some(kernel) if kernel.takes(gpu.capabilities(), problem) => Ok(kernel),
+        _ => tune::best(gpu, problem),
+    }
 }
 
 /// The kernel that was asked for by name.

@@ -1,9 +1,9 @@
-//! Which kernel is best for a class of problems on an adapter: measured once, kept on disk.
+//! Which kernel is best for a class of problems on an adapter: checked and measured on first use, kept on disk.
 
 use std::time::Duration;
 
-use super::{Epilogue, Kernel, Layout, Problem, matmul_with};
-use crate::gpu::{DType, Gpu, Recorder, Tensor};
+use super::{Activation, Epilogue, Kernel, Layout, Problem, matmul_with};
+use crate::gpu::{DType, Gpu, Measured, Plan, Recorder, Tensor};
 use crate::kernels::noise_values;
 use crate::{Error, Result};
 
@@ -18,124 +18,212 @@ pub struct Timing {
     pub flops: f64,
 }
 
+/// What was measured for a class of problems.
+#[derive(Clone, Debug)]
+pub struct Timings {
+    /// Each candidate, the most promising first.
+    pub all: Vec<Timing>,
+    /// The one that is used.
+    pub chosen: Kernel,
+}
+
 /// How long the repetitions of one candidate may take together.
 const BUDGET: Duration = Duration::from_millis(300);
+
+/// Rounds that candidates are measured in, one after the other in each, so that what else the machine does meets all.
+const ROUNDS: usize = 10;
 
 /// Floating-point operations between two looks at the clock, so that what is timed is the kernel and not the submission.
 const WORK: f64 = 5e7;
 
-/// The best kernel for the problem's class: what was measured before, else what is measured now. `None` where measuring
-/// is off or there is nothing to choose from.
-pub(super) fn best(gpu: &Gpu, problem: &Problem) -> Result<Option<Kernel>> {
-    let candidates = Kernel::candidates(gpu.capabilities(), problem);
-    if candidates.len() < 2 {
-        return Ok(None);
-    }
+/// The kernel for the problem's class: the best of those that add up in the order that belongs to it. What was not checked
+/// and measured enough before is now, where that is on; matrix units are checked either way, since drivers have been seen to
+/// compute wrongly by them.
+pub(super) fn best(gpu: &Gpu, problem: &Problem) -> Result<Kernel> {
+    of_groups(gpu, problem, &Kernel::best)
+}
+
+/// As [`best`], but whatever was measured: the most promising that is not wrong.
+pub(super) fn usual(gpu: &Gpu, problem: &Problem) -> Result<Kernel> {
+    of_groups(gpu, problem, &Kernel::first)
+}
+
+fn of_groups(gpu: &Gpu, problem: &Problem, pick: &dyn Fn(&[Kernel], &Measured) -> Option<Kernel>) -> Result<Kernel> {
     let key = key(problem);
-    if let Some(kernel) = gpu.measured(&key).as_deref().and_then(Kernel::of_name) {
-        return Ok(Some(kernel));
+    let mut measured = gpu.measured(&key).unwrap_or_default();
+    let groups = Kernel::groups(gpu.capabilities(), problem);
+    for group in &groups {
+        let unknown = group.iter().any(|kernel| !measured.seconds.contains_key(kernel.name()));
+        let measures = gpu.measures() && group.len() > 1 && (unknown || measured.wants_another_look());
+        let unsure = group.contains(&Kernel::Matrix) && !gpu.rehearses() && unknown;
+        if measures || unsure {
+            look(gpu, problem, group, &mut measured)?;
+            gpu.note_measured(&key, measured.clone());
+        }
+        if let Some(kernel) = pick(group, &measured) {
+            return Ok(kernel);
+        }
     }
-    if !gpu.measures() {
-        return Ok(None);
+    Err(none_right(gpu, problem, &groups.concat()))
+}
+
+fn none_right(gpu: &Gpu, problem: &Problem, tried: &[Kernel]) -> Error {
+    let label = problem.layout.label();
+    if tried.is_empty() {
+        return Error::invalid(format!("{label}: no kernel takes B as {:?}", problem.b));
     }
-    let timings = measure(gpu, problem)?;
-    Ok(fastest(&timings))
+    let names: Vec<_> = tried.iter().map(|kernel| kernel.name()).collect();
+    let reason = format!(
+        "every kernel for {label} with B as {:?} computes wrong products here ({}); update the driver, or take another \
+         adapter",
+        problem.b,
+        names.join(", ")
+    );
+    Error::Unsupported { adapter: gpu.name().into(), reason }
 }
 
 fn key(problem: &Problem) -> String {
     format!("gemm {}", problem.class())
 }
 
-fn fastest(timings: &[Timing]) -> Option<Kernel> {
-    let sound = timings.iter().filter_map(|t| Some((t.kernel, t.seconds?)));
-    sound.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(kernel, _)| kernel)
-}
-
-/// Measures every candidate for a problem, and keeps the fastest of those whose results are right as the choice for the
-/// problem's class. Takes seconds; called on the first use of a class, and by `tipi tune`.
+/// Checks and measures every candidate for a problem anew, and keeps that for the problem's class. Takes seconds; called by
+/// `tipi tune`.
 ///
 /// # Errors
-/// Out of memory; a device that fails.
-pub fn measure(gpu: &Gpu, problem: &Problem) -> Result<Vec<Timing>> {
+/// Out of memory; a device that fails, or that computes wrongly by every candidate.
+pub fn measure(gpu: &Gpu, problem: &Problem) -> Result<Timings> {
+    let groups = Kernel::groups(gpu.capabilities(), problem);
+    let mut measured = Measured::default();
+    for group in &groups {
+        let flops = look(gpu, problem, group, &mut measured)?;
+        gpu.note_measured(&key(problem), measured.clone());
+        if let Some(chosen) = Kernel::best(group, &measured) {
+            let seconds = |kernel: &Kernel| measured.seconds.get(kernel.name()).copied().flatten();
+            let all = group.iter().map(|kernel| Timing { kernel: *kernel, seconds: seconds(kernel), flops }).collect();
+            return Ok(Timings { all, chosen });
+        }
+    }
+    Err(none_right(gpu, problem, &groups.concat()))
+}
+
+/// Checks the kernels of a group, and measures those that are right where there are several. Gives the floating-point
+/// operations of the product that was measured.
+fn look(gpu: &Gpu, problem: &Problem, group: &[Kernel], measured: &mut Measured) -> Result<f64> {
+    let mut right: Vec<Kernel> = Vec::new();
+    let mut expected: Option<Vec<u32>> = None;
+    for kernel in group {
+        let product = odd_product(gpu, *kernel, problem)?;
+        let bits = product.values.iter().map(|v| v.to_bits()).collect();
+        if !product.is_right() {
+            tracing::warn!("{}: kernel {} computes wrong products here and is left out", gpu.name(), kernel.name());
+        } else if expected.as_ref().is_some_and(|expected| *expected != bits) {
+            // A compiler may round otherwise than was written. Then the clock would choose among results.
+            tracing::warn!("{}: kernel {} rounds otherwise here and is left out", gpu.name(), kernel.name());
+        } else {
+            expected = Some(bits);
+            right.push(*kernel);
+        }
+    }
     let cap = if gpu.is_cpu() { 1024 } else { 4096 };
     let sized = Problem { m: problem.m.min(cap / 2), n: problem.n.min(cap), k: problem.k.min(cap), ..*problem };
-    let (a, b) = operands(gpu, &sized)?;
-    let mut timings = Vec::new();
-    for kernel in Kernel::candidates(gpu.capabilities(), problem) {
-        let flops = 2.0 * sized.m as f64 * sized.n as f64 * sized.k as f64;
-        let seconds =
-            if is_right(gpu, kernel, problem)? { Some(time(gpu, kernel, sized.layout, &a, &b, flops)?) } else { None };
-        if seconds.is_none() {
-            tracing::warn!("{}: kernel {} computes wrong products here and is left out", gpu.name(), kernel.name());
-        }
-        timings.push(Timing { kernel, seconds, flops });
-    }
-    if let Some(kernel) = fastest(&timings) {
-        gpu.note_measured(&key(problem), kernel.name());
-    }
-    Ok(timings)
+    let flops = 2.0 * sized.m as f64 * sized.n as f64 * sized.k as f64;
+    let seconds = if right.len() > 1 { time(gpu, &right, &sized, flops)? } else { vec![0.0; right.len()] };
+    let of = |kernel: &Kernel| right.iter().position(|k| k == kernel).map(|i| seconds[i]);
+    measured.add(&group.iter().map(|kernel| (kernel.name(), of(kernel))).collect::<Vec<_>>());
+    Ok(flops)
 }
 
-/// A and B of a problem.
-fn operands(gpu: &Gpu, p: &Problem) -> Result<(Tensor, Tensor)> {
-    let a = if p.layout == Layout::Tn { [p.k, p.m] } else { [p.m, p.k] };
-    let b = if p.layout == Layout::Nt { [p.n, p.k] } else { [p.k, p.n] };
-    let values = noise_values(b[0] * b[1]);
-    let half = || values.iter().map(|v| half::f16::from_f32(*v)).collect::<Vec<_>>();
-    let b = match p.b {
-        DType::F32 => gpu.upload("tune", &values, &b)?,
-        DType::F16 => gpu.upload("tune", &half(), &b)?,
-        DType::Texels => gpu.upload_texels("tune", &values, b)?,
-        DType::HalfTexels => gpu.upload_texels("tune", &half(), b)?,
-        DType::U32 => return Err(Error::invalid("gemm: no products of u32")),
-    };
-    Ok((gpu.upload("tune", &noise_values(a[0] * a[1]), &a)?, b))
+/// What a product of a problem takes.
+struct Operands {
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor,
+    residual: Tensor,
 }
 
-/// Whether a kernel's product of a small odd shape is right on this device. Drivers have been wrong before.
-fn is_right(gpu: &Gpu, kernel: Kernel, problem: &Problem) -> Result<bool> {
-    let small = Problem { m: 37, n: 45, k: 51, ..*problem };
-    let (a, b) = operands(gpu, &small)?;
-    let mut rec = Recorder::new(gpu);
-    let c = matmul_with(&mut rec, kernel, small.layout, &a, &b, &Epilogue::default())?;
-    rec.finish()?.run()?;
-    let got = gpu.read::<f32>(&c)?;
-    let Problem { layout, m, n, k, .. } = small;
-    let (a, b) = (noise_values(m * k), noise_values(n * k));
-    // Operands in f16 are rounded by 2⁻¹¹, both where matrix units take A as well; sums of 51 terms of at most 1.
-    let bound = if matches!(problem.b, DType::F32 | DType::Texels) { 1e-4 } else { 2e-2 };
-    let at = |row: usize, col: usize| -> f64 {
-        let term = |i: usize| {
-            let a = if layout == Layout::Tn { a[i * m + row] } else { a[row * k + i] };
-            let b = if layout == Layout::Nt { b[col * k + i] } else { b[i * n + col] };
-            f64::from(a) * f64::from(b)
+impl Operands {
+    fn new(gpu: &Gpu, p: &Problem) -> Result<Operands> {
+        let a = if p.layout == Layout::Tn { [p.k, p.m] } else { [p.m, p.k] };
+        let b = if p.layout == Layout::Nt { [p.n, p.k] } else { [p.k, p.n] };
+        let values = noise_values(b[0] * b[1]);
+        let half = || values.iter().map(|v| half::f16::from_f32(*v)).collect::<Vec<_>>();
+        let b = match p.b {
+            DType::F32 => gpu.upload("tune", &values, &b)?,
+            DType::F16 => gpu.upload("tune", &half(), &b)?,
+            DType::Texels => gpu.upload_texels("tune", &values, b)?,
+            DType::HalfTexels => gpu.upload_texels("tune", &half(), b)?,
+            DType::U32 => return Err(Error::invalid("gemm: no products of u32")),
         };
-        (0..k).map(term).sum()
+        Ok(Operands {
+            a: gpu.upload("tune", &noise_values(a[0] * a[1]), &a)?,
+            b,
+            bias: gpu.upload("tune", &noise_values(p.n), &[p.n])?,
+            residual: gpu.upload("tune", &noise_values(p.m * p.n), &[p.m, p.n])?,
+        })
+    }
+}
+
+/// What is done to products that are checked and measured: each part of an epilogue, since that is where kernels differ.
+fn record(rec: &mut Recorder, kernel: Kernel, layout: Layout, operands: &Operands) -> Result<Tensor> {
+    let epilogue = Epilogue {
+        alpha: ALPHA,
+        bias: Some(&operands.bias),
+        activation: Some(Activation::QuickGelu),
+        residual: Some(&operands.residual),
     };
-    Ok((0..m * n).all(|i| (f64::from(got[i]) - at(i / n, i % n)).abs() < bound))
+    matmul_with(rec, kernel, layout, &operands.a, &operands.b, &epilogue)
 }
 
-/// Seconds of one product, the best of several.
-fn time(gpu: &Gpu, kernel: Kernel, layout: Layout, a: &Tensor, b: &Tensor, flops: f64) -> Result<f64> {
-    let times = (WORK / flops).clamp(1.0, 50.0) as usize;
+const ALPHA: f32 = 0.7;
+
+/// A product of a small odd shape.
+struct Product {
+    problem: Problem,
+    values: Vec<f32>,
+}
+
+fn odd_product(gpu: &Gpu, kernel: Kernel, problem: &Problem) -> Result<Product> {
+    let problem = Problem { m: 37, n: 45, k: 51, ..*problem };
+    let operands = Operands::new(gpu, &problem)?;
     let mut rec = Recorder::new(gpu);
-    for _ in 0..times {
-        matmul_with(&mut rec, kernel, layout, a, b, &Epilogue::default())?;
-    }
-    let plan = rec.finish()?;
-    let best = plan.time(BUDGET, 10)?;
-    Ok(best.as_secs_f64() / times as f64)
+    let c = record(&mut rec, kernel, problem.layout, &operands)?;
+    rec.finish()?.run()?;
+    Ok(Product { problem, values: gpu.begin_read::<f32>(&c)?.finish_unchecked()? })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Kernel, Timing, fastest};
-
-    #[test]
-    fn the_fastest_of_those_that_are_right_is_chosen() {
-        let timing = |kernel, seconds| Timing { kernel, seconds, flops: 1.0 };
-        let all = [timing(Kernel::Rows, Some(2.0)), timing(Kernel::Matrix, None), timing(Kernel::Tile, Some(1.0))];
-        assert_eq!(fastest(&all), Some(Kernel::Tile));
-        assert_eq!(fastest(&all[1..2]), None);
+impl Product {
+    /// Whether it is right. Drivers have been wrong before.
+    fn is_right(&self) -> bool {
+        let Problem { layout, m, n, k, b } = self.problem;
+        let (a, from, bias, residual) =
+            (noise_values(m * k), noise_values(n * k), noise_values(n), noise_values(m * n));
+        // Operands in f16 are rounded by 2⁻¹¹, both where matrix units take A as well; sums of 51 terms of at most 1.
+        let bound = if matches!(b, DType::F32 | DType::Texels) { 1e-4 } else { 2e-2 };
+        let at = |row: usize, col: usize| -> f64 {
+            let term = |i: usize| {
+                let a = if layout == Layout::Tn { a[i * m + row] } else { a[row * k + i] };
+                let b = if layout == Layout::Nt { from[col * k + i] } else { from[i * n + col] };
+                f64::from(a) * f64::from(b)
+            };
+            let v = f64::from(ALPHA) * (0..k).map(term).sum::<f64>() + f64::from(bias[col]);
+            v / (1.0 + (-1.702 * v).exp()) + f64::from(residual[row * n + col])
+        };
+        (0..m * n).all(|i| (f64::from(self.values[i]) - at(i / n, i % n)).abs() < bound)
     }
+}
+
+/// Seconds of one product by each kernel, the best of several.
+fn time(gpu: &Gpu, kernels: &[Kernel], problem: &Problem, flops: f64) -> Result<Vec<f64>> {
+    let operands = Operands::new(gpu, problem)?;
+    let times = (WORK / flops).clamp(1.0, 50.0) as usize;
+    let plans = kernels.iter().map(|kernel| {
+        let mut rec = Recorder::new(gpu);
+        for _ in 0..times {
+            record(&mut rec, *kernel, problem.layout, &operands)?;
+        }
+        rec.finish()
+    });
+    let plans = plans.collect::<Result<Vec<Plan>>>()?;
+    let least = Plan::time_together(&plans, BUDGET * kernels.len() as u32, ROUNDS)?;
+    Ok(least.iter().map(|time| time.as_secs_f64() / times as f64).collect())
 }
