@@ -1,0 +1,6 @@
+//! JPEG files to pixels.
+#![no_main]
+
+use tipi_fuzz::{MIB, picture, target};
+
+target!(1536 * MIB, |data| picture(data, &[(0, b"\xff\xd8\xff")], true));

@@ -1,0 +1,6 @@
+//! PNG files to pixels.
+#![no_main]
+
+use tipi_fuzz::{MIB, picture, target};
+
+target!(1536 * MIB, |data| picture(data, &[(0, b"\x89PNG\r\n\x1a\n")], true));

@@ -1,0 +1,6 @@
+//! WebP files to pixels.
+#![no_main]
+
+use tipi_fuzz::{MIB, picture, target};
+
+target!(1536 * MIB, |data| picture(data, &[(0, b"RIFF"), (8, b"WEBP")], true));
