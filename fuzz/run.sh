@@ -2,17 +2,19 @@
 # Fuzzes what reads foreign bytes. See README.md beside this file.
 #
 #   fuzz/run.sh [--if-possible] [--build] [SECONDS] [TARGET...]
+#   fuzz/run.sh --seeds
 #
 # SECONDS for each target, 600 without; all targets without names. JOBS=N runs N at a time (as many as there are cores).
-# Ends with a table, and with 1 if anything was found.
+# Ends with a table, and with 1 if anything was found. --build only builds; --seeds writes seeds/ anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-if_possible='' build_only='' seconds=600 targets=()
+if_possible='' build_only='' write_seeds='' seconds=600 targets=()
 for argument in "$@"; do
     case $argument in
         --if-possible) if_possible=1 ;;
         --build) build_only=1 ;;
+        --seeds) write_seeds=1 ;;
         -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' run.sh && exit ;;
         -*) printf 'fuzz/run.sh: there is no option %s; see --help\n' "$argument" >&2 && exit 2 ;;
         *[!0-9]*) targets+=("$argument") ;;
@@ -49,11 +51,15 @@ command -v c++ > /dev/null || impossible 'libFuzzer needs a C++ compiler (c++), 
 # The same versions of all crates as the package has; libFuzzer comes to them.
 cp ../Cargo.lock Cargo.lock
 cargo fetch --quiet --target "$host" || impossible 'libFuzzer (the crate libfuzzer-sys) cannot be fetched'
+if [ -n "$write_seeds" ]; then
+    exec cargo run --release --target "$host" --example seeds
+fi
 start=$SECONDS
 cargo build --release --target "$host" $(printf -- '--bin %s ' "${targets[@]}")
 printf 'Built in %d s.\n' "$((SECONDS - start))"
 [ -z "$build_only" ] || exit 0
 
+binaries=${CARGO_TARGET_DIR:-target}/$host/release
 work=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" tipi-fuzz-run-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 mkdir -p corpus artifacts
@@ -92,7 +98,7 @@ fuzz() {
         number=$((number + 1))
         cp "$seed" "$work/seeds/$target/$number-$(basename "$seed")"
     done < <(seeds "$target")
-    TMPDIR=$work/$target "target/$host/release/$target" "corpus/$target" "$work/seeds/$target" \
+    TMPDIR=$work/$target "$binaries/$target" "corpus/$target" "$work/seeds/$target" \
         -max_total_time="$seconds" -max_len="$(longest "$target")" -dict="dictionaries/$(dictionary "$target").dict" \
         -timeout=30 -rss_limit_mb=3072 -artifact_prefix="artifacts/$target-" -print_final_stats=1 -close_fd_mask=0 \
         > "$log" 2>&1 || status=$?
@@ -106,8 +112,7 @@ fuzz() {
         {
             printf '\n%s found something (libFuzzer ended with %d):\n' "$target" "$status"
             grep -v '^#[0-9]' "$log" | tail -60
-            printf '\nThe input: fuzz/%s\nOnce more:  cd fuzz && target/%s/release/%s %s\n' \
-                "${file:-(none)}" "$host" "$target" "$file"
+            printf '\nThe input:  fuzz/%s\nOnce more:  cd fuzz && %s/%s %s\n' "${file:-(none)}" "$binaries" "$target" "$file"
         } > "$work/$target.found"
     fi
     local took=$((SECONDS - start))

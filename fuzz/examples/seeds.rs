@@ -1,11 +1,13 @@
-//! Writes the seeds that are not text written by hand: `cargo run --example seeds`, in this folder. Run it again when a
-//! format changes, so that fuzzing begins with files that are sound.
+//! Writes the seeds that are not text written by hand: `fuzz/run.sh --seeds`. Run it again when a format changes, so that
+//! fuzzing begins with files that are sound.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+// The library is built with coverage, whose counters are libFuzzer's.
+use libfuzzer_sys as _;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use sha2::{Digest, Sha256};
 use tipi::adapt::adapter_file::{CorrectionForm, Meta, Method as Fitted};

@@ -31,12 +31,12 @@ target!(128 * MIB, |data| SCRATCH.with(|scratch| {
         let bytes: usize = stored.iter().map(|(kind, n)| if kind == "F32" { 4 * n } else { 2 * n }).sum();
         assert!(bytes as u64 <= checkpoint.file_bytes(), "{stored:?} in {} bytes", checkpoint.file_bytes());
         let counted = parameters.image + parameters.text + parameters.other;
-        assert_eq!(counted, stored.iter().map(|(_, n)| n).sum());
+        assert_eq!(counted, stored.iter().map(|(_, n)| n).sum::<usize>());
     }
     for name in NAMES {
         let Ok(shape) = checkpoint.shape(name) else { continue };
         if let Ok(values) = checkpoint.values(name, &shape) {
-            assert_eq!(values.len(), shape.iter().product());
+            assert_eq!(values.len(), shape.iter().product::<usize>());
             if let Some(rows) = shape.first().filter(|rows| **rows > 1) {
                 let part = checkpoint.part(name, &shape, 1..*rows).expect("the whole was read");
                 let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
