@@ -271,7 +271,7 @@ fn embed_keeps_the_order_of_files_folders_lines_and_arguments() {
 
     let lines = dir.path().join("lines.txt");
     std::fs::write(&lines, "a bell\nan anchor\n").unwrap();
-    good(&["embed", "text", "--model", MODEL, "--out", s(&out), "an umbrella", s(&lines)]);
+    good(&["embed", "text", "--model", MODEL, "--out", s(&out), "an umbrella", &format!("@{}", s(&lines))]);
     let (shape, mixed) = features(&out);
     assert_eq!(shape, [3, 192]);
     good(&["embed", "text", "--model", MODEL, "--out", s(&out), "an anchor"]);

@@ -3,6 +3,9 @@
 //! Per class, the prompts of all templates are encoded, each normalised, averaged and normalised again: W `[classes, D]`.
 //! logits = s·f·Wᵀ with f the normalised image features and s = exp(logit_scale).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use crate::clip::Clip;
 use crate::data::class_name;
 use crate::gpu::{Gpu, Recorder, Tensor};
@@ -37,14 +40,72 @@ fn check_scale(scale: f32) -> Result<()> {
     numbers::LOGIT_SCALE.check("the logit scale", f64::from(scale)).map(drop)
 }
 
+/// Why text says nothing of some `classes`, or cannot tell them apart under `templates`, a reason each: names without a
+/// token, and classes whose prompts have the same tokens, such as names that differ in case alone.
+///
+/// # Errors
+/// As [`prompts`]; a tokenizer that fails.
+pub fn unclear(clip: &Clip, classes: &[String], templates: &[String]) -> Result<Vec<String>> {
+    let (tokenizer, end) = (clip.tokenizer()?, clip.config.end);
+    // The tower looks no further than the first end token, which stands for what is unknown to some tokenizers.
+    let seen = |text: &str| -> Result<Vec<u32>> {
+        let mut ids = tokenizer.prompt(text)?;
+        ids.truncate(end.position(&ids).unwrap_or(ids.len()));
+        Ok(ids)
+    };
+    let nothing = seen("")?.len();
+    let mut reasons = Vec::new();
+    for class in classes {
+        if seen(&class_name(class))?.len() <= nothing {
+            reasons.push(format!(
+                "the class '{}' has no tokens: the model reads nothing in this name; give it another",
+                class
+            ));
+        }
+    }
+    let texts = prompts(classes, templates)?;
+    let mut first: HashMap<Vec<Vec<u32>>, &String> = HashMap::new();
+    for (class, texts) in classes.iter().zip(texts.chunks_exact(templates.len())) {
+        let tokens = texts.iter().map(|text| seen(text)).collect::<Result<Vec<_>>>()?;
+        match first.entry(tokens) {
+            Entry::Vacant(place) => {
+                place.insert(class);
+            }
+            Entry::Occupied(other) => reasons.push(format!(
+                "the classes '{}' and '{}' have the same tokens: text cannot tell them apart; rename one",
+                other.get(),
+                class
+            )),
+        }
+    }
+    Ok(reasons)
+}
+
 impl Classifier {
-    /// The classifier of `classes` under `templates`.
+    /// The classifier of `classes` under `templates`, where text alone decides.
+    ///
+    /// # Errors
+    /// As [`prompts`]; classes that text cannot tell apart or says nothing of ([`unclear`]); a tokenizer or device that
+    /// fails.
+    pub fn new(clip: &Clip, classes: &[String], templates: &[String]) -> Result<Classifier> {
+        let (classifier, unclear) = Classifier::beside_pictures(clip, classes, templates)?;
+        match unclear.into_iter().next() {
+            Some(reason) => Err(Error::Invalid(reason)),
+            None => Ok(classifier),
+        }
+    }
+
+    /// The classifier of `classes` under `templates`, where pictures may tell apart what text cannot; with what it cannot
+    /// ([`unclear`]).
     ///
     /// # Errors
     /// As [`prompts`]; a tokenizer or device that fails.
-    pub fn new(clip: &Clip, classes: &[String], templates: &[String]) -> Result<Classifier> {
-        let features = clip.encode_texts(&prompts(classes, templates)?)?;
-        Classifier::from_features(&clip.gpu, &features, classes.len(), clip.config.embedding, clip.logit_scale)
+    pub fn beside_pictures(clip: &Clip, classes: &[String], templates: &[String]) -> Result<(Classifier, Vec<String>)> {
+        let prompts = prompts(classes, templates)?;
+        let unclear = unclear(clip, classes, templates)?;
+        let features = clip.encode_texts(&prompts)?;
+        let (classes, width) = (classes.len(), clip.config.embedding);
+        Ok((Classifier::from_features(&clip.gpu, &features, classes, width, clip.logit_scale)?, unclear))
     }
 
     /// The classifier of un-normalised text features `[classes, templates, D]`.

@@ -1,12 +1,14 @@
 //! Sets of pictures kept as one folder per class, and decoding many pictures on all cores.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
+use unicode_normalization::UnicodeNormalization;
 
-use crate::data::decode::{decode, pictures_below, visible_entries};
-use crate::data::{Rgb, is_picture};
+use crate::data::walk::{self, Walk};
+use crate::data::{Rgb, decode};
 use crate::{Error, Result};
 
 /// A picture and its class.
@@ -30,57 +32,78 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Lists a set: every sub-folder of `root` is a class, the pictures in it (at any depth) are the class's items.
-    ///
-    /// Names that start with a dot are passed over, and so are files beside the class folders.
+    /// Lists a set by a strict walk without patterns; see [`Folder::open_with`].
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] if `root` is no folder, has fewer than two class folders, or if a class folder holds no
-    /// picture, has a name that is not UTF-8 or leaves nothing for a prompt, or has the name of another class once
-    /// underscores are spaces; [`Error::Io`] if a folder cannot be read.
+    /// As [`Folder::open_with`].
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(root, &Walk::default())
+    }
+
+    /// Lists a set: every sub-folder of `root` is a class, the pictures in it (at any depth) are the class's items. Files
+    /// beside the class folders are none; [`walk`] says what else is passed over.
+    ///
+    /// A class folder that cannot be read is left out, and is among [`Walk::found`], unless the walk is strict.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if `root` is no folder, has fewer than two class folders, or if a class folder holds no picture,
+    /// has a name that is not UTF-8 or leaves nothing for a prompt, or has the name of another class ([`class_key`]), or
+    /// is, perhaps by a link, another class's folder or within it; [`Error::Io`] if `root`, or in a strict walk a folder
+    /// below it, cannot be read.
+    pub fn open_with(root: impl AsRef<Path>, walk: &Walk) -> Result<Self> {
         let root = root.as_ref();
+        let tree = walk.at(root);
+        Self::list(root, tree)
+    }
+
+    /// [`Folder::open_with`] for a folder within one that is walked.
+    pub(super) fn list(root: &Path, tree: walk::Tree<'_>) -> Result<Self> {
         if !root.is_dir() {
             let found = if root.exists() { "this is a file" } else { "there is no such folder" };
             return Err(Error::data(root, format!("{found}: give the folder that holds one folder per class")));
         }
-        let entries = visible_entries(root)?;
-        let mut folders = Vec::new();
-        for path in entries.iter().filter(|path| path.is_dir()) {
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-                return Err(Error::data(path, "the class folder's name is not UTF-8: rename it"));
-            };
-            folders.push((name.to_owned(), path));
-        }
-        folders.sort();
+        let folders = tree.folders(root)?;
         if folders.len() < 2 {
             let found = match folders.first() {
                 Some((name, _)) => format!("there is just one class folder, '{name}'"),
-                None if entries.iter().any(|path| is_picture(path)) => {
+                None if tree.pictures(root)?.is_some_and(|pictures| !pictures.is_empty()) => {
                     "there are pictures but no class folders".to_owned()
                 }
                 None => "there are no class folders".to_owned(),
             };
             return Err(Error::data(root, format!("{found}: put the pictures of each class into a folder of its own")));
         }
+        apart(&folders)?;
         let mut classes: Vec<String> = Vec::with_capacity(folders.len());
+        let mut keys: HashMap<String, String> = HashMap::new();
         let mut items = Vec::new();
-        for (label, (name, path)) in folders.into_iter().enumerate() {
-            let text = class_name(&name);
-            if text.is_empty() {
+        for (name, path) in folders {
+            let key = class_key(&name);
+            if key.is_empty() {
                 return Err(Error::data(path, "the folder's name must name the class: rename it"));
             }
-            if let Some(other) = classes.iter().find(|other| class_name(other) == text) {
-                let reason = format!("the class '{text}' is also that of the folder '{other}': rename or merge them");
+            if let Some(other) = keys.insert(key, name.clone()) {
+                let reason = format!(
+                    "the class '{}' is also that of the folder '{other}', which text cannot tell from it: rename or merge \
+                     them",
+                    class_name(&name)
+                );
                 return Err(Error::data(path, reason));
             }
-            let pictures = pictures_below(path)?;
+            // One that cannot be read has been noted.
+            let Some(pictures) = tree.pictures_below(&path)? else { continue };
             if pictures.is_empty() {
                 return Err(Error::data(path, "the class folder holds no picture: add some or remove the folder"));
             }
+            let label = classes.len();
             items.extend(pictures.into_iter().map(|path| Item { path, label }));
             classes.push(name);
+        }
+        if classes.len() < 2 {
+            let reason = format!("{} of its class folders can be read: at least two are needed", classes.len());
+            return Err(Error::data(root, reason));
         }
         Ok(Self { root: root.to_path_buf(), classes, items })
     }
@@ -90,11 +113,12 @@ impl Folder {
         self.classes.iter().map(|class| class_name(class)).collect()
     }
 
-    /// The pictures whose classes are not among `names` (as [`Folder::names`] has them), with labels from 0 among the classes
+    /// The pictures whose classes are not among `names`, compared by [`class_key`], with labels from 0 among the classes
     /// that are left, and the names of those: what may be learned from where `names` are tested.
     pub fn without(&self, names: &[String]) -> (Vec<Item>, Vec<String>) {
         let own = self.names();
-        let kept: Vec<usize> = (0..own.len()).filter(|class| !names.contains(&own[*class])).collect();
+        let tested: HashSet<String> = names.iter().map(|name| class_key(name)).collect();
+        let kept: Vec<usize> = (0..own.len()).filter(|class| !tested.contains(&class_key(&own[*class]))).collect();
         let mut labels = vec![None; own.len()];
         kept.iter().enumerate().for_each(|(label, class)| labels[*class] = Some(label));
         let items =
@@ -106,6 +130,43 @@ impl Folder {
 /// A class folder's name as text for a prompt: underscores become spaces, and those at the ends go.
 pub fn class_name(raw: &str) -> String {
     raw.replace('_', " ").trim().to_owned()
+}
+
+/// What two classes must not share: the text that [`class_name`] gives, without what a reader does not see in it or a
+/// tokenizer does not. Case, Unicode's several forms of a character (NFKC), characters without width and the number of
+/// spaces do not count.
+pub fn class_key(raw: &str) -> String {
+    let seen: String = class_name(raw).nfkc().filter(|c| !is_unseen(*c)).flat_map(char::to_lowercase).nfkc().collect();
+    seen.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a character is drawn as nothing: Unicode's default ignorable ones, and control characters.
+fn is_unseen(c: char) -> bool {
+    c.is_control() && !c.is_whitespace()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Checks that no class folder is another one, or lies within it: by links, since they lie beside each other.
+fn apart(folders: &[(String, PathBuf)]) -> Result<()> {
+    let resolved = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    let mut places: Vec<(PathBuf, &PathBuf)> = folders.iter().map(|(_, path)| (resolved(path), path)).collect();
+    // What lies in a folder follows it.
+    places.sort();
+    match places.windows(2).find(|pair| pair[1].0.starts_with(&pair[0].0)) {
+        Some([(outer, one), (inner, other)]) => {
+            let (lies, name) = (if inner == outer { "is" } else { "lies in" }, one.file_name().unwrap_or_default());
+            let reason = format!(
+                "this class folder {lies} that of the class '{}', by a link: its pictures would be of two classes",
+                name.display()
+            );
+            Err(Error::data(other, reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What [`decode_items`] or [`decode_map`] made of a list of items.
@@ -242,6 +303,27 @@ mod tests {
         let error = refused(&["big_cat/1.png", "big cat/1.png"]);
         assert!(error.contains("'big cat' is also that of the folder"), "{error}");
         assert!(refused(&["_/1.png", "a/1.png"]).contains("must name the class"));
+    }
+
+    #[test]
+    fn classes_that_text_cannot_tell_apart_are_refused() {
+        for (one, other) in [
+            ("Cat", "cat"),
+            ("caf\u{e9}", "cafe\u{301}"),
+            ("cat", "cat\u{200b}"),
+            ("big_cat", "Big  Cat"),
+            ("\u{ff43}at", "cat"),
+            ("STRASSE", "strasse"),
+            ("heart\u{fe0f}", "heart"),
+        ] {
+            let error = refused(&[&format!("{one}/1.png"), &format!("{other}/1.png")]);
+            assert!(error.contains(one) && error.contains(other) && error.contains("rename or merge"), "{error}");
+            assert_eq!(class_key(one), class_key(other));
+        }
+        assert!(refused(&["\u{200b}/1.png", "a/1.png"]).contains("must name the class"));
+        for (one, other) in [("cat", "cats"), ("\u{65e5}\u{672c}", "\u{65e5}"), ("c-a-t", "cat")] {
+            assert_ne!(class_key(one), class_key(other));
+        }
     }
 
     #[test]

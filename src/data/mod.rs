@@ -8,6 +8,8 @@
 //! [`Dataset::open`] takes the place of the first two for sets that have parts, the published ones among them, and for a
 //! user's CSV file; [`coop_few_shot`] then chooses the few shots.
 //!
+//! All that lists files goes through [`walk`], which says what is passed over.
+//!
 //! Everything random here comes from [`PythonRandom`], seeded by the caller. Per-picture draws use a seed derived by
 //! [`stream_seed`], so no result depends on the number of threads or on the order in which they run.
 
@@ -18,14 +20,16 @@ pub mod folder;
 pub mod python_random;
 pub mod resize;
 pub mod sampling;
+pub mod walk;
 
 pub use augment::{Augment, stream_seed};
 pub use dataset::{Dataset, ELEVEN, PartSummary, SHIFTS};
-pub use decode::{decode, decode_from, is_picture, list_pictures, read_picture};
-pub use folder::{Decoded, Folder, Item, class_name, decode_items, decode_map};
+pub use decode::{decode, decode_from, is_picture, read_picture};
+pub use folder::{Decoded, Folder, Item, class_key, class_name, decode_items, decode_map};
 pub use python_random::PythonRandom;
 pub use resize::{
     Filter, Normalize, Rgb, center_crop, flip_horizontal, resize, resize_bicubic, resize_center_crop,
     resize_center_crop_with, resize_crop, resize_longest_pad, resize_shortest_edge, to_pixels,
 };
 pub use sampling::{FewShot, Split, coop_few_shot, few_shot, short_classes};
+pub use walk::{Walk, list_pictures, list_pictures_with};

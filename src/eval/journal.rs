@@ -3,6 +3,7 @@
 //! A line counts once its newline is there and the file has been flushed to the disk; whatever an ended program left
 //! behind it is cut off. Details are written before their line, so a result that counts has them.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{About, Detail, Record, Settings, Task, TestSet};
+use super::{About, Detail, FORMAT, Record, Settings, Task, TestSet, validate};
+use crate::data::walk::mark_results;
 use crate::files::write_atomic;
 use crate::settings::difference;
 use crate::{Error, Result, input};
@@ -39,6 +41,22 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     })
 }
 
+/// What is wrong with a file's contents, as an error that names the file.
+fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::data(path, format!("the results are damaged: {reason}; take another --out, or remove the folder"))
+}
+
+impl Written {
+    fn read(folder: &Path) -> Result<Written> {
+        let path = folder.join("settings.json");
+        let written: Written = read_json(&path)?;
+        validate::settings(&written.settings, FORMAT)
+            .and_then(|()| validate::about(&written.about, &written.settings))
+            .map_err(|reason| damaged(&path, reason))?;
+        Ok(written)
+    }
+}
+
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let json = serde_json::to_vec(value).map_err(|e| Error::data(path, e.to_string()))?;
     write_atomic(path, &json)
@@ -51,6 +69,7 @@ impl Journal {
     /// [`Error::Data`] when there are results of other settings, with what differs, or another program writes there;
     /// [`Error::Io`].
     pub fn open(folder: &Path, settings: &Settings, about: &About) -> Result<Journal> {
+        mark_results(folder)?;
         std::fs::create_dir_all(folder.join("details")).map_err(|e| Error::io(folder, e))?;
         let path = folder.join(".lock");
         let lock = input::open_with(OpenOptions::new().create(true).truncate(false).write(true), &path);
@@ -66,7 +85,7 @@ impl Journal {
         let path = folder.join("settings.json");
         let mut now = settings.clone();
         if path.is_file() {
-            let written = read_json::<Written>(&path)?.settings;
+            let written = Written::read(folder)?.settings;
             // Only ++ methods use the correction, and a run without them may have had none.
             if now.correction.is_none() {
                 now.correction.clone_from(&written.correction);
@@ -82,9 +101,10 @@ impl Journal {
                 return Err(Error::data(folder, reason));
             }
         }
-        write_json(&path, &Written { settings: now, about: about.clone() })?;
+        let written = Written { settings: now, about: about.clone() };
         let mut journal = Journal { folder: folder.to_path_buf(), records: Vec::new(), _lock: Some(lock) };
-        journal.read(true)?;
+        journal.read(&written, true)?;
+        write_json(&path, &written)?;
         Ok(journal)
     }
 
@@ -93,9 +113,9 @@ impl Journal {
     /// # Errors
     /// [`Error::Data`] for a folder without results; [`Error::Io`].
     pub fn look(folder: &Path) -> Result<(Journal, Settings, About)> {
-        let written = read_json::<Written>(&folder.join("settings.json"))?;
+        let written = Written::read(folder)?;
         let mut journal = Journal { folder: folder.to_path_buf(), records: Vec::new(), _lock: None };
-        journal.read(false)?;
+        journal.read(&written, false)?;
         Ok((journal, written.settings, written.about))
     }
 
@@ -104,7 +124,7 @@ impl Journal {
         self.folder.join("results.jsonl")
     }
 
-    fn read(&mut self, repair: bool) -> Result<()> {
+    fn read(&mut self, written: &Written, repair: bool) -> Result<()> {
         let path = self.path();
         let bytes = match input::read(&path, input::limit::LIST) {
             Ok(bytes) => bytes,
@@ -115,9 +135,16 @@ impl Journal {
         if repair && whole < bytes.len() {
             write_atomic(&path, &bytes[..whole])?;
         }
+        let mut lines: HashMap<Task, usize> = HashMap::new();
         for (number, line) in bytes[..whole].split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-            let record: Record = serde_json::from_slice(line)
-                .map_err(|e| Error::data(&path, format!("line {}: not a result ({e}); remove the line", number + 1)))?;
+            let wrong = |reason: String| {
+                Error::data(&path, format!("line {}: not a result ({reason}); remove the line", number + 1))
+            };
+            let record: Record = serde_json::from_slice(line).map_err(|e| wrong(e.to_string()))?;
+            validate::record(&record, &written.settings, &written.about).map_err(wrong)?;
+            if let Some(first) = lines.insert(record.task, number + 1) {
+                return Err(wrong(format!("{} is in line {first} too", record.task.file())));
+            }
             self.records.push(record);
         }
         Ok(())
@@ -149,12 +176,21 @@ impl Journal {
         self.folder.join("details").join(format!("{}.json", task.file()))
     }
 
-    /// The details of a result.
+    /// The details of a result, checked against it and against the test pictures.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Data`].
+    /// [`Error::Io`], [`Error::Data`], which names the file and the field that is damaged.
     pub fn detail(&self, task: Task) -> Result<Detail> {
-        read_json(&self.detail_path(task))
+        self.detail_of(task, &self.test()?)
+    }
+
+    /// [`Journal::detail`], for test pictures that have been read.
+    pub(super) fn detail_of(&self, task: Task, test: &TestSet) -> Result<Detail> {
+        let path = self.detail_path(task);
+        let detail = read_json(&path)?;
+        let record = self.of(task).ok_or_else(|| damaged(&self.path(), format!("{} is not there", task.file())))?;
+        validate::detail(&detail, record, test).map_err(|reason| damaged(&path, reason))?;
+        Ok(detail)
     }
 
     /// Keeps the list of test pictures.
@@ -165,12 +201,22 @@ impl Journal {
         write_json(&self.folder.join("test.json"), test)
     }
 
-    /// The list of test pictures.
+    /// The list of test pictures, checked against the settings and all results.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Data`].
+    /// [`Error::Io`], [`Error::Data`], which names the file and the field that is damaged.
     pub fn test(&self) -> Result<TestSet> {
-        read_json(&self.folder.join("test.json"))
+        let path = self.folder.join("test.json");
+        let test: TestSet = read_json(&path)?;
+        let Written { settings, about } = Written::read(&self.folder)?;
+        validate::test(&test, &settings, &about).map_err(|reason| damaged(&path, reason))?;
+        match self.records.iter().find(|record| record.test != test.labels.len()) {
+            Some(record) => {
+                let reason = format!("paths: {} where {} has {}", test.paths.len(), record.task.file(), record.test);
+                Err(damaged(&path, reason))
+            }
+            None => Ok(test),
+        }
     }
 
     /// Keeps the histograms of similarities.
@@ -184,10 +230,15 @@ impl Journal {
     /// The histograms of similarities, where they were measured.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Data`].
+    /// [`Error::Io`], [`Error::Data`], which names the file and the field that is damaged.
     pub fn overlap(&self) -> Result<Option<Overlap>> {
         let path = self.folder.join("overlap.json");
-        if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let overlap = read_json(&path)?;
+        validate::overlap(&overlap).map_err(|reason| damaged(&path, reason))?;
+        Ok(Some(overlap))
     }
 
     /// Where a task of PiNI's puts its checkpoints.

@@ -15,6 +15,7 @@ pub mod report;
 mod run;
 mod score;
 pub mod summary;
+mod validate;
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +29,9 @@ use crate::adapt::pini::{self, Evaluation};
 use crate::adapt::search::Grid;
 use crate::adapt::tip_f;
 use crate::{Error, Result};
+
+/// What settings are written as.
+const FORMAT: &str = "tipi-eval/1";
 
 /// The methods that can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

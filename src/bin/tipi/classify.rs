@@ -43,11 +43,12 @@ pub fn run(args: &Args) -> Result<()> {
     if labels.is_empty() {
         return Err(tipi::Error::Invalid("--labels names no label; separate them by commas".into()).into());
     }
+    let walk = args.pictures.walk()?;
     let gpu = args.gpu.open()?;
     let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let classifier = Classifier::new(&clip, &labels, &args.templates)?;
     common::announce(&gpu);
-    let pictures = common::encode_paths(&clip, &args.paths, &args.pictures, None)?;
+    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), None)?;
     let logits = classifier.logits(&pictures.features.original, &gpu)?;
     let confidence = Confidence { temperature: 1.0, least: 0.0 };
     print_ranked(&pictures.paths, &logits, &labels, &confidence, args.json)?;

@@ -8,7 +8,7 @@ use tipi::Error;
 use tipi::adapt::adapter_file::{self, Adapter};
 use tipi::adapt::overlap::{self, Correction};
 use tipi::clip::{Clip, Features, ImageEncoder};
-use tipi::data::{Item, decode, decode_map, list_pictures};
+use tipi::data::{Folder, Item, Walk, decode, decode_map, list_pictures_with};
 use tipi::encode::{self, Views, ahead};
 use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
@@ -103,10 +103,51 @@ pub fn finish(gpu: &Gpu) {
     }
 }
 
+/// How folders of pictures are walked.
+#[derive(Args, Clone)]
+pub struct WalkArgs {
+    /// Pass over the files and folders that this matches, with the rules of a line in .gitignore: '*.gif', 'drafts/',
+    /// '/cat/old'; '!NAME' takes in what would be passed over. May be given several times.
+    #[arg(long = "exclude", value_name = "GLOB")]
+    exclude: Vec<String>,
+}
+
+impl WalkArgs {
+    /// The walk for all folders of a run. With `strict` a sub-folder that cannot be read is an error.
+    pub fn walk(&self, strict: bool) -> Result<Walk> {
+        let walk = Walk::excluding(&self.exclude).map_err(|error| Error::Invalid(format!("--exclude: {error}")))?;
+        Ok(walk.strict(strict))
+    }
+}
+
+/// Opens a folder with a sub-folder per class, and says what was passed over and what could not be read.
+pub fn open_folder(folder: &Path, walk: &Walk) -> Result<Folder> {
+    let folder = Folder::open_with(folder, walk)?;
+    say_walk(walk);
+    Ok(folder)
+}
+
+/// Says what a walk passed over, and names and counts what it could not read.
+pub fn say_walk(walk: &Walk) {
+    if let Some(text) = walk.take_passed_over() {
+        note!("{text}");
+    }
+    let unreadable: Vec<Error> = walk.found().unreadable.into_values().collect();
+    for error in &unreadable {
+        note!("skipped: {error}");
+    }
+    if !unreadable.is_empty() {
+        let count = unreadable.len();
+        note!("{count} {} skipped (--strict makes that an error)", if count == 1 { "folder" } else { "folders" });
+    }
+}
+
 /// How pictures are read.
 #[derive(Args, Clone)]
 pub struct PictureArgs {
-    /// Fail at the first picture that cannot be decoded.
+    #[command(flatten)]
+    walk: WalkArgs,
+    /// Fail at the first picture that cannot be decoded, or folder that cannot be read.
     #[arg(long)]
     pub strict: bool,
     /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
@@ -127,6 +168,11 @@ pub const MOST_SHOTS: usize = 1_000_000;
 const BATCH: usize = 32;
 
 impl PictureArgs {
+    /// The walk for all folders of a run.
+    pub fn walk(&self) -> Result<Walk> {
+        self.walk.walk(self.strict)
+    }
+
     /// An encoder for `pictures` in all, with `adapters` where given: of the batch asked for, whether there is memory for it
     /// or not (an error then says what would fit), else of as many pictures per step as fit.
     pub fn encoder<'a>(
@@ -191,14 +237,15 @@ pub struct Pictures {
 pub fn encode_paths(
     clip: &Clip,
     inputs: &[PathBuf],
-    args: &PictureArgs,
+    (args, walk): (&PictureArgs, &Walk),
     adapters: Option<&[Bottleneck]>,
 ) -> Result<Pictures> {
     let mut paths = Vec::new();
     for input in inputs {
         let explicit = !input.is_dir();
-        paths.extend(list_pictures(input)?.into_iter().map(|p| (p, explicit)));
+        paths.extend(list_pictures_with(input, walk)?.into_iter().map(|p| (p, explicit)));
     }
+    say_walk(walk);
     let mut encoder = args.encoder(clip, paths.len(), adapters)?;
     let bar = ui::bar(paths.len(), "encoding pictures");
     let mut all = Pictures { paths: Vec::new(), features: Features::default() };

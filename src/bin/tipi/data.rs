@@ -6,9 +6,11 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tipi::Error;
-use tipi::data::{Dataset, ELEVEN, Item, SHIFTS, decode_map};
+use tipi::data::dataset::Placed;
+use tipi::data::{Dataset, ELEVEN, Item, SHIFTS, Walk, decode_map};
 use tipi::text;
 
+use crate::common::WalkArgs;
 use crate::terminal;
 use crate::ui;
 
@@ -20,7 +22,8 @@ const AT_ONCE: usize = 4096;
 /// What to do with data.
 #[derive(Subcommand)]
 pub enum Args {
-    /// Look over a dataset: its parts and classes, and whether its pictures are there.
+    /// Look over a dataset: its parts and classes, whether its pictures are there, and which of them are equal in several
+    /// parts or classes.
     Check(Check),
 }
 
@@ -37,6 +40,8 @@ pub struct Check {
     /// Decode every picture, too.
     #[arg(long)]
     decode: bool,
+    #[command(flatten)]
+    walk: WalkArgs,
     /// JSON on stdout instead of tables: an object, or with `all` an array of them.
     #[arg(long)]
     json: bool,
@@ -54,7 +59,8 @@ fn check(args: &Check) -> Result<()> {
     if args.what == "all" && (args.root.is_some() || !Path::new("all").exists()) {
         return check_all(args);
     }
-    let checked = Checked::of(Dataset::open(&args.what, args.root.as_deref())?, args.decode);
+    let walk = args.walk.walk(false)?;
+    let checked = Checked::of(Dataset::open_with(&args.what, args.root.as_deref(), &walk)?, &walk, args.decode);
     if args.json {
         terminal::print_json(&checked.json(), false)?;
     } else {
@@ -71,6 +77,7 @@ fn check_all(args: &Check) -> Result<()> {
     let Some(root) = args.root.as_deref() else {
         return Err(Error::Invalid("all: say where the datasets are with --root DIR".into()).into());
     };
+    let walk = args.walk.walk(false)?;
     let (mut found, mut faults, mut objects) = (0, Vec::new(), Vec::new());
     for name in ELEVEN.into_iter().chain(SHIFTS) {
         let folder = Dataset::folder(name, root).unwrap_or_else(|| root.join(name));
@@ -78,9 +85,9 @@ fn check_all(args: &Check) -> Result<()> {
             (json!({"name": name, "error": "not found"}), format!("{name}: not found ({})\n", shown(&folder)))
         } else {
             found += 1;
-            match Dataset::open(name, Some(root)) {
+            match Dataset::open_with(name, Some(root), &walk) {
                 Ok(dataset) => {
-                    let checked = Checked::of(dataset, args.decode);
+                    let checked = Checked::of(dataset, &walk, args.decode);
                     faults.extend(checked.fault().map(|fault| format!("{name}: {fault}")));
                     (checked.json(), checked.text() + "\n")
                 }
@@ -114,31 +121,36 @@ fn check_all(args: &Check) -> Result<()> {
 /// A dataset, and what is wrong with its files.
 struct Checked {
     dataset: Dataset,
+    /// Why folders could not be read.
+    unreadable: Vec<String>,
     missing: Vec<PathBuf>,
     /// What the decoder said of each broken picture; nothing where none was decoded.
     broken: Option<Vec<String>>,
 }
 
 impl Checked {
-    fn of(dataset: Dataset, decode: bool) -> Self {
+    fn of(dataset: Dataset, walk: &Walk, decode: bool) -> Self {
+        let unreadable = walk.found().unreadable.into_values().map(|error| error.to_string()).collect();
         let missing: Vec<PathBuf> = dataset.missing().into_iter().map(|item| item.path.clone()).collect();
         let broken = decode.then(|| broken(&dataset, &missing));
-        Self { dataset, missing, broken }
+        Self { dataset, unreadable, missing, broken }
     }
 
     /// What makes the check fail.
     fn fault(&self) -> Option<String> {
         let broken = self.broken.as_ref().map_or(0, Vec::len);
-        let first = match (self.missing.first(), self.broken.as_ref().and_then(|all| all.first())) {
-            (Some(path), _) => text::path(path),
-            (None, Some(error)) => error.clone(),
-            (None, None) => return None,
-        };
+        let missing = self.missing.first().map(|path| text::path(path));
+        let broken_first = self.broken.as_ref().and_then(|all| all.first());
+        let first = missing.or_else(|| broken_first.or(self.unreadable.first()).cloned())?;
         let mut faults = Vec::new();
         for (count, what) in [(self.missing.len(), "missing"), (broken, "broken")] {
             if count > 0 {
                 faults.push(format!("{count} {} {what}", if count == 1 { "picture is" } else { "pictures are" }));
             }
+        }
+        if !self.unreadable.is_empty() {
+            let count = self.unreadable.len();
+            faults.push(format!("{count} {} not be read", if count == 1 { "folder could" } else { "folders could" }));
         }
         Some(format!("{}, first {first}", faults.join(" and ")))
     }
@@ -160,12 +172,17 @@ impl Checked {
             format!("parts: {}", text::escaped(&dataset.source)),
         ];
         lines.extend(dataset.notes.iter().map(|note| format!("note: {}", text::escaped(note))));
+        let equal = dataset.equal_pictures();
+        lines.extend(equal.iter().take(NAMED).map(|group| format!("equal: {}", text::escaped(&self.equal(group)))));
+        lines.extend(self.unreadable.iter().take(NAMED).map(|error| format!("unreadable: {}", text::escaped(error))));
         lines.extend(self.missing.iter().take(NAMED).map(|path| format!("missing: {}", shown(path))));
         let broken = self.broken.as_deref();
         lines.extend(
             broken.unwrap_or_default().iter().take(NAMED).map(|error| format!("broken: {}", text::escaped(error))),
         );
         let more = |count: usize, what: &str| (count > NAMED).then(|| format!("{} more {what}", count - NAMED));
+        lines.extend(more(equal.len(), "groups of equal pictures in several parts or classes"));
+        lines.extend(more(self.unreadable.len(), "unreadable"));
         lines.extend(more(self.missing.len(), "missing"));
         lines.extend(more(broken.map_or(0, <[_]>::len), "broken"));
         if self.fault().is_none() {
@@ -175,8 +192,28 @@ impl Checked {
         lines.join("\n")
     }
 
+    /// Pictures of the same bytes, with their parts and classes, on one line.
+    fn equal(&self, group: &[Placed<'_>]) -> String {
+        let dataset = &self.dataset;
+        let of = |placed: &Placed<'_>| {
+            let path = placed.item.path.strip_prefix(&dataset.root).unwrap_or(&placed.item.path);
+            format!("{} ({}, {})", text::path(path), placed.part, dataset.classes[placed.item.label])
+        };
+        let mut text = group.iter().take(NAMED).map(of).collect::<Vec<_>>().join(" = ");
+        if group.len() > NAMED {
+            text.push_str(&format!(" and {} more", group.len() - NAMED));
+        }
+        text
+    }
+
     fn json(&self) -> Value {
         let dataset = &self.dataset;
+        let equal: Vec<Vec<Value>> = dataset.equal_pictures().iter().map(|group| {
+            let of = |placed: &Placed<'_>| {
+                json!({"path": text::path(&placed.item.path), "part": placed.part, "class": dataset.classes[placed.item.label]})
+            };
+            group.iter().map(of).collect()
+        }).collect();
         let parts = dataset.summary().map(|row| {
             let counts = json!({
                 "pictures": row.pictures, "classes": row.classes, "fewest": row.fewest, "most": row.most,
@@ -193,6 +230,8 @@ impl Checked {
             "templates": dataset.templates,
             "parts": serde_json::Map::from_iter(parts),
             "notes": dataset.notes,
+            "equal": equal,
+            "unreadable": self.unreadable,
             "missing": self.missing.iter().map(|path| text::path(path)).collect::<Vec<_>>(),
             "broken": self.broken,
         })

@@ -10,7 +10,6 @@ use tipi::Error;
 use tipi::adapt::adapter_file;
 use tipi::adapt::zero_shot::Classifier;
 use tipi::clip::{Clip, Features};
-use tipi::data::Folder;
 use tipi::encode::{self, Views};
 use tipi::input;
 use tipi::nn::Bottleneck;
@@ -26,7 +25,8 @@ use crate::ui;
 pub enum Args {
     /// Pictures: files, folders, or `pixel_values` [n,3,R,R] in a .safetensors file.
     Image(Image),
-    /// Texts: as arguments, the lines of a text file or of `-` (stdin), or `input_ids` [n,T] in a .safetensors file.
+    /// Texts: as arguments, the lines of a file (`@lines.txt`) or of `-` (stdin), or `input_ids` [n,T] in a .safetensors
+    /// file. A text that begins with @ is written with two.
     Text(Text),
     /// Class names: a zero-shot classifier, `weights` [C,D] f32, rows of length 1.
     Classifier(Class),
@@ -135,7 +135,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Args::Classifier(args) => {
             let classes = match &args.classes[..] {
-                [one] if Path::new(one).is_dir() => Folder::open(one)?.names(),
+                [one] if Path::new(one).is_dir() => {
+                    common::open_folder(Path::new(one), &args.common.pictures.walk()?)?.names()
+                }
                 names => names.to_vec(),
             };
             let classifier = Classifier::new(&clip, &classes, &args.templates)?;
@@ -177,12 +179,14 @@ fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
     if args.labels {
         return labelled(args, clip, adapters);
     }
+    let walk = args.common.pictures.walk()?;
     let mut features = Features::default();
     let mut names = Vec::new();
     let mut pending: Vec<PathBuf> = Vec::new();
     let flush = |pending: &mut Vec<PathBuf>, features: &mut Features, names: &mut Vec<String>| -> Result<()> {
         if !pending.is_empty() {
-            let pictures = common::encode_paths(clip, pending, &args.common.pictures, adapters)?;
+            let pictures = common::encode_paths(clip, pending, (&args.common.pictures, &walk), adapters)?;
+            walk.refuse_picture(&args.common.out)?;
             features.extend(pictures.features);
             names.extend(pictures.paths.iter().map(|p| text::path(p)));
             pending.clear();
@@ -213,7 +217,9 @@ fn labelled(args: &Image, clip: &Clip, adapters: Option<&[Bottleneck]>) -> Resul
     let [input] = &args.inputs[..] else {
         return Err(Error::Invalid("--labels takes one folder with a sub-folder of pictures per class".into()).into());
     };
-    let folder = Folder::open(input)?;
+    let walk = args.common.pictures.walk()?;
+    let folder = common::open_folder(Path::new(input), &walk)?;
+    walk.refuse_picture(&args.common.out)?;
     let mut encoder = args.common.pictures.encoder(clip, folder.items.len(), adapters)?;
     let bar = ui::bar(folder.items.len(), "encoding pictures");
     let strict = args.common.pictures.strict;
@@ -229,9 +235,12 @@ fn texts(args: &Text, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
     let mut ids = Vec::new();
     let mut names = Vec::new();
     for input in &args.inputs {
-        let path = Path::new(input);
+        // Only what says so is a file: a text may have the name of one.
+        let file = input.strip_prefix('@').filter(|rest| !rest.starts_with('@'));
+        let path = Path::new(file.unwrap_or(input));
         if is_safetensors(path) {
             let rows = read_ids(path)?;
+            let input = path.display();
             names.extend((0..rows.len()).map(|i| format!("{input}#{i}")));
             for (i, row) in rows.iter().enumerate() {
                 if clip.config.end.position(row).is_none() {
@@ -243,11 +252,15 @@ fn texts(args: &Text, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
         }
         let lines: Vec<String> = if input == "-" {
             input::read_stream(std::io::stdin().lock(), input::limit::LIST)?.lines().map(str::to_string).collect()
-        } else if path.is_file() || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
+        } else if file.is_some() {
             let text = input::read_text(path, input::limit::LIST)?;
             text.lines().map(str::to_string).collect()
         } else {
-            vec![input.clone()]
+            if path.is_file() {
+                note!("'{input}' is taken as a text: @{input} reads the file");
+            }
+            // A text that begins with @ has another in front of it.
+            vec![input.strip_prefix('@').unwrap_or(input).to_string()]
         };
         for line in lines {
             ids.push(clip.tokenizer()?.prompt(&line)?);

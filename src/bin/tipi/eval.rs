@@ -12,13 +12,14 @@ use tipi::adapt::overlap::{self, Correction};
 use tipi::adapt::pini;
 use tipi::adapt::tip_f;
 use tipi::clip::Clip;
-use tipi::data::{Dataset, ELEVEN, Folder, SHIFTS};
+use tipi::data::walk::mark_results;
+use tipi::data::{Dataset, ELEVEN, Folder, SHIFTS, Walk};
 use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
 use tipi::gpu::Gpu;
 use tipi::numbers;
 use tipi::text;
 
-use crate::common::{self, GpuArgs, PrecisionArgs, Stored};
+use crate::common::{self, GpuArgs, PrecisionArgs, Stored, WalkArgs};
 use crate::fit::NoiseArgs;
 use crate::terminal::{self, note};
 use crate::{stop, ui};
@@ -46,7 +47,7 @@ pub struct Args {
     /// Seeds of the few-shot choice, of views and of training.
     #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
     seeds: Vec<u64>,
-    /// Folder for results, features and the report. The same command goes on with what is there.
+    /// Folder for results, features and the report, outside the datasets. The same command goes on with what is there.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Folder for features, to share between several --out; by default `features` in --out.
@@ -98,9 +99,11 @@ pub struct Args {
     pini_lr: Option<f64>,
     #[command(flatten)]
     noise: NoiseArgs,
-    /// Fail at a picture that cannot be decoded, or a class with fewer pictures than shots.
+    /// Fail at a picture that cannot be decoded, a folder that cannot be read, or a class with fewer pictures than shots.
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    walk: WalkArgs,
     /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
     #[arg(long, value_parser = common::count(1, common::MOST_BATCH))]
     batch: Option<usize>,
@@ -154,7 +157,7 @@ fn show(out: &Path, json: bool) -> Result<()> {
 }
 
 impl Args {
-    fn datasets(&self) -> Result<Vec<Dataset>> {
+    fn datasets(&self, walk: &Walk) -> Result<Vec<Dataset>> {
         let mut names: Vec<String> = Vec::new();
         for what in &self.dataset {
             if what != "all" {
@@ -178,7 +181,8 @@ impl Args {
         }
         let mut datasets: Vec<Dataset> = Vec::new();
         for name in names {
-            let mut dataset = Dataset::open(&name, self.root.as_deref())?;
+            let mut dataset = Dataset::open_with(&name, self.root.as_deref(), walk)?;
+            dataset.notes.extend(walk.found().unreadable.into_values().map(|error| format!("skipped: {error}")));
             if let Some(twice) = datasets.iter().find(|other| other.name == dataset.name) {
                 let reason = format!("--dataset names two of the name '{}': rename a folder", twice.name);
                 return Err(Error::Invalid(reason).into());
@@ -229,12 +233,11 @@ impl Args {
     }
 
     /// The correction asked for: read, or trained and kept in --out.
-    fn correction(&self, clip: &Clip, datasets: &[Dataset]) -> Result<Option<Correction>> {
-        let Some(generic) = &self.generic else {
+    fn correction(&self, clip: &Clip, datasets: &[Dataset], generic: Option<&Folder>) -> Result<Option<Correction>> {
+        let Some(folder) = generic else {
             let Some(path) = &self.correction else { return Ok(None) };
             return Ok(Some(common::correction(&adapter_file::File::open(path)?, clip)?));
         };
-        let folder = Folder::open(generic)?;
         let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();
         let (pictures, names) = folder.without(&tested);
         let config = overlap::Config {
@@ -282,8 +285,13 @@ fn digest(gpu: &Gpu, correction: &Correction) -> Result<String> {
 
 /// Evaluates.
 pub fn run(args: &Args) -> Result<()> {
-    let datasets = args.datasets()?;
-    std::fs::create_dir_all(&args.out).map_err(|e| Error::io(&args.out, e))?;
+    let walk = args.walk.walk(args.strict)?;
+    let datasets = args.datasets(&walk)?;
+    let generic = args.generic.as_ref().map(|folder| common::open_folder(folder, &walk)).transpose()?;
+    let features = args.features.clone().unwrap_or_else(|| args.out.join("features"));
+    walk.refuse_folder(&args.out)?;
+    walk.refuse_folder(&features)?;
+    mark_results(&args.out)?;
     tipi::check_writable(&args.out.join("report.html"))?;
     let gpu = args.gpu.open()?;
     let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
@@ -298,11 +306,10 @@ pub fn run(args: &Args) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     common::announce(&gpu);
     stop::listen();
-    let correction = args.correction(&clip, &datasets)?;
+    let correction = args.correction(&clip, &datasets, generic.as_ref())?;
     let digest = correction.as_ref().map(|c| digest(&gpu, c)).transpose()?;
     let corrected = correction.as_ref().zip(digest.as_deref());
     let corrected = corrected.map(|(correction, digest)| Corrected { correction, digest });
-    let features = args.features.clone().unwrap_or_else(|| args.out.join("features"));
     let precision = match args.precision.precision {
         Stored::F32 => "f32",
         Stored::F16 => "f16",

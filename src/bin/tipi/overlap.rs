@@ -6,7 +6,6 @@ use anyhow::Result;
 use tipi::Error;
 use tipi::adapt::adapter_file;
 use tipi::adapt::similarity::{self, Similarities};
-use tipi::data::Folder;
 use tipi::encode::{self, Views};
 use tipi::report::histogram::{self, Panel};
 use tipi::text;
@@ -57,7 +56,11 @@ pub fn run(args: &Args) -> Result<()> {
         tipi::check_writable(plot)?;
     }
     let file = args.adapter.as_ref().map(|path| adapter_file::File::open(path)).transpose()?;
-    let folder = Folder::open(&args.data)?;
+    let walk = args.pictures.walk()?;
+    let folder = common::open_folder(&args.data, &walk)?;
+    for plot in &plots {
+        walk.refuse_picture(plot)?;
+    }
     let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
     let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let adapter = file.map(|file| file.bind(&clip)).transpose()?;

@@ -44,6 +44,7 @@ pub struct Args {
 /// Predicts.
 pub fn run(args: &Args) -> Result<()> {
     let least = args.min_confidence.unwrap_or(0.0);
+    let walk = args.pictures.walk()?;
     let file = adapter_file::File::open(&args.adapter)?;
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
         note!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");
@@ -68,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
     let adapter = file.bind(&clip)?;
     common::announce(&gpu);
     let adapters = adapter.correction().map(|c| &c.blocks[..]);
-    let pictures = common::encode_paths(&clip, &args.paths, &args.pictures, adapters)?;
+    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), adapters)?;
     let logits = adapter.logits(&clip, &pictures.features)?;
     let confidence = Confidence { temperature: file.meta.temperature.unwrap_or(1.0), least };
     print_ranked(&pictures.paths, &logits, &file.meta.classes, &confidence, args.json)?;

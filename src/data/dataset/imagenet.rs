@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::known::Known;
-use super::listing::{Lines, folders, pictures};
+use super::listing::Lines;
 use super::{Contents, Dataset, Parts};
 use crate::data::Item;
+use crate::data::walk::{Tree, Walk};
 use crate::{Error, Result};
 
 /// The list of WordNet numbers and names.
 const NAMES: &str = "classnames.txt";
 
 /// Opens ImageNet. Its validation set is what one tests on; there is none to search on.
-pub(super) fn open(known: &Known, dir: &Path) -> Result<Dataset> {
+pub(super) fn open(known: &Known, dir: &Path, tree: Tree<'_>) -> Result<Dataset> {
     let (train_dir, test_dir) = (dir.join("images/train"), dir.join("images/val"));
     for folder in [&train_dir, &test_dir] {
         if !folder.is_dir() {
@@ -25,8 +26,9 @@ pub(super) fn open(known: &Known, dir: &Path) -> Result<Dataset> {
             ));
         }
     }
-    let classes = Classes::of_train(&train_dir, &Names::read(dir.join(NAMES))?)?;
-    let parts = Parts { train: classes.items(&train_dir)?, val: Vec::new(), test: classes.items(&test_dir)? };
+    let classes = Classes::of_train(tree, &train_dir, &Names::read(dir.join(NAMES))?)?;
+    let parts =
+        Parts { train: classes.items(tree, &train_dir)?, val: Vec::new(), test: classes.items(tree, &test_dir)? };
     let source = format!("images/train, and images/val to test on; names from {NAMES}");
     let notes = vec![
         "there is no val part: hyper-parameters are searched on train pictures that are not shots".to_owned(),
@@ -38,8 +40,8 @@ pub(super) fn open(known: &Known, dir: &Path) -> Result<Dataset> {
 
 /// Opens a set of ImageNet's classes, to test on what was learned from ImageNet beside it. `numbered` folders are named
 /// by their label instead of by WordNet.
-pub(super) fn open_shift(known: &Known, root: &Path, dir: &Path, numbered: bool) -> Result<Dataset> {
-    let test_dir = dir.join(known.pictures);
+pub(super) fn open_shift(known: &Known, root: &Path, dir: &Path, numbered: bool, walk: &Walk) -> Result<Dataset> {
+    let (test_dir, tree) = (dir.join(known.pictures), walk.at(dir));
     if !test_dir.is_dir() {
         return Err(Error::data(test_dir, format!("there is no such folder: {} should be there", known.contents())));
     }
@@ -53,14 +55,15 @@ pub(super) fn open_shift(known: &Known, root: &Path, dir: &Path, numbered: bool)
     let train_dir = imagenet.join("images/train");
     let mut notes = Vec::new();
     let (classes, train, from) = if train_dir.is_dir() {
-        let classes = Classes::of_train(&train_dir, &names)?;
-        let train = classes.items(&train_dir)?;
+        let beside = walk.at(&imagenet);
+        let classes = Classes::of_train(beside, &train_dir, &names)?;
+        let train = classes.items(beside, &train_dir)?;
         (classes, train, "train from imagenet/images/train")
     } else {
         notes.push(format!("{} is not there to learn from: only zero-shot can run", train_dir.display()));
         (Classes::of_names(names), Vec::new(), "no train part")
     };
-    let test = if numbered { classes.numbered_items(&test_dir)? } else { classes.items(&test_dir)? };
+    let test = if numbered { classes.numbered_items(tree, &test_dir)? } else { classes.items(tree, &test_dir)? };
     let mut present: Vec<usize> = test.iter().map(|item| item.label).collect();
     present.sort_unstable();
     present.dedup();
@@ -100,8 +103,8 @@ struct Classes {
 
 impl Classes {
     /// The classes that have a folder to learn from, sorted by WordNet number as CoOp does.
-    fn of_train(dir: &Path, names: &Names) -> Result<Self> {
-        let wnids = folders(dir)?.into_iter().map(|(wnid, _)| wnid);
+    fn of_train(tree: Tree<'_>, dir: &Path, names: &Names) -> Result<Self> {
+        let wnids = tree.folders(dir)?.into_iter().map(|(wnid, _)| wnid);
         let classes = wnids.map(|wnid| match names.by_wnid.get(&wnid) {
             Some(name) => Ok((wnid, name.clone())),
             None => Err(Error::data(
@@ -125,19 +128,25 @@ impl Classes {
     }
 
     /// The pictures in folders named by WordNet, by label and then by name.
-    fn items(&self, dir: &Path) -> Result<Vec<Item>> {
-        self.items_by(dir, |name| self.labels.get(name).copied(), "no WordNet number of a class of ImageNet's")
+    fn items(&self, tree: Tree<'_>, dir: &Path) -> Result<Vec<Item>> {
+        self.items_by(tree, dir, |name| self.labels.get(name).copied(), "no WordNet number of a class of ImageNet's")
     }
 
     /// The pictures in folders named by label.
-    fn numbered_items(&self, dir: &Path) -> Result<Vec<Item>> {
+    fn numbered_items(&self, tree: Tree<'_>, dir: &Path) -> Result<Vec<Item>> {
         let label = |name: &str| name.parse().ok().filter(|&label| label < self.names.len());
-        self.items_by(dir, label, &format!("no label below {}", self.names.len()))
+        self.items_by(tree, dir, label, &format!("no label below {}", self.names.len()))
     }
 
-    fn items_by(&self, dir: &Path, label: impl Fn(&str) -> Option<usize>, otherwise: &str) -> Result<Vec<Item>> {
+    fn items_by(
+        &self,
+        tree: Tree<'_>,
+        dir: &Path,
+        label: impl Fn(&str) -> Option<usize>,
+        otherwise: &str,
+    ) -> Result<Vec<Item>> {
         let mut labelled = Vec::new();
-        for (name, folder) in folders(dir)? {
+        for (name, folder) in tree.folders(dir)? {
             let reason = || format!("the folder's name is {otherwise}: remove it, or complete ImageNet");
             labelled.push((label(&name).ok_or_else(|| Error::data(&folder, reason()))?, folder));
         }
@@ -147,7 +156,8 @@ impl Classes {
         }
         labelled.sort();
         // Listing a million files waits for the disk: all folders at once.
-        let lists: Vec<Vec<PathBuf>> = labelled.par_iter().map(|(_, dir)| pictures(dir)).collect::<Result<_>>()?;
+        let lists: Vec<Vec<PathBuf>> =
+            labelled.par_iter().map(|(_, dir)| Ok(tree.pictures(dir)?.unwrap_or_default())).collect::<Result<_>>()?;
         let all = labelled.iter().zip(lists);
         Ok(all.flat_map(|((label, _), list)| list.into_iter().map(|path| Item { path, label: *label })).collect())
     }

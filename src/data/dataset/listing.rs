@@ -1,50 +1,8 @@
-//! Reading folders and lists.
+//! Reading lists.
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::data::decode::each_visible;
-use crate::data::is_picture;
 use crate::{Error, Result, input};
-
-/// The sub-folders of a folder by name, sorted; names that start with a dot are passed over.
-pub(super) fn folders(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let mut folders = Vec::new();
-    each_entry(dir, |entry, kind| {
-        // A link's own kind says nothing of what it leads to.
-        if kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
-            let Ok(name) = entry.file_name().into_string() else {
-                return Err(Error::data(entry.path(), "the folder's name is not UTF-8: rename it"));
-            };
-            folders.push((name, entry.path()));
-        }
-        Ok(())
-    })?;
-    folders.sort();
-    Ok(folders)
-}
-
-/// The pictures in a folder, not those in its sub-folders, sorted. Asks the system nothing about single files: ImageNet
-/// has 1.3 million.
-pub(super) fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut pictures = Vec::new();
-    each_entry(dir, |entry, kind| {
-        let path = entry.path();
-        if !kind.is_dir() && is_picture(&path) {
-            pictures.push(path);
-        }
-        Ok(())
-    })?;
-    pictures.sort();
-    Ok(pictures)
-}
-
-/// Hands over a folder's visible entries with their kinds.
-fn each_entry(dir: &Path, mut take: impl FnMut(&std::fs::DirEntry, std::fs::FileType) -> Result<()>) -> Result<()> {
-    each_visible(dir, |entry| {
-        let kind = entry.file_type().map_err(|source| Error::io(entry.path(), source))?;
-        take(entry, kind)
-    })
-}
 
 /// A text file's lines that are not empty, trimmed.
 pub(super) struct Lines {
@@ -113,20 +71,5 @@ mod tests {
         for path in ["/a.jpg", "../a.jpg", "a/../../b.jpg", "a/..", ""] {
             assert!(below(folder, path).is_err(), "{path}");
         }
-    }
-
-    #[test]
-    fn hidden_entries_and_other_files_are_passed_over() {
-        let dir = tempfile::tempdir().unwrap();
-        for folder in ["b", "a", ".git", "a/inner"] {
-            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
-        }
-        for file in ["a/2.jpg", "a/10.JPEG", "a/notes.txt", "a/.x.jpg", "a/inner/3.jpg", "c.jpg"] {
-            std::fs::write(dir.path().join(file), "").unwrap();
-        }
-        let names: Vec<String> = folders(dir.path()).unwrap().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["a", "b"]);
-        let a = dir.path().join("a");
-        assert_eq!(pictures(&a).unwrap(), [a.join("10.JPEG"), a.join("2.jpg")]);
     }
 }

@@ -9,6 +9,7 @@
 //! numbers were measured on.
 
 mod check;
+mod equal;
 mod imagenet;
 mod known;
 mod listing;
@@ -21,9 +22,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 pub use check::PartSummary;
+pub use equal::Placed;
 pub use known::{ELEVEN, SHIFTS};
 
-use crate::data::{Item, PythonRandom, class_name};
+use crate::data::{Item, PythonRandom, Walk, class_key, class_name};
 use crate::{Error, Result};
 use known::{Known, Layout};
 use own_layouts::OwnLayout;
@@ -91,23 +93,37 @@ impl Dataset {
     /// [`Error::Data`] names the file (and line or entry) that does not fit, or the folder that is not there;
     /// [`Error::Invalid`] if `what` is neither a known name nor a path, or a known name without `root`.
     pub fn open(what: &str, root: Option<&Path>) -> Result<Self> {
+        Self::open_with(what, root, &Walk::default())
+    }
+
+    /// [`Dataset::open`] with a walk of the caller's: what it passed over is among [`Dataset::notes`], what it could not read
+    /// among [`Walk::found`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Dataset::open`].
+    pub fn open_with(what: &str, root: Option<&Path>, walk: &Walk) -> Result<Self> {
         let path = Path::new(what);
-        match (Known::find(what), root) {
-            (Some(known), Some(root)) => known.open(root),
-            (None, _) | (_, None) if path.exists() => user::open(path),
+        let mut dataset = match (Known::find(what), root) {
+            (Some(known), Some(root)) => known.open(root, walk)?,
+            (None, _) | (_, None) if path.exists() => user::open(path, walk)?,
             (Some(known), None) => {
                 let folder = known.folder;
-                Err(Error::invalid(format!(
+                return Err(Error::invalid(format!(
                     "{}: say where the datasets are with --root DIR ({folder} in it)",
                     known.title
-                )))
+                )));
             }
-            (None, _) => Err(Error::invalid(format!(
-                "'{what}' is no file or folder and no known dataset: give a folder with one sub-folder per class, a CSV \
+            (None, _) => {
+                return Err(Error::invalid(format!(
+                    "'{what}' is no file or folder and no known dataset: give a folder with one sub-folder per class, a CSV \
                  file, or one of {}",
-                ELEVEN.iter().chain(&SHIFTS).copied().collect::<Vec<_>>().join(", ")
-            ))),
-        }
+                    ELEVEN.iter().chain(&SHIFTS).copied().collect::<Vec<_>>().join(", ")
+                )));
+            }
+        };
+        dataset.notes.extend(walk.take_passed_over());
+        Ok(dataset)
     }
 
     /// Where a known set lies below `root`, whether or not it is there; nothing for other names.
@@ -155,21 +171,21 @@ struct Contents {
 }
 
 impl Known {
-    fn open(&self, root: &Path) -> Result<Dataset> {
+    fn open(&self, root: &Path, walk: &Walk) -> Result<Dataset> {
         let dir = root.join(self.folder);
         if !dir.is_dir() {
             let reason = format!("there is no such folder: {} should be there, {}", self.title, self.contents());
             return Err(Error::data(dir, reason));
         }
         match self.layout {
-            Layout::ImageNet => imagenet::open(self, &dir),
-            Layout::Shift { numbered } => imagenet::open_shift(self, root, &dir, numbered),
-            Layout::Lists { split, ref own } => self.open_lists(&dir, split, own),
+            Layout::ImageNet => imagenet::open(self, &dir, walk.at(&dir)),
+            Layout::Shift { numbered } => imagenet::open_shift(self, root, &dir, numbered, walk),
+            Layout::Lists { split, ref own } => self.open_lists(&dir, split, own, walk),
         }
     }
 
     /// Opens a set that has a split file or lists of its own.
-    fn open_lists(&self, dir: &Path, split: Option<&str>, own: &OwnLayout) -> Result<Dataset> {
+    fn open_lists(&self, dir: &Path, split: Option<&str>, own: &OwnLayout, walk: &Walk) -> Result<Dataset> {
         let pictures = dir.join(self.pictures);
         let mut notes = Vec::new();
         // `list` is what an error about all of them names.
@@ -180,7 +196,8 @@ impl Known {
                 if let Some(name) = split {
                     notes.push(format!("{name} is not there: this split is tipi's own, not that of published numbers"));
                 }
-                let rows = (own.read)(dir, &pictures, &mut PythonRandom::new(SPLIT_SEED))?;
+                let random = &mut PythonRandom::new(SPLIT_SEED);
+                let rows = (own.read)(walk.at(dir), (dir, &pictures), random)?;
                 (rows, dir.to_path_buf(), own.source.to_owned())
             }
         };
@@ -195,7 +212,7 @@ impl Known {
     fn dataset(&self, dir: &Path, list: &Path, contents: Contents) -> Result<Dataset> {
         let Contents { classes, parts, subset, source, mut notes } = contents;
         let classes: Vec<String> = classes.iter().map(|class| class_name(class)).collect();
-        if let Some(class) = classes.iter().position(String::is_empty) {
+        if let Some(class) = classes.iter().position(|class| class_key(class).is_empty()) {
             return Err(Error::data(
                 list,
                 format!("the class of label {class} has no name: every class must have one"),
@@ -293,10 +310,10 @@ fn classes_of(rows: &Parts<Row>, list: &Path) -> Result<Vec<String>> {
 
 /// A note about classes that have one prompt.
 fn same_names(classes: &[String]) -> Option<String> {
-    let mut first: HashMap<&str, usize> = HashMap::new();
+    let mut first: HashMap<String, usize> = HashMap::new();
     let mut pairs = Vec::new();
     for (label, class) in classes.iter().enumerate() {
-        if let Some(other) = first.insert(class, label) {
+        if let Some(other) = first.insert(class_key(class), label) {
             pairs.push(format!("'{class}' ({other} and {label})"));
         }
     }

@@ -8,10 +8,11 @@ use super::mat::{self, Array};
 use super::split::{by_label, class_folders, hold_out, three_ways_rows};
 use super::{Parts, Row};
 use crate::data::PythonRandom;
+use crate::data::walk::Tree;
 use crate::{Error, Result, input};
 
 /// Reads a set's folder and its folder of pictures.
-type Read = fn(&Path, &Path, &mut PythonRandom) -> Result<Parts<Row>>;
+type Read = fn(Tree<'_>, (&Path, &Path), &mut PythonRandom) -> Result<Parts<Row>>;
 
 /// How a set's own lists become parts.
 pub(super) struct OwnLayout {
@@ -47,19 +48,19 @@ impl OwnLayout {
 pub(super) const CLASS_FOLDERS: OwnLayout = OwnLayout {
     files: &[],
     source: "class folders; 50 % train, 20 % val, 30 % test of each",
-    read: |_, pictures, random| class_folders(pictures, &[], random),
+    read: |tree, (_, pictures), random| class_folders(tree, pictures, &[], random),
 };
 
 pub(super) const CALTECH101: OwnLayout = OwnLayout {
     files: &[],
     source: "class folders but BACKGROUND_Google and Faces_easy; 50 % train, 20 % val, 30 % test of each",
-    read: |_, pictures, random| class_folders(pictures, &["BACKGROUND_Google", "Faces_easy"], random),
+    read: |tree, (_, pictures), random| class_folders(tree, pictures, &["BACKGROUND_Google", "Faces_easy"], random),
 };
 
 pub(super) const OXFORD_PETS: OwnLayout = OwnLayout {
     files: &["annotations/trainval.txt", "annotations/test.txt"],
     source: "annotations/trainval.txt and test.txt; 20 % of trainval to val",
-    read: |dir, pictures, random| {
+    read: |_, (dir, pictures), random| {
         let trainval = pets(dir.join("annotations/trainval.txt"), pictures)?;
         let test = pets(dir.join("annotations/test.txt"), pictures)?;
         Ok(with_test(trainval, test, random))
@@ -69,7 +70,7 @@ pub(super) const OXFORD_PETS: OwnLayout = OwnLayout {
 pub(super) const STANFORD_CARS: OwnLayout = OwnLayout {
     files: &["devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"],
     source: "devkit/cars_train_annos.mat and cars_test_annos_withlabels.mat; 20 % of train to val",
-    read: |dir, _, random| {
+    read: |_, (dir, _), random| {
         let names = car_names(&dir.join("devkit/cars_meta.mat"))?;
         let trainval = cars(&dir.join("devkit/cars_train_annos.mat"), &names, &dir.join("cars_train"))?;
         let test = cars(&dir.join("cars_test_annos_withlabels.mat"), &names, &dir.join("cars_test"))?;
@@ -86,7 +87,7 @@ pub(super) const OXFORD_FLOWERS: OwnLayout = OwnLayout {
 pub(super) const FGVC_AIRCRAFT: OwnLayout = OwnLayout {
     files: &["variants.txt", "images_variant_train.txt", "images_variant_val.txt", "images_variant_test.txt"],
     source: "images_variant_train.txt, images_variant_val.txt and images_variant_test.txt",
-    read: |dir, pictures, _| {
+    read: |_, (dir, pictures), _| {
         let variants = Lines::read(dir.join("variants.txt"))?;
         let labels = variants.iter().enumerate().map(|(label, line)| (line.text.to_owned(), label)).collect();
         let part = |name: &str| aircraft(dir.join(name), &labels, pictures);
@@ -101,7 +102,7 @@ pub(super) const FGVC_AIRCRAFT: OwnLayout = OwnLayout {
 pub(super) const SUN397: OwnLayout = OwnLayout {
     files: &["ClassName.txt", "Training_01.txt", "Testing_01.txt"],
     source: "Training_01.txt and Testing_01.txt; 20 % of training to val",
-    read: |dir, pictures, random| {
+    read: |_, (dir, pictures), random| {
         let names = Lines::read(dir.join("ClassName.txt"))?;
         let labels = names.iter().enumerate();
         let labels = labels.map(|(label, line)| (line.text.trim_start_matches('/').to_owned(), label)).collect();
@@ -114,7 +115,7 @@ pub(super) const SUN397: OwnLayout = OwnLayout {
 pub(super) const UCF101: OwnLayout = OwnLayout {
     files: &["ucfTrainTestlist/classInd.txt", "ucfTrainTestlist/trainlist01.txt", "ucfTrainTestlist/testlist01.txt"],
     source: "ucfTrainTestlist/trainlist01.txt and testlist01.txt; 20 % of trainlist01 to val",
-    read: |dir, pictures, random| {
+    read: |_, (dir, pictures), random| {
         let lists = dir.join("ucfTrainTestlist");
         let mut labels = HashMap::new();
         for line in Lines::read(lists.join("classInd.txt"))?.iter() {
@@ -215,7 +216,7 @@ fn spaced(action: &str) -> String {
 }
 
 /// OxfordFlowers: labels from 1 by picture number, and the names of labels.
-fn flowers(dir: &Path, pictures: &Path, random: &mut PythonRandom) -> Result<Parts<Row>> {
+fn flowers(_: Tree<'_>, (dir, pictures): (&Path, &Path), random: &mut PythonRandom) -> Result<Parts<Row>> {
     let file = dir.join("imagelabels.mat");
     let names_file = dir.join("cat_to_name.json");
     let names = input::read(&names_file, input::limit::CONFIG)?;

@@ -1,13 +1,14 @@
 //! CoOp's split files, and its rules where there is none.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Parts, Row, listing};
 use crate::data::PythonRandom;
+use crate::data::walk::Tree;
 use crate::{Error, Result, input};
 
 /// The share of a set's training pictures that CoOp puts aside for validation.
@@ -122,20 +123,24 @@ pub(super) fn three_ways_rows(classes: Vec<Vec<Row>>, dir: &Path, random: &mut P
     })
 }
 
-/// The class folders of `dir` but those `ignored`, divided [`three_ways`].
-pub(super) fn class_folders(dir: &Path, ignored: &[&str], random: &mut PythonRandom) -> Result<Parts<Row>> {
-    let folders = listing::folders(dir)?;
+/// The class folders of `dir` but those `ignored` and those that cannot be read, divided [`three_ways`].
+pub(super) fn class_folders(
+    tree: Tree<'_>,
+    dir: &Path,
+    ignored: &[&str],
+    random: &mut PythonRandom,
+) -> Result<Parts<Row>> {
+    let folders = tree.folders(dir)?;
     let folders = folders.into_iter().filter(|(name, _)| !ignored.contains(&name.as_str()));
-    let classes: Vec<Vec<Row>> = folders
-        .enumerate()
-        .map(|(label, (class, folder))| {
-            let pictures = listing::pictures(&folder)?;
-            if pictures.is_empty() {
-                return Err(Error::data(folder, "the class folder holds no picture: add some or remove the folder"));
-            }
-            Ok(pictures.into_iter().map(|path: PathBuf| Row { path, label, class: class.clone() }).collect())
-        })
-        .collect::<Result<_>>()?;
+    let mut classes: Vec<Vec<Row>> = Vec::new();
+    for (class, folder) in folders {
+        let Some(pictures) = tree.pictures(&folder)? else { continue };
+        if pictures.is_empty() {
+            return Err(Error::data(folder, "the class folder holds no picture: add some or remove the folder"));
+        }
+        let label = classes.len();
+        classes.push(pictures.into_iter().map(|path| Row { path, label, class: class.clone() }).collect());
+    }
     three_ways_rows(classes, dir, random)
 }
 

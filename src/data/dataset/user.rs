@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, Parts, SPLIT_SEED, TEMPLATE, WORDS, listing, plural, some_of, split};
-use crate::data::decode::pictures_below;
-use crate::data::{Folder, Item, PythonRandom, class_name};
+use super::{Dataset, Parts, SPLIT_SEED, TEMPLATE, WORDS, plural, some_of, split};
+use crate::data::walk::{Tree, Walk};
+use crate::data::{Folder, Item, PythonRandom, class_key, class_name};
 use crate::{Error, Result, input};
 
 /// What the folder to search on may be called.
@@ -14,22 +14,23 @@ const VAL: [&str; 3] = ["val", "valid", "validation"];
 const SHARES: &str = "50 % train, 20 % val, 30 % test of each class";
 
 /// Opens a folder or a CSV file.
-pub(super) fn open(path: &Path) -> Result<Dataset> {
+pub(super) fn open(path: &Path, walk: &Walk) -> Result<Dataset> {
+    let tree = walk.at(path);
     if !path.is_dir() {
         return open_csv(path);
     }
     let has = |name: &str| path.join(name).is_dir();
     // A set may have a class that is called train: one with pictures in it, not folders.
-    if has("train") && !listing::folders(&path.join("train"))?.is_empty() {
+    if has("train") && !tree.folders(&path.join("train"))?.is_empty() {
         if has("test") {
-            return open_parts(path);
+            return open_parts(path, tree);
         }
         if VAL.iter().any(|name| has(name)) {
             let reason = "there are train and val but no test to measure on: add it, or rename val to test";
             return Err(Error::data(path, reason));
         }
     }
-    let folder = Folder::open(path)?;
+    let folder = Folder::list(path, tree)?;
     let mut classes = vec![Vec::new(); folder.classes.len()];
     for item in &folder.items {
         classes[item.label].push(item.clone());
@@ -76,8 +77,8 @@ fn set(path: &Path, classes: Vec<String>, parts: Parts<Item>, source: String) ->
 }
 
 /// Opens a folder with the folders train and test, and perhaps val.
-fn open_parts(path: &Path) -> Result<Dataset> {
-    let train = Folder::open(path.join("train"))?;
+fn open_parts(path: &Path, tree: Tree<'_>) -> Result<Dataset> {
+    let train = Folder::list(&path.join("train"), tree)?;
     let labels: HashMap<&str, usize> =
         train.classes.iter().enumerate().map(|(label, class)| (class.as_str(), label)).collect();
     let vals: Vec<&str> = VAL.into_iter().filter(|name| path.join(name).is_dir()).collect();
@@ -86,12 +87,13 @@ fn open_parts(path: &Path) -> Result<Dataset> {
     }
     let part = |name: &str| -> Result<Vec<Item>> {
         let mut items = Vec::new();
-        for (class, folder) in listing::folders(&path.join(name))? {
+        for (class, folder) in tree.folders(&path.join(name))? {
             let Some(&label) = labels.get(class.as_str()) else {
                 let reason = format!("train has no class folder '{class}': add it there, or rename or remove this one");
                 return Err(Error::data(folder, reason));
             };
-            items.extend(pictures_below(&folder)?.into_iter().map(|path| Item { path, label }));
+            items
+                .extend(tree.pictures_below(&folder)?.unwrap_or_default().into_iter().map(|path| Item { path, label }));
         }
         Ok(items)
     };
@@ -135,12 +137,13 @@ fn open_csv(path: &Path) -> Result<Dataset> {
     }
     let mut prompts: HashMap<String, &str> = HashMap::new();
     for (class, line) in &classes {
-        let text = class_name(class);
-        if text.is_empty() {
+        let key = class_key(class);
+        if key.is_empty() {
             return Err(at(*line, format!("the label '{class}' names no class: write its name")));
         }
-        if let Some(other) = prompts.insert(text.clone(), class) {
+        if let Some(other) = prompts.insert(key, class) {
             let first = classes[other];
+            let text = class_name(class);
             let reason =
                 format!("the labels '{other}' (line {first}) and '{class}' both become '{text}': write one way");
             return Err(at(*line, reason));

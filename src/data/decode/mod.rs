@@ -1,4 +1,4 @@
-//! Picture files: finding them, and decoding them to RGB as Pillow's
+//! Picture files: telling them by name, and decoding them to RGB as Pillow's
 //! `ImageOps.exif_transpose(Image.open(…)).convert("RGB")` does.
 //!
 //! All formats give Pillow's bytes, but for JPEG within TIFF; see [`decode`].
@@ -10,9 +10,8 @@ mod jpeg;
 mod orientation;
 mod tiff;
 
-use std::fs;
-use std::io::{Cursor, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::io::Cursor;
+use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
@@ -21,7 +20,7 @@ use crate::data::Rgb;
 use crate::{Error, Result, input};
 
 /// Extensions (lower case) that [`is_picture`] knows.
-const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
+pub(super) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
 /// Longest side decoded, in pixels.
 const MAX_SIDE: u32 = 16384;
 /// Most pixels decoded: where Pillow, too, takes a picture for an attack.
@@ -196,82 +195,10 @@ pub fn is_picture(path: &Path) -> bool {
         .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
-/// The pictures that a path stands for: a file stands for itself, whatever its name; a folder for the pictures (by
-/// [`is_picture`]) in it and in its sub-folders, sorted by path. Names that start with a dot are passed over.
-///
-/// # Errors
-///
-/// [`Error::Data`] if there is nothing at `path` or no picture in the folder, [`Error::Io`] if a folder cannot be
-/// read.
-pub fn list_pictures(path: &Path) -> Result<Vec<PathBuf>> {
-    let metadata = fs::metadata(path).map_err(|source| match source.kind() {
-        ErrorKind::NotFound => Error::data(path, "there is no such file or folder: check the path"),
-        _ => Error::io(path, source),
-    })?;
-    if !metadata.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let pictures = pictures_below(path)?;
-    if pictures.is_empty() {
-        return Err(Error::data(
-            path,
-            format!("there is no picture in this folder or below it: add files named .{}", EXTENSIONS.join(", .")),
-        ));
-    }
-    Ok(pictures)
-}
-
-/// The pictures in a folder and its sub-folders, sorted by path; perhaps none.
-pub(super) fn pictures_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut pictures = Vec::new();
-    walk(folder, &mut Vec::new(), &mut pictures)?;
-    pictures.sort();
-    Ok(pictures)
-}
-
-/// Collects the pictures below `folder`. `above` holds the folders on the way to it, links resolved: a link back to
-/// one of them would go round for ever.
-fn walk(folder: &Path, above: &mut Vec<PathBuf>, pictures: &mut Vec<PathBuf>) -> Result<()> {
-    let resolved = fs::canonicalize(folder).map_err(|source| Error::io(folder, source))?;
-    if above.contains(&resolved) {
-        return Ok(());
-    }
-    above.push(resolved);
-    for path in visible_entries(folder)? {
-        if path.is_dir() {
-            walk(&path, above, pictures)?;
-        } else if is_picture(&path) {
-            // A dangling link is listed too: decoding it names it, passing over it would hide it.
-            pictures.push(path);
-        }
-    }
-    above.pop();
-    Ok(())
-}
-
-/// The entries of a folder whose names do not start with a dot, in no particular order.
-pub(super) fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut entries = Vec::new();
-    each_visible(folder, |entry| {
-        entries.push(entry.path());
-        Ok(())
-    })?;
-    Ok(entries)
-}
-
-/// Hands over a folder's entries but those whose names start with a dot.
-pub(super) fn each_visible(folder: &Path, mut take: impl FnMut(&fs::DirEntry) -> Result<()>) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, source))? {
-        let entry = entry.map_err(|source| Error::io(folder, source))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            take(&entry)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use image::{GrayAlphaImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb as Pixel, RgbImage, Rgba, RgbaImage};
 
@@ -504,44 +431,5 @@ mod tests {
         for no in ["png", "a.txt", "a.png.bak", ".png", ""] {
             assert!(!is_picture(Path::new(no)), "{no}");
         }
-    }
-
-    #[test]
-    fn listing_is_recursive_sorted_and_skips_what_is_hidden() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        fs::create_dir_all(root.join("b/deep")).unwrap();
-        fs::create_dir_all(root.join(".cache")).unwrap();
-        for name in ["z.PNG", "a.jpg", "notes.txt", ".hidden.png", "b/c.gif", "b/deep/d.bmp", ".cache/e.png"] {
-            fs::write(root.join(name), "").unwrap();
-        }
-        let expected: Vec<_> =
-            ["a.jpg", "b/c.gif", "b/deep/d.bmp", "z.PNG"].iter().map(|name| root.join(name)).collect();
-        assert_eq!(list_pictures(root).unwrap(), expected);
-        // A file is itself, even where its name would not have been picked up.
-        assert_eq!(list_pictures(&root.join("notes.txt")).unwrap(), [root.join("notes.txt")]);
-    }
-
-    #[test]
-    fn listing_nothing_is_an_error_that_says_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = list_pictures(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("no picture") && error.contains(&*folder.path().to_string_lossy()), "{error}");
-        let error = list_pictures(&folder.path().join("gone")).unwrap_err().to_string();
-        assert!(error.contains("gone") && error.contains("no such file or folder"), "{error}");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_that_lead_back_do_not_go_round_and_dangling_ones_are_listed() {
-        use std::os::unix::fs::symlink;
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        fs::create_dir(root.join("sub")).unwrap();
-        fs::write(root.join("sub/a.png"), "").unwrap();
-        symlink(root, root.join("sub/back")).unwrap();
-        symlink(root.join("sub"), root.join("sub/self")).unwrap();
-        symlink(root.join("nowhere"), root.join("lost.png")).unwrap();
-        assert_eq!(list_pictures(root).unwrap(), [root.join("lost.png"), root.join("sub/a.png")]);
     }
 }

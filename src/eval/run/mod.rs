@@ -1,6 +1,8 @@
 //! One dataset through the protocol.
 
+mod check;
 mod fit;
+mod measure;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,29 +10,25 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
+pub use self::check::check;
+use self::check::{needs_correction, settings, too_few};
 use self::fit::{Fitted, plain};
-use super::journal::{Journal, Overlap};
+use super::journal::Journal;
 use super::score::Score;
-use super::{About, Detail, Method, NoiseMap, Protocol, Record, Settings, Task, TestSet};
+use super::{About, Detail, Method, Protocol, Record, Task, TestSet};
 use crate::adapt::overlap::Correction;
-use crate::adapt::pini::{self, Pini, Predictor};
-use crate::adapt::similarity;
+use crate::adapt::pini::Predictor;
 use crate::adapt::zero_shot::Classifier;
 use crate::adapt::{accuracy, calibrate};
 use crate::clip::{Clip, Features, ImageEncoder};
-use crate::data::{Dataset, FewShot, Item, coop_few_shot, short_classes};
+use crate::data::{Dataset, FewShot, Item, coop_few_shot};
 use crate::encode::Views;
 use crate::encode::store::{Filled, Key, RowId, Store};
 use crate::{Error, Result, hex};
 
-const FORMAT: &str = "tipi-eval/1";
 /// Test pictures that are classified at once. A multiple of the rows that methods take, so that PiNI's draws do not depend
 /// on it.
 const BLOCK: usize = 2048;
-/// Test pictures whose similarities are measured: their pairs grow with the square.
-const OVERLAP: usize = 4096;
-/// Classes whose mean image noise is kept.
-const NOISY_CLASSES: usize = 24;
 
 /// What watches a run: progress bars, and the wish to stop.
 pub trait Watch {
@@ -101,7 +99,8 @@ pub fn run(
         watch.note(&format!("{}: all {} results are there already", dataset.title, tasks.len()));
         return Ok(());
     }
-    let classifier = Classifier::new(clip, &dataset.classes, &dataset.templates)?;
+    let (classifier, unclear) = Classifier::beside_pictures(clip, &dataset.classes, &dataset.templates)?;
+    unclear.iter().for_each(|reason| watch.note(&format!("{}: {reason}", dataset.title)));
     let side = |pictures: usize, corrected: Option<Corrected<'_>>| -> Result<Side<'_>> {
         let key = Key::new(clip, precision, corrected.map(|c| c.digest.to_string()));
         let adapters = corrected.map(|c| &c.correction.blocks[..]);
@@ -127,107 +126,6 @@ pub fn run(
     };
     run.all(&tasks, watch)?;
     run.overlap(corrected, watch)
-}
-
-/// Looks for what would end a run later: options that contradict each other or the dataset, and missing files. Asks the system
-/// about every picture, so a large dataset takes some seconds.
-///
-/// # Errors
-/// [`Error::Invalid`] and [`Error::Data`], with what would be right.
-pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) -> Result<Checked<'a>> {
-    protocol.check()?;
-    needs_correction(protocol, corrected)?;
-    protocol.how.grid(&dataset.name, true)?;
-    if dataset.test.is_empty() {
-        return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
-    }
-    if dataset.train.is_empty()
-        && let Some(method) = protocol.methods.iter().find(|m| **m != Method::ZeroShot)
-    {
-        let reason = format!("there are no pictures to learn from, which {method} needs: only zero-shot can run");
-        return Err(Error::data(&dataset.root, reason));
-    }
-    if protocol.strict
-        && let Some(text) = protocol.shots.iter().find_map(|shots| too_few(dataset, *shots))
-    {
-        return Err(Error::data(&dataset.root, format!("{text}: ask for fewer shots")));
-    }
-    let missing = dataset.missing();
-    if let Some(first) = missing.first() {
-        let count = missing.len();
-        return Err(Error::data(
-            &first.path,
-            format!(
-                "no such file; {count} {} that the split of {} names {} missing: unpack the pictures again (`tipi data \
-                 check` lists them)",
-                if count == 1 { "file" } else { "files" },
-                dataset.title,
-                if count == 1 { "is" } else { "are" }
-            ),
-        ));
-    }
-    Ok(Checked { dataset, protocol })
-}
-
-/// Fails for ++ methods without a correction.
-fn needs_correction(protocol: &Protocol, corrected: bool) -> Result<()> {
-    match protocol.methods.iter().find(|m| m.corrected()) {
-        Some(method) if !corrected => Err(Error::invalid(format!(
-            "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
-             pictures to train one on with --generic"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Says which classes have fewer pictures to learn from than `shots`, where there are any to learn from.
-fn too_few(dataset: &Dataset, shots: usize) -> Option<String> {
-    if dataset.train.is_empty() {
-        return None;
-    }
-    let short = short_classes(&dataset.train, dataset.classes.len(), shots);
-    let (label, have) = short.first()?;
-    Some(format!(
-        "{shots} shots: {} of {} classes have fewer pictures to learn from (say '{}': {have})",
-        short.len(),
-        dataset.classes.len(),
-        dataset.classes[*label]
-    ))
-}
-
-/// What the results of a dataset have in common.
-fn settings(
-    clip: &Clip,
-    dataset: &Dataset,
-    protocol: &Protocol,
-    corrected: Option<Corrected<'_>>,
-    precision: &str,
-) -> Settings {
-    let mut hasher = Sha256::new();
-    for (part, items) in [("train", &dataset.train), ("val", &dataset.val), ("test", &dataset.test)] {
-        hasher.update(part);
-        for item in items {
-            let path = item.path.strip_prefix(&dataset.root).unwrap_or(&item.path);
-            hasher.update(path.to_string_lossy().as_bytes());
-            hasher.update((item.label as u64).to_le_bytes());
-        }
-    }
-    for class in &dataset.classes {
-        hasher.update(class);
-        hasher.update([0]);
-    }
-    Settings {
-        format: FORMAT.into(),
-        dataset: dataset.name.clone(),
-        pictures: hex(&hasher.finalize()),
-        classes: dataset.classes.len(),
-        model: clip.id().sha256.clone(),
-        precision: precision.into(),
-        correction: corrected.map(|c| c.digest.to_string()),
-        templates: dataset.templates.clone(),
-        words: dataset.words.clone(),
-        how: protocol.how.clone(),
-    }
 }
 
 struct Run<'a> {
@@ -345,7 +243,9 @@ impl<'a> Run<'a> {
         let Side { store, encoder } = self.side(tower);
         let filled = store.fill(encoder, items, views, strict, &mut |p| watch.at(p.pictures));
         watch.end();
-        filled
+        let filled = filled?;
+        filled.notes.iter().for_each(|note| watch.note(note));
+        Ok(filled)
     }
 
     /// Features of all pictures themselves: support and validation of every choice, and test. Gives the readable test pictures.
@@ -533,72 +433,5 @@ impl<'a> Run<'a> {
             (Fitted::TipX(tip_x, params, psi), _) => tip_x.logits(gpu, &self.classifier, features, *params, Some(*psi)),
             (Fitted::Pini(pini), None) => pini.logits(gpu, &features.original),
         }
-    }
-
-    /// PiNI's noise: of its tokens, and of image features by class, over the first test pictures.
-    fn noise(&self, pini: &Pini) -> Result<NoiseMap> {
-        let gpu = &self.clip.gpu;
-        let mut map = NoiseMap::default();
-        if let Some(text) = &pini.params.text {
-            map.text_mean = gpu.read(&text.mean)?;
-            map.text_spread = gpu.read(&text.spread)?;
-            map.tokens = pini::prefix_tokens(self.clip, &self.dataset.words)?;
-        }
-        if pini.params.image.is_some() {
-            let d = self.clip.config.embedding;
-            let count = self.test.len().min(BLOCK);
-            // Spread over the test set, which is sorted by class as a rule.
-            let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
-            let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
-            let (mean, spread) = pini.image_noise(gpu, &self.whole.store.rows(&rows)?.original)?;
-            let mut labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
-            let own = labels.clone();
-            labels.sort_unstable();
-            labels.dedup();
-            labels.truncate(NOISY_CLASSES);
-            for label in labels {
-                let of_class: Vec<usize> = (0..count).filter(|i| own[*i] == label).collect();
-                let average = |all: &[f32]| -> Vec<f32> {
-                    let sum = |at: usize| of_class.iter().map(|i| f64::from(all[i * d + at])).sum::<f64>();
-                    (0..d).map(|at| (sum(at) / of_class.len() as f64) as f32).collect()
-                };
-                map.classes.push(self.dataset.classes[label as usize].clone());
-                map.image_mean.extend(average(&mean));
-                map.image_spread.extend(average(&spread));
-            }
-        }
-        Ok(map)
-    }
-
-    /// Measures how much alike test pictures of different classes are, unless that is there already.
-    fn overlap(&self, corrected: Option<Corrected<'_>>, watch: &mut dyn Watch) -> Result<()> {
-        let mut hasher = Sha256::new();
-        self.test.iter().for_each(|row| hasher.update(row));
-        let pictures = hex(&hasher.finalize());
-        let of = format!("{pictures} {}", corrected.map_or("", |c| c.digest));
-        // What was measured with a correction says all that measuring without one would.
-        let enough = |there: &str| there == of || corrected.is_none() && there.starts_with(&pictures);
-        if self.journal.overlap()?.is_some_and(|there| enough(&there.of)) {
-            return Ok(());
-        }
-        let count = self.test.len().min(OVERLAP);
-        let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
-        let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
-        let labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
-        let mut per_class: HashMap<u32, usize> = HashMap::new();
-        labels.iter().for_each(|label| *per_class.entry(*label).or_default() += 1);
-        if per_class.len() < 2 || per_class.values().all(|n| *n < 2) {
-            watch.note("overlap is not measured: no class has two test pictures");
-            return Ok(());
-        }
-        let features = self.whole.store.rows(&rows)?;
-        watch.begin(&format!("{}: measuring overlap", self.dataset.title), 100);
-        let mut measure = |features: &[f32]| {
-            similarity::measure(&self.clip.gpu, features, &labels, self.clip.config.embedding, &mut |_| {})
-        };
-        let before = measure(&features.original)?;
-        let after = features.adapted.as_deref().map(&mut measure).transpose()?;
-        watch.end();
-        self.journal.keep_overlap(&Overlap { of, before, after })
     }
 }

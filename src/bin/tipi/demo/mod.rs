@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use tipi::adapt::{accuracy, adapter_file, argmax, probabilities, similarity};
 use tipi::clip::Clip;
-use tipi::data::{Folder, decode};
+use tipi::data::{Folder, Walk, decode};
 use tipi::encode::{self, Views};
 use tipi::eval::summary::{deviation, mean};
 use tipi::gpu::Gpu;
@@ -101,12 +101,16 @@ impl Args {
 pub fn run(args: &Args) -> Result<()> {
     let runs = args.runs()?;
     tipi::check_writable(&args.out)?;
+    let pictures = common::bundled("examples/pictos")?;
+    let walk = Walk::default();
+    let open = |set: &Path| Folder::open_with(set, &walk);
+    let generic = open(&common::bundled("examples/pictos-generic")?)?;
+    let sets = RUNS.iter().map(|(set, _)| Ok((*set, open(&pictures.join(set))?))).collect::<Result<Vec<_>>>()?;
+    walk.refuse_picture(&args.out)?;
     let start = Instant::now();
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &common::bundled("weights/picto")?)?;
     common::announce(&gpu);
-    let pictures = common::bundled("examples/pictos")?;
-    let generic = Folder::open(common::bundled("examples/pictos-generic")?)?;
     let mut rows: Vec<Row> = Vec::new();
     let (mut cells, mut overlaps) = (Vec::new(), Vec::new());
     let steps = runs.iter().map(|(_, shots)| shots.len()).sum::<usize>() * args.seeds.len() * 100 + 100;
@@ -115,10 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
     let correction = match &args.correction {
         Some(path) => common::correction(&adapter_file::File::open(path)?, &clip)?,
         None => {
-            let mut tested = Vec::new();
-            for (set, _) in RUNS {
-                tested.extend(Folder::open(pictures.join(set))?.names());
-            }
+            let tested: Vec<String> = sets.iter().flat_map(|(_, folder)| folder.names()).collect();
             methods::correction(&clip, &generic, &tested, args.correction_epochs, &bar)?
         }
     };
@@ -126,7 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut encoder = clip.image_encoder_with(32, Some(&correction.blocks))?;
     for (set, all_shots) in &runs {
         let set = *set;
-        let folder = Folder::open(pictures.join(set))?;
+        let Some((_, folder)) = sets.iter().find(|(name, _)| *name == set) else { continue };
         ui::show(&bar, &format!("{set}: encoding pictures"));
         bar.tick();
         let all = encode::encode(&mut encoder, &folder.items, &Views::Center, true, &mut |_| bar.tick())?;
@@ -139,7 +140,7 @@ pub fn run(args: &Args) -> Result<()> {
         });
         for shots in all_shots {
             for (i, seed) in args.seeds.iter().enumerate() {
-                let run = Run { clip: &clip, folder: &folder, all: &all, shots: *shots, seed: *seed, set };
+                let run = Run { clip: &clip, folder, all: &all, shots: *shots, seed: *seed, set };
                 let (outcomes, test) = methods::run_all(&run, args, &mut encoder, &bar)?;
                 let labels: Vec<u32> = test.iter().map(|t| all.items[*t].label as u32).collect();
                 for outcome in &outcomes {

@@ -116,7 +116,8 @@ impl CacheArgs {
         let Start { gpu, clip, folder, split } = &start;
         let correction = file.map(|file| common::correction(&file, clip)).transpose()?;
         let adapters = correction.as_ref().map(|c| &c.blocks[..]);
-        let classifier = Classifier::new(clip, &folder.names(), &self.templates)?;
+        let (classifier, unclear) = Classifier::beside_pictures(clip, &folder.names(), &self.templates)?;
+        unclear.iter().for_each(|reason| note!("{reason}"));
         let views = match self.views {
             0 => Views::Center,
             count => Views::Random { augment: Augment::TIP, count, first: 0, seed: self.common.seed },

@@ -86,7 +86,9 @@ impl Common {
     /// Looks at everything that can be wrong before the first long step: the output, the pictures, the model.
     fn start(&self) -> Result<Start> {
         tipi::check_writable(&self.out)?;
-        let folder = Folder::open(&self.data)?;
+        let walk = self.pictures.walk()?;
+        let folder = common::open_folder(&self.data, &walk)?;
+        walk.refuse_picture(&self.out)?;
         let shots = (self.shots, self.shots.min(4));
         let bar = ui::bar(folder.items.len(), "checking pictures");
         let chosen = encode::choose(&folder, shots, self.seed, self.pictures.strict, &|n| bar.set_position(n as u64))?;

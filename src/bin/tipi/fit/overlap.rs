@@ -7,10 +7,9 @@ use anyhow::Result;
 use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
 use tipi::adapt::overlap;
 use tipi::clip::Clip;
-use tipi::data::Folder;
 use tipi::numbers;
 
-use crate::common::{self, GpuArgs};
+use crate::common::{self, GpuArgs, WalkArgs};
 use crate::terminal::note;
 use crate::ui;
 
@@ -50,9 +49,11 @@ pub struct Args {
     /// Pictures at once, from 1 to 65536; less takes less memory and gives the same steps.
     #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
     micro_batch: usize,
-    /// Fail at the first picture that cannot be decoded.
+    /// Fail at the first picture that cannot be decoded, or folder that cannot be read.
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    walk: WalkArgs,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -71,7 +72,9 @@ pub fn fit(args: &Args) -> Result<()> {
         ..overlap::Config::paper(args.seed)
     };
     tipi::check_writable(&args.out)?;
-    let folder = Folder::open(&args.data)?;
+    let walk = args.walk.walk(args.strict)?;
+    let folder = common::open_folder(&args.data, &walk)?;
+    walk.refuse_picture(&args.out)?;
     let items = common::sound_pictures(&folder.items, args.strict)?;
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &common::model_folder(&args.model)?)?;

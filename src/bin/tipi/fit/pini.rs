@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tipi::Error;
 use tipi::adapt::adapter_file::{Adapter, Method};
 use tipi::adapt::pini::{self, Evaluation, Noise, Training, checkpoint};
+use tipi::adapt::zero_shot;
 use tipi::data::{Augment, Item};
 use tipi::encode::{self, Views};
 use tipi::numbers;
@@ -121,6 +122,8 @@ pub fn fit(args: &Args) -> Result<()> {
     config.lr = args.lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale));
     let support = &start.split.support;
     let names = folder.names();
+    let prompt = format!("{} {{}}.", args.template);
+    zero_shot::unclear(clip, &names, &[prompt])?.iter().for_each(|reason| note!("{reason}"));
     let views = match (args.no_augment, args.views) {
         (true, _) => "as they are".to_string(),
         (_, Some(views)) => format!("{views} views"),

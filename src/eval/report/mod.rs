@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+mod plots;
+mod tables;
+
+use self::plots::{noise_plots, reliability_plot, search_plot};
+use self::tables::{published_table, results_table, settings_section};
 use super::journal::Journal;
 use super::summary::{Cell, Summary, mean, shots};
-use super::{About, Detail, Method, NoiseMap, Record, SearchMap, Settings, Task, TestSet, published};
-use crate::adapt::calibrate::Reliability;
+use super::{About, Detail, Method, Record, Settings, Task, TestSet};
+use crate::data::walk::{self, mark_results};
 use crate::data::{ELEVEN, Rgb, SHIFTS, decode};
 use crate::files::write_atomic;
 use crate::report::histogram::{self, Panel};
-use crate::report::{
-    Bin, Card, Heat, Page, Pair, Point, Series, Table, Tile, accuracy_plot, heat_map, png, reliability,
-};
+use crate::report::{Card, Page, Pair, Point, Series, Tile, accuracy_plot, png};
 use crate::{Error, Result};
 
 /// Pairs of classes and mistakes that are shown.
@@ -23,6 +26,7 @@ const OF_PAIR: usize = 3;
 
 /// A dataset's results as they lie on disk.
 struct Set {
+    folder: PathBuf,
     name: String,
     settings: Settings,
     about: About,
@@ -49,7 +53,7 @@ pub fn write(out: &Path) -> Result<Written> {
     let records: Vec<&[Record]> = sets.iter().map(|set| &set.journal.records[..]).collect();
     let summary = Summary::of(&records);
     let mut drawing = Drawing { folder: out.join("plots"), page: Page::new(&title(&sets), &subtitle(&sets)) };
-    std::fs::create_dir_all(&drawing.folder).map_err(|e| Error::io(&drawing.folder, e))?;
+    mark_results(&drawing.folder)?;
     overview(&mut drawing, &sets, &summary)?;
     for set in &sets {
         of_set(&mut drawing, set, &summary, sets.len() > 1)?;
@@ -75,9 +79,9 @@ pub fn write(out: &Path) -> Result<Written> {
 
 /// The datasets with results below `out`: known ones in the papers' order, then others by name.
 fn read(out: &Path) -> Result<Vec<Set>> {
-    let entries = std::fs::read_dir(out).map_err(|e| Error::io(out, e))?;
+    let entries = walk::entries(out).map_err(|e| Error::io(out, e))?;
     let mut sets = Vec::new();
-    for folder in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+    for folder in entries.into_iter().map(|entry| entry.path) {
         if !folder.join("settings.json").is_file() {
             continue;
         }
@@ -85,8 +89,12 @@ fn read(out: &Path) -> Result<Vec<Set>> {
         if journal.records.is_empty() {
             continue;
         }
+        if let Some(other) = sets.iter().find(|set: &&Set| set.name == settings.dataset) {
+            let reason = format!("{} holds results of '{}', too: remove one", other.folder.display(), other.name);
+            return Err(Error::data(folder, reason));
+        }
         let test = journal.test()?;
-        sets.push(Set { name: settings.dataset.clone(), settings, about, journal, test });
+        sets.push(Set { folder, name: settings.dataset.clone(), settings, about, journal, test });
     }
     if sets.is_empty() {
         return Err(Error::data(out, "there are no results; `tipi eval --out` writes them"));
@@ -202,32 +210,6 @@ fn overview(drawing: &mut Drawing, sets: &[Set], summary: &Summary) -> Result<()
     Ok(())
 }
 
-fn published_table(sets: &[Set], summary: &Summary) -> Table {
-    let head = ["what", "shots", "published", "here"].map(String::from).to_vec();
-    let mut table = Table { head, rows: Vec::new(), bold: Vec::new() };
-    let here = |cell: Option<&&Cell>| cell.map_or("–".into(), |c| format!("{:.2}", 100.0 * c.mean));
-    if ELEVEN.iter().all(|name| sets.iter().any(|set| set.name == *name)) && sets.len() == ELEVEN.len() {
-        let cells = summary.select(None);
-        for (method, _) in published::ELEVEN_RN50 {
-            for shots in published::SHOTS {
-                let Some(there) = published::eleven(method, shots) else { continue };
-                let cell = cells.iter().find(|c| c.method == method && c.shots == shots);
-                let what = format!("{}, RN50, eleven datasets", method.title());
-                table.rows.push(vec![what, shots.to_string(), format!("{there:.2}"), here(cell)]);
-            }
-        }
-    }
-    for set in sets {
-        if let Some(there) = published::zero_shot(&set.name) {
-            let cells = summary.select(Some(&set.name));
-            let cell = cells.iter().find(|c| c.method == Method::ZeroShot);
-            let what = format!("zero-shot, ViT-B/16, {}", set.about.title);
-            table.rows.push(vec![what, "0".into(), format!("{there:.1}"), here(cell)]);
-        }
-    }
-    table
-}
-
 /// A name as part of a file's name.
 fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_+".contains(c) { c } else { '-' }).collect()
@@ -244,7 +226,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
     let seed = of_most.iter().map(|t| t.seed).min().unwrap_or_default();
     let mut details: Vec<(Task, Detail)> = Vec::new();
     for task in of_most {
-        details.push((task, set.journal.detail(task)?));
+        details.push((task, set.journal.detail_of(task, &set.test)?));
     }
     let shown: Vec<(Method, &Detail)> =
         details.iter().filter(|(task, _)| task.seed == seed).map(|(task, detail)| (task.method, detail)).collect();
@@ -362,85 +344,6 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
     Ok(())
 }
 
-fn labels(values: &[f64]) -> Vec<String> {
-    values.iter().map(|v| format!("{}", (v * 100.0).round() / 100.0)).collect()
-}
-
-fn search_plot(title: &str, map: &SearchMap, record: Option<&Record>) -> String {
-    let near = |values: &[f64], to: Option<f64>| to.and_then(|to| values.iter().position(|v| *v == to));
-    let mark = record.and_then(|r| near(&map.alphas, r.alpha).zip(near(&map.betas, r.beta)));
-    let values: Vec<f64> = map.correct.iter().map(|c| f64::from(*c) / map.of.max(1) as f64).collect();
-    let (x, y) = (labels(&map.alphas), labels(&map.betas));
-    heat_map(&Heat {
-        title,
-        x_name: "α, weight of the cache",
-        y_name: "β, sharpness",
-        x: &x,
-        y: &y,
-        values: &values,
-        up: true,
-        mark,
-        diverging: false,
-        unit: "%",
-    })
-}
-
-fn noise_plots(noise: &NoiseMap, prefix: &str) -> Vec<(&'static str, String)> {
-    let parts = [
-        ("text-mean", "mean of the prompt noise", "token", &noise.tokens, &noise.text_mean),
-        ("text-spread", "spread of the prompt noise", "token", &noise.tokens, &noise.text_spread),
-        ("image-mean", "mean of the image noise by class", "class", &noise.classes, &noise.image_mean),
-        ("image-spread", "spread of the image noise by class", "class", &noise.classes, &noise.image_spread),
-    ];
-    let mut plots = Vec::new();
-    for (name, title, y_name, rows, values) in parts {
-        if rows.is_empty() || values.is_empty() || values.len() % rows.len() != 0 {
-            continue;
-        }
-        let width = values.len() / rows.len();
-        let x: Vec<String> = (0..width).map(|i| i.to_string()).collect();
-        let values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-        let svg = heat_map(&Heat {
-            title: &format!("{prefix}{title}"),
-            x_name: "dimension",
-            y_name,
-            x: &x,
-            y: rows,
-            values: &values,
-            up: false,
-            mark: None,
-            diverging: name != "image-spread",
-            unit: "",
-        });
-        plots.push((name, svg));
-    }
-    plots
-}
-
-/// The bins of several results together, and their expected calibration error.
-fn together<'r>(all: impl Iterator<Item = &'r Reliability>) -> (Vec<Bin>, f64) {
-    let mut sum = Reliability::default();
-    for one in all {
-        for (bin, more) in sum.bins.iter_mut().zip(&one.bins) {
-            bin.count += more.count;
-            bin.confidence += more.confidence;
-            bin.right += more.right;
-        }
-    }
-    let bins = sum.bins.iter().map(|bin| {
-        let n = bin.count.max(1) as f64;
-        Bin { confidence: bin.confidence / n, accuracy: bin.right as f64 / n, count: bin.count }
-    });
-    (bins.collect(), sum.error())
-}
-
-fn reliability_plot(title: &str, details: &[&Detail], temperature: f64) -> String {
-    let (before, error) = together(details.iter().map(|d| &d.reliability));
-    let fitted: Vec<&Reliability> = details.iter().filter_map(|d| d.reliability_fitted.as_ref()).collect();
-    let after = (fitted.len() == details.len()).then(|| together(fitted.into_iter()));
-    reliability(title, (&before, error), after.as_ref().map(|(bins, error)| (&bins[..], *error, temperature)))
-}
-
 /// Confused pairs and the most confident mistakes of a method.
 fn confusions(
     drawing: &mut Drawing,
@@ -517,111 +420,4 @@ fn confusions(
         .collect();
     drawing.page.heading(&format!("The most confident mistakes of {}", method.title()));
     drawing.page.pictures(&cards);
-}
-
-fn settings_section(page: &mut Page, sets: &[Set]) {
-    page.section("settings", "Settings and data", "What these numbers were measured with.");
-    for set in sets {
-        page.heading(&set.about.title);
-        let how = &set.settings.how;
-        let views = |n: usize, none: &str| if n == 0 { none.to_string() } else { format!("{n} random views") };
-        let [train, val, test] = set.about.parts;
-        let mut items = vec![
-            format!(
-                "{train} pictures to learn from, {val} to validate on, {test} to test on, of {} classes",
-                set.settings.classes
-            ),
-            format!("parts: {}", set.about.source),
-            format!("model {} (sha256 {}…), {}", set.about.model, first(&set.settings.model), set.settings.precision),
-            format!("templates: {}; PiNI's words: {}", set.settings.templates.join(" | "), set.settings.words),
-            format!(
-                "cache keys: {}; training on {}; grid {}",
-                views(how.key_views, "the pictures as they are"),
-                if how.augment {
-                    views(how.views, "a fresh random view of each picture every epoch")
-                } else {
-                    "the pictures as they are".into()
-                },
-                how.grid
-            ),
-            format!(
-                "Tip-Adapter-F: {} epochs at {}, batch {}; PiNI: {} epochs at {:.2e}, batch {}, noise draws per picture {}, evaluated by {}",
-                how.tip_f.epochs,
-                how.tip_f.lr,
-                how.tip_f.batch,
-                how.pini.epochs,
-                how.pini.lr,
-                how.pini.batch,
-                how.pini.draws,
-                how.evaluation
-            ),
-        ];
-        if let Some(correction) = &set.settings.correction {
-            items.push(format!("overlap correction: sha256 {}…", first(correction)));
-        }
-        items.extend(set.about.notes.iter().cloned());
-        items.extend(set.test.unreadable.iter().map(|reason| format!("left out: {reason}")));
-        page.list(&items);
-    }
-}
-
-fn first(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
-}
-
-/// All results, one row each.
-fn results_table(sets: &[Set]) -> Table {
-    let head = [
-        "dataset",
-        "method",
-        "shots",
-        "seed",
-        "accuracy",
-        "correct",
-        "test",
-        "support",
-        "val",
-        "val_accuracy",
-        "alpha",
-        "beta",
-        "gamma",
-        "epoch",
-        "temperature",
-        "calibration_error",
-        "calibration_error_fitted",
-        "log_loss",
-        "log_loss_fitted",
-        "fit_seconds",
-        "predict_seconds",
-        "peak_bytes",
-    ];
-    let mut rows = Vec::new();
-    for r in sets.iter().flat_map(|set| &set.journal.records) {
-        let maybe = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
-        rows.push(vec![
-            r.dataset.clone(),
-            r.task.method.to_string(),
-            r.task.shots.to_string(),
-            r.task.seed.to_string(),
-            r.accuracy.to_string(),
-            r.correct.to_string(),
-            r.test.to_string(),
-            r.support.to_string(),
-            r.val.to_string(),
-            maybe(r.val_accuracy),
-            maybe(r.alpha),
-            maybe(r.beta),
-            maybe(r.gamma),
-            r.epoch.map_or_else(String::new, |e| e.to_string()),
-            maybe(r.temperature),
-            r.calibration_error.to_string(),
-            maybe(r.calibration_error_fitted),
-            r.log_loss.to_string(),
-            maybe(r.log_loss_fitted),
-            r.fit_seconds.to_string(),
-            r.predict_seconds.to_string(),
-            r.peak_bytes.to_string(),
-        ]);
-    }
-    Table { head: head.map(String::from).to_vec(), rows, bold: Vec::new() }
 }

@@ -5,25 +5,28 @@
 //! sets and splits, or be replaced by another, and the right features are found.
 //!
 //! Rows lie in safetensors files of up to [`SHARD`] rows: `digests` u8 `[n, 32]`, `features` f32 `[n, D]` and, with a
-//! correction, `adapted` f32 `[n, D]`, un-normalised. They are written as work goes on, every few seconds, so that little is
+//! correction, `adapted` f32 `[n, D]`, un-normalised; `blocks` u8 `[n/64, 32]` are digests of 64 rows each. Rows whose block
+//! is no longer what was written are not used: their pictures are encoded again. They are written as work goes on, every few seconds, so that little is
 //! lost when it ends early, and memory does not grow with the number of pictures. Small files are merged later.
 
-use std::collections::HashMap;
-use std::io::{Read, Seek, SeekFrom};
+mod shard;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::shard::{Layout, Shard};
 use super::{STEPS, Views, ahead, random_view};
 use crate::clip::{Clip, Features, ImageEncoder};
+use crate::data::walk::{self, mark_results};
 use crate::data::{Augment, Item, decode_from, read_picture};
 use crate::files::{hex, write_atomic};
-use crate::{Error, Result, input, numbers};
+use crate::{Error, Result};
 
 /// Rows of a full file.
 pub const SHARD: usize = 4096;
@@ -32,7 +35,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Files with fewer rows than this are merged once there are [`MERGE`] of them.
 const SMALL: usize = SHARD / 2;
 const MERGE: usize = 16;
-const FORMAT: &str = "tipi-features/1";
+const FORMAT: &str = "tipi-features/2";
 
 /// What makes features: rows are shared only where all of it is equal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,14 +92,24 @@ fn row_ids(contents: &RowId, views: &Views) -> Vec<RowId> {
 /// Where rows are: file and place in it.
 type Place = (u32, u32);
 
-/// A file of rows.
-#[derive(Debug)]
-struct Shard {
-    path: PathBuf,
-    rows: usize,
-    /// Byte at which features begin, and adapted ones.
-    features: u64,
-    adapted: Option<u64>,
+/// What lies on the disk.
+#[derive(Debug, Default)]
+struct Known {
+    index: HashMap<RowId, Place>,
+    shards: Vec<Arc<Shard>>,
+}
+
+impl Known {
+    fn add(&mut self, shard: Shard, ids: &[RowId]) {
+        let number = self.shards.len() as u32;
+        self.index.extend(ids.iter().enumerate().map(|(row, id)| (*id, (number, row as u32))));
+        self.shards.push(Arc::new(shard));
+    }
+
+    fn place(&self, id: &RowId) -> Option<(Arc<Shard>, usize)> {
+        let (shard, row) = self.index.get(id)?;
+        Some((self.shards[*shard as usize].clone(), *row as usize))
+    }
 }
 
 /// Where filling is, for progress bars.
@@ -117,16 +130,18 @@ pub struct Filled {
     pub skipped: Vec<Error>,
     /// Views encoded; all others were there.
     pub encoded: usize,
+    /// What was found damaged on the disk, or of an earlier version, and is encoded again where it is wanted.
+    pub notes: Vec<String>,
 }
 
 /// Features on disk.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    key: Key,
-    width: usize,
-    shards: Vec<Shard>,
-    index: RwLock<HashMap<RowId, Place>>,
+    layout: Layout,
+    known: RwLock<Known>,
+    /// Files of an earlier version, until somebody has been told.
+    former: Vec<PathBuf>,
     pending: Pending,
     flushed: Instant,
 }
@@ -138,19 +153,13 @@ struct Pending {
     features: Features,
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: [u64; 2],
-}
-
 impl Store {
     /// Opens or begins the store below `folder` for `key`, of features `width` wide.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Safetensors`] for a damaged file, which may simply be removed.
     pub fn open(folder: &Path, key: &Key, width: usize) -> Result<Store> {
+        mark_results(folder)?;
         let folder = folder.join(key.folder()?);
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         let about = serde_json::to_string_pretty(&(FORMAT, key)).map_err(|e| Error::invalid(e.to_string()))?;
@@ -158,20 +167,18 @@ impl Store {
         if !note.is_file() {
             write_atomic(&note, about.as_bytes())?;
         }
+        let seal = serde_json::to_vec(key).map_err(|e| Error::invalid(format!("features' key: {e}")))?;
         let mut store = Store {
             folder,
-            key: key.clone(),
-            width,
-            shards: Vec::new(),
-            index: RwLock::default(),
+            layout: Layout { width, corrected: key.correction.is_some(), seal },
+            known: RwLock::default(),
+            former: Vec::new(),
             pending: Pending::default(),
             flushed: Instant::now(),
         };
-        let entries = std::fs::read_dir(&store.folder).map_err(|e| Error::io(&store.folder, e))?;
-        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
-        paths.sort();
-        for path in paths {
+        let entries = walk::entries(&store.folder).map_err(|e| Error::io(&store.folder, e))?;
+        let paths = entries.into_iter().map(|entry| entry.path);
+        for path in paths.filter(|path| path.extension().is_some_and(|e| e == "safetensors")) {
             store.take_in(path)?;
         }
         store.merge()?;
@@ -180,7 +187,7 @@ impl Store {
 
     /// Rows on disk.
     pub fn len(&self) -> usize {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).index.len()
     }
 
     /// Whether there are none.
@@ -193,106 +200,48 @@ impl Store {
         &self.folder
     }
 
-    /// Reads a file's header and the names of its rows.
+    /// Takes in a file's rows.
     fn take_in(&mut self, path: PathBuf) -> Result<()> {
-        let damaged = |reason: &str| Error::Safetensors {
-            path: path.clone(),
-            reason: format!("{reason}; remove it, its pictures will be encoded again"),
-        };
-        let mut file = input::open(&path)?;
-        let length = file.metadata().map_err(|e| Error::io(&path, e))?.len();
-        let mut size = [0; 8];
-        file.read_exact(&mut size).map_err(|_| damaged("it has no header"))?;
-        let size = u64::from_le_bytes(size);
-        if size > length.saturating_sub(8) || size > 1 << 20 {
-            return Err(damaged("its header is longer than the file"));
-        }
-        let mut header = vec![0; size as usize];
-        file.read_exact(&mut header).map_err(|_| damaged("it is cut short"))?;
-        let header: HashMap<String, serde_json::Value> =
-            serde_json::from_slice(&header).map_err(|_| damaged("its header is not JSON"))?;
-        let data = 8 + size;
-        let find = |name: &str, dtype: &str, width: usize| -> Result<Option<(usize, u64)>> {
-            let Some(entry) = header.get(name) else { return Ok(None) };
-            let entry: Entry =
-                serde_json::from_value(entry.clone()).map_err(|_| damaged(&format!("'{name}' is not described")))?;
-            let item = if dtype == "U8" { 1 } else { 4 };
-            match entry.shape[..] {
-                [rows, found]
-                    if entry.dtype == dtype
-                        && found == width
-                        && entry.data_offsets[1].checked_sub(entry.data_offsets[0])
-                            == Some((rows * width * item) as u64)
-                        && data + entry.data_offsets[1] <= length =>
-                {
-                    Ok(Some((rows, data + entry.data_offsets[0])))
-                }
-                _ => Err(damaged(&format!("'{name}' is not [n, {width}] of {dtype}"))),
+        match Shard::open(path.clone(), &self.layout)? {
+            Some((shard, ids)) => {
+                let known = self.known.get_mut().unwrap_or_else(PoisonError::into_inner);
+                known.add(shard, &ids);
             }
-        };
-        let (rows, at) = find("digests", "U8", 32)?.ok_or_else(|| damaged("'digests' is missing"))?;
-        let (n, features) = find("features", "F32", self.width)?.ok_or_else(|| damaged("'features' is missing"))?;
-        let adapted = find("adapted", "F32", self.width)?;
-        if n != rows || adapted.is_some_and(|(n, _)| n != rows) || adapted.is_some() != self.key.correction.is_some() {
-            return Err(damaged("its tensors do not belong together"));
+            None => self.former.push(path),
         }
-        let mut ids = vec![0; 32 * rows];
-        file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut ids)).map_err(|e| Error::io(&path, e))?;
-        let number = self.shards.len() as u32;
-        let index = self.index.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (row, id) in ids.chunks_exact(32).enumerate() {
-            let mut name = [0; 32];
-            name.copy_from_slice(id);
-            index.insert(name, (number, row as u32));
-        }
-        self.shards.push(Shard { path, rows, features, adapted: adapted.map(|(_, at)| at) });
         Ok(())
     }
 
     /// Un-normalised features `[rows, D]`, adapted ones too where the store has a correction.
     ///
     /// # Errors
-    /// Rows that are not there; [`Error::Io`]; [`Error::NotFinite`] for damaged ones.
+    /// Rows that are not there; [`Error::Safetensors`] for rows that are damaged and were not asked for with [`Store::fill`]
+    /// since the store was opened; [`Error::Io`].
     pub fn rows(&self, ids: &[RowId]) -> Result<Features> {
-        let d = self.width;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let mut places = Vec::with_capacity(ids.len());
-        {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            for (at, id) in ids.iter().enumerate() {
-                let place = index.get(id).ok_or_else(|| {
-                    Error::data(&self.folder, format!("features of picture {} are not there", &hex(id)[..16]))
-                })?;
-                places.push((*place, at));
-            }
+        for (at, id) in ids.iter().enumerate() {
+            let (shard, row) = known.index.get(id).copied().ok_or_else(|| {
+                Error::data(&self.folder, format!("features of picture {} are not there", &hex(id)[..16]))
+            })?;
+            places.push((shard as usize, row as usize, at));
         }
         // File by file and forwards in each.
         places.sort_unstable();
-        let mut features = Features { original: vec![0.0; ids.len() * d], adapted: None };
-        if self.key.correction.is_some() {
-            features.adapted = Some(vec![0.0; ids.len() * d]);
-        }
-        for run in places.chunk_by(|a, b| a.0.0 == b.0.0) {
-            let shard = &self.shards[run[0].0.0 as usize];
-            let mut file = input::open(&shard.path)?;
-            let parts =
-                [(Some(shard.features), Some(&mut features.original)), (shard.adapted, features.adapted.as_mut())];
-            for (start, out) in parts {
-                let (Some(start), Some(out)) = (start, out) else { continue };
-                // Rows that follow each other are read at once.
-                let name = if start == shard.features { "features" } else { "adapted" };
-                for rows in run.chunk_by(|a, b| b.0.1 == a.0.1 + 1) {
-                    let mut bytes = vec![0; rows.len() * d * 4];
-                    let from = start + u64::from(rows[0].0.1) * d as u64 * 4;
-                    file.seek(SeekFrom::Start(from))
-                        .and_then(|_| file.read_exact(&mut bytes))
-                        .map_err(|e| Error::io(&shard.path, e))?;
-                    for (row, (place, at)) in bytes.chunks_exact(4 * d).zip(rows) {
-                        let target = &mut out[at * d..(at + 1) * d];
-                        bytemuck::cast_slice_mut::<f32, u8>(target).copy_from_slice(row);
-                        numbers::check_tensor(&shard.path, name, target, place.1 as usize * d, d)?;
-                    }
+        let values = vec![0.0; ids.len() * self.layout.width];
+        let adapted = self.layout.corrected.then(|| values.clone());
+        let mut features = Features { original: values, adapted };
+        for run in places.chunk_by(|a, b| a.0 == b.0) {
+            let shard = &known.shards[run[0].0];
+            for (_, row, _) in run {
+                if !shard.is_sound(*row)? {
+                    let reason =
+                        format!("{} are damaged: start again, their pictures are encoded anew", shard.block(*row));
+                    return Err(Error::Safetensors { path: shard.path.clone(), reason });
                 }
             }
+            let rows: Vec<(usize, usize)> = run.iter().map(|(_, row, at)| (*row, *at)).collect();
+            shard.read(&rows, &mut features)?;
         }
         Ok(features)
     }
@@ -314,9 +263,17 @@ impl Store {
         let clip = encoder.clip();
         super::foresee(clip, 1, views)?;
         let mut filled = Filled { rows: Vec::with_capacity(items.len()), ..Filled::default() };
+        let former = |path: PathBuf| {
+            format!(
+                "{}: features of an earlier version, which cannot be checked, are not used (it may go)",
+                path.display()
+            )
+        };
+        filled.notes.extend(std::mem::take(&mut self.former).into_iter().map(former));
+        let mut damaged = BTreeSet::new();
         let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
         // Pictures are read while the tower runs, against the rows known then; a row may so be made twice, never missed.
-        let known = std::mem::take(&mut self.index);
+        let known = std::mem::take(&mut self.known);
         let result = {
             let chunks = items
                 .chunks(at_once)
@@ -326,7 +283,8 @@ impl Store {
                 let mut new = Vec::new();
                 for found in chunk {
                     match found {
-                        Ok(Found { ids, missing }) => {
+                        Ok(Found { ids, missing, damaged: more }) => {
+                            damaged.extend(more);
                             for (id, values) in missing {
                                 pixels.extend(values);
                                 new.push(id);
@@ -353,89 +311,64 @@ impl Store {
             ahead(chunks, &mut encode)
         };
         let flushed = self.flush(&known);
-        self.index = known;
+        self.known = known;
         result.and(flushed)?;
+        filled.notes.extend(damaged);
         self.merge()?;
         Ok(filled)
     }
 
     /// Writes what is pending.
-    fn flush(&mut self, known: &RwLock<HashMap<RowId, Place>>) -> Result<()> {
+    fn flush(&mut self, known: &RwLock<Known>) -> Result<()> {
         self.flushed = Instant::now();
         let Pending { ids, features } = std::mem::take(&mut self.pending);
         if ids.is_empty() {
             return Ok(());
         }
-        let shard = self.write(&ids, &features)?;
-        let number = self.shards.len() as u32;
-        let mut index = known.write().unwrap_or_else(PoisonError::into_inner);
-        for (row, id) in ids.iter().enumerate() {
-            index.insert(*id, (number, row as u32));
+        let path = Shard::write(&self.folder, &self.layout, &ids, &features)?;
+        // Where the tensors lie is read back, by the code that will read them the next time.
+        if let Some((shard, ids)) = Shard::open(path, &self.layout)? {
+            known.write().unwrap_or_else(PoisonError::into_inner).add(shard, &ids);
         }
-        self.shards.push(shard);
         Ok(())
     }
 
-    /// Writes rows to a file that is named after them, so that two programs never write different ones to one file.
-    fn write(&self, ids: &[RowId], features: &Features) -> Result<Shard> {
-        let digests: Vec<u8> = ids.concat();
-        let path = self.folder.join(format!("{}.safetensors", &hex(&Sha256::digest(&digests))[..16]));
-        let bad = |e: safetensors::SafeTensorError| Error::data(&path, format!("features cannot be written: {e}"));
-        let shape = vec![ids.len(), self.width];
-        let view = |dtype, shape, bytes| TensorView::new(dtype, shape, bytes).map_err(bad);
-        let mut tensors = vec![
-            ("digests", view(Dtype::U8, vec![ids.len(), 32], &digests)?),
-            ("features", view(Dtype::F32, shape.clone(), bytemuck::cast_slice(&features.original))?),
-        ];
-        if let Some(adapted) = &features.adapted {
-            tensors.push(("adapted", view(Dtype::F32, shape, bytemuck::cast_slice(adapted))?));
-        }
-        let bytes = safetensors::serialize(tensors, None).map_err(bad)?;
-        write_atomic(&path, &bytes)?;
-        // Where the tensors lie is read back, by the code that will read them the next time.
-        let mut probe = Store {
-            folder: self.folder.clone(),
-            key: self.key.clone(),
-            width: self.width,
-            shards: Vec::new(),
-            index: RwLock::default(),
-            pending: Pending::default(),
-            flushed: self.flushed,
-        };
-        probe.take_in(path)?;
-        probe.shards.pop().ok_or_else(|| Error::invalid("features: nothing was written"))
-    }
-
-    /// Merges small files once there are many.
+    /// Merges small files once there are many, and writes files that are damaged anew, without what is.
     fn merge(&mut self) -> Result<()> {
-        let small: Vec<usize> = (0..self.shards.len()).filter(|i| self.shards[*i].rows < SMALL).collect();
-        if small.len() < MERGE {
-            return Ok(());
-        }
-        let mut rows: Vec<(Place, RowId)> = {
-            let index = self.index.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let of_small = |place: &Place| small.binary_search(&(place.0 as usize)).is_ok();
-            index.iter().filter(|(_, place)| of_small(place)).map(|(id, place)| (*place, *id)).collect()
+        let mut places: Vec<(usize, usize, RowId)> = Vec::new();
+        let renewed: Vec<bool> = {
+            let known = self.known.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let many = known.shards.iter().filter(|shard| shard.rows < SMALL).count() >= MERGE;
+            let renewed: Vec<bool> =
+                known.shards.iter().map(|shard| many && shard.rows < SMALL || shard.is_damaged()).collect();
+            if !renewed.contains(&true) {
+                return Ok(());
+            }
+            for (id, (shard, row)) in &known.index {
+                let (shard, row) = (*shard as usize, *row as usize);
+                if renewed[shard] && known.shards[shard].is_sound(row)? {
+                    places.push((shard, row, *id));
+                }
+            }
+            renewed
         };
-        rows.sort_unstable();
-        let mut written = Vec::new();
-        for part in rows.chunks(SHARD) {
-            let ids: Vec<RowId> = part.iter().map(|(_, id)| *id).collect();
-            written.push(self.write(&ids, &self.rows(&ids)?)?.path);
-        }
-        // The merged rows are on disk; only now the old files go. Ended in between, rows are there twice, which is harmless.
+        places.sort_unstable();
         let mut keep: Vec<PathBuf> = Vec::new();
-        for (i, shard) in self.shards.drain(..).enumerate() {
-            if small.binary_search(&i).is_err() || written.contains(&shard.path) {
-                keep.push(shard.path);
-            } else {
+        for part in places.chunks(SHARD) {
+            let ids: Vec<RowId> = part.iter().map(|(_, _, id)| *id).collect();
+            keep.push(Shard::write(&self.folder, &self.layout, &ids, &self.rows(&ids)?)?);
+        }
+        let known = std::mem::take(self.known.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let (old, others): (Vec<_>, Vec<_>) = known.shards.iter().zip(renewed).partition(|(_, renewed)| *renewed);
+        keep.extend(others.into_iter().map(|(shard, _)| shard.path.clone()));
+        keep.sort();
+        keep.dedup();
+        // The merged rows are on disk; only now the old files go. Ended in between, rows are there twice, which is harmless.
+        for (shard, _) in old {
+            if keep.binary_search(&shard.path).is_err() {
                 std::fs::remove_file(&shard.path).map_err(|e| Error::io(&shard.path, e))?;
             }
         }
-        self.index = RwLock::default();
-        keep.extend(written);
-        keep.sort();
-        keep.dedup();
         keep.into_iter().try_for_each(|path| self.take_in(path))
     }
 }
@@ -444,18 +377,34 @@ impl Store {
 struct Found {
     ids: Vec<RowId>,
     missing: Vec<(RowId, Vec<f32>)>,
+    /// Rows that are there and not what was written.
+    damaged: Vec<String>,
 }
 
-fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<HashMap<RowId, Place>>) -> Result<Found> {
+fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<Known>) -> Result<Found> {
     let bytes = read_picture(&item.path)?;
     let contents: RowId = Sha256::digest(&bytes).into();
     let ids = row_ids(&contents, views);
-    let missing: Vec<usize> = {
-        let known = known.read().unwrap_or_else(PoisonError::into_inner);
-        (0..ids.len()).filter(|i| !known.contains_key(&ids[*i])).collect()
-    };
+    let (mut missing, mut damaged) = (Vec::new(), Vec::new());
+    for (i, id) in ids.iter().enumerate() {
+        // Not under the lock: a block that is looked at for the first time is read from the disk.
+        let place = known.read().unwrap_or_else(PoisonError::into_inner).place(id);
+        if let Some((shard, row)) = place {
+            match shard.is_sound(row) {
+                Ok(true) => continue,
+                Ok(false) => damaged.push(format!(
+                    "{}: features are damaged ({}); those that are wanted are encoded again",
+                    shard.path.display(),
+                    shard.block(row)
+                )),
+                // The picture is none the worse for it.
+                Err(error) => damaged.push(format!("{error}; features that are wanted are encoded again")),
+            }
+        }
+        missing.push(i);
+    }
     if missing.is_empty() {
-        return Ok(Found { ids, missing: Vec::new() });
+        return Ok(Found { ids, missing: Vec::new(), damaged });
     }
     let picture = decode_from(&item.path, &bytes)?;
     let missing = missing.into_iter().map(|i| {
@@ -470,5 +419,5 @@ fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<HashMap<RowId
         (ids[i], clip.view_pixels(&view))
     });
     let missing = missing.collect();
-    Ok(Found { ids, missing })
+    Ok(Found { ids, missing, damaged })
 }

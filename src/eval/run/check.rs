@@ -1,0 +1,110 @@
+//! What can be said of a run before anything is computed.
+
+use sha2::{Digest, Sha256};
+
+use super::{Checked, Corrected};
+use crate::clip::Clip;
+use crate::data::{Dataset, short_classes};
+use crate::eval::{FORMAT, Method, Protocol, Settings};
+use crate::{Error, Result, hex};
+
+/// Looks for what would end a run later: options that contradict each other or the dataset, and missing files. Asks the system
+/// about every picture, so a large dataset takes some seconds.
+///
+/// # Errors
+/// [`Error::Invalid`] and [`Error::Data`], with what would be right.
+pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) -> Result<Checked<'a>> {
+    protocol.check()?;
+    needs_correction(protocol, corrected)?;
+    protocol.how.grid(&dataset.name, true)?;
+    if dataset.test.is_empty() {
+        return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
+    }
+    if dataset.train.is_empty()
+        && let Some(method) = protocol.methods.iter().find(|m| **m != Method::ZeroShot)
+    {
+        let reason = format!("there are no pictures to learn from, which {method} needs: only zero-shot can run");
+        return Err(Error::data(&dataset.root, reason));
+    }
+    if protocol.strict
+        && let Some(text) = protocol.shots.iter().find_map(|shots| too_few(dataset, *shots))
+    {
+        return Err(Error::data(&dataset.root, format!("{text}: ask for fewer shots")));
+    }
+    let missing = dataset.missing();
+    if let Some(first) = missing.first() {
+        let count = missing.len();
+        return Err(Error::data(
+            &first.path,
+            format!(
+                "no such file; {count} {} that the split of {} names {} missing: unpack the pictures again (`tipi data \
+                 check` lists them)",
+                if count == 1 { "file" } else { "files" },
+                dataset.title,
+                if count == 1 { "is" } else { "are" }
+            ),
+        ));
+    }
+    Ok(Checked { dataset, protocol })
+}
+
+/// Fails for ++ methods without a correction.
+pub(super) fn needs_correction(protocol: &Protocol, corrected: bool) -> Result<()> {
+    match protocol.methods.iter().find(|m| m.corrected()) {
+        Some(method) if !corrected => Err(Error::invalid(format!(
+            "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
+             pictures to train one on with --generic"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Says which classes have fewer pictures to learn from than `shots`, where there are any to learn from.
+pub(super) fn too_few(dataset: &Dataset, shots: usize) -> Option<String> {
+    if dataset.train.is_empty() {
+        return None;
+    }
+    let short = short_classes(&dataset.train, dataset.classes.len(), shots);
+    let (label, have) = short.first()?;
+    Some(format!(
+        "{shots} shots: {} of {} classes have fewer pictures to learn from (say '{}': {have})",
+        short.len(),
+        dataset.classes.len(),
+        dataset.classes[*label]
+    ))
+}
+
+/// What the results of a dataset have in common.
+pub(super) fn settings(
+    clip: &Clip,
+    dataset: &Dataset,
+    protocol: &Protocol,
+    corrected: Option<Corrected<'_>>,
+    precision: &str,
+) -> Settings {
+    let mut hasher = Sha256::new();
+    for (part, items) in [("train", &dataset.train), ("val", &dataset.val), ("test", &dataset.test)] {
+        hasher.update(part);
+        for item in items {
+            let path = item.path.strip_prefix(&dataset.root).unwrap_or(&item.path);
+            hasher.update(path.to_string_lossy().as_bytes());
+            hasher.update((item.label as u64).to_le_bytes());
+        }
+    }
+    for class in &dataset.classes {
+        hasher.update(class);
+        hasher.update([0]);
+    }
+    Settings {
+        format: FORMAT.into(),
+        dataset: dataset.name.clone(),
+        pictures: hex(&hasher.finalize()),
+        classes: dataset.classes.len(),
+        model: clip.id().sha256.clone(),
+        precision: precision.into(),
+        correction: corrected.map(|c| c.digest.to_string()),
+        templates: dataset.templates.clone(),
+        words: dataset.words.clone(),
+        how: protocol.how.clone(),
+    }
+}

@@ -1,0 +1,87 @@
+//! What is measured beside accuracy: PiNI's noise, and how alike pictures of different classes are.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+
+use super::{BLOCK, Corrected, Run, Watch};
+use crate::adapt::pini::{self, Pini};
+use crate::adapt::similarity;
+use crate::encode::store::RowId;
+use crate::eval::NoiseMap;
+use crate::eval::journal::Overlap;
+use crate::{Result, hex};
+
+/// Test pictures whose similarities are measured: their pairs grow with the square.
+const OVERLAP: usize = 4096;
+/// Classes whose mean image noise is kept.
+const NOISY_CLASSES: usize = 24;
+
+impl Run<'_> {
+    /// PiNI's noise: of its tokens, and of image features by class, over the first test pictures.
+    pub(super) fn noise(&self, pini: &Pini) -> Result<NoiseMap> {
+        let gpu = &self.clip.gpu;
+        let mut map = NoiseMap::default();
+        if let Some(text) = &pini.params.text {
+            map.text_mean = gpu.read(&text.mean)?;
+            map.text_spread = gpu.read(&text.spread)?;
+            map.tokens = pini::prefix_tokens(self.clip, &self.dataset.words)?;
+        }
+        if pini.params.image.is_some() {
+            let d = self.clip.config.embedding;
+            let count = self.test.len().min(BLOCK);
+            // Spread over the test set, which is sorted by class as a rule.
+            let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
+            let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
+            let (mean, spread) = pini.image_noise(gpu, &self.whole.store.rows(&rows)?.original)?;
+            let mut labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
+            let own = labels.clone();
+            labels.sort_unstable();
+            labels.dedup();
+            labels.truncate(NOISY_CLASSES);
+            for label in labels {
+                let of_class: Vec<usize> = (0..count).filter(|i| own[*i] == label).collect();
+                let average = |all: &[f32]| -> Vec<f32> {
+                    let sum = |at: usize| of_class.iter().map(|i| f64::from(all[i * d + at])).sum::<f64>();
+                    (0..d).map(|at| (sum(at) / of_class.len() as f64) as f32).collect()
+                };
+                map.classes.push(self.dataset.classes[label as usize].clone());
+                map.image_mean.extend(average(&mean));
+                map.image_spread.extend(average(&spread));
+            }
+        }
+        Ok(map)
+    }
+
+    /// Measures how much alike test pictures of different classes are, unless that is there already.
+    pub(super) fn overlap(&self, corrected: Option<Corrected<'_>>, watch: &mut dyn Watch) -> Result<()> {
+        let mut hasher = Sha256::new();
+        self.test.iter().for_each(|row| hasher.update(row));
+        let pictures = hex(&hasher.finalize());
+        let of = format!("{pictures} {}", corrected.map_or("", |c| c.digest));
+        // What was measured with a correction says all that measuring without one would.
+        let enough = |there: &str| there == of || corrected.is_none() && there.starts_with(&pictures);
+        if self.journal.overlap()?.is_some_and(|there| enough(&there.of)) {
+            return Ok(());
+        }
+        let count = self.test.len().min(OVERLAP);
+        let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
+        let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
+        let labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
+        let mut per_class: HashMap<u32, usize> = HashMap::new();
+        labels.iter().for_each(|label| *per_class.entry(*label).or_default() += 1);
+        if per_class.len() < 2 || per_class.values().all(|n| *n < 2) {
+            watch.note("overlap is not measured: no class has two test pictures");
+            return Ok(());
+        }
+        let features = self.whole.store.rows(&rows)?;
+        watch.begin(&format!("{}: measuring overlap", self.dataset.title), 100);
+        let mut measure = |features: &[f32]| {
+            similarity::measure(&self.clip.gpu, features, &labels, self.clip.config.embedding, &mut |_| {})
+        };
+        let before = measure(&features.original)?;
+        let after = features.adapted.as_deref().map(&mut measure).transpose()?;
+        watch.end();
+        self.journal.keep_overlap(&Overlap { of, before, after })
+    }
+}
