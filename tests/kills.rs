@@ -33,12 +33,15 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-/// A command whose results lie below `out`, given as {}, and what of them counts.
+/// Files by name, as they are compared.
+type Results = Vec<(String, Vec<u8>)>;
+
+/// A command on pictures in DATA whose results lie in OUT, and what of them counts.
 struct Case {
     name: &'static str,
     args: &'static str,
     /// The files that a whole run ends with, as they are compared.
-    results: fn(&Path) -> Vec<(String, Vec<u8>)>,
+    results: fn(&Path) -> Results,
 }
 
 fn file(out: &Path, name: &str) -> (String, Vec<u8>) {
@@ -46,7 +49,7 @@ fn file(out: &Path, name: &str) -> (String, Vec<u8>) {
 }
 
 /// Results by task, whatever their order, and without what they took.
-fn results(out: &Path) -> Vec<(String, Vec<u8>)> {
+fn results(out: &Path) -> Results {
     let text = fs::read_to_string(out.join("results.csv")).unwrap();
     let mut rows: Vec<String> = text.lines().skip(1).map(|l| l.rsplitn(3, ',').last().unwrap().to_string()).collect();
     rows.sort();

@@ -15,7 +15,7 @@ pub const BINS: usize = 15;
 /// The temperature at which logits `[n, classes]` make their labels most likely, within [`RANGE`]; none without labels.
 ///
 /// # Errors
-/// [`Error::Invalid`] for lengths that do not fit, labels out of range, or logits that are not finite.
+/// [`crate::Error::Invalid`] for lengths that do not fit, labels out of range, or logits that are not finite.
 pub fn temperature(logits: &[f32], labels: &[u32], classes: usize) -> Result<Option<f64>> {
     let rows = super::check_rows("logits", logits, classes)?;
     super::check_labels("logits", labels, rows, classes)?;
@@ -111,7 +111,7 @@ impl Reliability {
 /// Checks a temperature that somebody wrote down.
 ///
 /// # Errors
-/// [`Error::Invalid`] for one outside [`numbers::TEMPERATURE`].
+/// [`crate::Error::Invalid`] for one outside [`numbers::TEMPERATURE`].
 pub fn check(temperature: f64) -> Result<f64> {
     numbers::TEMPERATURE.check("temperature", temperature)
 }
