@@ -45,13 +45,14 @@ pub fn open(path: &Path) -> Result<File> {
 ///
 /// As [`open`]; [`Error::Io`] if the file is larger or cannot be read.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    read_open(&open(path)?, path, limit)
+}
+
+/// [`read`] of a file that [`open`] opened.
+pub(crate) fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
     let read = || {
-        let file = open_with(OpenOptions::new().read(true), path)?;
         let size = file.metadata()?.len();
-        if size > limit {
-            return Err(too_large(limit));
-        }
-        read_at_most(file, size, limit)
+        if size > limit { Err(too_large(limit)) } else { read_at_most(file, size, limit) }
     };
     read().map_err(|error| Error::io(path, error))
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::data::Rgb;
+use crate::data::decode::decoded;
 use crate::data::walk::{self, Walk};
-use crate::data::{Rgb, decode};
 use crate::{Error, Result};
 
 /// A picture and its class.
@@ -213,7 +214,7 @@ pub fn decode_map<T: Send>(
             if strict && first_failed.load(Ordering::Relaxed) < index {
                 return None;
             }
-            let result = decode(&item.path).map(|picture| map(index, picture));
+            let result = decoded(&item.path, |picture| map(index, picture));
             if result.is_err() {
                 first_failed.fetch_min(index, Ordering::Relaxed);
             }

@@ -273,7 +273,7 @@ fn shortest_edge(src: &Rgb, size: usize) -> (usize, usize) {
 /// Resizes so that the shorter side is `size` (taken as at least 1); the longer becomes ⌊size · long / short⌋, as
 /// torchvision's `Resize(size)` has it.
 ///
-/// A very long and thin picture grows accordingly: 1×16384 to 224 takes 2.4 GB. [`resize_center_crop`] computes only
+/// A very long and thin picture grows accordingly: 1×262144 to 224 takes 39 GB. [`resize_center_crop`] computes only
 /// what the crop keeps.
 pub fn resize_shortest_edge(src: &Rgb, size: usize) -> Rgb {
     let (width, height) = shortest_edge(src, size);
@@ -327,11 +327,13 @@ pub fn resize_center_crop(src: &Rgb, size: usize) -> Rgb {
 pub fn resize_center_crop_with(src: &Rgb, edge: usize, size: usize, filter: Filter) -> Rgb {
     let size = size.max(1);
     let (width, height) = shortest_edge(src, edge);
-    if width.min(height) < size {
-        return center_crop(&resize(src, width, height, filter), size);
-    }
-    let (left, top) = (center_offset(width, size), center_offset(height, size));
-    resample(src, width, height, filter, &(left..left + size), &(top..top + size))
+    let kept = |side: usize| {
+        let start = if side > size { center_offset(side, size) } else { 0 };
+        start..start + side.min(size)
+    };
+    let cut = resample(src, width, height, filter, &kept(width), &kept(height));
+    // The edge may be smaller than what is cut out, which is then filled up.
+    if width.min(height) < size { center_crop(&cut, size) } else { cut }
 }
 
 /// Cuts out the `w` × `h` box whose top left corner is (`x`, `y`) and squashes it to `size` × `size`, as

@@ -1,6 +1,6 @@
 //! BMP as Pillow reads it: palettes, run lengths, 16 to 32 bits, OS/2 and Windows headers, from the bottom or the top.
 
-use super::{Pixels, check_size, unpack_row};
+use super::{Pixels, budget, check_size, unpack_row};
 
 /// Run-length encoded indices of 8 bits.
 const RLE8: u32 = 1;
@@ -131,11 +131,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Pixels, String> {
     if start == 0 {
         start = after;
     }
+    // Rows, and for run lengths the indices that they come from.
+    let room = budget::decoded(4 * (header.width * header.height) as u64)?;
     let mut rows = match header.compression {
         0 | MASKS => plain(&header, bytes, start, &masks, &palette)?,
         RLE8 | RLE4 if header.bits <= 8 => {
             let indices = run_lengths(&header, bytes, start)?;
-            indices.iter().flat_map(|&index| palette[usize::from(index)]).collect()
+            let mut rows = Vec::with_capacity(indices.len() * 3);
+            indices.iter().for_each(|&index| rows.extend_from_slice(&palette[usize::from(index)]));
+            rows
         }
         other => return Err(unsupported(&format!("compression {other} of {} bits", header.bits))),
     };
@@ -146,7 +150,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Pixels, String> {
             upper[y * row..(y + 1) * row].swap_with_slice(&mut lower[..row]);
         }
     }
-    Ok(Pixels { width: header.width, height: header.height, data: rows })
+    Ok(Pixels { width: header.width, height: header.height, data: rows, room })
 }
 
 /// Rows without compression, in the order of the file.

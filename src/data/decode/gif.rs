@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use gif::{ColorOutput, DecodeOptions, MemoryLimit};
 
-use super::{MAX_BYTES, Pixels, check_size, one_line};
+use super::{MAX_BYTES, Pixels, budget, check_size, one_line};
 
 fn damaged(error: &impl std::fmt::Display) -> String {
     format!("{}; replace or remove the file", one_line(error))
@@ -36,17 +36,21 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Pixels, String> {
     check_size(width, height)?;
     let (width, height) = (width as usize, height as usize);
     let table = table(local.as_deref().or(decoder.global_palette()).unwrap_or_default());
-    let mut data: Vec<u8> = table[usize::from(background)].repeat(width * height);
-    if wide * high > 0 {
-        let mut indices = vec![0; wide * high];
+    // The canvas in colours and the frame in indices. The frame comes first: what is damaged never gets a canvas.
+    let room = budget::decoded((3 * width * height + wide * high) as u64)?;
+    let mut indices = vec![0; wide * high];
+    if !indices.is_empty() {
         decoder.read_into_buffer(&mut indices).map_err(|error| damaged(&error))?;
+    }
+    let mut data: Vec<u8> = table[usize::from(background)].repeat(width * height);
+    if !indices.is_empty() {
         for (row, indices) in data.chunks_exact_mut(width * 3).skip(top).zip(indices.chunks_exact(wide)) {
             for (pixel, &index) in row[left * 3..].chunks_exact_mut(3).zip(indices) {
                 pixel.copy_from_slice(&table[usize::from(index)]);
             }
         }
     }
-    Ok(Pixels { width, height, data })
+    Ok(Pixels { width, height, data, room })
 }
 
 /// The file in two pieces, of which the first gets a palette of greys where there is no global palette: the decoder

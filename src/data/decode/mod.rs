@@ -4,25 +4,27 @@
 //! All formats give Pillow's bytes, but for JPEG within TIFF; see [`decode`].
 
 mod bmp;
+mod budget;
 mod colour;
 mod gif;
 mod jpeg;
 mod orientation;
+mod png;
 mod tiff;
+mod webp;
 
-use std::io::Cursor;
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageError, ImageFormat, RgbImage};
 
 use crate::data::Rgb;
 use crate::{Error, Result, input};
 
 /// Extensions (lower case) that [`is_picture`] knows.
 pub(super) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
-/// Longest side decoded, in pixels.
-const MAX_SIDE: u32 = 16384;
+/// Longest side decoded, in pixels: far beyond any panorama's. What a resize holds in between grows with it.
+const MAX_SIDE: u32 = 1 << 18;
 /// Most pixels decoded: where Pillow, too, takes a picture for an attack.
 const MAX_PIXELS: u64 = 178_956_970;
 /// Most bytes that a file, or the samples decoded from it, may have.
@@ -33,6 +35,8 @@ struct Pixels {
     width: usize,
     height: usize,
     data: Vec<u8>,
+    /// What was spoken for to decode it.
+    room: budget::Room,
 }
 
 /// Decodes a PNG, JPEG, WebP, GIF, BMP or TIFF file; the format is told from the content, not from the name.
@@ -55,9 +59,57 @@ struct Pixels {
 /// # Errors
 ///
 /// [`Error::Io`] if the file cannot be read, [`Error::Image`] if it is no picture of those formats, is damaged or cut
-/// short, or is larger than 16384 pixels a side, 178,956,970 pixels or 1 GiB.
+/// short, has more than 178,956,970 pixels, 262,144 pixels a side or 1 GiB, or would take more than 2 GiB of memory or more than some seconds to
+/// decode.
+///
+/// # Memory
+///
+/// All threads of the process together decode within 1 GiB, and hold files of 512 MiB: where that is used up, a picture
+/// waits. One that needs more than that itself is decoded alone.
 pub fn decode(path: &Path) -> Result<Rgb> {
-    decode_from(path, &read_picture(path)?)
+    decoded(path, |picture| picture)
+}
+
+/// What `use_of` makes of a picture, for which the memory remains spoken for meanwhile.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub(crate) fn decoded<T>(path: &Path, use_of: impl FnOnce(Rgb) -> T) -> Result<T> {
+    let file = PictureFile::read(path)?;
+    file.decoded(use_of)
+}
+
+/// A picture's file in memory, within what all threads may hold of such.
+pub(crate) struct PictureFile<'a> {
+    path: &'a Path,
+    /// What it holds.
+    pub(crate) bytes: Vec<u8>,
+    _room: budget::Room,
+}
+
+impl<'a> PictureFile<'a> {
+    /// Reads a picture's file.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_picture`].
+    pub(crate) fn read(path: &'a Path) -> Result<Self> {
+        let file = input::open(path)?;
+        let size = file.metadata().map_err(|source| Error::io(path, source))?.len();
+        let room = budget::file(size.min(input::limit::PICTURE));
+        Ok(Self { path, bytes: input::read_open(&file, path, input::limit::PICTURE)?, _room: room })
+    }
+
+    /// What `use_of` makes of the picture, for which the memory remains spoken for meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`] as [`decode`].
+    pub(crate) fn decoded<T>(&self, use_of: impl FnOnce(Rgb) -> T) -> Result<T> {
+        let (picture, _room) = decode_with_room(self.path, &self.bytes)?;
+        Ok(use_of(picture))
+    }
 }
 
 /// The bytes of a picture's file.
@@ -75,79 +127,58 @@ pub fn read_picture(path: &Path) -> Result<Vec<u8>> {
 ///
 /// [`Error::Image`] as [`decode`].
 pub fn decode_from(path: &Path, bytes: &[u8]) -> Result<Rgb> {
+    decode_with_room(path, bytes).map(|(picture, _)| picture)
+}
+
+fn decode_with_room(path: &Path, bytes: &[u8]) -> Result<(Rgb, budget::Room)> {
     // A decoder that panics at a damaged file has found it damaged; the other pictures are still to be read.
-    std::panic::catch_unwind(|| decode_bytes(bytes))
+    std::panic::catch_unwind(|| decode_in_room(bytes))
         .unwrap_or_else(|_| Err("the decoder gave up: replace or remove the file".to_owned()))
         .map_err(|reason| Error::Image { path: path.to_path_buf(), reason })
 }
 
-/// [`decode`] from memory; the error is the reason, on one line.
-fn decode_bytes(bytes: &[u8]) -> Result<Rgb, String> {
+/// [`decode`] from memory, with the memory of the result; the error is the reason, on one line.
+fn decode_in_room(bytes: &[u8]) -> Result<(Rgb, budget::Room), String> {
     if bytes.is_empty() {
         return Err("the file is empty: replace or remove it".to_owned());
     }
-    let (pixels, orientation) = match image::guess_format(bytes).ok() {
+    let (mut pixels, orientation) = match image::guess_format(bytes).ok() {
         Some(ImageFormat::Jpeg) => jpeg::decode(bytes)?,
         Some(ImageFormat::Gif) => (gif::decode(bytes)?, None),
         Some(ImageFormat::Bmp) => (bmp::decode(bytes)?, None),
         Some(ImageFormat::Tiff) => tiff::decode(bytes)?,
-        Some(format @ (ImageFormat::Png | ImageFormat::WebP)) => by_image(bytes, format)?,
+        Some(ImageFormat::Png) => png::decode(bytes)?,
+        Some(ImageFormat::WebP) => webp::decode(bytes)?,
         _ => return Err("not a PNG, JPEG, WebP, GIF, BMP or TIFF file: convert or remove it".to_owned()),
     };
-    let Some(orientation) = orientation.filter(|&orientation| orientation != Orientation::NoTransforms) else {
-        return Rgb::new(pixels.width, pixels.height, pixels.data).map_err(|error| error.to_string());
-    };
-    // Sides are bounded, so the casts keep them.
-    let picture = RgbImage::from_raw(pixels.width as u32, pixels.height as u32, pixels.data);
-    let mut picture = DynamicImage::from(picture.ok_or_else(too_large)?);
-    picture.apply_orientation(orientation);
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    Rgb::new(width, height, picture.into_rgb8().into_raw()).map_err(|error| error.to_string())
+    if let Some(orientation) = orientation.filter(|&orientation| orientation != Orientation::NoTransforms) {
+        // The upright picture is another copy; what was needed to decode is free by now.
+        let bytes = pixels.data.len() as u64;
+        pixels.room.resize(2 * bytes);
+        // Sides are bounded, so the casts keep them.
+        let picture = RgbImage::from_raw(pixels.width as u32, pixels.height as u32, pixels.data);
+        let mut picture = DynamicImage::from(picture.ok_or_else(too_large)?);
+        picture.apply_orientation(orientation);
+        (pixels.width, pixels.height) = (picture.width() as usize, picture.height() as usize);
+        pixels.data = picture.into_rgb8().into_raw();
+    }
+    pixels.room.resize(pixels.data.len() as u64);
+    let picture = Rgb::new(pixels.width, pixels.height, pixels.data).map_err(|error| error.to_string())?;
+    Ok((picture, pixels.room))
 }
 
-/// PNG and WebP, where the crate `image` gives the samples as they are stored.
-fn by_image(bytes: &[u8], format: ImageFormat) -> Result<(Pixels, Option<Orientation>), String> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| reason(&error))?;
-    // Decoders check the sides against the limits, but not all of them the samples.
-    let (width, height) = decoder.dimensions();
-    check_size(width, height)?;
-    if decoder.total_bytes() > MAX_BYTES {
-        return Err(too_large());
+/// Of every `size` bytes the three at `places`, in order, without another copy of what may be large.
+fn kept(mut samples: Vec<u8>, size: usize, places: [usize; 3]) -> Vec<u8> {
+    let count = samples.len() / size;
+    for pixel in 0..count {
+        for (channel, place) in places.iter().enumerate() {
+            // What is written never lies before what is still to be read.
+            samples[pixel * 3 + channel] = samples[pixel * size + place];
+        }
     }
-    // Unreadable metadata is no reason to refuse a picture: Pillow ignores it too.
-    let (exif, xmp) = (decoder.exif_metadata().ok().flatten(), decoder.xmp_metadata().ok().flatten());
-    let orientation = orientation::orientation(exif.as_deref(), xmp.as_deref());
-    // The header of a PNG: 16 bits and grey. The decoder's own word would take a transparent grey for an alpha channel.
-    let clipped = format == ImageFormat::Png && bytes.get(24..26) == Some(&[16, 0]);
-    let picture = DynamicImage::from_decoder(decoder).map_err(|error| reason(&error))?;
-    let data = samples(picture, clipped)?;
-    Ok((Pixels { width: width as usize, height: height as usize, data }, orientation))
-}
-
-/// The picture's samples as `[height, width, 3]`. `image`'s own conversion to 8 bits rounds where Pillow truncates,
-/// or, with `clipped`, clips.
-fn samples(picture: DynamicImage, clipped: bool) -> Result<Vec<u8>, String> {
-    fn high(sample: u16) -> u8 {
-        (sample >> 8) as u8
-    }
-    let grey = |sample: u16| if clipped { sample.min(255) as u8 } else { high(sample) };
-    Ok(match picture {
-        DynamicImage::ImageRgb8(p) => p.into_raw(),
-        DynamicImage::ImageRgba8(p) => p.pixels().flat_map(|p| [p[0], p[1], p[2]]).collect(),
-        DynamicImage::ImageLuma8(p) => p.pixels().flat_map(|p| [p[0]; 3]).collect(),
-        DynamicImage::ImageLumaA8(p) => p.pixels().flat_map(|p| [p[0]; 3]).collect(),
-        DynamicImage::ImageRgb16(p) => p.into_raw().into_iter().map(high).collect(),
-        DynamicImage::ImageRgba16(p) => p.pixels().flat_map(|p| [high(p[0]), high(p[1]), high(p[2])]).collect(),
-        DynamicImage::ImageLuma16(p) => p.pixels().flat_map(|p| [grey(p[0]); 3]).collect(),
-        DynamicImage::ImageLumaA16(p) => p.pixels().flat_map(|p| [grey(p[0]); 3]).collect(),
-        _ => return Err("this kind of samples is not supported: save it with 8 or 16 bits per sample".to_owned()),
-    })
+    samples.truncate(count * 3);
+    samples.shrink_to_fit();
+    samples
 }
 
 /// The first `count` values of `bits` bits (1, 2, 4 or 8) each, the first in the high bits.
@@ -162,7 +193,7 @@ fn check_size(width: u32, height: u32) -> Result<(), String> {
     if width == 0 || height == 0 {
         return Err("the picture has no pixels: replace or remove the file".to_owned());
     }
-    if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+    if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(too_large());
     }
     Ok(())
@@ -179,7 +210,7 @@ fn reason(error: &ImageError) -> String {
 
 fn too_large() -> String {
     format!(
-        "the picture is larger than {MAX_SIDE} pixels a side, {MAX_PIXELS} pixels or {MAX_BYTES} bytes: scale it down"
+        "the picture is larger than {MAX_PIXELS} pixels, {MAX_SIDE} pixels a side or {MAX_BYTES} bytes: scale it down"
     )
 }
 
@@ -201,6 +232,11 @@ mod tests {
 
     use super::*;
     use image::{GrayAlphaImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb as Pixel, RgbImage, Rgba, RgbaImage};
+    use std::io::Cursor;
+
+    fn decode_bytes(bytes: &[u8]) -> Result<Rgb, String> {
+        decode_in_room(bytes).map(|(picture, _)| picture)
+    }
 
     /// The bytes of a file that holds `picture`.
     fn encoded(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
@@ -358,9 +394,9 @@ mod tests {
 
     #[test]
     fn a_picture_too_large_is_refused_before_its_samples_are_allocated() {
-        // A PNG header alone that promises 20000 × 1.
+        // A PNG header alone that promises 300000 × 1.
         let mut png = encoded(GrayImage::new(1, 1), ImageFormat::Png);
-        png[16..20].copy_from_slice(&20_000u32.to_be_bytes());
+        png[16..20].copy_from_slice(&300_000u32.to_be_bytes());
         // The CRC of the header chunk, so that the decoder believes it.
         let crc = png[12..29].iter().fold(!0u32, |crc, &byte| {
             (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
@@ -395,8 +431,10 @@ mod tests {
 
     #[test]
     fn sizes_end_at_the_sides_and_at_the_pixels() {
-        assert!(check_size(MAX_SIDE, 1).is_ok() && check_size(MAX_SIDE, 10_922).is_ok());
-        for (width, height) in [(MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (MAX_SIDE, 10_923), (u32::MAX, u32::MAX)] {
+        assert!(
+            check_size(MAX_SIDE, 1).is_ok() && check_size(MAX_SIDE, 682).is_ok() && check_size(65_535, 2730).is_ok()
+        );
+        for (width, height) in [(MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (MAX_SIDE, 683), (u32::MAX, u32::MAX)] {
             assert!(check_size(width, height).unwrap_err().contains("scale it down"), "{width}x{height}");
         }
         assert!(check_size(0, 5).is_err() && check_size(5, 0).is_err());

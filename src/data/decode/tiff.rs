@@ -5,6 +5,7 @@
 //! worked out here from what the file really says.
 
 use std::io::Cursor;
+use std::ops::Range;
 
 use image::metadata::Orientation;
 use tiff::decoder::{Decoder, Limits};
@@ -13,13 +14,18 @@ use tiff::{TiffError, TiffUnsupportedError};
 
 use super::colour::{cmyk_to_rgb, ycc_to_rgb};
 use super::orientation::orientation;
-use super::{MAX_BYTES, MAX_SIDE, Pixels, check_size, one_line, too_large, unpack_row};
+use super::{MAX_BYTES, MAX_PIXELS, Pixels, budget, check_size, one_line, too_large, unpack_row};
 
 /// Tags whose values the copy changes.
 const PHOTOMETRIC: u16 = 262;
 const SAMPLE_FORMAT: u16 = 339;
 /// The tag of XMP data.
 const XMP: u16 = 700;
+/// Tags that are read, by the decoder or here: sizes, strips, tiles, tables of JPEG, what samples mean.
+const READ: [u16; 23] =
+    [256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 347, 530, XMP];
+/// How many times the bytes of the file its strips or tiles may have: some writers state too large counts.
+const MOST_SHARED: u64 = 16;
 /// Photometric interpretations.
 const WHITE_IS_ZERO: u16 = 0;
 const BLACK_IS_ZERO: u16 = 1;
@@ -70,9 +76,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), Stri
     let mut limits = Limits::default();
     limits.decoding_buffer_size = MAX_BYTES as usize;
     limits.intermediate_buffer_size = MAX_BYTES as usize;
-    let open = |bytes| Decoder::new(Cursor::new(bytes)).map(|decoder| decoder.with_limits(limits.clone()));
-
-    let mut decoder = open(bytes.to_vec()).map_err(|error| failed(&error))?;
+    if let Some(tag) = directory(bytes).find(|entry| READ.contains(&entry.tag) && !entry.lies_within(bytes)) {
+        return Err(format!("TIFF: the values of tag {} lie outside the file; replace or remove the file", tag.tag));
+    }
+    let mut decoder = open(bytes, &limits)?;
     let (width, height) = decoder.dimensions().map_err(|error| failed(&error))?;
     check_size(width, height)?;
     let number = |decoder: &mut Decoder<_>, tag| decoder.find_tag_unsigned::<u16>(tag).map_err(|error| failed(&error));
@@ -82,14 +89,18 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), Stri
     if number(&mut decoder, Tag::FillOrder)?.is_some_and(|order| order != 1) {
         return Err(unsupported("bits in reverse order"));
     }
-    // Rows of a tile are buffered whole, however little of them lies within the picture.
-    if decoder
-        .find_tag_unsigned::<u64>(Tag::TileWidth)
-        .ok()
-        .flatten()
-        .is_some_and(|side| side > 2 * u64::from(MAX_SIDE))
-    {
+    // Rows of a tile are unpacked whole, however little of them lies within the picture.
+    let mut tile = |tag| decoder.find_tag_unsigned::<u64>(tag).ok().flatten().unwrap_or(1);
+    if tile(Tag::TileWidth).saturating_mul(tile(Tag::TileLength)) > MAX_PIXELS {
         return Err(too_large());
+    }
+    // Strips that lie on top of each other make much work of a small file.
+    for tag in [Tag::StripByteCounts, Tag::TileByteCounts] {
+        let counts = decoder.find_tag_unsigned_vec::<u64>(tag).ok().flatten().unwrap_or_default();
+        let packed = counts.iter().fold(0u64, |sum, &count| sum.saturating_add(count));
+        if packed > MOST_SHARED.saturating_mul(bytes.len() as u64) {
+            return Err(format!("TIFF: its strips or tiles have {packed} bytes, the file {}: replace it", bytes.len()));
+        }
     }
     let kind = Kind {
         photometric: number(&mut decoder, Tag::PhotometricInterpretation)?.unwrap_or(WHITE_IS_ZERO),
@@ -112,12 +123,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), Stri
         stated => stated.ok().flatten().and_then(Orientation::from_exif),
     };
 
-    let mut plain = decoder.inner().get_ref().clone();
+    // The copy of the file, the samples twice where they are put in order, and the result.
+    let pixels = u64::from(width) * u64::from(height);
+    let stored = (pixels * (kind.samples * kind.bits) as u64).div_ceil(8);
+    let room = budget::decoded(bytes.len() as u64 + 2 * stored.min(MAX_BYTES) + 3 * pixels)?;
+    let mut plain = bytes.to_vec();
     overwrite(&mut plain, PHOTOMETRIC, BLACK_IS_ZERO);
     if kind.format == SIGNED {
         overwrite(&mut plain, SAMPLE_FORMAT, UNSIGNED);
     }
-    let mut decoder = open(plain).map_err(|error| failed(&error))?;
+    let mut decoder = open(&plain, &limits)?;
     let layout = decoder.image_buffer_layout().map_err(|error| failed(&error))?;
     let planes = layout.planes.max(1);
     if layout.complete_len as u64 > MAX_BYTES {
@@ -133,7 +148,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), Stri
     if data.len() != width * height * 3 {
         return Err("TIFF: the samples do not fill the picture; replace or remove the file".to_owned());
     }
-    Ok((Pixels { width, height, data }, orientation))
+    Ok((Pixels { width, height, data, room }, orientation))
+}
+
+/// A decoder of the file's first page.
+fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoder<Cursor<&'a [u8]>>, String> {
+    let decoder = Decoder::new(Cursor::new(bytes)).map_err(|error| failed(&error))?;
+    Ok(decoder.with_limits(limits.clone()))
 }
 
 /// Samples of planes one after the other, pixel by pixel.
@@ -253,35 +274,62 @@ fn three(values: impl Iterator<Item = u8>) -> Vec<u8> {
     values.flat_map(|value| [value; 3]).collect()
 }
 
-/// Overwrites all values of a tag in the first directory, if it is there and holds 16-bit numbers; what is not as it
-/// should be is left to the decoder to find.
-fn overwrite(file: &mut [u8], tag: u16, value: u16) {
+/// An entry of the first directory.
+struct Entry {
+    tag: u16,
+    kind: u16,
+    count: u64,
+    /// Where its values lie, if such a place exists.
+    place: Option<Range<usize>>,
+}
+
+impl Entry {
+    fn lies_within(&self, file: &[u8]) -> bool {
+        self.place.as_ref().is_some_and(|place| file.get(place.clone()).is_some())
+    }
+}
+
+/// The entries of the first directory, as far as it lies within the file; what is not as it should be is left to the
+/// decoder to find.
+fn directory(file: &[u8]) -> impl Iterator<Item = Entry> {
     let big_endian = file.starts_with(b"MM");
-    let number = |file: &[u8], at: usize, length: usize| -> Option<usize> {
+    let number = move |at: usize, length: usize| -> Option<u64> {
         let bytes = file.get(at..at.checked_add(length)?)?;
         let push = |sum: u64, &byte: &u8| (sum << 8) | u64::from(byte);
-        let sum = if big_endian { bytes.iter().fold(0, push) } else { bytes.iter().rev().fold(0, push) };
-        usize::try_from(sum).ok()
+        Some(if big_endian { bytes.iter().fold(0, push) } else { bytes.iter().rev().fold(0, push) })
     };
+    let index = move |at, length| number(at, length).and_then(|value| usize::try_from(value).ok());
     // BigTIFF has the same fields, wider: where the directory starts, entries, their counts and values.
-    let wide = number(file, 2, 2) == Some(43);
+    let wide = number(2, 2) == Some(43);
     let (pointer, counter, entry, field) = if wide { (8, 8, 20, 8) } else { (4, 2, 12, 4) };
-    let found = (|| {
-        let directory = number(file, pointer, field)?;
-        let entries = number(file, directory, counter)?;
-        let first = directory.checked_add(counter)?;
-        let at = (0..entries.min(65535))
-            .map(|index| first + index * entry)
-            .find(|&at| number(file, at, 2) == Some(tag.into()))?;
-        let short = number(file, at + 2, 2)? == 3;
-        let count = number(file, at + 4, field).filter(|&count| count <= 65535)?;
+    let start = index(pointer, field);
+    let entries = start.and_then(|start| index(start, counter)).unwrap_or(0).min(65535);
+    let first = start.and_then(|start| start.checked_add(counter));
+    (0..entries).map_while(move |number_of| {
+        let at = first?.checked_add(number_of * entry)?;
+        let (tag, kind, count) = (number(at, 2)? as u16, number(at + 2, 2)? as u16, number(at + 4, field)?);
+        // Bytes of a value by its type; unknown ones have at least one.
+        let size = match kind {
+            3 | 8 => 2,
+            4 | 9 | 11 | 13 => 4,
+            5 | 10 | 12 | 16..=18 => 8,
+            _ => 1,
+        };
+        let length = count.checked_mul(size).and_then(|length| usize::try_from(length).ok());
         let inline = at + 4 + field;
-        let place = if count * 2 <= field { inline } else { number(file, inline, field)? };
-        short.then_some((place, count))
-    })();
-    let Some((place, count)) = found else { return };
-    let bytes = if big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
-    if let Some(values) = place.checked_add(count * 2).and_then(|end| file.get_mut(place..end)) {
+        let place = length.and_then(|length| {
+            let start = if length <= field { inline } else { index(inline, field)? };
+            Some(start..start.checked_add(length)?)
+        });
+        Some(Entry { tag, kind, count, place })
+    })
+}
+
+/// Overwrites all values of a tag in the first directory, if it is there and holds 16-bit numbers.
+fn overwrite(file: &mut [u8], tag: u16, value: u16) {
+    let bytes = if file.starts_with(b"MM") { value.to_be_bytes() } else { value.to_le_bytes() };
+    let found = directory(file).find(|entry| entry.tag == tag).filter(|entry| entry.kind == 3 && entry.count <= 65535);
+    if let Some(values) = found.and_then(|entry| entry.place).and_then(|place| file.get_mut(place)) {
         values.chunks_exact_mut(2).for_each(|place| place.copy_from_slice(&bytes));
     }
 }

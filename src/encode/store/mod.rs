@@ -23,8 +23,9 @@ use sha2::{Digest, Sha256};
 use self::shard::{Layout, Shard};
 use super::{STEPS, Views, ahead, random_view};
 use crate::clip::{Clip, Features, ImageEncoder};
+use crate::data::decode::PictureFile;
 use crate::data::walk::{self, mark_results};
-use crate::data::{Augment, Item, decode_from, read_picture};
+use crate::data::{Augment, Item};
 use crate::files::{hex, write_atomic};
 use crate::{Error, Result};
 
@@ -382,8 +383,8 @@ struct Found {
 }
 
 fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<Known>) -> Result<Found> {
-    let bytes = read_picture(&item.path)?;
-    let contents: RowId = Sha256::digest(&bytes).into();
+    let file = PictureFile::read(&item.path)?;
+    let contents: RowId = Sha256::digest(&file.bytes).into();
     let ids = row_ids(&contents, views);
     let (mut missing, mut damaged) = (Vec::new(), Vec::new());
     for (i, id) in ids.iter().enumerate() {
@@ -406,18 +407,19 @@ fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<Known>) -> Re
     if missing.is_empty() {
         return Ok(Found { ids, missing: Vec::new(), damaged });
     }
-    let picture = decode_from(&item.path, &bytes)?;
-    let missing = missing.into_iter().map(|i| {
-        let view = match views {
-            Views::Center => clip.preprocess.prepare(&picture),
-            Views::Random { augment, .. } => {
-                let mut seed = [0; 8];
-                seed.copy_from_slice(&ids[i][..8]);
-                random_view(&picture, &clip.preprocess, augment, u64::from_le_bytes(seed))
-            }
-        };
-        (ids[i], clip.view_pixels(&view))
-    });
-    let missing = missing.collect();
+    let missing = file.decoded(|picture| {
+        let missing = missing.into_iter().map(|i| {
+            let view = match views {
+                Views::Center => clip.preprocess.prepare(&picture),
+                Views::Random { augment, .. } => {
+                    let mut seed = [0; 8];
+                    seed.copy_from_slice(&ids[i][..8]);
+                    random_view(&picture, &clip.preprocess, augment, u64::from_le_bytes(seed))
+                }
+            };
+            (ids[i], clip.view_pixels(&view))
+        });
+        missing.collect()
+    })?;
     Ok(Found { ids, missing, damaged })
 }
