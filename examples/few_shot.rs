@@ -37,7 +37,7 @@ fn main() -> tipi::Result<()> {
 
     let params = TipParams::INITIAL;
     let method = Method::TipAdapter { templates: templates.to_vec(), params, views: 4, correction: None };
-    let meta = Meta::new(&clip, &names, method, Some(shots), seed);
+    let meta = Meta::new(&clip, &names, method, Some(shots), seed)?;
     adapter_file::save(&out, &clip, &meta, &Adapter::Tip { classifier, cache, params, correction: None })?;
     println!("{} classes, {} keys: {}", names.len(), support.items.len(), out.display());
     Ok(())

@@ -14,7 +14,7 @@ pub mod limit {
     /// A configuration, or another description in JSON.
     pub const CONFIG: u64 = 16 << 20;
     /// A tokenizer.json; those of the largest vocabularies have some 35 MB.
-    pub const TOKENIZER: u64 = 128 << 20;
+    pub const TOKENIZER: u64 = 64 << 20;
     /// A list of texts or pictures, a split file, or the results of an evaluation.
     pub const LIST: u64 = 512 << 20;
     /// A MATLAB file of labels.
@@ -73,6 +73,25 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String> {
 /// A stream that fails, is larger, or is no UTF-8.
 pub fn read_stream(stream: impl Read, limit: u64) -> io::Result<String> {
     String::from_utf8(read_at_most(stream, 0, limit)?).map_err(|error| no_text(&error))
+}
+
+/// Fills `bytes` from a place in a file.
+pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(file, bytes, start);
+    #[cfg(windows)]
+    {
+        let mut done = 0;
+        while done < bytes.len() {
+            match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], start + done as u64) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Opens with any options, for writing, too, if `path` is a regular file or nothing yet. Nothing else is even opened:

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use flate2::write::DeflateEncoder;
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use image::{ImageFormat, RgbImage};
+use serde_json::{Value, json};
+use tipi::clip::Tokenizer;
 use tipi::data::{Item, Rgb, decode_from, decode_map, resize_center_crop};
 
 /// Far longer than any of these takes, and shorter than without bounds.
@@ -57,7 +60,8 @@ fn gif() -> Vec<u8> {
     }
     gif.extend([0, 0, 0]);
     gif.extend([b',', 0, 0, 0, 0, 1, 0, 1, 0, 0]);
-    gif.extend([8, 4, 0, 0b0000_0011, 0b1000_0000, 0b100, 0, b';']);
+    // Codes of 9 bits: clear, index 0, end.
+    gif.extend([8, 4, 0, 1, 4, 4, 0, b';']);
     gif
 }
 
@@ -84,7 +88,7 @@ fn pictures_that_unpack_to_very_much_share_one_budget() {
     }
     let frame = gif();
     assert!(frame.len() < 40);
-    bombs.extend(std::iter::repeat_n(frame, 6));
+    bombs.extend(std::iter::repeat_n(frame, 4));
     let items: Vec<Item> = (0..bombs.len()).map(|i| Item { path: dir.path().join(i.to_string()), label: 0 }).collect();
     for (item, bytes) in items.iter().zip(&bombs) {
         std::fs::File::create(&item.path).unwrap().write_all(bytes).unwrap();
@@ -192,4 +196,39 @@ fn tiff_values_outside_the_file_and_strips_on_top_of_each_other_are_refused() {
     let error = decoded(&many).unwrap_err().to_string();
     assert!(error.contains("tag 279 lie outside"), "{error}");
     assert!(decoded(&tiff).is_ok());
+}
+
+#[test]
+fn a_tokenizer_that_asks_for_too_much_is_an_error_in_time() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto/tokenizer.json");
+    let own: Value = serde_json::from_slice(&std::fs::read(own).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let ids = |field: &str, value: Value| -> tipi::Result<Vec<u32>> {
+        let mut file = own.clone();
+        *file.pointer_mut(field).unwrap() = value;
+        std::fs::write(&path, file.to_string()).unwrap();
+        Tokenizer::open(&path, 40)?.ids("an anchor and a bell")
+    };
+    let start = Instant::now();
+    let plain = ids("/normalizer", own["normalizer"].clone()).unwrap();
+    assert!(!plain.is_empty());
+    let replace = |content: &str| json!({"type": "Replace", "pattern": {"String": "a"}, "content": content});
+    let sequence = |rules: Vec<Value>| json!({"type": "Sequence", "normalizers": rules});
+    let one = ids("/normalizer", sequence(vec![json!({"type": "Lowercase"}), replace("a")])).unwrap();
+    assert_eq!(one, plain);
+    for (field, value) in [
+        ("/normalizer", sequence(vec![replace("aa"); 34])),
+        ("/normalizer", sequence(vec![sequence(vec![replace("aa"); 12]); 3])),
+        ("/normalizer", replace(&"a".repeat(1 << 20))),
+        (
+            "/decoder",
+            (0..500).fold(json!({"type": "Fuse"}), |inner, _| json!({"type": "Sequence", "decoders": [inner]})),
+        ),
+        ("/model/dropout", json!(0.5)),
+    ] {
+        let error = ids(field, value).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("not a valid tokenizer"), "{field}: {error}");
+    }
+    assert!(start.elapsed() < PATIENCE);
 }

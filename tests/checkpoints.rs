@@ -223,3 +223,50 @@ fn broken_indices_are_refused() {
     write_index(folder.path(), &BTreeMap::new());
     refuses(folder.path(), &[index]);
 }
+
+/// What reads a model's file after it was loaded: the token table, and the digest of the whole.
+fn later_reads(clip: &Clip) -> [tipi::Result<()>; 2] {
+    let end = (0..clip.config.vocabulary as u32).rev().find(|id| clip.config.end.position(&[*id]).is_some()).unwrap();
+    [clip.text.encode(&[vec![1, 2, end]], clip.config.end).map(drop), clip.id().map(drop)]
+}
+
+#[test]
+fn a_file_that_changes_under_a_loaded_model_is_an_error_and_no_crash() {
+    let (sound, gpu) = (sound(), open());
+    let folder = sound.folder();
+    let path = folder.path().join("model.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    for read in later_reads(&Clip::load(&gpu, folder.path()).unwrap()) {
+        read.unwrap();
+    }
+    let changes: [(&str, &dyn Fn()); 4] = [
+        ("cut to its header", &|| std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(64).unwrap()),
+        ("emptied", &|| drop(std::fs::File::create(&path).unwrap())),
+        ("overwritten in place", &|| {
+            let mut other = whole.clone();
+            other.iter_mut().rev().take(1000).for_each(|byte| *byte ^= 1);
+            std::fs::write(&path, other).unwrap();
+        }),
+        ("made longer", &|| std::fs::write(&path, [&whole[..], b"more"].concat()).unwrap()),
+    ];
+    for (what, change) in changes {
+        std::fs::write(&path, &whole).unwrap();
+        let clip = Clip::load(&gpu, folder.path()).unwrap();
+        // Systems count time of change in ticks of some milliseconds.
+        std::thread::sleep(Duration::from_millis(30));
+        change();
+        for read in later_reads(&clip) {
+            let error = read.unwrap_err().to_string();
+            assert!(error.contains("model.safetensors") && error.contains("was changed"), "{what}: {error}");
+        }
+    }
+    // One that takes the name of another leaves it as it is.
+    std::fs::write(&path, &whole).unwrap();
+    let clip = Clip::load(&gpu, folder.path()).unwrap();
+    std::fs::write(folder.path().join("new"), b"other").unwrap();
+    #[cfg(unix)]
+    std::fs::rename(folder.path().join("new"), &path).unwrap();
+    for read in later_reads(&clip) {
+        read.unwrap();
+    }
+}

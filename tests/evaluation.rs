@@ -64,7 +64,7 @@ const RANDOM: Views = Views::Random { augment: Augment::TIP, count: 3, first: 0,
 fn pictures_are_encoded_once_whatever_they_are_called() {
     let (dir, folder) = pictures(3, 3);
     let at = tempfile::tempdir().unwrap();
-    let key = Key::new(clip(), "f32", None);
+    let key = Key::new(clip(), "f32", None).unwrap();
     let width = clip().config.embedding;
     let open = || Store::open(at.path(), &key, width).unwrap();
     let mut store = open();
@@ -127,7 +127,7 @@ fn pictures_are_encoded_once_whatever_they_are_called() {
 fn a_store_keeps_what_is_encoded_when_it_is_stopped_and_merges_small_files() {
     let (_dir, folder) = pictures(5, 8);
     let at = tempfile::tempdir().unwrap();
-    let key = Key::new(clip(), "f32", None);
+    let key = Key::new(clip(), "f32", None).unwrap();
     let open = || Store::open(at.path(), &key, clip().config.embedding).unwrap();
     let mut store = open();
     let mut encoder = clip().image_encoder(4).unwrap();

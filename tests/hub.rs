@@ -439,6 +439,89 @@ fn silence_is_not_waited_for() {
 }
 
 #[test]
+fn what_never_ends_is_cut_off() {
+    let (server, cache) = (Server::start(), TempDir::new().unwrap());
+    let fast = Fault::Endless(1 << 20, Duration::ZERO);
+    server.fault("GET", "/revision/main", fast.clone(), 1);
+    let message = refusal(&server.hub(cache.path()));
+    assert!(message.contains("more than 16777216 bytes"), "{message}");
+    // A small file and weights, whose size nobody says.
+    for name in ["config.json", WEIGHTS] {
+        server.fault("HEAD", name, fast.clone(), 1);
+        server.fault("GET", name, fast.clone(), 2);
+        let message = refusal(&server.hub(cache.path()));
+        assert!(message.contains("more than the 67108864 bytes") && message.contains(name), "{message}");
+        assert_nothing_lies(&server, cache.path(), name);
+    }
+    let left: u64 = files_below(cache.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(left < 10_000_000, "{left} bytes are left");
+    server.fault(
+        "HEAD",
+        "README.md",
+        Fault::Headers(format!("ETag: \"{}\"\r\nX-Linked-Size: 6000000000\r\n", "0".repeat(40))),
+        1,
+    );
+    let other = TempDir::new().unwrap();
+    let message = refusal(&server.hub(other.path()));
+    assert!(message.contains("README.md should have 6000000000 bytes"), "{message}");
+    assert_whole(&server, &pull(&server.hub(cache.path())).unwrap());
+}
+
+#[test]
+fn what_trickles_is_not_waited_for() {
+    let (server, cache) = (Server::start(), TempDir::new().unwrap());
+    let trickle = Fault::Endless(1, Duration::from_millis(50));
+    let mut hub = server.hub(cache.path());
+    (hub.timeout, hub.retries) = (Duration::from_millis(600), 1);
+    let start = Instant::now();
+    server.fault("GET", "/revision/main", trickle.clone(), 2);
+    let message = refusal(&hub);
+    assert!(message.contains("bytes came in"), "{message}");
+    server.fault("GET", WEIGHTS, trickle, 2);
+    let message = refusal(&hub);
+    assert!(message.contains("bytes came in") && message.contains(WEIGHTS), "{message}");
+    // Two tries of each.
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_whole(&server, &pull(&hub).unwrap());
+}
+
+#[test]
+fn a_password_in_the_endpoint_is_never_shown() {
+    let (server, cache) = (Server::start(), TempDir::new().unwrap());
+    let mut hub = server.hub(cache.path());
+    hub.timeout = Duration::from_millis(500);
+    hub.retries = 0;
+    let mut said = Vec::new();
+    for endpoint in [
+        format!("http://user:pa55word@127.0.0.1:{}", server.port),
+        "http://user:pa55word@127.0.0.1:1".to_owned(),
+        "https://user:pa55word@127.0.0.1:1/hf?key=pa55word".to_owned(),
+        "ftp://user:pa55word@127.0.0.1".to_owned(),
+        "user:pa55word@127.0.0.1".to_owned(),
+        "http://user:pa55 word@127.0.0.1".to_owned(),
+    ] {
+        hub.endpoint = endpoint;
+        said.push(format!("{hub:?}"));
+        for status in [401, 404, 500, 418] {
+            server.fault("GET", "/revision/main", Fault::Status(status, ""), 1);
+            said.push(pull(&hub).map_or_else(|error| format!("{error} {error:?}"), |_| String::new()));
+        }
+        server.fault("GET", "/revision/main", Fault::Text("{}".to_owned()), 1);
+        said.push(pull(&hub).map_or_else(|error| error.to_string(), |_| String::new()));
+    }
+    hub.endpoint = server.endpoint();
+    for location in ["ftp://user:pa55word@cdn.example/x", "http://user:pa55word@127.0.0.1:1/x?signature=pa55word"] {
+        let headers: &'static str = Box::leak(format!("Location: {location}\r\n").into_boxed_str());
+        server.fault("GET", "/revision/main", Fault::Status(302, headers), 1);
+        said.push(refusal(&hub));
+    }
+    for text in &said {
+        assert!(!text.contains("pa55"), "{text}");
+    }
+    assert!(said.iter().filter(|text| text.contains("…@127.0.0.1")).count() > 6, "{said:?}");
+}
+
+#[test]
 fn the_token_goes_to_the_endpoint_only() {
     let (server, files, cache) = (Server::start(), Server::start(), TempDir::new().unwrap());
     // Another name of this machine, and so another host; and the same name at another port.

@@ -128,7 +128,8 @@ fn memory_stays_flat_over_ten_thousand_steps_and_two_thousand_predictions() {
         evaluation: pini::Evaluation::Mean,
     };
     let adapter = adapter_file::Adapter::Pini { pini: Box::new(pini), evaluation: pini::Evaluation::Mean };
-    adapter_file::save(&file, &clip, &adapter_file::Meta::new(&clip, &names, method, None, 1), &adapter).unwrap();
+    adapter_file::save(&file, &clip, &adapter_file::Meta::new(&clip, &names, method, None, 1).unwrap(), &adapter)
+        .unwrap();
     drop(adapter);
     let adapter = adapter_file::File::open(&file).unwrap().bind(&clip).unwrap();
     let picture = std::fs::read_dir(root().join("examples/pictos/novel")).unwrap().next().unwrap().unwrap().path();

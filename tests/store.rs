@@ -34,7 +34,7 @@ fn damaged_features_are_encoded_again_and_never_used() {
     assert_eq!(items.len(), 150);
     let all: Vec<&Item> = items.iter().collect();
     let at = tempfile::tempdir().unwrap();
-    let key = Key::new(&clip, "f32", None);
+    let key = Key::new(&clip, "f32", None).unwrap();
     let width = clip.config.embedding;
     let open = || Store::open(at.path(), &key, width).unwrap();
     let mut encoder = clip.image_encoder(32).unwrap();

@@ -37,7 +37,7 @@ fn memory_stays_flat_while_features_stream_to_disk() {
         })
         .collect();
     let out = tempfile::tempdir().unwrap();
-    let mut store = Store::open(out.path(), &Key::new(&clip, "f32", None), clip.config.embedding).unwrap();
+    let mut store = Store::open(out.path(), &Key::new(&clip, "f32", None).unwrap(), clip.config.embedding).unwrap();
     let mut encoder = clip.image_encoder(16).unwrap();
     // Twelve views a picture: 7,200 rows of network inputs, 88 MB if they were kept.
     let views = Views::Random { augment: Augment::TIP, count: 12, first: 0, seed: 1 };

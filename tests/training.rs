@@ -310,7 +310,7 @@ fn training_taken_up_from_a_checkpoint_gives_the_same_bits() {
     let path = folder.path().join("pini.checkpoint");
     for noise in [Noise::Both, Noise::Text, Noise::Image] {
         let config = Config { epochs: 6, batch: 7, lr: 0.02, noise, ..Config::paper("an icon of", 1) };
-        let run = checkpoint::Run::new(clip(), &classes(), &config, "fifteen pictures");
+        let run = checkpoint::Run::new(clip(), &classes(), &config, "fifteen pictures").unwrap();
         let mut train = |training: Training<'_>| {
             pini::train(clip(), &classes(), &config, &labels, training, &mut source, &mut |_| Ok(()))
         };
@@ -338,13 +338,13 @@ fn training_taken_up_from_a_checkpoint_gives_the_same_bits() {
 
         let other = Config { lr: 0.03, ..config.clone() };
         let refused = |run: checkpoint::Run| checkpoint::load(&path, clip(), &run).unwrap_err().to_string();
-        let error = refused(checkpoint::Run::new(clip(), &classes(), &other, "fifteen pictures"));
+        let error = refused(checkpoint::Run::new(clip(), &classes(), &other, "fifteen pictures").unwrap());
         assert!(error.contains("lr 0.02, now 0.03"), "{error}");
-        let error = refused(checkpoint::Run::new(clip(), &classes(), &config, "other pictures"));
+        let error = refused(checkpoint::Run::new(clip(), &classes(), &config, "other pictures").unwrap());
         assert!(error.contains("other pictures"), "{error}");
     }
     std::fs::write(&path, "no checkpoint").unwrap();
-    let run = checkpoint::Run::new(clip(), &classes(), &Config::paper("an icon of", 1), "");
+    let run = checkpoint::Run::new(clip(), &classes(), &Config::paper("an icon of", 1), "").unwrap();
     assert!(checkpoint::load(&path, clip(), &run).is_err());
 }
 

@@ -245,18 +245,21 @@ fn store_cache(clip: &Clip, all: &mut BTreeMap<String, Stored>, classifier: &Cla
 
 impl Meta {
     /// What a file for `clip` says of itself.
-    pub fn new(clip: &Clip, classes: &[String], method: Method, shots: Option<usize>, seed: u64) -> Meta {
+    ///
+    /// # Errors
+    /// As [`Clip::id`].
+    pub fn new(clip: &Clip, classes: &[String], method: Method, shots: Option<usize>, seed: u64) -> Result<Meta> {
         let folder = clip.folder();
-        Meta {
+        Ok(Meta {
             format: FORMAT.into(),
-            model: clip.id().clone(),
+            model: clip.id()?.clone(),
             model_folder: folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf()),
             classes: classes.to_vec(),
             method,
             shots,
             seed,
             temperature: None,
-        }
+        })
     }
 
     /// Checks the numbers that a file says of itself.
@@ -376,7 +379,7 @@ impl File {
     /// [`Error::AdapterFile`] when it was fitted to another model; [`Error::MissingTensor`] or [`Error::TensorForm`]
     /// when it is damaged, [`Error::NotFinite`] when it holds NaN or infinity; out of memory.
     pub fn bind(&self, clip: &Clip) -> Result<Adapter> {
-        let (want, have) = (&self.meta.model, clip.id());
+        let (want, have) = (&self.meta.model, clip.id()?);
         if want.sha256 != have.sha256 {
             return Err(Error::adapter_file(
                 &self.path,

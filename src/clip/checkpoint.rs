@@ -1,12 +1,18 @@
-//! Checkpoints: memory-mapped safetensors, one file or several, under either of CLIP's two naming schemes.
+//! Checkpoints: safetensors, one file or several, under either of CLIP's two naming schemes.
+//!
+//! Tensors are read from their places in files that stay open, piece by piece. A mapping would be no faster (every tensor is
+//! copied anyway, to be widened and uploaded), and a file cut short under it would end the process.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use half::{bf16, f16};
-use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
+use safetensors::{Dtype, SafeTensorError};
 use serde::Deserialize;
 
 use crate::{Error, Result, input, numbers};
@@ -23,48 +29,122 @@ pub enum Names {
 /// An index larger than this lists no CLIP: the largest have some hundreds of tensors.
 const LARGEST_INDEX: u64 = 16 << 20;
 
-/// A safetensors file: it stays on disk, its pages come in as tensors are read.
+/// The most bytes of a header, as the format has it.
+const LARGEST_HEADER: u64 = 100_000_000;
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 20;
+
+/// A safetensors file: it stays on disk and open, and tensors are read when they are asked for.
 struct Shard {
     path: PathBuf,
-    map: memmap2::Mmap,
+    file: File,
+    /// Size and time of change when it was opened.
+    stamp: Stamp,
     metadata: Metadata,
     /// Where tensor data start in the file.
-    data: usize,
+    data: u64,
+}
+
+/// What shows that a file was written to.
+#[derive(PartialEq)]
+struct Stamp {
+    size: u64,
+    changed: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(file: &File) -> std::io::Result<Stamp> {
+        let found = file.metadata()?;
+        // Where a system keeps no times, the size has to do.
+        Ok(Stamp { size: found.len(), changed: found.modified().ok() })
+    }
+}
+
+/// Where a tensor lies.
+struct Place<'a> {
+    name: &'a str,
+    shard: &'a Shard,
+    start: u64,
+    bytes: usize,
+    dtype: Dtype,
+    /// Values in a row, its last dimension.
+    width: usize,
 }
 
 impl Shard {
-    /// Maps a file; reads its header only.
+    /// Opens a file; reads its header only.
     fn open(path: &Path) -> Result<Shard> {
         let bad = |reason: String| Error::Safetensors { path: path.to_path_buf(), reason };
+        let io = |e| Error::io(path, e);
         let file = input::open(path)?;
-        if file.metadata().map_err(|e| Error::io(path, e))?.len() < 8 {
+        let stamp = Stamp::of(&file).map_err(io)?;
+        let Some(room) = stamp.size.checked_sub(8) else {
             return Err(bad("shorter than its 8-byte header length; download it again".into()));
-        }
-        // SAFETY: the mapping is read-only; tipi does not promise anything if another process rewrites the file
-        // under it, and every read below stays within the mapped length.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
-            let cut =
-                cut_tensor(&map).map(|name| format!(", and tensor '{name}' is not all there")).unwrap_or_default();
-            bad(format!("{e}{cut}; the file is truncated or damaged, fetch it again"))
+        };
+        let mut length = [0; 8];
+        input::read_exact_at(&file, &mut length, 0).map_err(io)?;
+        let header = u64::from_le_bytes(length).min(room).min(LARGEST_HEADER);
+        let mut head = vec![0; 8 + header as usize];
+        input::read_exact_at(&file, &mut head, 0).map_err(io)?;
+        let room = room - header;
+        let metadata = parse_header(&head, room).map_err(|e| {
+            let cut = cut_tensor(&head, room).map(|name| format!(", and tensor '{name}' is not all there"));
+            bad(format!("{e}{}; the file is truncated or damaged, fetch it again", cut.unwrap_or_default()))
         })?;
-        let data = header + 8;
-        Ok(Shard { path: path.to_path_buf(), map, metadata, data })
+        Ok(Shard { path: path.to_path_buf(), file, stamp, metadata, data: 8 + header })
+    }
+
+    /// Reads bytes from a place in the file, a piece at a time.
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`] when the file was written to or cut short since it was opened; [`Error::Io`].
+    fn read(&self, start: u64, bytes: usize, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let mut piece = vec![0; bytes.min(PIECE)];
+        let mut at = 0;
+        while at < bytes {
+            let part = &mut piece[..(bytes - at).min(PIECE)];
+            match input::read_exact_at(&self.file, part, start + at as u64) {
+                Ok(()) => take(part),
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Err(self.rewritten()),
+                Err(e) => return Err(Error::io(&self.path, e)),
+            }
+            at += part.len();
+        }
+        // After the bytes: what was read before the file changed is as it was.
+        let stamp = Stamp::of(&self.file).map_err(|e| Error::io(&self.path, e))?;
+        if stamp == self.stamp { Ok(()) } else { Err(self.rewritten()) }
+    }
+
+    fn rewritten(&self) -> Error {
+        Error::Safetensors {
+            path: self.path.clone(),
+            reason: "the file was changed while the model is in use; load it again once it is whole".into(),
+        }
     }
 }
 
+/// The header of a file whose first bytes are `head`, with `room` bytes behind them.
+fn parse_header(head: &[u8], room: u64) -> std::result::Result<Metadata, SafeTensorError> {
+    // Asked about the header alone, the crate finds everything else first and the missing tensors last.
+    match SafeTensors::read_metadata(head) {
+        Ok((_, metadata)) if room == 0 => return Ok(metadata),
+        Ok(_) | Err(SafeTensorError::MetadataIncompleteBuffer) => {}
+        Err(error) => return Err(error),
+    }
+    let json = head.get(8..).unwrap_or_default();
+    let metadata: Metadata = serde_json::from_slice(json).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
+    if metadata.data_len() as u64 == room { Ok(metadata) } else { Err(SafeTensorError::MetadataIncompleteBuffer) }
+}
+
 /// The first tensor that does not lie within a file as a whole, for the message about a damaged one.
-fn cut_tensor(file: &[u8]) -> Option<String> {
+fn cut_tensor(head: &[u8], room: u64) -> Option<String> {
     #[derive(Deserialize)]
-    struct Place {
+    struct Offsets {
         data_offsets: (u64, u64),
     }
-    let length = u64::from_le_bytes(file.get(..8)?.try_into().ok()?);
-    let end = usize::try_from(length).ok()?.checked_add(8)?;
-    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(file.get(8..end)?).ok()?;
-    let room = (file.len() - end) as u64;
+    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(head.get(8..)?).ok()?;
     let places =
-        header.into_iter().filter_map(|(name, place)| Some((serde_json::from_value::<Place>(place).ok()?, name)));
+        header.into_iter().filter_map(|(name, place)| Some((serde_json::from_value::<Offsets>(place).ok()?, name)));
     let cut = places.filter(|(place, _)| place.data_offsets.1 > room);
     cut.min_by_key(|(place, _)| place.data_offsets.0).map(|(_, name)| name)
 }
@@ -226,14 +306,17 @@ impl Checkpoint {
         self.names == Names::OpenAi && self.has("visual.layer1.0.conv1.weight")
     }
 
-    /// The whole files, for hashing.
-    pub(super) fn bytes(&self) -> impl Iterator<Item = &[u8]> {
-        self.shards.iter().map(|s| &s.map[..])
+    /// Hands over the whole files, one after the other and a piece at a time, for hashing.
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`] for a file that was changed since it was opened; [`Error::Io`].
+    pub(super) fn each_piece(&self, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.shards.iter().try_for_each(|s| s.read(0, s.stamp.size as usize, take))
     }
 
     /// Bytes of all files.
     pub fn file_bytes(&self) -> u64 {
-        self.shards.iter().map(|s| s.map.len() as u64).sum()
+        self.shards.iter().map(|s| s.stamp.size).sum()
     }
 
     /// The types that the float tensors are stored in, most values first, with the number of values.
@@ -303,7 +386,7 @@ impl Checkpoint {
         self.checked(name, shape).map(|_| ())
     }
 
-    fn checked(&self, name: &str, shape: &[usize]) -> Result<(&[u8], Dtype)> {
+    fn checked<'a>(&'a self, name: &'a str, shape: &[usize]) -> Result<Place<'a>> {
         let (shard, info) = self.info(name)?;
         let scalar = shape.is_empty() && info.shape == [1];
         let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
@@ -316,10 +399,12 @@ impl Checkpoint {
             });
         }
         let (start, end) = info.data_offsets;
-        let bytes = shard.map.get(shard.data + start..shard.data + end);
         let length = shape.iter().try_fold(size(info.dtype), |n: usize, d| n.checked_mul(*d));
-        match bytes {
-            Some(bytes) if Some(bytes.len()) == length => Ok((bytes, info.dtype)),
+        match end.checked_sub(start) {
+            Some(bytes) if Some(bytes) == length => {
+                let width = info.shape.last().copied().unwrap_or(1);
+                Ok(Place { name, shard, start: shard.data + start as u64, bytes, dtype: info.dtype, width })
+            }
             _ => Err(Error::Safetensors {
                 path: shard.path.clone(),
                 reason: format!("tensor '{name}' lies outside the file"),
@@ -332,47 +417,50 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::Safetensors`], [`Error::NotFinite`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let (bytes, dtype) = self.checked(name, shape)?;
-        self.finite(name, widen(bytes, dtype), 0)
+        let place = self.checked(name, shape)?;
+        place.widened(0, place.bytes)
     }
 
-    /// Values as they were read, if all are finite; the first of them is the tensor's value number `first`.
-    fn finite(&self, name: &str, values: Vec<f32>, first: usize) -> Result<Vec<f32>> {
-        if numbers::not_finite(&values).is_some() {
-            let (shard, info) = self.info(name)?;
-            let width = info.shape.last().copied().unwrap_or(1);
-            numbers::check_tensor(&shard.path, name, &values, first, width)?;
-        }
-        Ok(values)
-    }
-
-    /// The values of `range` along a tensor's first dimension as f32: only their pages are read.
+    /// The values of `range` along a tensor's first dimension as f32: nothing else is read.
     ///
     /// # Errors
     /// As [`Checkpoint::values`]; [`Error::Invalid`] for a range past the end.
     pub fn part(&self, name: &str, shape: &[usize], range: Range<usize>) -> Result<Vec<f32>> {
-        let (bytes, dtype) = self.checked(name, shape)?;
-        let stride = shape.iter().skip(1).product::<usize>() * size(dtype);
-        let part = bytes.get(range.start.saturating_mul(stride)..range.end.saturating_mul(stride));
-        let part = part.ok_or_else(|| Error::invalid(format!("{name}: rows {range:?} of shape {shape:?}")))?;
-        self.finite(name, widen(part, dtype), range.start * (stride / size(dtype)))
+        let place = self.checked(name, shape)?;
+        let stride = shape.iter().skip(1).product::<usize>() * size(place.dtype);
+        let (start, end) = (range.start.saturating_mul(stride), range.end.saturating_mul(stride));
+        if start > end || end > place.bytes {
+            return Err(Error::invalid(format!("{name}: rows {range:?} of shape {shape:?}")));
+        }
+        place.widened(start, end - start)
     }
 
-    /// Rows `rows` of a tensor `[n, width]` as f32, one after the other: only their pages are read.
+    /// Rows `rows` of a tensor `[n, width]` as f32, one after the other: nothing else is read.
     ///
     /// # Errors
     /// As [`Checkpoint::values`]; [`Error::Invalid`] for a row past the end.
     pub fn rows(&self, name: &str, shape: [usize; 2], rows: &[u32]) -> Result<Vec<f32>> {
-        let (bytes, dtype) = self.checked(name, &shape)?;
-        let stride = shape[1] * size(dtype);
+        let place = self.checked(name, &shape)?;
+        let stride = shape[1] * size(place.dtype);
         let mut values = Vec::with_capacity(rows.len() * shape[1]);
         for row in rows {
-            let start = *row as usize * stride;
-            let Some(bytes) = bytes.get(start..start + stride) else {
+            if *row as usize >= shape[0] {
                 return Err(Error::invalid(format!("token id {row} is past the vocabulary of {}", shape[0])));
-            };
-            values.extend(self.finite(name, widen(bytes, dtype), *row as usize * shape[1])?);
+            }
+            values.extend(place.widened(*row as usize * stride, stride)?);
         }
+        Ok(values)
+    }
+}
+
+impl Place<'_> {
+    /// So many bytes of the tensor from one on, as f32; all of them are finite.
+    fn widened(&self, from: usize, bytes: usize) -> Result<Vec<f32>> {
+        let first = from / size(self.dtype);
+        let mut values = Vec::with_capacity(bytes / size(self.dtype));
+        // Pieces end between values: their length is a multiple of every float's.
+        self.shard.read(self.start + from as u64, bytes, &mut |piece| widen(piece, self.dtype, &mut values))?;
+        numbers::check_tensor(&self.shard.path, self.name, &values, first, self.width)?;
         Ok(values)
     }
 }
@@ -382,11 +470,11 @@ fn size(dtype: Dtype) -> usize {
     if dtype == Dtype::F32 { 4 } else { 2 }
 }
 
-fn widen(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+fn widen(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) {
     match dtype {
-        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        Dtype::F16 => values.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
+        Dtype::BF16 => values.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
+        _ => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
     }
 }
 
@@ -398,6 +486,11 @@ mod tests {
     #[test]
     fn all_float_types_widen_to_their_values() {
         let values = [0.0f32, -1.5, 0.15625, 240.0];
+        let widen = |bytes: &[u8], dtype| {
+            let mut out = Vec::new();
+            widen(bytes, dtype, &mut out);
+            out
+        };
         let bytes: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
         assert_eq!(widen(&bytes, Dtype::F16), values);
         let bytes: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();

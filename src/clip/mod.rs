@@ -12,6 +12,7 @@ mod preprocess;
 mod resnet;
 mod text_tower;
 mod tokenizer;
+mod tokenizer_file;
 mod vit;
 
 pub use bpe::{Bpe, Markers};

@@ -148,15 +148,19 @@ impl Clip {
     }
 
     /// The model's identity; hashes the checkpoint on first use.
-    pub fn id(&self) -> &ModelId {
-        self.id.get_or_init(|| {
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`] when the checkpoint was changed since it was loaded; [`Error::Io`].
+    pub fn id(&self) -> Result<&ModelId> {
+        if let Some(id) = self.id.get() {
+            return Ok(id);
+        }
+        let id = {
             let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
             let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
             // Whatever changes a feature: the weights, and what says how pictures and texts become inputs.
             let mut hasher = Sha256::new();
-            for file in self.checkpoint.bytes() {
-                hasher.update(file);
-            }
+            self.checkpoint.each_piece(&mut |piece| hasher.update(piece))?;
             for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
                 hasher.update(file);
                 hasher.update(input::read(&folder.join(file), input::limit::TOKENIZER).unwrap_or_default());
@@ -166,7 +170,8 @@ impl Clip {
                 hasher.update(text);
             }
             ModelId { name, sha256: crate::hex(&hasher.finalize()) }
-        })
+        };
+        Ok(self.id.get_or_init(|| id))
     }
 
     /// Pixels `[3, R, R]` of a picture: resize, crop, normalise as the checkpoint's preprocessor does.

@@ -1,18 +1,36 @@
 //! The tokenizer: the folder's tokenizer.json, or CLIP's own rules where a folder ships none; with CLIP's markers set here.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use super::bpe::{self, Bpe, Markers};
 use super::config::{ClipConfig, OPEN_CLIP};
+use super::tokenizer_file;
 use crate::{Error, Result, input};
 
 /// Rows of the token embedding that belong to CLIP's own rules.
 const VOCABULARY: usize = 49_408;
 
+/// The most bytes that a text may have once a tokenizer.json's rules have prepared it.
+const LONGEST: usize = 16 << 20;
+
+/// Runs code that panics at a file which contradicts itself.
+fn guarded<T>(path: &Path, run: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(run))
+        .map_err(|_| Error::config(path, "not a valid tokenizer: its rules contradict themselves; fetch it again"))
+}
+
 /// How a text is split.
 enum Rules {
     /// As a tokenizer.json says.
-    File(Box<tokenizers::Tokenizer>, PathBuf),
+    File {
+        /// The rules.
+        inner: Box<tokenizers::Tokenizer>,
+        /// The file.
+        path: PathBuf,
+        /// How many times as long a text may become.
+        growth: usize,
+    },
     /// As OpenAI's and open_clip's code does.
     BuiltIn(Box<Bpe>),
 }
@@ -57,7 +75,8 @@ impl Tokenizer {
             return Err(Error::config(path, "no tokenizer here; a model folder needs its tokenizer.json"));
         }
         let text = input::read(path, input::limit::TOKENIZER)?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(text)
+        let growth = tokenizer_file::growth(path, &text)?;
+        let mut inner = guarded(path, || tokenizers::Tokenizer::from_bytes(&text))?
             .map_err(|e| Error::config(path, format!("not a valid tokenizer: {e}")))?;
         // Markers and length are tipi's business: the end token must survive truncation, and packs need no padding.
         inner.with_padding(None);
@@ -66,13 +85,14 @@ impl Tokenizer {
             inner.token_to_id(token).ok_or_else(|| Error::config(path, format!("the token '{token}' is missing")))
         };
         let (start, end) = (marker("<|startoftext|>")?, marker("<|endoftext|>")?);
-        Ok(Tokenizer { rules: Rules::File(Box::new(inner), path.to_path_buf()), start, end, context })
+        let rules = Rules::File { inner: Box::new(inner), path: path.to_path_buf(), growth };
+        Ok(Tokenizer { rules, start, end, context })
     }
 
     /// Where the rules come from, in a few words.
     pub fn describe(&self) -> &'static str {
         match self.rules {
-            Rules::File(..) => "tokenizer.json",
+            Rules::File { .. } => "tokenizer.json",
             Rules::BuiltIn(_) => "CLIP's own, built in",
         }
     }
@@ -84,10 +104,15 @@ impl Tokenizer {
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
         match &self.rules {
             Rules::BuiltIn(bpe) => Ok(bpe.ids(text)),
-            Rules::File(inner, path) => {
-                let encoding = inner
-                    .encode(text, false)
-                    .map_err(|e| Error::config(path, format!("cannot tokenize '{text}': {e}")))?;
+            Rules::File { inner, path, growth } => {
+                let longest = LONGEST / growth;
+                if text.len() > longest {
+                    let reason = format!("a text of {} bytes is too long for these rules: give {longest}", text.len());
+                    return Err(Error::config(path, reason));
+                }
+                let begin: String = text.chars().take(60).collect();
+                let encoding = guarded(path, || inner.encode(text, false))?
+                    .map_err(|e| Error::config(path, format!("cannot tokenize '{begin}': {e}")))?;
                 Ok(encoding.get_ids().to_vec())
             }
         }

@@ -8,6 +8,18 @@ pub(super) fn absolute(address: &str) -> Option<Uri> {
     (matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()).then_some(uri)
 }
 
+/// An address without what belongs in no message: a name and a password in front of the host, and the query, which is
+/// often a signature. What is no sound address is treated the same.
+pub(super) fn shown(address: &str) -> String {
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let (plain, rest) = address.split_at(end);
+    let start = plain.find("://").map_or(0, |at| at + 3);
+    // The last one: a password may hold others.
+    let host = plain.rfind('@').filter(|at| *at >= start);
+    let masked = host.map_or_else(|| plain.to_owned(), |at| format!("{}…{}", &plain[..start], &plain[at..]));
+    if rest.is_empty() { masked } else { format!("{masked}?…") }
+}
+
 /// What a redirect's location means, seen from the address that gave it.
 pub(super) fn join(from: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (from.scheme_str()?, from.authority()?);
@@ -51,6 +63,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(join(&from, location).map(|uri| uri.to_string()).as_deref(), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        for (address, expected) in [
+            ("https://hub.example/a/b", "https://hub.example/a/b"),
+            ("https://user:secret@hub.example/a", "https://…@hub.example/a"),
+            ("https://user:sec@ret/@hub.example/a", "https://…@hub.example/a"),
+            ("https://hub.example/a?X-Amz-Signature=secret&to=b@c", "https://hub.example/a?…"),
+            ("//user:secret@hub.example/a#secret", "…@hub.example/a?…"),
+            ("user:secret@hub.example", "…@hub.example"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(address), expected);
         }
     }
 

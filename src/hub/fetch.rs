@@ -9,6 +9,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use ureq::http::StatusCode;
 
+use crate::hub::address::shown;
 use crate::hub::http::{Client, Failure, plain};
 use crate::hub::names;
 use crate::hub::store::{Store, make_folder_of};
@@ -16,6 +17,11 @@ use crate::{Error, Result, input};
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
+
+/// The most bytes of a file that is no weights, or of which the hub does not say how many it has.
+const MAX_SMALL: u64 = 64 << 20;
+/// How the names of weights end.
+const WEIGHTS: &str = ".safetensors";
 
 /// A file of a repository, as the hub describes it.
 pub(super) struct Remote {
@@ -39,12 +45,16 @@ impl Remote {
         if !names::is_hex(&hash, 64) && !names::is_hex(&hash, 40) {
             return Err(client.error(format!(
                 "{} gives no hash for {name} (ETag '{tag}'), so that its bytes cannot be checked; check HF_ENDPOINT",
-                client.hub.endpoint
+                shown(&client.hub.endpoint)
             )));
         }
         // Without the hub's own header the length is the file's only if this is not a redirect's.
         let length = if reply.status.is_success() { reply.header("content-length") } else { None };
-        let size = reply.header("x-linked-size").or(length).and_then(|size| size.parse().ok());
+        let size: Option<u64> = reply.header("x-linked-size").or(length).and_then(|size| size.parse().ok());
+        // Weights may be as large as the hub says; of anything else no model has so much.
+        if let Some(size) = size.filter(|size| *size > MAX_SMALL && !name.ends_with(WEIGHTS)) {
+            return Err(client.error(format!("{name} should have {size} bytes, more than {MAX_SMALL}; do not use it")));
+        }
         Ok(Remote { name: name.to_owned(), hash, size, address })
     }
 
@@ -98,7 +108,7 @@ impl Remote {
             input::open_with(OpenOptions::new().create(true).truncate(false).write(true), part).map_err(io)?;
         let what = format!("fetching {}", self.name);
         let mut patience = client.patience();
-        let mut most = 0;
+        let mut most = file.metadata().map_err(io)?.len();
         loop {
             let mut have = file.seek(SeekFrom::End(0)).map_err(io)?;
             // Of a file of unknown size nobody could say whether a part is all of it.
@@ -109,14 +119,13 @@ impl Remote {
             if self.size == Some(have) {
                 break;
             }
-            most = most.max(have);
             match self.attempt(client, &mut file, part, have, progress) {
                 Ok(Some(too_long)) => return Ok(Err(too_long)),
                 Ok(None) => break,
                 Err(failure) => {
                     // A connection that drops again and again is no failure as long as each brings the file forward.
                     let now = file.metadata().map_err(io)?.len();
-                    if now > most {
+                    if now >= most.saturating_add(client.least()) {
                         most = now;
                         patience.restore();
                     }
@@ -169,7 +178,9 @@ impl Remote {
             have = 0;
         }
         progress(have);
-        let mut body = reply.body.into_reader();
+        // Without a size from the hub the file is a small one, whatever this answer says of its length.
+        let most = self.size.unwrap_or(MAX_SMALL);
+        let mut body = client.body(reply.body);
         let mut chunk = vec![0; CHUNK];
         loop {
             let count = match body.read(&mut chunk) {
@@ -179,8 +190,8 @@ impl Remote {
                 Err(error) => return Err(Failure::passing(format!("after {have} bytes: {}", plain(&error)))),
             };
             have += count as u64;
-            if let Some(size) = self.size.filter(|size| have > *size) {
-                return Ok(Some(format!("it has more than the {size} bytes that it should have")));
+            if have > most {
+                return Ok(Some(format!("it has more than the {most} bytes that it should have")));
             }
             file.write_all(&chunk[..count]).map_err(io)?;
             progress(have);

@@ -14,7 +14,8 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use crate::hub::Hub;
-use crate::hub::address::{absolute, join, origin};
+use crate::hub::address::{absolute, join, origin, shown};
+use crate::hub::steady::{Steady, least};
 use crate::{Error, Result, input};
 
 /// Redirects followed for one request.
@@ -22,7 +23,7 @@ const MAX_REDIRECTS: usize = 10;
 /// Longest pause between two tries; a server that asks for more is not waited for.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Most bytes of an answer that is kept in memory.
-const MAX_TEXT: u64 = 64 << 20;
+const MAX_TEXT: u64 = 16 << 20;
 
 /// Why a try came to nothing.
 pub(super) enum Failure {
@@ -112,7 +113,10 @@ pub(super) struct Client<'a> {
 impl<'a> Client<'a> {
     pub(super) fn new(hub: &'a Hub, repo: &'a str, revision: &'a str) -> Result<Self> {
         let home = absolute(&hub.endpoint).ok_or_else(|| {
-            Error::hub(repo, format!("the endpoint '{}' is no http or https address; check HF_ENDPOINT", hub.endpoint))
+            Error::hub(
+                repo,
+                format!("the endpoint '{}' is no http or https address; check HF_ENDPOINT", shown(&hub.endpoint)),
+            )
         })?;
         let bearer = hub.token.as_ref().map(|token| format!("Bearer {token}"));
         if bearer.as_ref().is_some_and(|b| !b.bytes().all(|c| c == b' ' || c.is_ascii_graphic())) {
@@ -159,13 +163,20 @@ impl<'a> Client<'a> {
 
     /// The text at an address, with a few tries.
     pub(super) fn text(&self, address: &str) -> Result<String> {
-        let what = format!("asking {address}");
+        let what = format!("asking {}", shown(address));
         let mut patience = self.patience();
         loop {
             let failure = match self.get(address, None) {
                 Ok(reply) => {
                     let mut text = String::new();
-                    match reply.body.into_reader().take(MAX_TEXT).read_to_string(&mut text) {
+                    match self.body(reply.body).take(MAX_TEXT + 1).read_to_string(&mut text) {
+                        Ok(_) if text.len() as u64 > MAX_TEXT => {
+                            let address = shown(address);
+                            return Err(self.error(format!(
+                                "{address} answers with more than {MAX_TEXT} bytes, which is no description of a model; \
+                                 check HF_ENDPOINT"
+                            )));
+                        }
                         Ok(_) => return Ok(text),
                         Err(error) => Failure::passing(plain(&error)),
                     }
@@ -176,10 +187,20 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// The bytes of an answer, which have to keep coming.
+    pub(super) fn body(&self, body: Body) -> impl Read {
+        Steady::new(body.into_reader(), self.hub.timeout)
+    }
+
+    /// Bytes that a try has to bring so that it counts as one that got on.
+    pub(super) fn least(&self) -> u64 {
+        least(self.hub.timeout)
+    }
+
     /// Headers about a file, with a few tries: of the last answer that the endpoint itself gives, which is a redirect
     /// when the file lies elsewhere.
     pub(super) fn head(&self, address: &str) -> Result<Reply> {
-        let what = format!("asking about {address}");
+        let what = format!("asking about {}", shown(address));
         let mut patience = self.patience();
         loop {
             let reply = self.follow(address, |uri, bearer| {
@@ -215,7 +236,7 @@ impl<'a> Client<'a> {
                 None => return Ok(reply),
             }
         }
-        Err(self.error(format!("{address} redirects without end; check HF_ENDPOINT")).into())
+        Err(self.error(format!("{} redirects without end; check HF_ENDPOINT", shown(&address))).into())
     }
 
     /// Sends a request, and again wherever it is redirected to on the same server. The token goes to the endpoint's
@@ -225,7 +246,8 @@ impl<'a> Client<'a> {
         address: &str,
         send: impl Fn(&Uri, Option<&str>) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<Reply, Failure> {
-        let bad = |address: &str| self.error(format!("'{address}' is no http or https address; check HF_ENDPOINT"));
+        let bad =
+            |address: &str| self.error(format!("'{}' is no http or https address; check HF_ENDPOINT", shown(address)));
         let mut uri = absolute(address).ok_or_else(|| bad(address))?;
         for _ in 0..=MAX_REDIRECTS {
             let at_home = origin(&uri) == origin(&self.home);
@@ -239,7 +261,7 @@ impl<'a> Client<'a> {
                 None => return Err(self.refused(&reply, &uri, at_home)),
             }
         }
-        Err(self.error(format!("{address} redirects without end; check HF_ENDPOINT")).into())
+        Err(self.error(format!("{} redirects without end; check HF_ENDPOINT", shown(address))).into())
     }
 
     /// Where an answer sends us, if it does.
@@ -254,7 +276,9 @@ impl<'a> Client<'a> {
             (Some(from), Some(next)) if from.scheme_str() == Some("http") || next.scheme_str() == Some("https") => {
                 Ok(Some(next))
             }
-            _ => Err(self.error(format!("the server redirects to '{location}', which is not followed")).into()),
+            _ => {
+                Err(self.error(format!("the server redirects to '{}', which is not followed", shown(location))).into())
+            }
         }
     }
 
@@ -267,7 +291,12 @@ impl<'a> Client<'a> {
             ureq::Error::Rustls(error) => self.insecure(error, uri),
             // So come the errors of a handshake, such as a certificate that is not trusted.
             ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => self.insecure(error, uri),
-            ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
+            // The crate's own words would hold the address as it is.
+            ureq::Error::BadUri(_) => {
+                let address = shown(&uri.to_string());
+                self.error(format!("'{address}' cannot be asked for; check HF_ENDPOINT and HTTPS_PROXY")).into()
+            }
+            ureq::Error::InvalidProxyUrl => {
                 self.error(format!("{}; check HF_ENDPOINT and HTTPS_PROXY", plain(error))).into()
             }
             other => Failure::passing(plain(other)),
@@ -301,7 +330,7 @@ impl<'a> Client<'a> {
         let Client { repo, revision, .. } = self;
         let reason = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let page = self.address(repo);
+                let page = shown(&self.address(repo));
                 let remedy = if self.bearer.is_some() {
                     format!("the token in HF_TOKEN or the token file may not read it: ask for access on {page}")
                 } else {

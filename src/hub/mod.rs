@@ -25,6 +25,7 @@ mod env;
 mod fetch;
 mod http;
 mod names;
+mod steady;
 mod store;
 mod weights;
 
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::hub::address::shown;
 use crate::hub::fetch::Remote;
 use crate::hub::http::Client;
 use crate::hub::store::Store;
@@ -59,7 +61,8 @@ pub struct Hub {
     pub offline: bool,
     /// PEM file of the certificates to trust instead of the built-in ones, for networks with an inspecting proxy.
     pub certificates: Option<PathBuf>,
-    /// Longest wait for a connection, an answer or more bytes of one; a whole file may take as long as it needs.
+    /// Longest wait for a connection, an answer or more bytes of one; a whole file may take as long as it needs, as long as
+    /// it brings a kilobyte a second on average over such a time.
     pub timeout: Duration,
     /// How often a request is sent again when it brings nothing.
     pub retries: u32,
@@ -241,11 +244,11 @@ impl Hub {
 }
 
 impl fmt::Debug for Hub {
-    /// All but the token, which belongs in no log.
+    /// All but the token and a password in the endpoint, which belong in no log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Hub { endpoint, cache, token, offline, certificates, timeout, retries, backoff } = self;
         f.debug_struct("Hub")
-            .field("endpoint", endpoint)
+            .field("endpoint", &shown(endpoint))
             .field("cache", cache)
             .field("token", &token.as_ref().map(|_| "…"))
             .field("offline", offline)
@@ -271,10 +274,10 @@ fn listing(client: &Client<'_>, revision: &str) -> Result<(String, BTreeSet<Stri
     let revision = revision.replace('/', "%2F").replace('+', "%2B");
     let address = client.address(&format!("api/models/{}/revision/{revision}", client.repo));
     let info: Info = serde_json::from_str(&client.text(&address)?).map_err(|error| {
-        client.error(format!("{address} answers with no listing of a model ({error}); check HF_ENDPOINT"))
+        client.error(format!("{} answers with no listing of a model ({error}); check HF_ENDPOINT", shown(&address)))
     })?;
     if !names::is_commit(&info.sha) {
-        return Err(client.error(format!("{address} gives {:?} for a commit; check HF_ENDPOINT", info.sha)));
+        return Err(client.error(format!("{} gives {:?} for a commit; check HF_ENDPOINT", shown(&address), info.sha)));
     }
     Ok((info.sha, info.siblings.into_iter().map(|sibling| sibling.rfilename).collect()))
 }

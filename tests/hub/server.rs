@@ -41,6 +41,8 @@ pub enum Fault {
     Text(String),
     /// Bytes with pauses between.
     Slow,
+    /// The file's hash but no length, and a body that never ends: so many bytes at a time, with pauses.
+    Endless(usize, Duration),
     /// Other headers for a file.
     Headers(String),
 }
@@ -255,6 +257,20 @@ impl Server {
             _ => {}
         }
         let listing = path.starts_with("/api/models/org/name/revision/");
+        if let Some(Fault::Endless(count, pause)) = fault {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let tag = self.state().files.get(name).map(|entry| format!("ETag: \"{}\"\r\n", entry.hash()));
+            write!(stream, "HTTP/1.1 200 x\r\nConnection: close\r\n{}\r\n", tag.unwrap_or_default())?;
+            let bytes = vec![b' '; *count];
+            if method == "HEAD" {
+                return Ok(());
+            }
+            // Ends when the client has heard enough.
+            loop {
+                stream.write_all(&bytes)?;
+                thread::sleep(*pause);
+            }
+        }
         let (commit, names) = {
             let state = self.state();
             (state.commit.clone(), state.files.keys().cloned().collect::<Vec<_>>())

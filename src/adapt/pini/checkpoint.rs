@@ -26,8 +26,11 @@ pub struct Run {
 
 impl Run {
     /// Training of `clip` on `data`, a description or digest of the pictures, their labels and their views.
-    pub fn new(clip: &Clip, classes: &[String], config: &Config, data: &str) -> Run {
-        Run { model: clip.id().clone(), classes: classes.to_vec(), config: config.clone(), data: data.into() }
+    ///
+    /// # Errors
+    /// As [`Clip::id`].
+    pub fn new(clip: &Clip, classes: &[String], config: &Config, data: &str) -> Result<Run> {
+        Ok(Run { model: clip.id()?.clone(), classes: classes.to_vec(), config: config.clone(), data: data.into() })
     }
 
     /// What in another run differs first, in words.

@@ -265,7 +265,7 @@ impl Args {
         });
         bar.finish_and_clear();
         let adapter = Adapter::Overlap(correction?);
-        adapter_file::save(&kept, clip, &Meta::new(clip, &names, method, None, config.seed), &adapter)?;
+        adapter_file::save(&kept, clip, &Meta::new(clip, &names, method, None, config.seed)?, &adapter)?;
         match adapter {
             Adapter::Overlap(correction) => Ok(Some(correction)),
             _ => Ok(None),

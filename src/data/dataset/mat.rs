@@ -10,8 +10,12 @@ use crate::{Error, Result, input};
 
 /// Bytes before the first element.
 const HEADER: usize = 128;
-/// The most that a compressed element may unpack to: the lists have a few megabytes.
-const MAX_BYTES: u64 = 1 << 28;
+/// The most that the compressed elements of a file may unpack to together: the lists have a few megabytes.
+const MAX_BYTES: u64 = 1 << 26;
+/// The most memory that what is read of a file may take: an element of a byte can stand for a structure of a kilobyte.
+const MAX_READ: usize = 1 << 28;
+/// How many other variables are named where one is missing.
+const MOST_NAMED: usize = 20;
 /// How deep cells and structures may lie in each other.
 const MAX_DEPTH: usize = 16;
 
@@ -75,13 +79,15 @@ fn variable(bytes: &[u8], name: &str) -> Result<Array, Reason> {
         _ => return Err("it does not begin as one of version 5".to_owned()),
     }
     let mut cursor = Cursor { bytes: elements };
+    let mut left = MAX_BYTES;
     let mut others = Vec::new();
     while !cursor.bytes.is_empty() {
         let element = cursor.element()?;
         let unpacked;
         let matrix = match element.kind {
             kind::COMPRESSED => {
-                unpacked = unpack(element.data)?;
+                unpacked = unpack(element.data, left)?;
+                left -= unpacked.len() as u64;
                 Cursor { bytes: &unpacked }.element()?
             }
             _ => element,
@@ -92,21 +98,36 @@ fn variable(bytes: &[u8], name: &str) -> Result<Array, Reason> {
         let mut body = Cursor { bytes: matrix.data };
         let head = body.head()?;
         if head.name == name {
-            return body.array(&head, 0);
+            return body.array(&head, 0, &mut Room(MAX_READ));
         }
         others.push(head.name);
     }
-    Err(format!("it has no variable '{name}' (but {})", others.join(", ")))
+    let more = if others.len() > MOST_NAMED { ", …" } else { "" };
+    others.truncate(MOST_NAMED);
+    Err(format!("it has no variable '{name}' (but {}{more})", others.join(", ")))
 }
 
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, Reason> {
+/// Unpacks an element to at most `left` bytes.
+fn unpack(packed: &[u8], left: u64) -> Result<Vec<u8>, Reason> {
     let mut bytes = Vec::new();
-    let mut reader = flate2::read::ZlibDecoder::new(packed).take(MAX_BYTES + 1);
+    let mut reader = flate2::read::ZlibDecoder::new(packed).take(left + 1);
     reader.read_to_end(&mut bytes).map_err(|error| format!("a variable cannot be unpacked ({error})"))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("a variable unpacks to more than {MAX_BYTES} bytes"));
+    if bytes.len() as u64 > left {
+        return Err(format!("its variables unpack to more than {MAX_BYTES} bytes"));
     }
     Ok(bytes)
+}
+
+/// Bytes of memory that may still be taken.
+struct Room(usize);
+
+impl Room {
+    /// Speaks for `count` values of `size` bytes.
+    fn take(&mut self, count: usize, size: usize) -> Result<(), Reason> {
+        let left = count.checked_mul(size).and_then(|bytes| self.0.checked_sub(bytes));
+        self.0 = left.ok_or_else(|| format!("what it holds takes more than {MAX_READ} bytes of memory"))?;
+        Ok(())
+    }
 }
 
 /// A piece of data with its type.
@@ -185,21 +206,27 @@ impl<'a> Cursor<'a> {
     }
 
     /// The array that follows a head.
-    fn array(&mut self, head: &Head, depth: usize) -> Result<Array, Reason> {
+    fn array(&mut self, head: &Head, depth: usize, room: &mut Room) -> Result<Array, Reason> {
         if depth > MAX_DEPTH {
             return Err(format!("arrays lie more than {MAX_DEPTH} deep in each other"));
         }
         match head.class {
-            class::CELL => (0..head.count).map(|_| self.nested(depth)).collect::<Result<_, _>>().map(Array::Cells),
-            class::STRUCT => self.structs(head, depth),
+            class::CELL => {
+                (0..head.count).map(|_| self.nested(depth, room)).collect::<Result<_, _>>().map(Array::Cells)
+            }
+            class::STRUCT => self.structs(head, depth, room),
             class::CHAR => {
                 if head.rows > 1 {
                     return Err("a text of several rows".to_owned());
                 }
-                text(self.element()?).map(Array::Text)
+                let element = self.element()?;
+                room.take(element.data.len(), size_of::<f64>())?;
+                text(element).map(Array::Text)
             }
             number if class::NUMBERS.contains(&number) && !head.complex => {
-                let numbers = numbers(self.element()?)?;
+                let element = self.element()?;
+                room.take(element.data.len(), size_of::<f64>())?;
+                let numbers = numbers(element)?;
                 if numbers.len() != head.count {
                     return Err(format!("{} numbers where the dimensions give {}", numbers.len(), head.count));
                 }
@@ -210,7 +237,9 @@ impl<'a> Cursor<'a> {
     }
 
     /// An array within another.
-    fn nested(&mut self, depth: usize) -> Result<Array, Reason> {
+    fn nested(&mut self, depth: usize, room: &mut Room) -> Result<Array, Reason> {
+        // A list grows to twice what it holds.
+        room.take(2, size_of::<Array>())?;
         let element = self.element()?;
         match (element.kind, element.data) {
             // What was never set.
@@ -218,13 +247,13 @@ impl<'a> Cursor<'a> {
             (kind::MATRIX, data) => {
                 let mut body = Cursor { bytes: data };
                 let head = body.head()?;
-                body.array(&head, depth + 1)
+                body.array(&head, depth + 1, room)
             }
             (kind, _) => Err(format!("an element of type {kind} where an array should be")),
         }
     }
 
-    fn structs(&mut self, head: &Head, depth: usize) -> Result<Array, Reason> {
+    fn structs(&mut self, head: &Head, depth: usize, room: &mut Room) -> Result<Array, Reason> {
         let width = self.element()?;
         let ([kind::INT32], 4) = ([width.kind], width.data.len()) else {
             return Err("a structure without the length of its names".to_owned());
@@ -243,10 +272,13 @@ impl<'a> Cursor<'a> {
         if fields.is_empty() && head.count > 0 {
             return Err("a structure without fields".to_owned());
         }
+        // A table with all names for every structure.
+        let names: usize = fields.iter().map(|field| field.len() + 2 * size_of::<(String, Array)>()).sum();
         let all = (0..head.count).map(|_| {
+            room.take(1, names + size_of::<HashMap<String, Array>>())?;
             fields
                 .iter()
-                .map(|field| Ok((field.clone(), self.nested(depth)?)))
+                .map(|field| Ok((field.clone(), self.nested(depth, room)?)))
                 .collect::<Result<HashMap<_, _>, Reason>>()
         });
         all.collect::<Result<_, _>>().map(Array::Structs)
@@ -384,6 +416,47 @@ mod tests {
                 assert!(variable(&bytes[..end], "last").is_err(), "{name} {end}");
             }
         }
+    }
+
+    /// A file of one variable "x" with this class and rows, from these elements.
+    fn file_of(class: u32, rows: u32, body: &[u8]) -> Vec<u8> {
+        let element = |kind: u32, data: &[u8]| {
+            let padding = vec![0; data.len().next_multiple_of(8) - data.len()];
+            [&kind.to_le_bytes()[..], &(data.len() as u32).to_le_bytes(), data, &padding].concat()
+        };
+        let flags = [class.to_le_bytes(), [0; 4]].concat();
+        let dims = [1, rows].map(u32::to_le_bytes).concat();
+        let matrix =
+            [element(kind::UINT32, &flags), element(kind::INT32, &dims), element(kind::INT8, b"x"), body.to_vec()];
+        let matrix = element(kind::MATRIX, &matrix.concat());
+        let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut packed, &matrix).unwrap();
+        let mut bytes = file("types.mat")[..HEADER].to_vec();
+        bytes.extend(element(kind::COMPRESSED, &packed.finish().unwrap()));
+        bytes
+    }
+
+    #[test]
+    fn little_that_stands_for_much_is_refused() {
+        // Cells and structures that were never set have 8 bytes each, numbers one.
+        let nothing = [kind::MATRIX.to_le_bytes(), [0; 4]].concat();
+        let count = 6_000_000u32;
+        let cells = file_of(class::CELL, count, &nothing.repeat(count as usize));
+        let count = 1_000_000u32;
+        let names = [kind::INT32 | 4 << 16, 2, kind::INT8 | 4 << 16, u32::from_le_bytes(*b"a\0b\0")];
+        let fields = names.map(u32::to_le_bytes).concat();
+        let structs = file_of(class::STRUCT, count, &[fields, nothing.repeat(2 * count as usize)].concat());
+        let count = 40_000_000u32;
+        let ones = [&kind::UINT8.to_le_bytes()[..], &count.to_le_bytes(), &vec![0; count as usize]].concat();
+        for (what, bytes) in [("cells", cells), ("structs", structs), ("numbers", file_of(6, count, &ones))] {
+            assert!(bytes.len() < 300_000, "{what}: {}", bytes.len());
+            let error = variable(&bytes, "x").unwrap_err();
+            assert!(error.contains("of memory"), "{what}: {error}");
+        }
+        let zeros = file_of(6, 1, &vec![0; 70_000_000]);
+        assert!(variable(&zeros, "x").unwrap_err().contains("unpack to more than"));
+        let few = file_of(class::CELL, 3, &nothing.repeat(3));
+        assert_eq!(variable(&few, "x").unwrap(), Array::Cells(vec![Array::Numbers(vec![]); 3]));
     }
 
     #[test]

@@ -53,9 +53,12 @@ pub struct Key {
 
 impl Key {
     /// The key of a model in a precision, with a correction's digest where there is one.
-    pub fn new(clip: &Clip, precision: &str, correction: Option<String>) -> Key {
+    ///
+    /// # Errors
+    /// As [`Clip::id`].
+    pub fn new(clip: &Clip, precision: &str, correction: Option<String>) -> Result<Key> {
         let preprocess = clip.preprocess.describe();
-        Key { model: clip.id().sha256.clone(), correction, preprocess, precision: precision.into() }
+        Ok(Key { model: clip.id()?.sha256.clone(), correction, preprocess, precision: precision.into() })
     }
 
     fn folder(&self) -> Result<String> {

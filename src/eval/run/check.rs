@@ -81,7 +81,7 @@ pub(super) fn settings(
     protocol: &Protocol,
     corrected: Option<Corrected<'_>>,
     precision: &str,
-) -> Settings {
+) -> Result<Settings> {
     let mut hasher = Sha256::new();
     for (part, items) in [("train", &dataset.train), ("val", &dataset.val), ("test", &dataset.test)] {
         hasher.update(part);
@@ -95,16 +95,16 @@ pub(super) fn settings(
         hasher.update(class);
         hasher.update([0]);
     }
-    Settings {
+    Ok(Settings {
         format: FORMAT.into(),
         dataset: dataset.name.clone(),
         pictures: hex(&hasher.finalize()),
         classes: dataset.classes.len(),
-        model: clip.id().sha256.clone(),
+        model: clip.id()?.sha256.clone(),
         precision: precision.into(),
         correction: corrected.map(|c| c.digest.to_string()),
         templates: dataset.templates.clone(),
         words: dataset.words.clone(),
         how: protocol.how.clone(),
-    }
+    })
 }

@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
             return Err(Error::data(&self.dataset.root, "none of the pictures to learn from could be decoded"));
         }
         let drawn = self.training_views(&shot.support, Augment::PINI, task.seed, watch)?;
-        let run = checkpoint::Run::new(self.clip, classes, &config, &format!("{} with {seen}", shot.data));
+        let run = checkpoint::Run::new(self.clip, classes, &config, &format!("{} with {seen}", shot.data))?;
         let saved = self.journal.checkpoint(task);
         let start = if saved.is_file() { Some(checkpoint::load(&saved, self.clip, &run)?) } else { None };
         let batch = config.batch.min(shot.support.len());

@@ -78,7 +78,7 @@ pub fn run(
     watch: &mut dyn Watch,
 ) -> Result<()> {
     needs_correction(protocol, corrected.is_some())?;
-    let settings = settings(clip, dataset, protocol, corrected, precision);
+    let settings = settings(clip, dataset, protocol, corrected, precision)?;
     let mut notes = dataset.notes.clone();
     let short = protocol.shots.iter().filter_map(|shots| too_few(dataset, *shots));
     notes.extend(short.map(|text| format!("{text}; all they have are taken, as CoOp's code does")));
@@ -86,7 +86,7 @@ pub fn run(
         title: dataset.title.clone(),
         source: dataset.source.clone(),
         parts: [dataset.train.len(), dataset.val.len(), dataset.test.len()],
-        model: clip.id().name.clone(),
+        model: clip.id()?.name.clone(),
         adapter: format!("{} ({})", clip.gpu.name(), clip.gpu.kind()),
         notes,
     };
@@ -102,7 +102,7 @@ pub fn run(
     let (classifier, unclear) = Classifier::beside_pictures(clip, &dataset.classes, &dataset.templates)?;
     unclear.iter().for_each(|reason| watch.note(&format!("{}: {reason}", dataset.title)));
     let side = |pictures: usize, corrected: Option<Corrected<'_>>| -> Result<Side<'_>> {
-        let key = Key::new(clip, precision, corrected.map(|c| c.digest.to_string()));
+        let key = Key::new(clip, precision, corrected.map(|c| c.digest.to_string()))?;
         let adapters = corrected.map(|c| &c.correction.blocks[..]);
         let most = protocol.batch.unwrap_or(32).min(pictures).max(1);
         let batch = if protocol.batch.is_some() { most } else { clip.largest_batch(most, adapters)? };

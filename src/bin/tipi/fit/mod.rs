@@ -113,7 +113,7 @@ impl Common {
     /// Fits the temperature on validation pictures, says how many of them are right, and writes the adapter.
     fn save(&self, clip: &Clip, folder: &Folder, method: Method, adapter: &Adapter, val: &Encoded) -> Result<()> {
         let (names, labels) = (folder.names(), val.labels());
-        let mut meta = Meta::new(clip, &names, method, Some(self.shots), self.seed);
+        let mut meta = Meta::new(clip, &names, method, Some(self.shots), self.seed)?;
         if labels.is_empty() {
             note!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
         } else {

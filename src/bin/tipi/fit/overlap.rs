@@ -95,7 +95,7 @@ pub fn fit(args: &Args) -> Result<()> {
         config.epochs,
         clock.elapsed().as_secs_f64()
     );
-    let meta = Meta::new(&clip, &folder.names(), Method::Overlap { config }, None, args.seed);
+    let meta = Meta::new(&clip, &folder.names(), Method::Overlap { config }, None, args.seed)?;
     adapter_file::save(&args.out, &clip, &meta, &Adapter::Overlap(correction))?;
     note!("wrote {}", args.out.display());
     common::finish(&gpu);

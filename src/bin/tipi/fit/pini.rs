@@ -129,7 +129,7 @@ pub fn fit(args: &Args) -> Result<()> {
         (_, Some(views)) => format!("{views} views"),
         _ => "fresh views".to_string(),
     };
-    let run = checkpoint::Run::new(clip, &names, &config, &describe(support, &views)?);
+    let run = checkpoint::Run::new(clip, &names, &config, &describe(support, &views)?)?;
     let begin = if args.resume { Some(checkpoint::load(&saved, clip, &run)?) } else { None };
     if let Some(state) = &begin {
         note!("going on after epoch {} of {}", state.epoch, config.epochs);
