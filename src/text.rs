@@ -135,12 +135,39 @@ pub(crate) mod stored_path {
         Some(path.into())
     }
 
+    /// A path by itself.
+    #[derive(Serialize, Deserialize)]
+    struct One(#[serde(with = "self")] PathBuf);
+
+    /// The same for lists of paths.
+    pub mod list {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+            to.collect_seq(paths.iter().map(|path| One(path.clone())))
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+            Ok(Vec::<One>::deserialize(from)?.into_iter().map(|one| one.0).collect())
+        }
+    }
+
+    /// The same for lists of paths with labels.
+    pub mod labelled {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(all: &[(PathBuf, usize)], to: S) -> Result<S::Ok, S::Error> {
+            to.collect_seq(all.iter().map(|(path, label)| (One(path.clone()), label)))
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(PathBuf, usize)>, D::Error> {
+            Ok(Vec::<(One, usize)>::deserialize(from)?.into_iter().map(|(one, label)| (one.0, label)).collect())
+        }
+    }
+
     #[cfg(test)]
     mod tests {
         use super::*;
-
-        #[derive(Serialize, Deserialize)]
-        struct One(#[serde(with = "super")] PathBuf);
 
         #[test]
         fn a_path_is_found_again() {

@@ -150,6 +150,27 @@ fn paths_that_are_no_text_work_and_are_told_apart() {
     let inputs: Vec<String> = serde_json::from_str(&header.metadata().as_ref().unwrap()["inputs"]).unwrap();
     assert!(inputs.len() == 2 && inputs[0] != inputs[1], "{inputs:?}");
 
+    // A dataset in such a folder, with such pictures, is evaluated and reported.
+    let set = folder.join("set");
+    for class in ["anchor", "umbrella"] {
+        fs::create_dir_all(set.join(class)).unwrap();
+        for i in 0..4u8 {
+            let name = OsString::from_vec(vec![b'p', 0xe0 + i, b'.', b'p', b'n', b'g']);
+            let from = fs::read_dir(root().join("examples/pictos/shifted").join(class)).unwrap();
+            fs::copy(from.map(|e| e.unwrap().path()).nth(usize::from(i)).unwrap(), set.join(class).join(name)).unwrap();
+        }
+    }
+    let out = folder.join("results");
+    let args = ["eval", "--model", "weights/picto", "--methods", "zero-shot,tip-adapter", "--shots", "1", "--seeds"];
+    let args = args.into_iter().chain(["1", "--key-views", "0", "--grid", "standard", "--dataset"]);
+    let args: Vec<&OsStr> = args.map(OsStr::new).chain([set.as_ref(), "--out".as_ref(), out.as_ref()]).collect();
+    for args in [&args[..], &["report".as_ref(), out.as_os_str()]] {
+        let ran = tipi(args);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    let details = fs::read_to_string(out.join("set/test.json")).unwrap();
+    assert!(details.contains("{\"bytes\":"), "{details}");
+
     // A model in such a folder is found again by what was fitted with it.
     let model = folder.join("model");
     fs::create_dir_all(&model).unwrap();

@@ -368,6 +368,7 @@ pub struct Detail {
     /// PiNI's noise.
     pub noise: Option<NoiseMap>,
     /// Pictures learned from.
+    #[serde(with = "crate::text::stored_path::labelled")]
     pub support: Vec<(std::path::PathBuf, usize)>,
 }
 
@@ -377,6 +378,7 @@ pub struct TestSet {
     /// Class names by label.
     pub classes: Vec<String>,
     /// Files that could be decoded.
+    #[serde(with = "crate::text::stored_path::list")]
     pub paths: Vec<std::path::PathBuf>,
     /// Their labels.
     pub labels: Vec<u32>,

@@ -33,7 +33,7 @@ pub struct Check {
     /// A known dataset's name, `all` of them, a folder with a sub-folder per class (or train, val and test), or a CSV
     /// file with the columns path,label or path,label,split.
     #[arg(value_name = "NAME|FOLDER|CSV|all")]
-    what: String,
+    what: PathBuf,
     /// Where the known datasets are, each in its folder.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn check(args: &Check) -> Result<()> {
     // A folder that is called so is meant as little as one that has a known dataset's name: ./all is.
-    if args.what == "all" && (args.root.is_some() || !Path::new("all").exists()) {
+    if args.what.as_os_str() == "all" && (args.root.is_some() || !Path::new("all").exists()) {
         return check_all(args);
     }
     let walk = args.walk.walk(false)?;
@@ -85,7 +85,7 @@ fn check_all(args: &Check) -> Result<()> {
             (json!({"name": name, "error": "not found"}), format!("{name}: not found ({})\n", shown(&folder)))
         } else {
             found += 1;
-            match Dataset::open_with(name, Some(root), &walk) {
+            match Dataset::open_with(name.as_ref(), Some(root), &walk) {
                 Ok(dataset) => {
                     let checked = Checked::of(dataset, &walk, args.decode);
                     faults.extend(checked.fault().map(|fault| format!("{name}: {fault}")));

@@ -30,7 +30,7 @@ pub struct Args {
     /// What to evaluate: known datasets below --root (`tipi data check` lists them; `all` for those of the eleven that are
     /// there), a folder with a sub-folder of pictures per class or with train/val/test folders, or a CSV of path,label.
     #[arg(long, value_delimiter = ',', required = true, value_name = "NAME|FOLDER|CSV")]
-    dataset: Vec<String>,
+    dataset: Vec<PathBuf>,
     /// Folder of the known datasets.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -158,9 +158,9 @@ fn show(out: &Path, json: bool) -> Result<()> {
 
 impl Args {
     fn datasets(&self, walk: &Walk) -> Result<Vec<Dataset>> {
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<PathBuf> = Vec::new();
         for what in &self.dataset {
-            if what != "all" {
+            if what.as_os_str() != "all" {
                 names.push(what.clone());
                 continue;
             }
@@ -177,7 +177,7 @@ impl Args {
             if !absent.is_empty() {
                 note!("not below {}: {}", root.display(), absent.join(", "));
             }
-            names.extend(found.into_iter().map(String::from));
+            names.extend(found.into_iter().map(PathBuf::from));
         }
         let mut datasets: Vec<Dataset> = Vec::new();
         for name in names {

@@ -92,8 +92,8 @@ impl Dataset {
     ///
     /// [`Error::Data`] names the file (and line or entry) that does not fit, or the folder that is not there;
     /// [`Error::Invalid`] if `what` is neither a known name nor a path, or a known name without `root`.
-    pub fn open(what: &str, root: Option<&Path>) -> Result<Self> {
-        Self::open_with(what, root, &Walk::default())
+    pub fn open(what: impl AsRef<Path>, root: Option<&Path>) -> Result<Self> {
+        Self::open_with(what.as_ref(), root, &Walk::default())
     }
 
     /// [`Dataset::open`] with a walk of the caller's: what it passed over is among [`Dataset::notes`], what it could not read
@@ -102,9 +102,9 @@ impl Dataset {
     /// # Errors
     ///
     /// As [`Dataset::open`].
-    pub fn open_with(what: &str, root: Option<&Path>, walk: &Walk) -> Result<Self> {
-        let path = Path::new(what);
-        let mut dataset = match (Known::find(what), root) {
+    pub fn open_with(path: &Path, root: Option<&Path>, walk: &Walk) -> Result<Self> {
+        // What is no text names no known set.
+        let mut dataset = match (path.to_str().and_then(Known::find), root) {
             (Some(known), Some(root)) => known.open(root, walk)?,
             (None, _) | (_, None) if path.exists() => user::open(path, walk)?,
             (Some(known), None) => {
@@ -116,8 +116,9 @@ impl Dataset {
             }
             (None, _) => {
                 return Err(Error::invalid(format!(
-                    "'{what}' is no file or folder and no known dataset: give a folder with one sub-folder per class, a CSV \
-                 file, or one of {}",
+                    "'{}' is no file or folder and no known dataset: give a folder with one sub-folder per class, a CSV \
+                     file, or one of {}",
+                    path.display(),
                     ELEVEN.iter().chain(&SHIFTS).copied().collect::<Vec<_>>().join(", ")
                 )));
             }
