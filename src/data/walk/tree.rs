@@ -192,9 +192,9 @@ impl<'w> Tree<'w> {
                     // What leads nowhere may have been a folder, unless it is called like a file; a picture is named when
                     // it is decoded.
                     Err(source)
-                        if !(picture
-                            || hidden
-                            || source.kind() == ErrorKind::NotFound && path.extension().is_some())
+                        if !picture
+                            && !hidden
+                            && (source.kind() != ErrorKind::NotFound || path.extension().is_none())
                             && !self.excluded(&path, true) =>
                     {
                         self.walk.unreadable(&path, of_link(source))?;
@@ -259,7 +259,7 @@ impl<'w> Tree<'w> {
 /// The system's word for a link that cannot be followed, with what it is.
 fn of_link(source: io::Error) -> io::Error {
     match source.kind() {
-        ErrorKind::NotFound => io::Error::new(ErrorKind::Other, "the link leads nowhere: remove or mend it"),
+        ErrorKind::NotFound => io::Error::other("the link leads nowhere: remove or mend it"),
         _ => source,
     }
 }
