@@ -714,7 +714,7 @@ fn tip_x_case(case: &mut Case, form: &CacheForm, classifier: &Classifier, tip_x:
         let params = TipXParams { alpha: p[0], beta: p[1], gamma: p[2] };
         case.compare(&format!("out.probe{i}.{method}"), &logits(params));
         // With the same range frozen, one picture alone gets the same answer.
-        let one = test.rows(&[rows - 1], d);
+        let one = test.rows(&[rows - 1], d).unwrap();
         let alone = tip_x.logits(gpu(), classifier, &one, params, Some(psi)).unwrap();
         let together = &logits(params)[(rows - 1) * classes..];
         let top = together.iter().fold(1f32, |m, v| m.max(v.abs()));

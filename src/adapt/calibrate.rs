@@ -82,18 +82,26 @@ impl Default for Reliability {
 }
 
 impl Reliability {
-    /// Counts a picture: the probability of the class it was taken for, whether that is right, and the true class's.
+    /// Counts a picture: the probability of the class it was taken for, whether that is right, and the true class's. Bins
+    /// that are missing are added; what is no probability counts as the nearest one, NaN as 0.
     pub fn add(&mut self, confidence: f64, right: bool, of_truth: f64) {
-        let bin = &mut self.bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
-        bin.count += 1;
-        bin.confidence += confidence;
-        bin.right += u64::from(right);
+        if self.bins.len() < BINS {
+            self.bins.resize(BINS, Bin::default());
+        }
+        // `max` takes the other number where one is NaN.
+        let confidence = confidence.max(0.0).min(1.0);
+        let number = ((confidence * BINS as f64) as usize).min(BINS - 1);
+        if let Some(bin) = self.bins.get_mut(number) {
+            bin.count = bin.count.saturating_add(1);
+            bin.confidence += confidence;
+            bin.right = bin.right.saturating_add(u64::from(right));
+        }
         self.log_loss -= of_truth.max(f64::MIN_POSITIVE).ln();
     }
 
     /// Pictures.
     pub fn count(&self) -> u64 {
-        self.bins.iter().map(|bin| bin.count).sum()
+        self.bins.iter().fold(0, |sum, bin| sum.saturating_add(bin.count))
     }
 
     /// Expected calibration error: the mean distance of accuracy from confidence over the bins, by their pictures.

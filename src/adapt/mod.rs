@@ -112,21 +112,25 @@ pub(crate) fn by_rows(
     Ok(logits)
 }
 
-/// Share of rows of `logits` `[n, classes]` whose largest entry is their label's; the first of equals counts.
+/// Share of rows of `logits` `[n, classes]` whose largest entry is their label's; the first of equals counts. 0 without
+/// classes or labels; labels without a row are wrong.
 pub fn accuracy(logits: &[f32], labels: &[u32], classes: usize) -> f64 {
+    if classes == 0 {
+        return 0.0;
+    }
     let right = logits.chunks_exact(classes).zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count();
     right as f64 / labels.len().max(1) as f64
 }
 
-/// Index of the largest entry, the first of equals.
+/// Index of the largest entry, the first of equals; 0 of none. NaN is never the largest, but where it comes first.
 pub fn argmax(row: &[f32]) -> usize {
-    let mut best = 0;
+    let mut best = (0, row.first().copied().unwrap_or_default());
     for (i, v) in row.iter().enumerate() {
-        if *v > row[best] {
-            best = i;
+        if *v > best.1 {
+            best = (i, *v);
         }
     }
-    best
+    best.0
 }
 
 /// Softmax of one row of logits.

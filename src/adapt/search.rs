@@ -38,8 +38,9 @@ pub struct Grid {
 /// The most points of a grid: each costs a counter, and all of them are tried.
 pub const MOST_POINTS: usize = 10_000_000;
 
-/// `n` values from `lo` to `hi`, both included, as NumPy's linspace.
+/// `n` values from `lo` to `hi`, both included, as NumPy's linspace; at most [`MOST_POINTS`].
 pub fn linspace(lo: f64, hi: f64, n: usize) -> Vec<f64> {
+    let n = n.min(MOST_POINTS);
     let step = (hi - lo) / n.saturating_sub(1).max(1) as f64;
     (0..n).map(|i| if i > 0 && i + 1 == n { hi } else { lo + i as f64 * step }).collect()
 }
@@ -81,8 +82,9 @@ impl Grid {
     }
 
     /// Tip-Adapter's own grid (its code's `search_hp`): β in `steps.0` steps from 0.1 towards `tops.0`, α in `steps.1`
-    /// steps from 0.1 towards `tops.1`; the tops themselves are never reached.
+    /// steps from 0.1 towards `tops.1`; the tops themselves are never reached. At most [`MOST_POINTS`] steps each.
     pub fn tip_adapter(tops: (f64, f64), steps: (usize, usize)) -> Grid {
+        let steps = (steps.0.min(MOST_POINTS), steps.1.min(MOST_POINTS));
         let values = |top: f64, n: usize| (0..n).map(|i| i as f64 * (top - 0.1) / n as f64 + 0.1).collect();
         let (alphas, betas) = (values(tops.1, steps.1), values(tops.0, steps.0));
         Grid { order: Order::BetaAlpha, ..Grid::alpha_beta(alphas, betas) }

@@ -24,16 +24,20 @@ pub struct Similarities {
 }
 
 impl Similarities {
+    /// Pairs of a histogram.
+    fn total(histogram: &[u64]) -> f64 {
+        histogram.iter().fold(0u64, |sum, count| sum.saturating_add(*count)).max(1) as f64
+    }
+
     /// The histograms' shared area when each has area 1: 0 when no similarity occurs in both, 1 when they are equal.
     pub fn overlap(&self) -> f64 {
-        let total = |h: &[u64]| h.iter().sum::<u64>().max(1) as f64;
-        let (same, different) = (total(&self.same), total(&self.different));
+        let (same, different) = (Self::total(&self.same), Self::total(&self.different));
         self.same.iter().zip(&self.different).map(|(s, d)| (*s as f64 / same).min(*d as f64 / different)).sum()
     }
 
     /// Mean similarity of a histogram's pairs, from the bins' middles.
     pub fn mean(histogram: &[u64]) -> f64 {
-        let total = histogram.iter().sum::<u64>().max(1) as f64;
+        let total = Self::total(histogram);
         let middle = |bin: usize| -1.0 + (2.0 * bin as f64 + 1.0) / BINS as f64;
         histogram.iter().enumerate().map(|(bin, count)| *count as f64 * middle(bin)).sum::<f64>() / total
     }

@@ -33,15 +33,20 @@ impl TipParams {
     }
 }
 
+/// The number of pictures that features of `views` views each, `width` wide, are of.
+fn pictures(features: &[f32], views: usize, width: usize) -> Result<usize> {
+    match views.checked_mul(width) {
+        Some(one) if one > 0 && !features.is_empty() && features.len().is_multiple_of(one) => Ok(features.len() / one),
+        _ => Err(Error::invalid(format!("{} feature values for {views} views of width {width}", features.len()))),
+    }
+}
+
 /// Keys `[N, D]`, in the order of the pictures, from un-normalised features of their views `[views, N, D]`.
 ///
 /// # Errors
 /// A length that does not fit; a device that fails.
 pub fn keys(gpu: &Gpu, features: &[f32], views: usize, width: usize) -> Result<Vec<f32>> {
-    let n = features.len() / (views * width).max(1);
-    if n == 0 || features.len() != views * n * width {
-        return Err(Error::invalid(format!("{} feature values for {views} views of width {width}", features.len())));
-    }
+    let n = pictures(features, views, width)?;
     let mut keys = Vec::with_capacity(n * width);
     for first in (0..n).step_by(super::ROWS) {
         let count = super::ROWS.min(n - first);
@@ -60,7 +65,7 @@ pub fn keys(gpu: &Gpu, features: &[f32], views: usize, width: usize) -> Result<V
 
 /// Turns features `[pictures, views, D]` into `[views, pictures, D]`, the order in which views are averaged.
 fn by_view(features: &[f32], views: usize, width: usize) -> Vec<f32> {
-    let pictures = features.len() / (views * width).max(1);
+    let pictures = features.len() / views.saturating_mul(width).max(1);
     let mut out = Vec::with_capacity(features.len());
     for view in 0..views {
         for picture in 0..pictures {
@@ -76,7 +81,10 @@ fn by_view(features: &[f32], views: usize, width: usize) -> Vec<f32> {
 /// # Errors
 /// As [`keys`].
 pub fn keys_of_pictures(gpu: &Gpu, features: &Features, views: usize, width: usize) -> Result<Features> {
-    let of = |all: &[f32]| keys(gpu, &by_view(all, views, width), views, width);
+    let of = |all: &[f32]| {
+        pictures(all, views, width)?;
+        keys(gpu, &by_view(all, views, width), views, width)
+    };
     Ok(Features { original: of(&features.original)?, adapted: features.adapted.as_deref().map(of).transpose()? })
 }
 

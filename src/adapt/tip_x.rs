@@ -195,7 +195,7 @@ impl TipX {
         let n = features.original.len() / d;
         for first in (0..n).step_by(at_once) {
             let rows: Vec<usize> = (first..(first + at_once).min(n)).collect();
-            super::normalized_rows(gpu, &features.rows(&rows, d), d, &mut |_, f, g| {
+            super::normalized_rows(gpu, &features.rows(&rows, d)?, d, &mut |_, f, g| {
                 let mut rec = Recorder::new(gpu);
                 let (matrix, rows) = self.record_divergences(&mut rec, classifier, f)?;
                 let kl = extremes(&mut rec, &matrix, Some(&rows.stats))?;

@@ -269,9 +269,22 @@ impl Features {
     }
 
     /// The rows numbered `rows` of features `width` wide.
-    pub fn rows(&self, rows: &[usize], width: usize) -> Features {
-        let pick = |all: &[f32]| rows.iter().flat_map(|i| &all[i * width..(i + 1) * width]).copied().collect();
-        Features { original: pick(&self.original), adapted: self.adapted.as_deref().map(pick) }
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a row that is not there.
+    pub fn rows(&self, rows: &[usize], width: usize) -> Result<Features> {
+        let pick = |all: &[f32]| {
+            let mut picked = Vec::new();
+            for row in rows {
+                let place = row.checked_mul(width).and_then(|at| Some(at..at.checked_add(width)?));
+                let values = place.and_then(|place| all.get(place)).ok_or_else(|| {
+                    Error::invalid(format!("row {row} of width {width} is not among {} feature values", all.len()))
+                })?;
+                picked.extend_from_slice(values);
+            }
+            Ok(picked)
+        };
+        Ok(Features { original: pick(&self.original)?, adapted: self.adapted.as_deref().map(pick).transpose()? })
     }
 
     /// Appends the rows of `other`, which must have been encoded by the same encoder.

@@ -10,6 +10,7 @@
 //! width does, or from about twice the width), which moves samples there by a few levels; published numbers rest on
 //! the older order.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::{Error, Result};
@@ -23,8 +24,8 @@ const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 /// An 8-bit RGB picture: rows from the top, pixels from the left, three bytes each.
 ///
-/// Build one with [`Rgb::new`], which checks the length; the functions of this module index by `width` and `height`
-/// and panic if the fields were later made to contradict `data`.
+/// Build one with [`Rgb::new`], which checks the length. Where the fields were later made to contradict `data`, functions
+/// take of it as many whole rows as there are, or one black pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rgb {
     /// Pixels per row, at least 1.
@@ -51,6 +52,21 @@ impl Rgb {
             )));
         }
         Ok(Self { width, height, data })
+    }
+
+    /// The picture itself if its fields fit each other. Else, as anybody can write them, what the data hold of it: as many
+    /// whole rows as there are, at least one black pixel.
+    fn whole(&self) -> Cow<'_, Self> {
+        let pixels = self.width.checked_mul(self.height).and_then(|pixels| pixels.checked_mul(CHANNELS));
+        if self.width > 0 && self.height > 0 && pixels == Some(self.data.len()) {
+            return Cow::Borrowed(self);
+        }
+        let there = self.data.len() / CHANNELS;
+        let width = self.width.clamp(1, there.max(1));
+        let height = self.height.clamp(1, (there / width).max(1));
+        let mut data = self.data.clone();
+        data.resize(width * height * CHANNELS, 0);
+        Cow::Owned(Self { width, height, data })
     }
 
     /// The samples of columns `x` of row `y`.
@@ -226,9 +242,18 @@ fn resample(src: &Rgb, width: usize, height: usize, filter: Filter, x: &Range<us
     }
 }
 
+/// The longest side of what is cut out or squared: networks take some hundreds of pixels.
+const LONGEST: usize = 1 << 14;
+
+/// The side of a square that was asked for, as it is made.
+fn side_of(size: usize) -> usize {
+    size.clamp(1, LONGEST)
+}
+
 /// Resizes to `width` × `height` (each taken as at least 1): byte for byte what `Image.resize((width, height), filter)`
 /// gives in Pillow up to 12.
 pub fn resize(src: &Rgb, width: usize, height: usize, filter: Filter) -> Rgb {
+    let src = &*src.whole();
     let (width, height) = (width.max(1), height.max(1));
     if (width, height) == (src.width, src.height) {
         return src.clone();
@@ -241,13 +266,13 @@ pub fn resize_bicubic(src: &Rgb, width: usize, height: usize) -> Rgb {
     resize(src, width, height, Filter::Bicubic)
 }
 
-/// open_clip's resize mode `longest`: the longer side becomes `size` (taken as at least 1), the shorter one is rounded
+/// open_clip's resize mode `longest`: the longer side becomes `size` (taken as 1 to 16384), the shorter one is rounded
 /// (halves to the even number), and the picture is put in the middle of a square of `fill` in all channels, the odd
 /// row or column at the end.
 ///
 /// Where the shorter side would round to 0, which is an error in open_clip, it is taken as 1.
 pub fn resize_longest_pad(src: &Rgb, size: usize, fill: u8, filter: Filter) -> Rgb {
-    let size = size.max(1);
+    let (src, size) = (&*src.whole(), side_of(size));
     // In open_clip's steps, because the quotient of the quotients decides where halves go.
     let ratio = (src.height as f64 / size as f64).max(src.width as f64 / size as f64);
     let side = |side: usize| ((side as f64 / ratio).round_ties_even() as usize).clamp(1, size);
@@ -270,13 +295,14 @@ fn shortest_edge(src: &Rgb, size: usize) -> (usize, usize) {
     }
 }
 
-/// Resizes so that the shorter side is `size` (taken as at least 1); the longer becomes ⌊size · long / short⌋, as
+/// Resizes so that the shorter side is `size` (taken as 1 to 16384); the longer becomes ⌊size · long / short⌋, as
 /// torchvision's `Resize(size)` has it.
 ///
 /// A very long and thin picture grows accordingly: 1×262144 to 224 takes 39 GB. [`resize_center_crop`] computes only
 /// what the crop keeps.
 pub fn resize_shortest_edge(src: &Rgb, size: usize) -> Rgb {
-    let (width, height) = shortest_edge(src, size);
+    let src = &*src.whole();
+    let (width, height) = shortest_edge(src, side_of(size));
     resize_bicubic(src, width, height)
 }
 
@@ -288,12 +314,12 @@ fn center_offset(side: usize, size: usize) -> usize {
     floor + (margin & floor & 1)
 }
 
-/// The centred `size` × `size` window (`size` is taken as at least 1), as torchvision's `CenterCrop(size)`.
+/// The centred `size` × `size` window (`size` is taken as 1 to 16384), as torchvision's `CenterCrop(size)`.
 ///
 /// Offsets are half the margin, rounded half to even. Where the picture is smaller than the window it is padded with
 /// zeros (black) on both sides, the odd row or column at the end.
 pub fn center_crop(src: &Rgb, size: usize) -> Rgb {
-    let size = size.max(1);
+    let (src, size) = (&*src.whole(), side_of(size));
     /// Source range kept and target offset on one side.
     fn axis(side: usize, size: usize) -> (Range<usize>, usize) {
         if side >= size {
@@ -315,7 +341,7 @@ pub fn center_crop(src: &Rgb, size: usize) -> Rgb {
     Rgb { width: size, height: size, data }
 }
 
-/// CLIP's preparation: [`resize_shortest_edge`] then [`center_crop`], both to `size` (taken as at least 1).
+/// CLIP's preparation: [`resize_shortest_edge`] then [`center_crop`], both to `size` (taken as 1 to 16384).
 ///
 /// The same bytes as the two in sequence, but only the pixels that the crop keeps are computed, so time and memory do
 /// not grow with the picture's aspect.
@@ -325,8 +351,8 @@ pub fn resize_center_crop(src: &Rgb, size: usize) -> Rgb {
 
 /// [`resize_center_crop`] with any filter, the shorter side becoming `edge` before `size` × `size` are cut out.
 pub fn resize_center_crop_with(src: &Rgb, edge: usize, size: usize, filter: Filter) -> Rgb {
-    let size = size.max(1);
-    let (width, height) = shortest_edge(src, edge);
+    let (src, size) = (&*src.whole(), side_of(size));
+    let (width, height) = shortest_edge(src, side_of(edge));
     let kept = |side: usize| {
         let start = if side > size { center_offset(side, size) } else { 0 };
         start..start + side.min(size)
@@ -339,8 +365,9 @@ pub fn resize_center_crop_with(src: &Rgb, edge: usize, size: usize, filter: Filt
 /// Cuts out the `w` × `h` box whose top left corner is (`x`, `y`) and squashes it to `size` × `size`, as
 /// torchvision's `RandomResizedCrop` does with the box it drew: what lies outside the box has no influence.
 ///
-/// The box is moved and cut to lie inside the picture and to hold at least one pixel; `size` is taken as at least 1.
+/// The box is moved and cut to lie inside the picture and to hold at least one pixel; `size` is taken as 1 to 16384.
 pub fn resize_crop(src: &Rgb, x: usize, y: usize, w: usize, h: usize, size: usize) -> Rgb {
+    let (src, size) = (&*src.whole(), side_of(size));
     let (x, y) = (x.min(src.width - 1), y.min(src.height - 1));
     let (w, h) = (w.clamp(1, src.width - x), h.clamp(1, src.height - y));
     resize_bicubic(&src.window(&(x..x + w), &(y..y + h)), size, size)
@@ -348,6 +375,7 @@ pub fn resize_crop(src: &Rgb, x: usize, y: usize, w: usize, h: usize, size: usiz
 
 /// The mirror image, left and right exchanged.
 pub fn flip_horizontal(src: &Rgb) -> Rgb {
+    let src = &*src.whole();
     let mut data = Vec::with_capacity(src.data.len());
     for row in src.data.chunks_exact(src.width * CHANNELS) {
         for pixel in row.chunks_exact(CHANNELS).rev() {

@@ -143,13 +143,12 @@ pub fn coop_few_shot(train: &[Item], val: &[Item], shots: usize, seed: u64) -> R
 
 /// The labels below `classes` that have fewer than `shots` items in `train`, each with the number that it has.
 pub fn short_classes(train: &[Item], classes: usize, shots: usize) -> Vec<(usize, usize)> {
-    let mut counts = vec![0; classes];
+    let mut counts: HashMap<usize, usize> = HashMap::new();
     for item in train {
-        if let Some(count) = counts.get_mut(item.label) {
-            *count += 1;
-        }
+        *counts.entry(item.label).or_default() += 1;
     }
-    counts.into_iter().enumerate().filter(|&(_, count)| count < shots).collect()
+    let count = |label: usize| counts.get(&label).copied().unwrap_or_default();
+    (0..classes).map(|label| (label, count(label))).filter(|&(_, count)| count < shots).collect()
 }
 
 /// [`grouped`], if every label is that of a class.

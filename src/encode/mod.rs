@@ -41,7 +41,7 @@ impl Views {
     fn of(&self, picture: &Rgb, index: usize, preprocess: &Preprocess) -> Vec<Rgb> {
         match self {
             Views::Center => vec![preprocess.prepare(picture)],
-            Views::Random { augment, count, first, seed } => (*first..first + count)
+            Views::Random { augment, count, first, seed } => (*first..first.saturating_add(*count))
                 .map(|view| random_view(picture, preprocess, augment, stream_seed(*seed, index as u64, view as u64)))
                 .collect(),
         }
@@ -56,13 +56,19 @@ pub fn drawn_view(seed: u64, picture: usize, epoch: usize, views: usize) -> usiz
 
 /// Un-normalised features `[pictures, D]` of an epoch, of each picture those of the view drawn for it out of features
 /// `[pictures, views, D]`.
-pub fn draw_views(features: &[f32], views: usize, width: usize, seed: u64, epoch: usize) -> Vec<f32> {
-    let pictures = features.chunks_exact((views * width).max(1)).enumerate();
-    let drawn = pictures.flat_map(|(picture, all)| {
-        let at = drawn_view(seed, picture, epoch, views) * width;
-        &all[at..at + width]
-    });
-    drawn.copied().collect()
+///
+/// # Errors
+/// [`Error::Invalid`] for no views, rows without values, or values that are no whole pictures.
+pub fn draw_views(features: &[f32], views: usize, width: usize, seed: u64, epoch: usize) -> Result<Vec<f32>> {
+    let one = views.checked_mul(width).filter(|one| *one > 0 && features.len().is_multiple_of(*one));
+    let Some(one) = one else {
+        let values = features.len();
+        return Err(Error::invalid(format!("{values} values are no features of {views} views of width {width} each")));
+    };
+    let pictures = features.chunks_exact(one).enumerate();
+    let drawn =
+        pictures.filter_map(|(picture, all)| all.chunks_exact(width).nth(drawn_view(seed, picture, epoch, views)));
+    Ok(drawn.flatten().copied().collect())
 }
 
 /// The random view of a picture that belongs to `seed`.
@@ -229,7 +235,7 @@ mod tests {
         // Picture·10 + view, width 1.
         let (pictures, views) = (40, 5);
         let features: Vec<f32> = (0..pictures).flat_map(|p| (0..views).map(move |v| (10 * p + v) as f32)).collect();
-        let epoch = |seed, epoch| draw_views(&features, views, 1, seed, epoch);
+        let epoch = |seed, epoch| draw_views(&features, views, 1, seed, epoch).unwrap();
         let first = epoch(1, 0);
         assert!(first.iter().enumerate().all(|(p, v)| (*v as usize) / 10 == p && (*v as usize) % 10 < views));
         assert_eq!(first, epoch(1, 0));

@@ -32,7 +32,9 @@ const SHARED: &str = style::SERIES[3];
 
 /// The first and the last bin in use by any panel, with a little room.
 fn bins_in_use(panels: &[Panel<'_>]) -> (usize, usize) {
-    let used = |bin: &usize| panels.iter().any(|p| p.similarities.same[*bin] > 0 || p.similarities.different[*bin] > 0);
+    let some = |counts: &[u64], bin: usize| counts.get(bin).is_some_and(|count| *count > 0);
+    let used =
+        |bin: &usize| panels.iter().any(|p| some(&p.similarities.same, *bin) || some(&p.similarities.different, *bin));
     let first = (0..BINS).find(used).unwrap_or(0).saturating_sub(1);
     let last = (0..BINS).rev().find(used).unwrap_or(BINS - 1);
     (first, (last + 2).min(BINS))
@@ -40,15 +42,18 @@ fn bins_in_use(panels: &[Panel<'_>]) -> (usize, usize) {
 
 /// Shares of all pairs by bin.
 fn density(counts: &[u64]) -> Vec<f64> {
-    let total = counts.iter().sum::<u64>().max(1) as f64;
-    counts.iter().map(|c| *c as f64 / total).collect()
+    let total = counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count)).max(1) as f64;
+    let mut shares: Vec<f64> = counts.iter().take(BINS).map(|c| *c as f64 / total).collect();
+    // A histogram that is too short has nothing in its last bins.
+    shares.resize(BINS, 0.0);
+    shares
 }
 
 /// A closed step curve over the bins `first..last`.
 fn steps(values: &[f64], (first, last): (usize, usize), top: f64, base: f64) -> String {
     let width = PLOT / (last - first) as f64;
     let mut path = format!("M{LEFT:.1} {base:.1}");
-    for (i, value) in values[first..last].iter().enumerate() {
+    for (i, value) in values.iter().take(last).skip(first).enumerate() {
         let y = base - CURVES * value / top;
         let x = LEFT + i as f64 * width;
         let _ = write!(path, "L{x:.1} {y:.1}L{:.1} {y:.1}", x + width);

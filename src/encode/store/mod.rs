@@ -88,7 +88,7 @@ fn row_ids(contents: &RowId, views: &Views) -> Vec<RowId> {
     match views {
         Views::Center => vec![row_id(contents, None)],
         Views::Random { augment, count, first, seed } => {
-            (*first..first + count).map(|view| row_id(contents, Some((augment, *seed, view)))).collect()
+            (*first..first.saturating_add(*count)).map(|view| row_id(contents, Some((augment, *seed, view)))).collect()
         }
     }
 }

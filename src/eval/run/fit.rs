@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
             let classifier = self.classifier.clone();
             let encoder = &mut self.side(Tower::Plain).encoder;
             let mut features = |epoch: usize| match &views {
-                Some((features, count)) => Ok(encode::draw_views(features, *count, d, shot.seed, epoch)),
+                Some((features, count)) => encode::draw_views(features, *count, d, shot.seed, epoch),
                 // Numbered after the views that made the keys.
                 None => fresh_views(encoder, &shot.support, Augment::TIP, shot.seed, key_views + epoch),
             };
@@ -182,9 +182,7 @@ impl<'a> Run<'a> {
         watch.begin(&format!("{}: training PiNI", self.dataset.title), steps);
         let (clip, encoder) = (self.clip, &mut self.side(Tower::Plain).encoder);
         let mut features = |epoch: usize| match &drawn {
-            Some((features, count)) => {
-                Ok(encode::draw_views(features, *count, clip.config.embedding, task.seed, epoch))
-            }
+            Some((features, count)) => encode::draw_views(features, *count, clip.config.embedding, task.seed, epoch),
             None => fresh_views(encoder, &shot.support, Augment::PINI, task.seed, epoch),
         };
         let mut losses = Vec::new();

@@ -70,7 +70,7 @@ impl<'a> Part<'a> {
     }
 
     /// Features from both towers.
-    fn features(&self) -> Features {
+    fn features(&self) -> tipi::Result<Features> {
         self.run.all.features.rows(&self.indices, self.run.clip.config.embedding)
     }
 
@@ -97,7 +97,7 @@ pub fn run_all(
     let split = tipi::data::few_shot(&folder.items, &folder.classes, &folder.root, shots, shots.min(2), run.seed)?;
     let support = Part::new(run, &split.support);
     let (val, test) = (Part::new(run, &split.val), Part::new(run, &split.test));
-    let (val_labels, val, both) = (val.labels(), val.features(), test.features());
+    let (val_labels, val, both) = (val.labels(), val.features()?, test.features()?);
     let (val_plain, test_plain) = (plain(&val), plain(&both));
     let mut outcomes = Vec::new();
     let base = bar.position();
@@ -139,7 +139,7 @@ pub fn run_all(
     let count = views.count();
     let view = |epoch: usize| -> tipi::Result<Vec<f32>> {
         let rows: Vec<usize> = (0..key_labels.len()).map(|i| i * count + epoch % count).collect();
-        Ok(encoded.features.rows(&rows, d).original)
+        Ok(encoded.features.rows(&rows, d)?.original)
     };
     let trained = tip_f::train(
         gpu,
@@ -189,7 +189,7 @@ pub fn run_all(
     let untrained = Pini::untrained(clip, &names, &config)?;
     note("pini-untrained", start, untrained.logits(gpu, &test_plain.original)?);
     let start = Instant::now();
-    let features = support.features().original;
+    let features = support.features()?.original;
     let labels = support.labels();
     let mut fixed = |_| Ok(features.clone());
     let trained = pini::train(clip, &names, &config, &labels, Training::default(), &mut fixed, &mut |p| {

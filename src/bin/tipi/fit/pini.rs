@@ -149,7 +149,7 @@ pub fn fit(args: &Args) -> Result<()> {
         _ => None,
     };
     let mut features = |epoch: usize| match &fixed {
-        Some((fixed, views)) => Ok(encode::draw_views(fixed, *views, clip.config.embedding, shared.seed, epoch)),
+        Some((fixed, views)) => encode::draw_views(fixed, *views, clip.config.embedding, shared.seed, epoch),
         // A fresh view of every picture each epoch, as the authors train.
         None => encode(&random(1, epoch)),
     };
