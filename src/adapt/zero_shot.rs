@@ -115,7 +115,7 @@ impl Classifier {
     pub fn from_features(gpu: &Gpu, features: &[f32], classes: usize, width: usize, scale: f32) -> Result<Classifier> {
         check_scale(scale)?;
         super::check_rows("text features", features, width)?;
-        let templates = features.len() / (classes * width).max(1);
+        let templates = features.len() / classes.saturating_mul(width).max(1);
         let raw = gpu.upload("text features", features, &[classes, templates, width])?;
         let mut rec = Recorder::new(gpu);
         let each = normalize::forward(&mut rec, &raw)?.y;
