@@ -1,7 +1,10 @@
 //! The library's errors. Each names the thing that is wrong (a file, a tensor, an option) and,
 //! where there is one, the remedy. Applications match on the variant; [`std::fmt::Display`] gives one line.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+
+use crate::text;
 
 /// Everything that can go wrong in tipi.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +16,7 @@ pub enum Error {
     )]
     NoAdapter,
     /// The adapter asked for by name or index is not there.
-    #[error("no adapter '{asked}' (have: {available}); `tipi devices` lists them")]
+    #[error("no adapter '{}' (have: {}); `tipi devices` lists them", name(asked), reason(available))]
     AdapterNotFound {
         /// What `--adapter` or `TIPI_ADAPTER` said.
         asked: String,
@@ -21,7 +24,7 @@ pub enum Error {
         available: String,
     },
     /// The adapter cannot do what was asked of it.
-    #[error("adapter {adapter}: {reason}")]
+    #[error("adapter {}: {}", name(adapter), self::reason(reason))]
     Unsupported {
         /// The adapter's name.
         adapter: String,
@@ -29,10 +32,10 @@ pub enum Error {
         reason: String,
     },
     /// The driver reported an error, or a command failed validation.
-    #[error("GPU error: {0}")]
+    #[error("GPU error: {}", reason(.0))]
     Gpu(String),
     /// The device was lost (driver reset, watchdog, unplugged).
-    #[error("GPU device lost: {0}; start again, with a smaller batch if it was a time-out")]
+    #[error("GPU device lost: {}; start again, with a smaller batch if it was a time-out", reason(.0))]
     DeviceLost(String),
     /// A buffer does not fit the adapter's memory or its binding limits.
     #[error("out of GPU memory: {what} needs {needed} bytes, {why}; use a smaller batch")]
@@ -67,7 +70,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A safetensors file is truncated, hostile or malformed.
-    #[error("{}: not a sound safetensors file: {reason}", path.display())]
+    #[error("{}: not a sound safetensors file: {}", path.display(), self::reason(reason))]
     Safetensors {
         /// The file.
         path: PathBuf,
@@ -75,7 +78,7 @@ pub enum Error {
         reason: String,
     },
     /// A tensor that must be there is not.
-    #[error("{}: tensor '{tensor}' is missing; export or fetch the file again", path.display())]
+    #[error("{}: tensor '{}' is missing; export or fetch the file again", path.display(), name(tensor))]
     MissingTensor {
         /// The file.
         path: PathBuf,
@@ -84,8 +87,11 @@ pub enum Error {
     },
     /// A tensor has another shape or dtype than it must have.
     #[error(
-        "{}: tensor '{tensor}' is {found}, expected {expected}; this file and what describes it do not belong together",
-        path.display()
+        "{}: tensor '{}' is {}, expected {}; this file and what describes it do not belong together",
+        path.display(),
+        name(tensor),
+        name(found),
+        name(expected)
     )]
     TensorForm {
         /// The file.
@@ -99,9 +105,10 @@ pub enum Error {
     },
     /// A tensor holds NaN or infinity.
     #[error(
-        "{}: tensor '{tensor}' is not finite: {value} in row {row}, column {column}; the file is damaged, or was written \
-         from a training that diverged",
-        path.display()
+        "{}: tensor '{}' is not finite: {value} in row {row}, column {column}; the file is damaged, or was written from a \
+         training that diverged",
+        path.display(),
+        name(tensor)
     )]
     NotFinite {
         /// The file.
@@ -116,7 +123,7 @@ pub enum Error {
         value: f32,
     },
     /// A configuration file is malformed, or contradicts itself or the weights.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", path.display(), self::reason(reason))]
     Config {
         /// The file.
         path: PathBuf,
@@ -124,7 +131,7 @@ pub enum Error {
         reason: String,
     },
     /// A picture could not be decoded.
-    #[error("{}: cannot decode picture: {reason}", path.display())]
+    #[error("{}: cannot decode picture: {}", path.display(), self::reason(reason))]
     Image {
         /// The file.
         path: PathBuf,
@@ -132,7 +139,7 @@ pub enum Error {
         reason: String,
     },
     /// A data folder or list does not fit what was asked of it.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", path.display(), self::reason(reason))]
     Data {
         /// The folder or list.
         path: PathBuf,
@@ -140,7 +147,7 @@ pub enum Error {
         reason: String,
     },
     /// An adapter file (what `tipi fit` writes) is malformed or belongs to another model.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", path.display(), self::reason(reason))]
     AdapterFile {
         /// The file.
         path: PathBuf,
@@ -148,7 +155,7 @@ pub enum Error {
         reason: String,
     },
     /// A model could not be fetched from the hub, or not found in its cache.
-    #[error("model {repo}: {reason}")]
+    #[error("model {}: {}", name(repo), self::reason(reason))]
     Hub {
         /// The repository.
         repo: String,
@@ -159,8 +166,18 @@ pub enum Error {
     #[error("stopped")]
     Stopped,
     /// An option, argument or shape is out of range or contradicts another.
-    #[error("{0}")]
+    #[error("{}", reason(.0))]
     Invalid(String),
+}
+
+/// A name out of a file or an argument, as far as a message repeats it.
+fn name(text: &str) -> Cow<'_, str> {
+    text::cut(text, text::NAME)
+}
+
+/// What is wrong, which may repeat what a file holds, as far as a message does.
+fn reason(text: &str) -> Cow<'_, str> {
+    text::cut(text, text::REASON)
 }
 
 /// What helps against an I/O error, as the end of its sentence.

@@ -46,6 +46,31 @@ fn is_unsafe(c: char) -> bool {
         )
 }
 
+/// The most characters of a name that a message repeats.
+pub const NAME: usize = 200;
+/// The most characters of what a parser or a driver said that a message repeats.
+pub const REASON: usize = 1000;
+
+/// Foreign text for a message: what is longer than `most` characters loses its middle, and says so.
+pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    // Bytes are never fewer than characters, and quick to count.
+    if text.len() <= most || text.chars().count() <= most {
+        return Cow::Borrowed(text);
+    }
+    // The end may hold what would be right.
+    let last = most / 4;
+    let first = most - last;
+    let all = text.chars().count();
+    let place = |at: usize| text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte);
+    let (head, tail) = (text.get(..place(first)), text.get(place(all - last)..));
+    Cow::Owned(format!("{} […{} characters…] {}", head.unwrap_or_default(), all - most, tail.unwrap_or_default()))
+}
+
+/// A number of things: `1 picture`, `2 pictures`.
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// JSON in which every character that is not safe to show ([`escaped`]) stands as `\uXXXX`, which is the same JSON.
 pub fn escaped_json(json: &str) -> Cow<'_, str> {
     // Line ends and blanks between values are JSON's own; within strings they are escaped already.
@@ -211,6 +236,24 @@ mod tests {
             assert!(matches!(escaped(shown), Cow::Borrowed(_)));
         }
         assert_eq!(escaped_lines("a\nb\u{1b}"), "a\nb\\u{1b}");
+    }
+
+    #[test]
+    fn long_text_loses_its_middle() {
+        assert!(matches!(cut("äöü", 3), Cow::Borrowed("äöü")));
+        let long = format!("begin{}end", "ä".repeat(70_000));
+        let short = cut(&long, REASON);
+        assert!(
+            short.starts_with("beginä") && short.ends_with("äend") && short.contains("69008 characters"),
+            "{short}"
+        );
+        assert!(short.chars().count() < REASON + 40);
+        assert_eq!(cut("abcdefgh", 4), "abc […4 characters…] h");
+    }
+
+    #[test]
+    fn one_thing_is_no_things() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "class", "classes")), ["0 classes", "1 class", "2 classes"]);
     }
 
     #[test]

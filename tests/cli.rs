@@ -29,7 +29,10 @@ fn bad(args: &[&str], needles: &[&str]) {
     let out = tipi(args);
     let stderr = String::from_utf8(out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
-    let lines: Vec<_> = stderr.lines().filter(|l| !l.starts_with("adapter:") && !l.contains("skipped")).collect();
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|l| !l.starts_with("adapter:") && !l.starts_with("model:") && !l.contains("skipped"))
+        .collect();
     assert_eq!(lines.len(), 1, "{args:?}: more than one line: {stderr}");
     assert!(lines[0].starts_with("error: "), "{stderr}");
     for needle in needles {

@@ -2,7 +2,7 @@
 //! model's identity, the classes, the templates and the settings; predicting with another model is refused.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf, Prefix};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,9 @@ use super::tip_x::{Psi, TipX, TipXParams};
 use super::zero_shot::Classifier;
 use crate::clip::{Clip, Features, ModelId};
 use crate::files::write_atomic;
-use crate::{Error, Result, input, numbers};
+use crate::gpu::Gpu;
+use crate::kernels::gemm::Precision;
+use crate::{Error, Result, input, numbers, text};
 
 /// Version of the file format.
 const FORMAT: &str = "tipi-adapter/1";
@@ -342,6 +344,17 @@ pub(super) fn floats(path: &Path, file: &SafeTensors<'_>, name: &str, shape: &[u
     Ok(values)
 }
 
+/// Whether a path is whole, and on this computer as far as a path tells.
+fn is_local(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    // `//server/share` and `\\\\server\\share`; a verbatim path of a disk begins so, too.
+    let network = match path.components().next() {
+        Some(Component::Prefix(prefix)) => !matches!(prefix.kind(), Prefix::Disk(_) | Prefix::VerbatimDisk(_)),
+        _ => text.starts_with(b"//") || text.starts_with(b"\\\\"),
+    };
+    path.is_absolute() && !network
+}
+
 impl File {
     /// Reads a file's header.
     ///
@@ -373,13 +386,34 @@ impl File {
         Ok(File { path: path.to_path_buf(), bytes, meta })
     }
 
-    /// Binds the adapter to its model.
+    /// Loads the model that the adapter was fitted to from the folder that the file names, which may be anybody's words: it
+    /// must be a local one, by its whole path, and what is in it must be that model by its digest before it is used.
     ///
     /// # Errors
-    /// [`Error::AdapterFile`] when it was fitted to another model; [`Error::MissingTensor`] or [`Error::TensorForm`]
-    /// when it is damaged, [`Error::NotFinite`] when it holds NaN or infinity; out of memory.
-    pub fn bind(&self, clip: &Clip) -> Result<Adapter> {
-        let (want, have) = (&self.meta.model, clip.id()?);
+    /// [`Error::AdapterFile`] for a path that is not whole or leads to another computer, for a folder that is not there, or
+    /// of another model; the errors of [`Clip::load_as`].
+    pub fn load_model(&self, gpu: &Gpu, precision: Precision) -> Result<Clip> {
+        let (folder, name) = (&self.meta.model_folder, &self.meta.model.name);
+        let bad = |what: &str| {
+            let folder = text::path(folder);
+            let (name, folder) = (text::cut(name, text::NAME), text::cut(&folder, text::NAME));
+            Err(Error::adapter_file(
+                &self.path,
+                format!("its model '{name}' {what} {folder}; give the model's own folder"),
+            ))
+        };
+        if !is_local(folder) {
+            return bad("is named by a path that is not a whole local one:");
+        }
+        if !folder.is_dir() {
+            return bad("is no longer in");
+        }
+        Clip::load_if(gpu, folder, precision, |id| self.check_model(id))
+    }
+
+    /// Refuses another model than the one that the adapter was fitted to.
+    fn check_model(&self, have: &ModelId) -> Result<()> {
+        let want = &self.meta.model;
         if want.sha256 != have.sha256 {
             return Err(Error::adapter_file(
                 &self.path,
@@ -392,6 +426,16 @@ impl File {
                 ),
             ));
         }
+        Ok(())
+    }
+
+    /// Binds the adapter to its model.
+    ///
+    /// # Errors
+    /// [`Error::AdapterFile`] when it was fitted to another model; [`Error::MissingTensor`] or [`Error::TensorForm`]
+    /// when it is damaged, [`Error::NotFinite`] when it holds NaN or infinity; out of memory.
+    pub fn bind(&self, clip: &Clip) -> Result<Adapter> {
+        self.check_model(clip.id()?)?;
         let bad = |e: safetensors::SafeTensorError| Error::adapter_file(&self.path, e.to_string());
         let file = SafeTensors::deserialize(&self.bytes).map_err(bad)?;
         match &self.meta.method {

@@ -88,8 +88,7 @@ impl Reliability {
         if self.bins.len() < BINS {
             self.bins.resize(BINS, Bin::default());
         }
-        // `max` takes the other number where one is NaN.
-        let confidence = confidence.max(0.0).min(1.0);
+        let confidence = if confidence.is_nan() { 0.0 } else { confidence.clamp(0.0, 1.0) };
         let number = ((confidence * BINS as f64) as usize).min(BINS - 1);
         if let Some(bin) = self.bins.get_mut(number) {
             bin.count = bin.count.saturating_add(1);

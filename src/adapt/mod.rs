@@ -18,7 +18,7 @@ pub mod zero_shot;
 use crate::clip::Features;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::normalize;
-use crate::{Error, Result, numbers};
+use crate::{Error, Result, numbers, text};
 
 /// Records a computation, runs it once and reads its result.
 pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Result<Vec<f32>> {
@@ -56,8 +56,9 @@ pub(crate) fn check_labels(what: &str, labels: &[u32], rows: usize, classes: usi
     }
     match labels.iter().position(|label| *label as usize >= classes) {
         Some(at) => Err(Error::invalid(format!(
-            "{what}: row {at} has label {}, there are {classes} classes (0…{})",
+            "{what}: row {at} has label {}, there are {} (0…{})",
             labels[at],
+            text::count(classes, "class", "classes"),
             classes.saturating_sub(1)
         ))),
         None => Ok(()),

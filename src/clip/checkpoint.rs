@@ -277,7 +277,7 @@ impl Checkpoint {
             }
             return Err(Error::MissingTensor {
                 path: path.to_path_buf(),
-                tensor: "vision_model.embeddings.patch_embedding.weight' (or OpenAI's 'visual.conv1.weight".into(),
+                tensor: "vision_model.embeddings.patch_embedding.weight' or OpenAI's 'visual.conv1.weight".into(),
             });
         };
         let custom_text =

@@ -107,6 +107,36 @@ impl Clip {
             return Err(Error::config(folder, "no such model folder; give the folder that holds model.safetensors"));
         }
         let (checkpoint, config, preprocess) = ClipConfig::open(folder)?;
+        Clip::load_opened(gpu, folder, precision, (checkpoint, config, preprocess))
+    }
+
+    /// As [`Clip::load_as`], but only if `accept` takes the folder's identity. All that a model is loaded from is hashed
+    /// first, and but for the headers of the weights, which tell how many files they are in, nothing of it is looked at
+    /// before.
+    ///
+    /// # Errors
+    /// As [`Clip::load_as`]; what `accept` gives.
+    pub fn load_if(
+        gpu: &Gpu,
+        folder: &Path,
+        precision: Precision,
+        accept: impl FnOnce(&ModelId) -> Result<()>,
+    ) -> Result<Clip> {
+        let checkpoint = Checkpoint::of_folder(folder)?;
+        let id = identity(folder, &checkpoint)?;
+        accept(&id)?;
+        let (config, preprocess) = ClipConfig::of_folder(folder, &checkpoint)?;
+        let mut clip = Clip::load_opened(gpu, folder, precision, (checkpoint, config, preprocess))?;
+        clip.id = OnceLock::from(id);
+        Ok(clip)
+    }
+
+    fn load_opened(
+        gpu: &Gpu,
+        folder: &Path,
+        precision: Precision,
+        (checkpoint, config, preprocess): (Checkpoint, ClipConfig, Preprocess),
+    ) -> Result<Clip> {
         let checkpoint = Arc::new(checkpoint);
         let tokenizer = Arc::new(Tokenizer::of_folder(folder, &config));
         let parts = Parts {
@@ -155,22 +185,7 @@ impl Clip {
         if let Some(id) = self.id.get() {
             return Ok(id);
         }
-        let id = {
-            let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
-            let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-            // Whatever changes a feature: the weights, and what says how pictures and texts become inputs.
-            let mut hasher = Sha256::new();
-            self.checkpoint.each_piece(&mut |piece| hasher.update(piece))?;
-            for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
-                hasher.update(file);
-                hasher.update(input::read(&folder.join(file), input::limit::TOKENIZER).unwrap_or_default());
-            }
-            if let Ok(text) = input::read(&folder.join(OPEN_CLIP), input::limit::TOKENIZER) {
-                hasher.update(OPEN_CLIP);
-                hasher.update(text);
-            }
-            ModelId { name, sha256: crate::hex(&hasher.finalize()) }
-        };
+        let id = identity(&self.folder, &self.checkpoint)?;
         Ok(self.id.get_or_init(|| id))
     }
 
@@ -294,6 +309,24 @@ impl Features {
             self.adapted.get_or_insert_default().extend(rows);
         }
     }
+}
+
+/// The identity of the model in a folder: hashes all that it is loaded from.
+fn identity(folder: &Path, checkpoint: &Checkpoint) -> Result<ModelId> {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    // Whatever changes a feature: the weights, and what says how pictures and texts become inputs.
+    let mut hasher = Sha256::new();
+    checkpoint.each_piece(&mut |piece| hasher.update(piece))?;
+    for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
+        hasher.update(file);
+        hasher.update(input::read(&folder.join(file), input::limit::TOKENIZER).unwrap_or_default());
+    }
+    if let Ok(text) = input::read(&folder.join(OPEN_CLIP), input::limit::TOKENIZER) {
+        hasher.update(OPEN_CLIP);
+        hasher.update(text);
+    }
+    Ok(ModelId { name, sha256: crate::hex(&hasher.finalize()) })
 }
 
 /// The message of an error without the path in front of it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::bpe::{self, Bpe, Markers};
 use super::config::{ClipConfig, OPEN_CLIP};
 use super::tokenizer_file;
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, text};
 
 /// Rows of the token embedding that belong to CLIP's own rules.
 const VOCABULARY: usize = 49_408;
@@ -126,7 +126,11 @@ impl Tokenizer {
         let mut ids = self.ids(text)?;
         let room = self.context.saturating_sub(2);
         if ids.len() > room {
-            tracing::warn!("'{text}' is {} tokens long, {room} fit: its end is cut off", ids.len());
+            tracing::warn!(
+                "'{}' is {} tokens long, {room} fit: its end is cut off",
+                text::cut(text, text::NAME),
+                ids.len()
+            );
             ids.truncate(room);
         }
         Ok(self.framed(&ids))

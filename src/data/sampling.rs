@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::data::{Item, PythonRandom};
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
 /// A set divided for few-shot learning; no item is in two parts.
 #[derive(Debug, Clone)]
@@ -52,9 +52,9 @@ pub fn few_shot(
             return Err(Error::data(
                 root.join(&classes[label]),
                 format!(
-                    "the class has {count} picture{}, {shots} shots need at least {shots}: ask for fewer shots or add \
-                     pictures",
-                    if count == 1 { "" } else { "s" }
+                    "the class has {}, {} at least {shots}: ask for fewer shots or add pictures",
+                    text::count(count, "picture", "pictures"),
+                    text::count(shots, "shot needs", "shots need")
                 ),
             ));
         }

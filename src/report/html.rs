@@ -9,6 +9,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use super::style::{GRID, INK, PAPER, SOFT, paper};
 use super::{Table, escape};
 use crate::data::{Rgb, resize_bicubic};
+use crate::text;
 
 /// The page's style, a part of every page.
 const STYLE: &str = include_str!("page.css");
@@ -206,14 +207,14 @@ impl Page {
                 let percent = 100.0 * pair.count as f64 / pair.of as f64;
                 let _ = write!(
                     self.body,
-                    "<p class=\"share\">{} of {} pictures, {percent:.0}%</p>\
+                    "<p class=\"share\">{} of {}, {percent:.0}%</p>\
                      <div class=\"bar\"><i style=\"width:{:.1}%\"></i></div>",
                     pair.count,
-                    pair.of,
+                    text::count(pair.of, "picture", "pictures"),
                     percent.min(100.0)
                 );
             } else {
-                let _ = write!(self.body, "<p class=\"share\">{} pictures</p>", pair.count);
+                let _ = write!(self.body, "<p class=\"share\">{}</p>", text::count(pair.count, "picture", "pictures"));
             }
             self.strip(&pair.mistaken, &format!("{truth}, mistaken:"), &format!("{truth}, taken for {said}"));
             self.strip(&pair.like, &format!("{said}, learned from:"), &format!("{said}, learned from"));

@@ -14,6 +14,7 @@ use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
 use tipi::nn::Bottleneck;
 use tipi::numbers::Range;
+use tipi::text;
 
 use crate::terminal::note;
 use crate::ui;
@@ -66,11 +67,15 @@ pub enum Stored {
 impl PrecisionArgs {
     /// Loads a model in the precision asked for.
     pub fn load(&self, gpu: &Gpu, folder: &Path) -> Result<Clip> {
-        let precision = match self.precision {
+        Ok(Clip::load_as(gpu, folder, self.stored())?)
+    }
+
+    /// How matrices are stored.
+    pub fn stored(&self) -> Precision {
+        match self.precision {
             Stored::F32 => Precision::F32,
             Stored::F16 => Precision::F16,
-        };
-        Ok(Clip::load_as(gpu, folder, precision)?)
+        }
     }
 }
 
@@ -293,7 +298,7 @@ pub fn report_skipped(errors: &[Error]) {
 /// Says how many pictures were left out.
 fn note_skipped(count: usize) {
     if count > 0 {
-        note!("{count} {} skipped (--strict makes that an error)", if count == 1 { "picture" } else { "pictures" });
+        note!("{} skipped (--strict makes that an error)", text::count(count, "picture", "pictures"));
     }
 }
 

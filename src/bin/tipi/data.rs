@@ -145,12 +145,11 @@ impl Checked {
         let mut faults = Vec::new();
         for (count, what) in [(self.missing.len(), "missing"), (broken, "broken")] {
             if count > 0 {
-                faults.push(format!("{count} {} {what}", if count == 1 { "picture is" } else { "pictures are" }));
+                faults.push(format!("{} {what}", text::count(count, "picture is", "pictures are")));
             }
         }
         if !self.unreadable.is_empty() {
-            let count = self.unreadable.len();
-            faults.push(format!("{count} {} not be read", if count == 1 { "folder could" } else { "folders could" }));
+            faults.push(format!("{} not be read", text::count(self.unreadable.len(), "folder could", "folders could")));
         }
         Some(format!("{}, first {first}", faults.join(" and ")))
     }
@@ -163,8 +162,10 @@ impl Checked {
             table.add_row([row.part.to_owned()].into_iter().chain(numbers));
         }
         let classes = match &dataset.subset {
-            Some(subset) => format!("{} classes, tested among {}", dataset.classes.len(), subset.len()),
-            None => format!("{} classes", dataset.classes.len()),
+            Some(subset) => {
+                format!("{}, tested among {}", text::count(dataset.classes.len(), "class", "classes"), subset.len())
+            }
+            None => text::count(dataset.classes.len(), "class", "classes"),
         };
         let mut lines = vec![
             format!("{}: {classes}, in {}", text::escaped(&dataset.title), shown(&dataset.root)),

@@ -123,7 +123,12 @@ impl Needs {
     }
 
     fn table(&self, args: &Args) -> String {
-        let title = format!("GPU memory at batch {}, {} classes, {} shots", args.batch, args.classes, args.shots);
+        let title = format!(
+            "GPU memory at batch {}, {}, {}",
+            args.batch,
+            text::count(args.classes, "class", "classes"),
+            text::count(args.shots, "shot", "shots")
+        );
         let mut table = ui::table(&[&title, "MB", "of what there is"]);
         let share = |bytes: u64| match self.available {
             Some(all) => format!("{:.1} %", 100.0 * bytes as f64 / all as f64),
@@ -145,7 +150,7 @@ impl Needs {
         };
         let largest = match self.largest {
             Some(LARGEST) => format!("pictures can be encoded {LARGEST} at a time and more"),
-            Some(batch) => format!("at most {batch} pictures can be encoded at a time"),
+            Some(batch) => format!("at most {} can be encoded at a time", text::count(batch, "picture", "pictures")),
             None => "not even one picture can be encoded".into(),
         };
         format!("{table}\n{has}; {largest}")

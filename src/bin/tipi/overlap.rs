@@ -87,7 +87,11 @@ pub fn run(args: &Args) -> Result<()> {
     bar.finish_and_clear();
     let mut panels = vec![Panel::new("before correction", &before)];
     panels.extend(after.as_ref().map(|after| Panel::new("after correction", after)));
-    let title = format!("{} pictures of {} classes", labels.len(), folder.classes.len());
+    let title = format!(
+        "{} of {}",
+        text::count(labels.len(), "picture", "pictures"),
+        text::count(folder.classes.len(), "class", "classes")
+    );
     let svg = histogram::svg(&title, &panels);
     tipi::write_atomic(&plots[0], svg.as_bytes())?;
     tipi::write_atomic(&plots[1], &tipi::report::png(&svg)?)?;

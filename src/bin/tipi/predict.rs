@@ -16,7 +16,8 @@ pub struct Args {
     /// The file that `tipi fit` wrote.
     #[arg(long, value_name = "FILE")]
     adapter: PathBuf,
-    /// Model: a folder, or ORG/NAME on the hub; by default the folder that the adapter was fitted with.
+    /// Model: a folder, or ORG/NAME on the hub; by default the folder that the adapter was fitted with, if the same model is
+    /// still there.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: Option<PathBuf>,
     /// Pictures and folders of pictures.
@@ -49,23 +50,20 @@ pub fn run(args: &Args) -> Result<()> {
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
         note!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");
     }
-    let folder = match &args.model {
-        Some(model) => common::model_folder(model)?,
-        None => file.meta.model_folder.clone(),
-    };
-    if !folder.is_dir() {
-        return Err(tipi::Error::adapter_file(
-            &args.adapter,
-            format!(
-                "its model '{}' is no longer in {}; say where it is with --model",
-                file.meta.model.name,
-                folder.display()
-            ),
-        )
-        .into());
-    }
     let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
-    let clip = args.precision.load(&gpu, &folder)?;
+    let clip = match &args.model {
+        Some(model) => args.precision.load(&gpu, &common::model_folder(model)?)?,
+        None => {
+            let clip = file.load_model(&gpu, args.precision.stored()).map_err(|error| match error {
+                tipi::Error::AdapterFile { path, reason } => {
+                    tipi::Error::adapter_file(path, format!("{reason} (--model says where it is)"))
+                }
+                other => other,
+            })?;
+            note!("model: {}", clip.folder().display());
+            clip
+        }
+    };
     let adapter = file.bind(&clip)?;
     common::announce(&gpu);
     let adapters = adapter.correction().map(|c| &c.blocks[..]);

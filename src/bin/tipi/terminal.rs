@@ -13,9 +13,12 @@ macro_rules! note {
 }
 pub(crate) use note;
 
+/// The most characters of a line: paths are long, arguments may be anything.
+const LINE: usize = 4000;
+
 /// [`note!`] of text that is there. A stderr that is full, closed or gone away is no reason to lose the work.
 pub fn note_line(text: &str) {
-    say(&text::escaped(text));
+    say(&text::escaped(&text::cut(text, LINE)));
 }
 
 /// Says something on stderr, on several lines.

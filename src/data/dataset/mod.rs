@@ -26,7 +26,7 @@ pub use equal::Placed;
 pub use known::{ELEVEN, SHIFTS};
 
 use crate::data::{Item, PythonRandom, Walk, class_key, class_name};
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 use known::{Known, Layout};
 use own_layouts::OwnLayout;
 
@@ -244,7 +244,7 @@ impl Dataset {
     fn checked(mut self, list: &Path, without_train: bool) -> Result<Self> {
         let n = self.classes.len();
         if n < 2 {
-            let reason = format!("the set has {}: at least two are needed", plural(n, "class", "classes"));
+            let reason = format!("the set has {}: at least two are needed", text::count(n, "class", "classes"));
             return Err(Error::data(list, reason));
         }
         if self.test.is_empty() {
@@ -264,13 +264,13 @@ impl Dataset {
         if !self.val.is_empty() {
             let lacking = lacking(&self.val);
             if !lacking.is_empty() {
-                let count = plural(lacking.len(), "class has", "classes have");
+                let count = text::count(lacking.len(), "class has", "classes have");
                 notes.push(format!("{count} no val picture: {}", some_of(&lacking)));
             }
         }
         let untested = lacking(&self.test);
         if self.subset.is_none() && !untested.is_empty() {
-            let count = plural(untested.len(), "class has", "classes have");
+            let count = text::count(untested.len(), "class has", "classes have");
             notes.push(format!("{count} no test picture: {}", some_of(&untested)));
         }
         self.notes.extend(notes);
@@ -320,7 +320,7 @@ fn same_names(classes: &[String]) -> Option<String> {
     }
     let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();
     (!pairs.is_empty()).then(|| {
-        let names = plural(pairs.len(), "name stands", "names stand");
+        let names = text::count(pairs.len(), "name stands", "names stand");
         format!("{names} for two classes, which text alone cannot tell apart: {}", some_of(&pairs))
     })
 }
@@ -339,7 +339,7 @@ fn twice_listed(rows: &Parts<Row>, dir: &Path) -> Option<String> {
     }
     let names: Vec<&str> = twice.iter().map(String::as_str).collect();
     (!names.is_empty()).then(|| {
-        format!("{} listed more than once: {}", plural(names.len(), "picture is", "pictures are"), some_of(&names))
+        format!("{} listed more than once: {}", text::count(names.len(), "picture is", "pictures are"), some_of(&names))
     })
 }
 
@@ -350,8 +350,4 @@ fn some_of(names: &[&str]) -> String {
         text.push_str(&format!(" and {} more", names.len() - NAMED));
     }
     text
-}
-
-fn plural(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, Parts, SPLIT_SEED, TEMPLATE, WORDS, plural, some_of, split};
+use super::{Dataset, Parts, SPLIT_SEED, TEMPLATE, WORDS, some_of, split};
 use crate::data::walk::{Tree, Walk};
 use crate::data::{Folder, Item, PythonRandom, class_key, class_name};
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, text};
 
 /// What the folder to search on may be called.
 const VAL: [&str; 3] = ["val", "valid", "validation"];
@@ -132,7 +132,7 @@ fn open_csv(path: &Path) -> Result<Dataset> {
     }
     if classes.len() < 2 {
         let found = classes.keys().next().map_or_else(String::new, |class| format!(", '{class}'"));
-        let found = plural(classes.len(), "class", "classes") + &found;
+        let found = text::count(classes.len(), "class", "classes") + &found;
         return Err(Error::data(path, format!("the list has {found}: at least two are needed")));
     }
     let mut prompts: HashMap<String, &str> = HashMap::new();

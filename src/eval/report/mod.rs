@@ -16,7 +16,7 @@ use crate::data::{ELEVEN, Rgb, SHIFTS, decode};
 use crate::files::write_atomic;
 use crate::report::histogram::{self, Panel};
 use crate::report::{Card, Page, Pair, Point, Series, Tile, accuracy_plot, png};
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
 /// Pairs of classes and mistakes that are shown.
 const PAIRS: usize = 6;
@@ -178,9 +178,13 @@ fn overview(drawing: &mut Drawing, sets: &[Set], summary: &Summary) -> Result<()
             Tile {
                 value: tested.to_string(),
                 label: "test pictures".into(),
-                note: format!("of {} classes", sets.iter().map(|s| s.settings.classes).sum::<usize>()),
+                note: format!("of {}", text::count(sets.iter().map(|s| s.settings.classes).sum(), "class", "classes")),
             },
-            Tile { value: results.to_string(), label: "results".into(), note: format!("{} seeds", top.seeds.len()) },
+            Tile {
+                value: results.to_string(),
+                label: if results == 1 { "result" } else { "results" }.into(),
+                note: text::count(top.seeds.len(), "seed", "seeds"),
+            },
         ]);
     }
     let mut figures = Vec::new();

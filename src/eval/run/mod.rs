@@ -24,7 +24,7 @@ use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::{Dataset, FewShot, Item, coop_few_shot};
 use crate::encode::Views;
 use crate::encode::store::{Filled, Key, RowId, Store};
-use crate::{Error, Result, hex};
+use crate::{Error, Result, hex, text};
 
 /// Test pictures that are classified at once. A multiple of the rows that methods take, so that PiNI's draws do not depend
 /// on it.
@@ -96,7 +96,8 @@ pub fn run(
     let left = tasks.iter().filter(|task| journal.of(**task).is_none()).count();
     // A run that ended after its last result still owes what comes behind it.
     if left == 0 && journal.overlap()?.is_some() {
-        watch.note(&format!("{}: all {} results are there already", dataset.title, tasks.len()));
+        let count = text::count(tasks.len(), "result is", "results are");
+        watch.note(&format!("{}: {count} there already, which is all", dataset.title));
         return Ok(());
     }
     let (classifier, unclear) = Classifier::beside_pictures(clip, &dataset.classes, &dataset.templates)?;
@@ -264,7 +265,8 @@ impl<'a> Run<'a> {
         let filled = self.fill(Tower::Whole, &wanted, &Views::Center, &what, watch)?;
         filled.skipped.iter().for_each(|error| watch.note(&format!("skipped: {error}")));
         if !filled.skipped.is_empty() {
-            watch.note(&format!("{} pictures skipped (--strict makes that an error)", filled.skipped.len()));
+            let count = text::count(filled.skipped.len(), "picture", "pictures");
+            watch.note(&format!("{count} skipped (--strict makes that an error)"));
         }
         let row = |rows: &Option<Vec<RowId>>| rows.as_ref().and_then(|rows| rows.first().copied());
         for (item, rows) in wanted[..first_test].iter().zip(&filled.rows) {

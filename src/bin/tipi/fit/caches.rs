@@ -15,6 +15,7 @@ use tipi::clip::Features;
 use tipi::data::Augment;
 use tipi::encode::{self, Encoded, Views};
 use tipi::numbers;
+use tipi::text;
 
 use super::{Common, Start};
 use crate::terminal::note;
@@ -137,9 +138,9 @@ impl Parts {
         let name = if self.correction.is_some() { format!("{method}++") } else { method.to_string() };
         let gamma = if params.gamma == 0.0 { String::new() } else { format!(", gamma {:.3}", params.gamma) };
         note!(
-            "{name}: {} keys of {} classes, alpha {:.3}, beta {:.3}{gamma}, {:.1} s",
-            self.labels.len(),
-            self.start.folder.classes.len(),
+            "{name}: {} of {}, alpha {:.3}, beta {:.3}{gamma}, {:.1} s",
+            text::count(self.labels.len(), "key", "keys"),
+            text::count(self.start.folder.classes.len(), "class", "classes"),
             params.alpha,
             params.beta,
             self.clock.elapsed().as_secs_f64()

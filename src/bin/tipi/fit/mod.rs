@@ -17,6 +17,7 @@ use tipi::data::{Folder, Item, Split};
 use tipi::encode::{self, Encoded, Views};
 use tipi::gpu::Gpu;
 use tipi::nn::Bottleneck;
+use tipi::text;
 
 use crate::common::{self, GpuArgs, PictureArgs};
 use crate::terminal::note;
@@ -131,5 +132,6 @@ impl Common {
 
 /// Says how well validation pictures are told apart.
 fn note_right(count: usize, share: f64) {
-    note!("{count} validation pictures: {:.1} % right", 100.0 * share);
+    let pictures = text::count(count, "validation picture", "validation pictures");
+    note!("{pictures}: {:.1} % right", 100.0 * share);
 }

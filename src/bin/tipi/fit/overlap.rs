@@ -8,6 +8,7 @@ use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
 use tipi::adapt::overlap;
 use tipi::clip::Clip;
 use tipi::numbers;
+use tipi::text;
 
 use crate::common::{self, GpuArgs, WalkArgs};
 use crate::terminal::note;
@@ -89,10 +90,10 @@ pub fn fit(args: &Args) -> Result<()> {
     })?;
     bar.finish_and_clear();
     note!(
-        "overlap: {} pictures of {} classes, {} epochs, last loss {last:.3}, {:.1} s",
-        items.len(),
-        folder.classes.len(),
-        config.epochs,
+        "overlap: {} of {}, {}, last loss {last:.3}, {:.1} s",
+        text::count(items.len(), "picture", "pictures"),
+        text::count(folder.classes.len(), "class", "classes"),
+        text::count(config.epochs, "epoch", "epochs"),
         clock.elapsed().as_secs_f64()
     );
     let meta = Meta::new(&clip, &folder.names(), Method::Overlap { config }, None, args.seed)?;

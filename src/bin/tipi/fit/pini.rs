@@ -12,6 +12,7 @@ use tipi::adapt::zero_shot;
 use tipi::data::{Augment, Item};
 use tipi::encode::{self, Views};
 use tipi::numbers;
+use tipi::text;
 
 use super::{Common, Start};
 use crate::terminal::note;
@@ -169,7 +170,8 @@ pub fn fit(args: &Args) -> Result<()> {
         }
         other => other?,
     };
-    note!("pini: {} epochs, lr {}, {:.1} s", config.epochs, config.lr, clock.elapsed().as_secs_f64());
+    let epochs = text::count(config.epochs, "epoch", "epochs");
+    note!("pini: {epochs}, lr {:.3e}, {:.1} s", config.lr, clock.elapsed().as_secs_f64());
     let evaluation = args.noise.evaluate.seeded(shared.seed);
     let (noisy, views) = (pini.noisy(), args.views.unwrap_or(0));
     let method = Method::Pini { noisy, config, augmented: !args.no_augment, views, evaluation };
