@@ -18,9 +18,12 @@ use tipi::adapt::tip::TipParams;
 use tipi::adapt::tip_x::{Psi, TipXParams};
 use tipi::adapt::{overlap, tip_f};
 use tipi::clip::ModelId;
+use tipi::encode::store::Store;
 use tipi::eval::journal::Overlap;
+use tipi::eval::report;
 use tipi::eval::{About, Detail, How, Method, NoiseMap, Record, SearchMap, Settings, Task, TestSet};
 use tipi::hex;
+use tipi_fuzz::{WIDTH, features_key};
 
 fn main() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
@@ -43,8 +46,6 @@ fn safetensors(tensors: &[(&str, Dtype, &[usize])], about: Option<String>) -> Ve
             match dtype {
                 Dtype::F32 => (0..count).flat_map(|n| (n as f32 * 0.125 - 1.0).to_le_bytes()).collect(),
                 Dtype::I64 => (0..count).flat_map(|n| (n as i64).to_le_bytes()).collect(),
-                // Rows of 32 bytes are digests, each of one byte.
-                Dtype::U8 => (0..count).map(|n| (n / 32) as u8).collect(),
                 other => vec![0; count * other.bitsize() / 8],
             }
         })
@@ -168,11 +169,32 @@ fn adapters() -> Vec<Seed> {
     methods.map(seed).into()
 }
 
+/// Three rows, and the digest of their block.
 fn stores() -> Vec<Seed> {
-    let (digests, features) = (("digests", Dtype::U8, &[3, 32][..]), ("features", Dtype::F32, &[3, 4][..]));
-    let plain = safetensors(&[digests, features], None);
-    let adapted = safetensors(&[digests, features, ("adapted", Dtype::F32, &[3, 4])], None);
-    vec![("store/plain.safetensors".into(), plain), ("store/adapted.safetensors".into(), adapted)]
+    let names: Vec<u8> = (0..3).flat_map(|row| [row; 32]).collect();
+    let values: Vec<u8> = (0..3 * WIDTH).flat_map(|n| (n as f32 * 0.125 - 1.0).to_le_bytes()).collect();
+    let seed = |(name, corrected): (&str, bool)| {
+        let mut hasher = Sha256::new();
+        hasher.update(serde_json::to_vec(&features_key(corrected)).expect("it can be written"));
+        hasher.update(&names);
+        let mut tensors = vec![("digests", Dtype::U8, vec![3, 32], names.clone())];
+        for name in ["features", "adapted"].into_iter().take(if corrected { 2 } else { 1 }) {
+            hasher.update(&values);
+            tensors.push((name, Dtype::F32, vec![3, WIDTH], values.clone()));
+        }
+        tensors.push(("blocks", Dtype::U8, vec![1, 32], hasher.finalize().to_vec()));
+        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+            (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("they fit"))
+        });
+        let bytes = serialize(views, None).expect("it can be written");
+        // What the target is to begin with is what a store reads.
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let open = || Store::open(folder.path(), &features_key(corrected), WIDTH).expect("it can be opened");
+        fs::write(open().folder().join("a.safetensors"), &bytes).expect("a file can be written");
+        open().rows(&[[1; 32]]).expect("the rows are sound");
+        (format!("store/{name}.safetensors"), bytes)
+    };
+    [("plain", false), ("adapted", true)].map(seed).into()
 }
 
 /// Files as one input; see `parts`.
@@ -287,13 +309,13 @@ fn results() -> Vec<Seed> {
     };
     let written = json(&serde_json::json!({"settings": settings, "about": about}));
     let (zero, all) = ([(Method::ZeroShot, 2)], [(Method::ZeroShot, 2), (Method::TipAdapter, 3), (Method::Pini, 4)]);
-    let small = joined(&[
+    let small = vec![
         ("settings.json", written.clone()),
         ("results.jsonl", lines(&zero)),
         ("test.json", json(&test)),
         ("details/zero-shot-1shot-seed1.json", json(&detail([0, 1, 1, 0], 2))),
-    ]);
-    let large = joined(&[
+    ];
+    let large = vec![
         ("settings.json", written),
         ("results.jsonl", lines(&all)),
         ("test.json", json(&test)),
@@ -301,8 +323,20 @@ fn results() -> Vec<Seed> {
         ("details/tip-adapter-1shot-seed1.json", json(&searched)),
         ("details/pini-1shot-seed1.json", json(&noisy)),
         ("overlap.json", json(&overlap)),
-    ]);
-    vec![("results/zero-shot".into(), small), ("results/three-methods".into(), large)]
+    ];
+    let seeds = [("zero-shot", small), ("three-methods", large)];
+    for (name, files) in &seeds {
+        let out = tempfile::tempdir().expect("a temporary folder can be made");
+        for (file, bytes) in files {
+            let path = out.path().join("set").join(file);
+            fs::create_dir_all(path.parent().expect("it is below a folder")).expect("folders can be made");
+            fs::write(path, bytes).expect("a file can be written");
+        }
+        if let Err(error) = report::write(out.path()) {
+            panic!("the results {name} are not sound: {error}");
+        }
+    }
+    seeds.map(|(name, files)| (format!("results/{name}"), joined(&files))).into()
 }
 
 /// What a hub answers to fetching a small model, in the order in which tipi asks, and other answers to the first question.

@@ -3,23 +3,16 @@
 
 use std::cell::LazyCell;
 
-use tipi::encode::store::{Key, Store};
-use tipi_fuzz::{MIB, Scratch, target};
-
-const WIDTH: usize = 4;
+use tipi::encode::store::Store;
+use tipi_fuzz::{MIB, Scratch, WIDTH, features_key, target};
 
 thread_local! {
     static SCRATCH: LazyCell<Scratch> = LazyCell::new(Scratch::default);
 }
 
-fn key(correction: bool) -> Key {
-    let correction = correction.then(|| "c".repeat(64));
-    Key { model: "m".repeat(64), correction, preprocess: "as it is".into(), precision: "f32".into() }
-}
-
 target!(64 * MIB, |data| SCRATCH.with(|scratch| {
     for corrected in [false, true] {
-        let key = key(corrected);
+        let key = features_key(corrected);
         let folder = match Store::open(scratch.path(), &key, WIDTH) {
             Ok(store) => store.folder().to_path_buf(),
             Err(error) => panic!("an empty store cannot be opened: {error}"),

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub use memory::MIB;
 pub use picture::picture;
-pub use scratch::{Scratch, below, parts};
+pub use scratch::{Scratch, WIDTH, below, features_key, parts};
 
 /// The last panic: what it said, and where.
 static LAST: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);

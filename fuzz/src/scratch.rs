@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use tempfile::TempDir;
+use tipi::encode::store::Key;
 
 /// A folder of a target's own. It lies where TMPDIR says, which `run.sh` sets to a place in memory.
 pub struct Scratch(TempDir);
@@ -66,4 +67,13 @@ pub fn parts<'d>(data: &'d [u8], names: &[&'static str]) -> Vec<(&'static str, &
 /// Whether `path` lies below `folder` by its words alone.
 pub fn below(folder: &Path, path: &Path) -> bool {
     path.strip_prefix(folder).is_ok_and(|rest| rest.components().all(|part| matches!(part, Component::Normal(_))))
+}
+
+/// Width of stored features.
+pub const WIDTH: usize = 4;
+
+/// What makes stored features, perhaps with corrected ones beside them.
+pub fn features_key(corrected: bool) -> Key {
+    let correction = corrected.then(|| "c".repeat(64));
+    Key { model: "m".repeat(64), correction, preprocess: "as it is".into(), precision: "f32".into() }
 }
