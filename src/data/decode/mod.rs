@@ -214,9 +214,15 @@ fn too_large() -> String {
     )
 }
 
-/// A message whose line breaks, if any, have become spaces.
+/// A message whose line breaks, if any, have become spaces. Some decoders put all values of a tag into it: what is too long to
+/// be read is cut off.
 fn one_line(error: &impl std::fmt::Display) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    const LONGEST: usize = 200;
+    let mut line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = line.char_indices().nth(LONGEST) {
+        line.replace_range(cut.., "…");
+    }
+    line
 }
 
 /// Whether the file name's extension is that of a picture: png, jpg, jpeg, webp, gif, bmp, tif or tiff, in any case.
@@ -267,6 +273,19 @@ mod tests {
             assert_eq!((rgb.width, rgb.height), (7, 5), "{format:?}");
             assert_eq!(rgb.data, *picture.as_raw(), "{format:?}");
         }
+    }
+
+    #[test]
+    fn a_decoder_s_complaint_is_cut_where_it_lists_a_tag() {
+        let mut bytes = encoded(RgbImage::from_pixel(2, 2, Pixel([1, 2, 3])), ImageFormat::Tiff);
+        // The directory's entry of the sample format, made to hold 2000 numbers that lie at the file's end.
+        let at = bytes.windows(4).position(|entry| entry == [0x53, 1, 3, 0]).unwrap();
+        bytes[at + 4..at + 8].copy_from_slice(&2000_u32.to_le_bytes());
+        let end = u32::try_from(bytes.len()).unwrap();
+        bytes[at + 8..at + 12].copy_from_slice(&end.to_le_bytes());
+        bytes.extend([7, 0, 8, 0].repeat(1000));
+        let reason = decode_bytes(&bytes).map(|_| ()).unwrap_err();
+        assert!(reason.starts_with("TIFF: ") && reason.contains("…; ") && reason.len() < 400, "{reason}");
     }
 
     #[test]
