@@ -69,6 +69,19 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A result would take the place of a file of another kind.
+    #[error(
+        "{}: this is {found}, and {wanted} belongs here; it was left as it is: give another name for the result",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What may be overwritten there.
+        wanted: &'static str,
+    },
     /// A safetensors file is truncated, hostile or malformed.
     #[error("{}: not a sound safetensors file: {}", path.display(), self::reason(reason))]
     Safetensors {

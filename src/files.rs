@@ -1,8 +1,11 @@
 //! Writing files so that nothing is lost or half-written.
 
+use std::collections::HashSet;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use crate::{Error, Result};
 
@@ -10,14 +13,30 @@ use crate::{Error, Result};
 ///
 /// The bytes go to a temporary file in the same folder, which is flushed to the disk and then renamed. A file that is
 /// replaced keeps its permissions, a new one gets those of any new file; a symbolic link is followed. What is not a
-/// file (a pipe, `/dev/null`) cannot be renamed over and is written to directly.
+/// file (a pipe, `/dev/null`) cannot be renamed over and is written to directly. Temporary files that ended programs
+/// left in the folder more than a day ago are removed.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] with `path` if the folder does not exist or cannot be written to, if `path` is a folder or a
+/// [`Error::Io`] with `path` if the folder does not exist or cannot be written to, if `path` is a folder, a disk or a
 /// read-only file, or if the disk is full. No temporary file remains.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, bytes).map_err(|error| Error::io(path, error))
+}
+
+/// [`write_atomic`] to a name that is tipi's own: a link there is refused, since what it points to is somebody else's.
+pub(crate) fn write_own(path: &Path, bytes: &[u8]) -> Result<()> {
+    refuse_link(path)?;
+    write_atomic(path, bytes)
+}
+
+/// Fails if there is a link at `path`.
+pub(crate) fn refuse_link(path: &Path) -> Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        let reason = "this is a link, and a file of tipi's own belongs here: remove the link";
+        return Err(Error::io(path, io::Error::new(ErrorKind::AlreadyExists, reason)));
+    }
+    Ok(())
 }
 
 /// Fails as [`write_atomic`] would, without writing anything: for asking before the work is spent.
@@ -27,7 +46,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// As [`write_atomic`], but for a disk that fills up later.
 pub fn check_writable(path: &Path) -> Result<()> {
     let check = || match resolve(path)? {
-        Place::Direct => fs::OpenOptions::new().write(true).open(path).map(drop),
+        Place::Direct => direct(path).map(drop),
         Place::File { target, .. } => part(&target).map(drop),
     };
     check().map_err(|error| Error::io(path, error))
@@ -39,29 +58,90 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Where the bytes for a path go.
-enum Place {
+pub(crate) enum Place {
     /// A pipe or a device, which cannot be renamed over.
     Direct,
     /// A file, with links followed, and the permissions that it has if it is there.
     File { target: PathBuf, keep: Option<Permissions> },
 }
 
-fn resolve(path: &Path) -> io::Result<Place> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Err(io::Error::new(ErrorKind::IsADirectory, "this is a folder, not a file")),
-        Ok(found) if !found.is_file() => Ok(Place::Direct),
-        Ok(found) if found.permissions().readonly() => {
-            Err(io::Error::new(ErrorKind::PermissionDenied, "the file is read-only and was left as it is"))
-        }
-        Ok(found) => Ok(Place::File { target: path.canonicalize()?, keep: Some(found.permissions()) }),
-        Err(_) => Ok(Place::File { target: path.to_path_buf(), keep: None }),
+/// How many links to links are followed.
+const LINKS: usize = 32;
+
+pub(crate) fn resolve(path: &Path) -> io::Result<Place> {
+    let mut target = path.to_path_buf();
+    for _ in 0..LINKS {
+        let found = match fs::metadata(&target) {
+            Ok(found) => found,
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            // A link to a file that is not there yet names where it will be.
+            Err(_) => match fs::read_link(&target) {
+                Ok(next) => {
+                    target = target.parent().unwrap_or(Path::new("")).join(next);
+                    continue;
+                }
+                Err(_) if !names_file(&target) => {
+                    let reason = "this names no file: give a name that does not end in a separator";
+                    return Err(io::Error::new(ErrorKind::InvalidInput, reason));
+                }
+                Err(_) => return Ok(Place::File { target, keep: None }),
+            },
+        };
+        return match found {
+            found if found.is_dir() => Err(io::Error::new(
+                ErrorKind::IsADirectory,
+                "this is a folder, not a file: give the name of a file to write",
+            )),
+            found if !found.is_file() && is_disk(&found) => {
+                Err(io::Error::new(ErrorKind::InvalidInput, "this is a disk, not a file, and was left as it is"))
+            }
+            found if !found.is_file() => Ok(Place::Direct),
+            found if found.permissions().readonly() => {
+                Err(io::Error::new(ErrorKind::PermissionDenied, "the file is read-only and was left as it is"))
+            }
+            found => Ok(Place::File { target: target.canonicalize()?, keep: Some(found.permissions()) }),
+        };
     }
+    Err(io::Error::new(ErrorKind::InvalidInput, "links lead round in a circle"))
+}
+
+/// Whether a path that is not there could be a file's.
+fn names_file(path: &Path) -> bool {
+    let end = path.as_os_str().as_encoded_bytes().last().copied();
+    path.file_name().is_some() && end.is_some_and(|end| !std::path::is_separator(char::from(end)))
+}
+
+#[cfg(unix)]
+fn is_disk(found: &fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_block_device(&found.file_type())
+}
+
+#[cfg(not(unix))]
+fn is_disk(_: &fs::Metadata) -> bool {
+    false
+}
+
+/// Opens a pipe or a device for writing. A pipe that nobody reads from is an error: waiting could take for ever.
+pub(crate) fn direct(path: &Path) -> io::Result<fs::File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let open = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+        // Held until the one that waits for its reader is open.
+        let _reader_is_there = open.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENXIO) => io::Error::new(ErrorKind::BrokenPipe, "nobody reads from this pipe"),
+            _ => error,
+        })?;
+        fs::OpenOptions::new().write(true).open(path)
+    }
+    #[cfg(not(unix))]
+    fs::OpenOptions::new().write(true).open(path)
 }
 
 /// [`write_atomic`] with the bare error.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match resolve(path)? {
-        Place::Direct => fs::OpenOptions::new().write(true).open(path)?.write_all(bytes),
+        Place::Direct => direct(path)?.write_all(bytes),
         Place::File { target, keep } => replace(&target, bytes, keep),
     }
 }
@@ -69,6 +149,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Creates or replaces the file `target`, which gets the permissions `keep` or, without them, the usual ones.
 fn replace(target: &Path, bytes: &[u8], keep: Option<Permissions>) -> io::Result<()> {
     let mut file = part(target)?;
+    sweep_once(folder_of(target));
     file.write_all(bytes)?;
     if let Some(permissions) = keep {
         file.as_file().set_permissions(permissions)?;
@@ -78,14 +159,57 @@ fn replace(target: &Path, bytes: &[u8], keep: Option<Permissions>) -> io::Result
     Ok(())
 }
 
-/// A temporary file beside `target`, with the permissions of any new file.
-fn part(target: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let folder = match target.parent() {
+/// The folder that a file is in.
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// The names of temporary files: these around [`RANDOM`] letters and digits.
+const PREFIX: &str = ".tipi-";
+const SUFFIX: &str = ".part";
+const RANDOM: usize = 6;
+/// Temporary files live for seconds; one that is older than this was left by a program that was ended.
+const OLD: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether a file's name is one that [`part`] makes.
+pub(crate) fn is_part(name: &str) -> bool {
+    let inner = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+    inner.is_some_and(|inner| inner.len() == RANDOM && inner.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// Removes temporary files that ended programs left in `folder` more than a day ago. What cannot be removed stays: it is in
+/// nobody's way.
+pub(crate) fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_str().is_some_and(is_part) {
+            continue;
+        }
+        // Of the entry itself: a link is not followed.
+        let Ok(found) = entry.metadata() else { continue };
+        let age = found.modified().ok().and_then(|then| SystemTime::now().duration_since(then).ok());
+        if found.is_file() && age.is_some_and(|age| age > OLD) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// [`sweep`] at a program's first writing to a folder.
+fn sweep_once(folder: &Path) {
+    static SWEPT: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+    if SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_path_buf()) {
+        sweep(folder);
+    }
+}
+
+/// A temporary file beside `target`, with the permissions of any new file.
+fn part(target: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = folder_of(target);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".tipi-").suffix(".part");
+    builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(RANDOM);
     // Temporary files are private by default. The system takes the umask off these, as for any new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -135,6 +259,42 @@ mod tests {
             let (asked, written) = (check_writable(&bad).unwrap_err(), write_atomic(&bad, b"x").unwrap_err());
             assert_eq!(asked.to_string(), written.to_string());
         }
+    }
+
+    #[test]
+    fn what_can_be_no_file_is_refused_beforehand() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("x".repeat(300));
+        let slash = PathBuf::from(format!("{}/", folder.path().join("new").display()));
+        for bad in [Path::new(""), &long, &slash] {
+            check_writable(bad).unwrap_err();
+            write_atomic(bad, b"x").unwrap_err();
+        }
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn old_temporary_files_are_swept_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - OLD - Duration::from_secs(60);
+        let kept = [
+            ".tipi-ab3Def.parts",
+            ".tipi-abcde.part",
+            ".tipi-abcdefg.part",
+            ".tipi-abc-ef.part",
+            "tipi-abcdef.part",
+            "x.tipi-abcdef.part",
+            "picture.part",
+        ];
+        for name in kept.iter().chain(&[".tipi-ab3Def.part"]) {
+            fs::File::create(folder.path().join(name)).unwrap().set_modified(old).unwrap();
+        }
+        fs::write(folder.path().join(".tipi-recent.part"), "").unwrap();
+        fs::create_dir(folder.path().join(".tipi-folder.part")).unwrap();
+        write_atomic(&folder.path().join("a"), b"x").unwrap();
+        let mut expected: Vec<&str> = [&kept[..], &[".tipi-recent.part", ".tipi-folder.part", "a"]].concat();
+        expected.sort();
+        assert_eq!(names(folder.path()), expected);
     }
 
     #[test]
@@ -205,6 +365,14 @@ mod tests {
             write_atomic(&link, b"new").unwrap();
             assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
             assert_eq!(fs::read(&file).unwrap(), b"new");
+
+            // A link to a file that is not there yet stays a link.
+            let (later, link) = (folder.path().join("later"), folder.path().join("dangling"));
+            symlink("later", &link).unwrap();
+            check_writable(&link).unwrap();
+            write_atomic(&link, b"there").unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(fs::read(&later).unwrap(), b"there");
 
             write_atomic(Path::new("/dev/null"), b"x").unwrap();
             assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());

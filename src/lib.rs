@@ -25,7 +25,8 @@
 //! The house, from the bottom up: [`gpu`] knows wgpu and nothing of CLIP; [`kernels`] has one module per shader
 //! family; [`nn`] the layers; [`clip`] the towers; [`data`] pictures on the CPU; [`encode`] takes pictures to features;
 //! [`adapt`] has one module per method; [`memory`] foresees what they need; [`report`] draws; [`eval`] runs the
-//! papers' protocol and reports it; [`input`] opens files, [`numbers`] checks values. The feature `hub`
+//! papers' protocol and reports it; [`input`] opens files, [`output`] is where results go, [`lock`] keeps two programs apart,
+//! [`numbers`] checks values. The feature `hub`
 //! (on by default) adds the module `hub`, which fetches models. ARCHITECTURE.md tells the data's way through it.
 
 // A library does not print; the program, the examples and the tests do.
@@ -43,11 +44,14 @@ mod files;
 pub mod gpu;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod identity;
 pub mod input;
 pub mod kernels;
+pub mod lock;
 pub mod memory;
 pub mod nn;
 pub mod numbers;
+pub mod output;
 pub mod report;
 pub mod roofline;
 mod settings;

@@ -295,6 +295,14 @@ impl Meta {
 /// # Errors
 /// [`Error::Io`] when the file cannot be written; a lost device.
 pub fn save(path: &Path, clip: &Clip, meta: &Meta, adapter: &Adapter) -> Result<()> {
+    write_atomic(path, &to_bytes(path, clip, meta, adapter)?)
+}
+
+/// An adapter as the bytes of a file; `path` names it in errors.
+///
+/// # Errors
+/// A lost device.
+pub fn to_bytes(path: &Path, clip: &Clip, meta: &Meta, adapter: &Adapter) -> Result<Vec<u8>> {
     let tensors = adapter.tensors(clip)?;
     let bad = |e: &dyn std::fmt::Display| Error::adapter_file(path, format!("cannot be written: {e}"));
     let mut views = Vec::with_capacity(tensors.len());
@@ -303,8 +311,7 @@ pub fn save(path: &Path, clip: &Clip, meta: &Meta, adapter: &Adapter) -> Result<
     }
     let json = serde_json::to_string(meta).map_err(|e| bad(&e))?;
     let metadata = std::collections::HashMap::from([("tipi".to_string(), json)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| bad(&e))?;
-    write_atomic(path, &bytes)
+    safetensors::serialize(views, Some(metadata)).map_err(|e| bad(&e))
 }
 
 /// An adapter file in memory, not yet bound to a model.

@@ -4,7 +4,7 @@
 //! behind it is cut off. Details are written before their line, so a result that counts has them.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::{About, Detail, FORMAT, Record, Settings, Task, TestSet, validate};
 use crate::data::walk::mark_results;
-use crate::files::write_atomic;
+use crate::files::{sweep, write_atomic};
+use crate::lock::Lock;
 use crate::settings::difference;
 use crate::{Error, Result, input};
 
@@ -31,7 +32,7 @@ pub struct Journal {
     /// Results so far, in the order in which they came.
     pub records: Vec<Record>,
     /// Held as long as this program writes here.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
@@ -62,6 +63,20 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_atomic(path, &json)
 }
 
+/// Fails if a folder in which no evaluation was begun has files that one would write over.
+fn nothing_of_others(folder: &Path) -> Result<()> {
+    let details = std::fs::read_dir(folder.join("details")).map_err(|e| Error::io(folder, e))?;
+    let details = details.filter_map(|entry| Some(entry.ok()?.path()));
+    let files = ["results.jsonl", "test.json", "overlap.json"].map(|name| folder.join(name));
+    match files.into_iter().filter(|path| path.exists()).chain(details).next() {
+        None => Ok(()),
+        Some(path) => {
+            let reason = "is not of an evaluation, and one would write here: take another --out, or move the file";
+            Err(Error::data(path, reason))
+        }
+    }
+}
+
 impl Journal {
     /// Opens or begins the results in `folder` for writing.
     ///
@@ -71,18 +86,15 @@ impl Journal {
     pub fn open(folder: &Path, settings: &Settings, about: &About) -> Result<Journal> {
         mark_results(folder)?;
         std::fs::create_dir_all(folder.join("details")).map_err(|e| Error::io(folder, e))?;
-        let path = folder.join(".lock");
-        let lock = input::open_with(OpenOptions::new().create(true).truncate(false).write(true), &path);
-        let lock = lock.map_err(|e| Error::io(&path, e))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::data(folder, "another `tipi eval` writes here: wait for it, or take another --out"));
-            }
-            // Some network file systems have no locks: better without than not at all.
-            Err(TryLockError::Error(error)) => tracing::warn!("{}: cannot be locked: {error}", path.display()),
-        }
+        let Some(lock) = Lock::take(&folder.join(".lock"))? else {
+            return Err(Error::data(folder, "another `tipi eval` writes here: wait for it, or take another --out"));
+        };
+        sweep(folder);
+        sweep(&folder.join("details"));
         let path = folder.join("settings.json");
+        if !path.exists() {
+            nothing_of_others(folder)?;
+        }
         let mut now = settings.clone();
         if path.is_file() {
             let written = Written::read(folder)?.settings;

@@ -11,6 +11,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png};
 
 use crate::data::{Rgb, resize_bicubic};
 use crate::files::write_atomic;
+use crate::output::mark_png;
 use crate::{Error, Result};
 
 /// One picture of the grid.
@@ -367,25 +368,31 @@ fn compose(title: &str, cells: &[Cell], columns: usize) -> Result<Canvas> {
     Ok(canvas)
 }
 
-/// Writes the grid as a PNG to `path`, `columns` pictures to a row (taken as at least 1 and at most their number).
+/// Draws the grid as a PNG, `columns` pictures to a row (taken as at least 1 and at most their number).
 ///
 /// The title's first line is set large, further lines small; an empty title takes no room. Each picture has a card
 /// with the truth and a line per method, marked with a tick or a cross. Text that is too long is cut and ends in "..";
 /// letters beyond ASCII appear as "?".
 ///
-/// The file is complete or, on an error, untouched.
-///
 /// # Errors
 ///
-/// [`Error::Invalid`] without cells, or with so many that the picture would exceed 2²⁷ pixels; [`Error::Io`] with
-/// `path` if the folder does not exist or cannot be written to.
-pub fn write_grid(path: &Path, title: &str, cells: &[Cell], columns: usize) -> Result<()> {
+/// [`Error::Invalid`] without cells, or with so many that the picture would exceed 2²⁷ pixels.
+pub fn draw_grid(title: &str, cells: &[Cell], columns: usize) -> Result<Vec<u8>> {
     let canvas = compose(title, cells, columns)?;
     let mut bytes = Vec::new();
     png::PngEncoder::new_with_quality(&mut bytes, png::CompressionType::Best, png::FilterType::Adaptive)
         .write_image(&canvas.data, canvas.width as u32, canvas.height as u32, ExtendedColorType::Rgb8)
-        .map_err(|error| Error::io(path, std::io::Error::other(error)))?;
-    write_atomic(path, &bytes)
+        .map_err(|error| Error::invalid(format!("the grid cannot be drawn: {error}")))?;
+    Ok(mark_png(&bytes))
+}
+
+/// [`draw_grid`] to a file, which is complete or, on an error, untouched.
+///
+/// # Errors
+///
+/// As [`draw_grid`]; [`Error::Io`] with `path` if the folder does not exist or cannot be written to.
+pub fn write_grid(path: &Path, title: &str, cells: &[Cell], columns: usize) -> Result<()> {
+    write_atomic(path, &draw_grid(title, cells, columns)?)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use super::style::{GRID, INK, PAPER, SOFT, paper};
 use super::{Table, escape};
 use crate::data::{Rgb, resize_bicubic};
+use crate::output::{HTML_MARK, SVG_MARK};
 use crate::text;
 
 /// The page's style, a part of every page.
@@ -239,7 +240,7 @@ impl Page {
         self.close();
         let title = escape(&self.title);
         let mut out = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n{HTML_MARK}\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src \
@@ -285,7 +286,7 @@ pub fn inline(svg: &str) -> String {
         }
     }
     root = root.replacen("<svg", "<svg class=\"plot\" width=\"100%\"", 1);
-    let mut rest = rest.replacen(&paper(), "", 1);
+    let mut rest = rest.replacen(&paper(), "", 1).replacen(SVG_MARK, "", 1);
     // The drawing's name would follow the pointer everywhere and hide what is said about its parts.
     if let Some((name, drawing)) = rest.strip_prefix("<title>").and_then(|text| text.split_once("</title>")) {
         let _ = write!(root, " aria-label=\"{}\"", name.replace('"', "&quot;"));

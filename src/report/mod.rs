@@ -13,7 +13,7 @@ mod style;
 pub mod table;
 
 pub use accuracy::{Point, Series, accuracy_plot};
-pub use grid::{Cell, Prediction, write_grid};
+pub use grid::{Cell, Prediction, draw_grid, write_grid};
 pub use heat::{Heat, heat_map};
 pub use html::{Card, Page, Pair, Tile};
 pub use lines::{Curve, line_plot};
@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use resvg::{tiny_skia, usvg};
 
+use crate::output::mark_png;
 use crate::{Error, Result};
 
 /// Pixels per unit of a drawing: sharp on today's screens.
@@ -64,5 +65,6 @@ pub fn png(svg: &str) -> Result<Vec<u8>> {
     let mut picture = tiny_skia::Pixmap::new(width.ceil() as u32, height.ceil() as u32)
         .ok_or_else(|| bad(format!("a picture of {width}×{height} pixels")))?;
     resvg::render(&tree, tiny_skia::Transform::from_scale(ZOOM, ZOOM), &mut picture.as_mut());
-    picture.encode_png().map_err(|e| bad(e.to_string()))
+    let bytes = picture.encode_png().map_err(|e| bad(e.to_string()))?;
+    Ok(mark_png(&bytes))
 }

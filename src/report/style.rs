@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::escape;
+use crate::output::SVG_MARK;
 
 /// Behind everything.
 pub(crate) const PAPER: &str = "#ffffff";
@@ -43,7 +44,7 @@ pub(crate) fn paper() -> String {
 pub(crate) fn open(title: &str, width: f64, height: f64, text: f64) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"Ubuntu, Helvetica, Arial, sans-serif\" font-size=\"{text}\" fill=\"{INK}\" role=\"img\">\
+         font-family=\"Ubuntu, Helvetica, Arial, sans-serif\" font-size=\"{text}\" fill=\"{INK}\" role=\"img\">{SVG_MARK}\
          <title>{}</title>{}",
         escape(title),
         paper()

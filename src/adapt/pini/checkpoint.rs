@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Config, Form, NoisyPrompts, State};
 use crate::adapt::adapter_file::floats;
 use crate::clip::{Clip, ModelId};
-use crate::files::write_atomic;
+use crate::files::write_own;
 use crate::{Error, Result, input, numbers};
 
 const FORMAT: &str = "tipi-pini-checkpoint/1";
@@ -61,7 +61,7 @@ struct Header {
 /// Writes a state through a temporary file.
 ///
 /// # Errors
-/// [`Error::Io`]; a state of another form than the run's.
+/// [`Error::Io`], also for a link at `path`; a state of another form than the run's.
 pub fn save(path: &Path, clip: &Clip, run: &Run, state: &State) -> Result<()> {
     let bad = |e: &dyn std::fmt::Display| Error::adapter_file(path, format!("cannot be written: {e}"));
     let mut views = Vec::new();
@@ -76,7 +76,7 @@ pub fn save(path: &Path, clip: &Clip, run: &Run, state: &State) -> Result<()> {
     let header = Header { format: FORMAT.into(), run: run.clone(), epoch, step, losses };
     let json = serde_json::to_string(&header).map_err(|e| bad(&e))?;
     let bytes = safetensors::serialize(views, Some(HashMap::from([("tipi".to_string(), json)])));
-    write_atomic(path, &bytes.map_err(|e| bad(&e))?)
+    write_own(path, &bytes.map_err(|e| bad(&e))?)
 }
 
 fn form(clip: &Clip, run: &Run) -> Result<Form> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use sha2::{Digest, Sha256};
 use tipi::Error;
 use tipi::adapt::adapter_file::{self, Adapter};
 use tipi::adapt::overlap::{self, Correction};
@@ -62,6 +63,16 @@ pub enum Stored {
     F32,
     /// 16-bit floats.
     F16,
+}
+
+impl Stored {
+    /// The option's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stored::F32 => "f32",
+            Stored::F16 => "f16",
+        }
+    }
 }
 
 impl PrecisionArgs {
@@ -192,6 +203,16 @@ impl PictureArgs {
     }
 }
 
+/// What tells a correction from others.
+pub fn digest(gpu: &Gpu, correction: &Correction) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for tensor in correction.tensors() {
+        hasher.update(bytemuck::cast_slice(&gpu.read::<f32>(tensor)?));
+    }
+    hasher.update(correction.scale().to_le_bytes());
+    Ok(tipi::hex(&hasher.finalize()))
+}
+
 /// The overlap correction in an adapter file.
 pub fn correction(file: &adapter_file::File, clip: &Clip) -> Result<Correction> {
     match file.bind(clip)? {
@@ -237,6 +258,17 @@ pub struct Pictures {
     pub features: Features,
 }
 
+/// Picture files and those in folders in input order, and whether each was named itself.
+pub fn list(inputs: &[PathBuf], walk: &Walk) -> Result<Vec<(PathBuf, bool)>> {
+    let mut paths = Vec::new();
+    for input in inputs {
+        let explicit = !input.is_dir();
+        paths.extend(list_pictures_with(input, walk)?.into_iter().map(|p| (p, explicit)));
+    }
+    say_walk(walk);
+    Ok(paths)
+}
+
 /// Encodes picture files and folders in input order. A broken picture inside a folder is named, skipped and counted;
 /// one that was named itself, or any with `--strict`, is an error. With `adapters` the corrected tower runs too.
 pub fn encode_paths(
@@ -245,12 +277,7 @@ pub fn encode_paths(
     (args, walk): (&PictureArgs, &Walk),
     adapters: Option<&[Bottleneck]>,
 ) -> Result<Pictures> {
-    let mut paths = Vec::new();
-    for input in inputs {
-        let explicit = !input.is_dir();
-        paths.extend(list_pictures_with(input, walk)?.into_iter().map(|p| (p, explicit)));
-    }
-    say_walk(walk);
+    let paths = list(inputs, walk)?;
     let mut encoder = args.encoder(clip, paths.len(), adapters)?;
     let bar = ui::bar(paths.len(), "encoding pictures");
     let mut all = Pictures { paths: Vec::new(), features: Features::default() };

@@ -2,23 +2,28 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Subcommand;
 use safetensors::tensor::{Dtype, TensorView};
 use tipi::Error;
 use tipi::adapt::adapter_file;
+use tipi::adapt::overlap::Correction;
 use tipi::adapt::zero_shot::Classifier;
 use tipi::clip::{Clip, Features};
-use tipi::encode::{self, Views};
+use tipi::data::Item;
+use tipi::encode::Views;
+use tipi::encode::store::{Key, Store};
 use tipi::input;
-use tipi::nn::Bottleneck;
+use tipi::output::{Kind, Output, mark_embeddings};
 use tipi::text;
 
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::outputs::{Beside, ForceArgs};
 use crate::tensors::TensorFile;
 use crate::terminal::note;
-use crate::ui;
+use crate::{stop, ui};
 
 /// What to embed.
 #[derive(Subcommand)]
@@ -77,9 +82,12 @@ pub struct Common {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// File to write: `features` [n,D] f32, un-normalised, in input order (of `classifier`: `weights`).
-    #[arg(long, value_name = "F.safetensors")]
+    /// File to write, or `-` for stdout: `features` [n,D] f32, un-normalised, in input order (of `classifier`: `weights`). A
+    /// file of embeddings that is there already is overwritten.
+    #[arg(long, value_name = "F.safetensors|-")]
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
@@ -89,13 +97,13 @@ pub struct Common {
 }
 
 /// What goes into the file.
-struct Output {
+struct Contents {
     tensors: Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>,
     /// What the rows are of.
     names: Vec<String>,
 }
 
-impl Output {
+impl Contents {
     fn f32(&mut self, name: &'static str, width: usize, values: &[f32]) {
         let shape = vec![values.len() / width, width];
         self.tensors.push((name, Dtype::F32, shape, bytemuck::cast_slice(values).to_vec()));
@@ -109,29 +117,41 @@ pub fn run(args: &Args) -> Result<()> {
         Args::Text(args) => &args.common,
         Args::Classifier(args) => &args.common,
     };
-    tipi::check_writable(&common.out)?;
-    let gpu = common.gpu.open()?;
-    let clip = common.precision.load(&gpu, &common::model_folder(&common.model)?)?;
-    common::announce(&gpu);
-    let d = clip.config.embedding;
-    let mut output = Output { tensors: Vec::new(), names: Vec::new() };
+    let output = common.force.open_or_stdout(&common.out, Kind::Embeddings)?;
+    let mut pictures = Vec::new();
     match args {
         Args::Image(args) => {
-            let (features, labels, names) = images(args, &clip)?;
-            output.f32("features", d, &features.original);
+            args.correction.iter().try_for_each(|path| output.reads(path, "a correction"))?;
+            pictures = inputs(args, &output)?;
+        }
+        Args::Text(args) => args.inputs.iter().try_for_each(|path| output.reads(Path::new(path), "a list of texts"))?,
+        Args::Classifier(_) => {}
+    }
+    let model = common::model_folder(&common.model)?;
+    output.reads_folder(&model, "a file of the model")?;
+    let kept = if pictures.is_empty() { None } else { Beside::features(&output)? };
+    let gpu = common.gpu.open()?;
+    let clip = common.precision.load(&gpu, &model)?;
+    common::announce(&gpu);
+    let d = clip.config.embedding;
+    let mut contents = Contents { tensors: Vec::new(), names: Vec::new() };
+    match args {
+        Args::Image(args) => {
+            let (features, labels, names) = images(args, &pictures, &clip, kept.as_ref())?;
+            contents.f32("features", d, &features.original);
             if let Some(adapted) = &features.adapted {
-                output.f32("adapted", d, adapted);
+                contents.f32("adapted", d, adapted);
             }
             if let Some(labels) = labels {
                 let bytes = bytemuck::cast_slice(&labels).to_vec();
-                output.tensors.push(("labels", Dtype::I64, vec![labels.len()], bytes));
+                contents.tensors.push(("labels", Dtype::I64, vec![labels.len()], bytes));
             }
-            output.names = names;
+            contents.names = names;
         }
         Args::Text(args) => {
             let (features, names) = texts(args, &clip)?;
-            output.f32("features", d, &features);
-            output.names = names;
+            contents.f32("features", d, &features);
+            contents.names = names;
         }
         Args::Classifier(args) => {
             let classes = match &args.classes[..] {
@@ -141,19 +161,23 @@ pub fn run(args: &Args) -> Result<()> {
                 names => names.to_vec(),
             };
             let classifier = Classifier::new(&clip, &classes, &args.templates)?;
-            output.f32("weights", d, &gpu.read::<f32>(&classifier.weights)?);
-            output.names = classes;
+            contents.f32("weights", d, &gpu.read::<f32>(&classifier.weights)?);
+            contents.names = classes;
         }
     }
-    let metadata = HashMap::from([("inputs".to_string(), serde_json::to_string(&output.names)?)]);
+    let metadata = HashMap::from([("inputs".to_string(), serde_json::to_string(&contents.names)?)]);
     let mut views = Vec::new();
-    for (name, dtype, shape, bytes) in &output.tensors {
+    for (name, dtype, shape, bytes) in &contents.tensors {
         views.push((*name, TensorView::new(*dtype, shape.clone(), bytes)?));
     }
-    let bytes = safetensors::serialize(views, Some(metadata))?;
-    tipi::write_atomic(&common.out, &bytes)?;
-    let written: Vec<_> = output.tensors.iter().map(|(name, _, shape, _)| format!("{name} {shape:?}")).collect();
-    note!("wrote {} to {}", written.join(", "), common.out.display());
+    let bytes = mark_embeddings(&safetensors::serialize(views, Some(metadata))?)?;
+    let written: Vec<_> = contents.tensors.iter().map(|(name, _, shape, _)| format!("{name} {shape:?}")).collect();
+    let name = output.name();
+    output.write(&bytes)?;
+    if let Some(kept) = &kept {
+        kept.remove_features();
+    }
+    note!("wrote {} to {name}", written.join(", "));
     common::finish(&gpu);
     Ok(())
 }
@@ -165,7 +189,151 @@ fn is_safetensors(input: &Path) -> bool {
 /// Features, labels where asked for, and what each row is of.
 type Embedded = (Features, Option<Vec<i64>>, Vec<String>);
 
-fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
+/// A picture to embed, and whether it was named itself: such a one must be sound.
+type Listed = (Item, bool);
+
+/// Encodes pictures, keeping what is done until the result is written.
+struct Work<'a> {
+    args: &'a Image,
+    clip: &'a Clip,
+    correction: Option<&'a Correction>,
+    kept: Option<&'a Beside>,
+    /// Where features go that are not kept beside a result.
+    passing: Option<tempfile::TempDir>,
+}
+
+impl Work<'_> {
+    /// Encodes pictures and gives their features, and those that could be decoded.
+    fn encode(&mut self, pictures: &[Listed]) -> Result<(Features, Vec<Item>)> {
+        let folder = match (self.kept, &mut self.passing) {
+            (Some(kept), _) => kept.path(),
+            (None, Some(passing)) => passing.path(),
+            (None, passing) => {
+                let made = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+                passing.insert(made).path()
+            }
+        };
+        let gpu = &self.clip.gpu;
+        let digest = self.correction.map(|correction| common::digest(gpu, correction)).transpose()?;
+        let key = Key::new(self.clip, self.args.common.precision.precision.name(), digest)?;
+        let mut store = Store::open(folder, &key, self.clip.config.embedding)?;
+        let adapters = self.correction.map(|correction| &correction.blocks[..]);
+        let mut encoder = self.args.common.pictures.encoder(self.clip, pictures.len(), adapters)?;
+        let bar = ui::bar(pictures.len(), "encoding pictures");
+        let (mut items, mut ids, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        for run in pictures.chunk_by(|a, b| a.1 == b.1) {
+            let before = items.len() + skipped.len();
+            let strict = run[0].1 || self.args.common.pictures.strict;
+            let all: Vec<&Item> = run.iter().map(|(item, _)| item).collect();
+            let filled = store.fill(&mut encoder, &all, &Views::Center, strict, &mut |p| {
+                bar.set_position((before + p.pictures) as u64);
+                stop::check()
+            })?;
+            for (item, rows) in all.into_iter().zip(filled.rows) {
+                let Some(rows) = rows else { continue };
+                ids.extend(rows);
+                items.push(item.clone());
+            }
+            skipped.extend(filled.skipped);
+        }
+        bar.finish_and_clear();
+        common::report_skipped(&skipped);
+        if items.is_empty() {
+            return Err(Error::Invalid("none of the pictures could be decoded".into()).into());
+        }
+        Ok((store.rows(&ids)?, items))
+    }
+
+    /// Encodes prepared pixels of a file.
+    fn encode_pixels(&self, path: &Path) -> Result<(Features, usize)> {
+        let size = self.clip.preprocess.size;
+        let (n, pixels) = read_pixels(path, size)?;
+        let adapters = self.correction.map(|correction| &correction.blocks[..]);
+        let mut encoder = self.args.common.pictures.encoder(self.clip, n, adapters)?;
+        let bar = ui::bar(n, "encoding pixels");
+        let mut features = Features::default();
+        for step in pixels.chunks(PIXELS_AT_ONCE * 3 * size * size) {
+            features.extend(encoder.encode_all(step, &mut |n| bar.inc(n as u64))?);
+            stop::check()?;
+        }
+        bar.finish_and_clear();
+        Ok((features, n))
+    }
+
+    /// All inputs, in their order.
+    fn all(&mut self, inputs: &[Input]) -> Result<Embedded> {
+        let mut features = Features::default();
+        let (mut names, mut labels) = (Vec::new(), Vec::new());
+        for input in inputs {
+            match input {
+                Input::Pictures(pictures) => {
+                    let (new, items) = self.encode(pictures)?;
+                    features.extend(new);
+                    labels.extend(items.iter().map(|item| item.label as i64));
+                    names.extend(items.iter().map(|item| text::path(&item.path)));
+                }
+                Input::Pixels(path) => {
+                    let (new, n) = self.encode_pixels(path)?;
+                    features.extend(new);
+                    names.extend((0..n).map(|i| format!("{}#{i}", text::path(path))));
+                }
+            }
+        }
+        Ok((features, self.args.labels.then_some(labels), names))
+    }
+}
+
+/// Pixels are encoded so many pictures at a time: between them the work can be stopped.
+const PIXELS_AT_ONCE: usize = 256;
+
+/// What follows each other among the inputs.
+enum Input {
+    Pictures(Vec<Listed>),
+    Pixels(PathBuf),
+}
+
+/// What there is to embed. Every file of it is known to `output` as one that is read.
+fn inputs(args: &Image, output: &Output) -> Result<Vec<Input>> {
+    let mut found = Vec::new();
+    let walk = args.common.pictures.walk()?;
+    if args.labels {
+        let [input] = &args.inputs[..] else {
+            return Err(
+                Error::Invalid("--labels takes one folder with a sub-folder of pictures per class".into()).into()
+            );
+        };
+        found.push(Input::Pictures(
+            common::open_folder(Path::new(input), &walk)?.items.into_iter().map(|item| (item, false)).collect(),
+        ));
+    } else {
+        for inputs in args.inputs.chunk_by(|a, b| !is_safetensors(a) && !is_safetensors(b)) {
+            if let [one] = inputs
+                && is_safetensors(one)
+            {
+                found.push(Input::Pixels(one.into()));
+                continue;
+            }
+            let listed = common::list(&inputs.iter().map(PathBuf::from).collect::<Vec<_>>(), &walk)?;
+            let listed = listed.into_iter().map(|(path, explicit)| (Item { path, label: 0 }, explicit));
+            found.push(Input::Pictures(listed.collect()));
+        }
+    }
+    for input in &found {
+        match input {
+            Input::Pictures(pictures) => {
+                pictures.iter().try_for_each(|(item, _)| output.reads(&item.path, "a picture"))?;
+            }
+            Input::Pixels(path) => output.reads(path, "a file of pixels")?,
+        }
+    }
+    walk.refuse_picture(output.path())?;
+    Ok(found)
+}
+
+/// A failure after less than this leaves nothing behind: it is as quickly made up for.
+const WORTH_KEEPING: Duration = Duration::from_secs(5);
+
+fn images(args: &Image, inputs: &[Input], clip: &Clip, kept: Option<&Beside>) -> Result<Embedded> {
     let adapter = args.correction.as_ref().map(|path| adapter_file::File::open(path)?.bind(clip)).transpose()?;
     let correction = adapter.as_ref().map(|adapter| {
         adapter.correction().ok_or_else(|| {
@@ -174,61 +342,19 @@ fn images(args: &Image, clip: &Clip) -> Result<Embedded> {
             )
         })
     });
-    let correction = correction.transpose()?;
-    let adapters = correction.map(|c| &c.blocks[..]);
-    if args.labels {
-        return labelled(args, clip, adapters);
-    }
-    let walk = args.common.pictures.walk()?;
-    let mut features = Features::default();
-    let mut names = Vec::new();
-    let mut pending: Vec<PathBuf> = Vec::new();
-    let flush = |pending: &mut Vec<PathBuf>, features: &mut Features, names: &mut Vec<String>| -> Result<()> {
-        if !pending.is_empty() {
-            let pictures = common::encode_paths(clip, pending, (&args.common.pictures, &walk), adapters)?;
-            walk.refuse_picture(&args.common.out)?;
-            features.extend(pictures.features);
-            names.extend(pictures.paths.iter().map(|p| text::path(p)));
-            pending.clear();
+    let mut work = Work { args, clip, correction: correction.transpose()?, kept, passing: None };
+    stop::listen();
+    let clock = Instant::now();
+    let result = work.all(inputs);
+    if let (Err(error), Some(kept)) = (&result, kept) {
+        let stopped = matches!(error.downcast_ref(), Some(Error::Stopped));
+        if stopped || clock.elapsed() > WORTH_KEEPING {
+            note!("what is encoded is kept in {}: the same command goes on from there", kept.path().display());
+        } else {
+            kept.remove_features();
         }
-        Ok(())
-    };
-    for input in &args.inputs {
-        if !is_safetensors(input) {
-            pending.push(input.clone());
-            continue;
-        }
-        flush(&mut pending, &mut features, &mut names)?;
-        let size = clip.preprocess.size;
-        let (n, pixels) = read_pixels(input, size)?;
-        let mut encoder = args.common.pictures.encoder(clip, n, adapters)?;
-        let bar = ui::bar(n, "encoding pixels");
-        features.extend(encoder.encode_all(&pixels, &mut |n| bar.inc(n as u64))?);
-        bar.finish_and_clear();
-        let name = text::path(input);
-        names.extend((0..n).map(|i| format!("{name}#{i}")));
     }
-    flush(&mut pending, &mut features, &mut names)?;
-    Ok((features, None, names))
-}
-
-/// Pictures of a folder per class, with their labels.
-fn labelled(args: &Image, clip: &Clip, adapters: Option<&[Bottleneck]>) -> Result<Embedded> {
-    let [input] = &args.inputs[..] else {
-        return Err(Error::Invalid("--labels takes one folder with a sub-folder of pictures per class".into()).into());
-    };
-    let walk = args.common.pictures.walk()?;
-    let folder = common::open_folder(Path::new(input), &walk)?;
-    walk.refuse_picture(&args.common.out)?;
-    let mut encoder = args.common.pictures.encoder(clip, folder.items.len(), adapters)?;
-    let bar = ui::bar(folder.items.len(), "encoding pictures");
-    let strict = args.common.pictures.strict;
-    let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;
-    bar.finish_and_clear();
-    common::report_skipped(&all.skipped);
-    let labels = all.items.iter().map(|item| item.label as i64).collect();
-    let names = all.items.iter().map(|item| text::path(&item.path)).collect();
-    Ok((all.features, Some(labels), names))
+    result
 }
 
 fn texts(args: &Text, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {

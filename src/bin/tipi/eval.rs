@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{HumanDuration, MultiProgress, ProgressBar};
-use sha2::{Digest, Sha256};
 use tipi::Error;
 use tipi::adapt::adapter_file::{self, Adapter, Meta};
 use tipi::adapt::overlap::{self, Correction};
@@ -15,12 +14,13 @@ use tipi::clip::Clip;
 use tipi::data::walk::mark_results;
 use tipi::data::{Dataset, ELEVEN, Folder, SHIFTS, Walk};
 use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
-use tipi::gpu::Gpu;
 use tipi::numbers;
+use tipi::output::{Kind, Output};
 use tipi::text;
 
-use crate::common::{self, GpuArgs, PrecisionArgs, Stored, WalkArgs};
+use crate::common::{self, GpuArgs, PrecisionArgs, WalkArgs};
 use crate::fit::NoiseArgs;
+use crate::outputs::{self, ForceArgs};
 use crate::terminal::{self, note};
 use crate::{stop, ui};
 
@@ -50,6 +50,8 @@ pub struct Args {
     /// Folder for results, features and the report, outside the datasets. The same command goes on with what is there.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     /// Folder for features, to share between several --out; by default `features` in --out.
     #[arg(long, value_name = "DIR")]
     features: Option<PathBuf>,
@@ -121,6 +123,8 @@ pub struct Args {
 pub struct ReportArgs {
     /// The folder that `tipi eval --out` wrote.
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     /// The summary as JSON on stdout instead of tables.
     #[arg(long)]
     json: bool,
@@ -128,6 +132,9 @@ pub struct ReportArgs {
 
 /// Makes the report anew.
 pub fn report(args: &ReportArgs) -> Result<()> {
+    if !args.force.force {
+        eval::report::check(&args.out)?;
+    }
     show(&args.out, args.json)
 }
 
@@ -157,6 +164,25 @@ fn show(out: &Path, json: bool) -> Result<()> {
 }
 
 impl Args {
+    /// Whether results can go where they shall.
+    fn look_at_folders(&self) -> Result<()> {
+        for folder in std::iter::once(&self.out).chain(&self.features) {
+            outputs::refuse_stdout(folder)?;
+            if folder.exists() && !folder.is_dir() {
+                return Err(Error::data(folder, "this is a file, and results need a folder: give another name").into());
+            }
+        }
+        if !self.force.force {
+            eval::report::check(&self.out)?;
+        }
+        for path in eval::report::FILES.map(|name| self.out.join(name)).iter().filter(|path| path.exists()) {
+            let output = Output::open(path, Kind::Html, true)?;
+            self.correction.iter().try_for_each(|read| output.reads(read, "a correction"))?;
+            self.dataset.iter().try_for_each(|read| output.reads(Path::new(read), "a list of pictures"))?;
+        }
+        Ok(())
+    }
+
     fn datasets(&self, walk: &Walk) -> Result<Vec<Dataset>> {
         let mut names: Vec<PathBuf> = Vec::new();
         for what in &self.dataset {
@@ -273,18 +299,9 @@ impl Args {
     }
 }
 
-/// What tells a correction from others.
-fn digest(gpu: &Gpu, correction: &Correction) -> Result<String> {
-    let mut hasher = Sha256::new();
-    for tensor in correction.tensors() {
-        hasher.update(bytemuck::cast_slice(&gpu.read::<f32>(tensor)?));
-    }
-    hasher.update(correction.scale().to_le_bytes());
-    Ok(tipi::hex(&hasher.finalize()))
-}
-
 /// Evaluates.
 pub fn run(args: &Args) -> Result<()> {
+    args.look_at_folders()?;
     let walk = args.walk.walk(args.strict)?;
     let datasets = args.datasets(&walk)?;
     let generic = args.generic.as_ref().map(|folder| common::open_folder(folder, &walk)).transpose()?;
@@ -307,13 +324,10 @@ pub fn run(args: &Args) -> Result<()> {
     common::announce(&gpu);
     stop::listen();
     let correction = args.correction(&clip, &datasets, generic.as_ref())?;
-    let digest = correction.as_ref().map(|c| digest(&gpu, c)).transpose()?;
+    let digest = correction.as_ref().map(|c| common::digest(&gpu, c)).transpose()?;
     let corrected = correction.as_ref().zip(digest.as_deref());
     let corrected = corrected.map(|(correction, digest)| Corrected { correction, digest });
-    let precision = match args.precision.precision {
-        Stored::F32 => "f32",
-        Stored::F16 => "f16",
-    };
+    let precision = args.precision.precision.name();
     let mut bars = Bars::new();
     for (protocol, checked) in checked {
         // Without ++ methods the corrected tower would be run for nothing.

@@ -15,6 +15,7 @@ mod embed;
 mod eval;
 mod fit;
 mod info;
+mod outputs;
 mod overlap;
 mod predict;
 #[cfg(feature = "hub")]
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // The library's errors name their cause themselves; drivers' and tokenizers' messages may have several lines.
             let text = match error.downcast_ref::<tipi::Error>() {
+                Some(error @ tipi::Error::Foreign { .. }) => format!("{error}, or overwrite it with --force"),
                 Some(error) => error.to_string(),
                 None => format!("{error:#}"),
             };

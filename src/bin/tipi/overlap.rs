@@ -7,10 +7,12 @@ use tipi::Error;
 use tipi::adapt::adapter_file;
 use tipi::adapt::similarity::{self, Similarities};
 use tipi::encode::{self, Views};
+use tipi::output::Kind;
 use tipi::report::histogram::{self, Panel};
 use tipi::text;
 
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::outputs::{self, ForceArgs};
 use crate::terminal;
 use crate::ui;
 
@@ -29,6 +31,8 @@ pub struct Args {
     /// Where to write the plot: this name with .svg and with .png.
     #[arg(long, value_name = "NAME", default_value = "overlap")]
     plot: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     /// One JSON object on stdout instead of a table.
     #[arg(long)]
     json: bool,
@@ -52,17 +56,21 @@ pub fn run(args: &Args) -> Result<()> {
         name.push(extension);
         PathBuf::from(name)
     });
-    for plot in &plots {
-        tipi::check_writable(plot)?;
-    }
+    outputs::refuse_stdout(&args.plot)?;
+    let drawing = args.force.open(&plots[0], Kind::Svg)?;
+    let picture = args.force.open(&plots[1], Kind::Png)?;
     let file = args.adapter.as_ref().map(|path| adapter_file::File::open(path)).transpose()?;
     let walk = args.pictures.walk()?;
     let folder = common::open_folder(&args.data, &walk)?;
-    for plot in &plots {
-        walk.refuse_picture(plot)?;
+    let model = common::model_folder(&args.model)?;
+    for output in [&drawing, &picture] {
+        args.adapter.iter().try_for_each(|path| output.reads(path, "an adapter"))?;
+        outputs::read_items(output, &folder.items)?;
+        walk.refuse_picture(output.path())?;
+        output.reads_folder(&model, "a file of the model")?;
     }
     let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
-    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
+    let clip = args.precision.load(&gpu, &model)?;
     let adapter = file.map(|file| file.bind(&clip)).transpose()?;
     let correction = match &adapter {
         Some(adapter) => Some(adapter.correction().ok_or_else(|| {
@@ -93,8 +101,8 @@ pub fn run(args: &Args) -> Result<()> {
         text::count(folder.classes.len(), "class", "classes")
     );
     let svg = histogram::svg(&title, &panels);
-    tipi::write_atomic(&plots[0], svg.as_bytes())?;
-    tipi::write_atomic(&plots[1], &tipi::report::png(&svg)?)?;
+    drawing.write(svg.as_bytes())?;
+    picture.write(&tipi::report::png(&svg)?)?;
     print(args, labels.len(), &before, after.as_ref(), &plots)?;
     common::finish(&gpu);
     Ok(())

@@ -30,6 +30,7 @@ use crate::data::is_picture;
 use crate::{Error, Result};
 
 pub use names::is_system;
+pub(crate) use results::unmark_results;
 pub use results::{is_results, mark_results};
 pub(in crate::data) use tree::Tree;
 pub(crate) use tree::entries;

@@ -1,10 +1,11 @@
 //! Folders of tipi's own results, which lie beside pictures and hold pictures, but are none to learn from.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use crate::files::write_atomic;
+use crate::files::{is_part, write_atomic};
 use crate::{Error, Result, input};
 
 /// The file that says what a folder is.
@@ -27,6 +28,18 @@ pub fn mark_results(folder: &Path) -> Result<()> {
         write_atomic(&marker, TEXT.as_bytes())?;
     }
     Ok(())
+}
+
+/// Takes the mark off a folder in which nothing else is left.
+pub(crate) fn unmark_results(folder: &Path) {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let own = |name: &OsString| name.to_str().is_some_and(|name| name == MARKER || is_part(name));
+    let names: Vec<OsString> = names.collect();
+    if names.iter().all(own) {
+        for name in names {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
 }
 
 /// Whether a folder holds tipi's results: it is marked, or looks like what was written before there were marks.

@@ -24,9 +24,9 @@ use self::shard::{Layout, Shard};
 use super::{STEPS, Views, ahead, random_view};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::decode::PictureFile;
-use crate::data::walk::{self, mark_results};
+use crate::data::walk::{self, mark_results, unmark_results};
 use crate::data::{Augment, Item};
-use crate::files::{hex, write_atomic};
+use crate::files::{hex, is_part, sweep, write_atomic};
 use crate::{Error, Result};
 
 /// Rows of a full file.
@@ -167,6 +167,7 @@ impl Store {
         let folder = folder.join(key.folder()?);
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         let about = serde_json::to_string_pretty(&(FORMAT, key)).map_err(|e| Error::invalid(e.to_string()))?;
+        sweep(&folder);
         let note = folder.join("key.json");
         if !note.is_file() {
             write_atomic(&note, about.as_bytes())?;
@@ -375,6 +376,33 @@ impl Store {
         }
         keep.into_iter().try_for_each(|path| self.take_in(path))
     }
+}
+
+/// Removes all stores in `folder`, and the folder itself if nothing else is in it. Files that no store writes stay, and so do
+/// folders that hold some; what is left is no error.
+pub fn remove(folder: &Path) {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    // A name that is a digest's first half.
+    let digest = |name: &str| name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    for store in entries(folder) {
+        let is_store =
+            store.file_type().is_ok_and(|kind| kind.is_dir()) && store.file_name().to_str().is_some_and(digest);
+        if !is_store {
+            continue;
+        }
+        for entry in entries(&store.path()) {
+            let name = entry.file_name();
+            let own = name.to_str().is_some_and(|name| {
+                name == "key.json" || is_part(name) || name.strip_suffix(".safetensors").is_some_and(digest)
+            });
+            if own && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        let _ = std::fs::remove_dir(store.path());
+    }
+    unmark_results(folder);
+    let _ = std::fs::remove_dir(folder);
 }
 
 /// A picture's rows, and the pixels of those that have to be encoded.

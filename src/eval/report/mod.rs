@@ -14,6 +14,7 @@ use super::{About, Detail, Method, Record, Settings, Task, TestSet};
 use crate::data::walk::{self, mark_results};
 use crate::data::{ELEVEN, Rgb, SHIFTS, decode};
 use crate::files::write_atomic;
+use crate::output::Kind;
 use crate::report::histogram::{self, Panel};
 use crate::report::{Card, Page, Pair, Point, Series, Tile, accuracy_plot, png};
 use crate::{Error, Result, text};
@@ -42,6 +43,24 @@ pub struct Written {
     pub summary: Summary,
     /// Datasets by name and title, in order.
     pub datasets: Vec<(String, String)>,
+}
+
+/// The files of a report, beside its plots.
+pub const FILES: [&str; 4] = ["report.html", "summary.csv", "results.csv", "results.json"];
+
+/// Looks whether the report's files may be written to `out`: whether what has their names there, if anything, is a report of
+/// tipi's.
+///
+/// # Errors
+/// [`Error::Foreign`] with the first file that is not.
+pub fn check(out: &Path) -> Result<()> {
+    let [html, tables @ ..] = FILES.map(|name| out.join(name));
+    Kind::Html.check(&html)?;
+    // Tables have no marks of their own.
+    if Kind::Html.is_at(&html) || walk::is_results(out) {
+        return Ok(());
+    }
+    tables.iter().try_for_each(|table| Kind::Html.check(table))
 }
 
 /// Reads all results below `out` and writes `report.html`, `plots/`, `results.csv`, `summary.csv` and `results.json` there.

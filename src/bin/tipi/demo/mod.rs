@@ -12,10 +12,12 @@ use tipi::data::{Folder, Walk, decode};
 use tipi::encode::{self, Views};
 use tipi::eval::summary::{deviation, mean};
 use tipi::gpu::Gpu;
-use tipi::report::{Cell, Prediction, write_grid};
+use tipi::output::Kind;
+use tipi::report::{Cell, Prediction, draw_grid};
 
 use self::methods::{Outcome, Run};
 use crate::common::{self, GpuArgs};
+use crate::outputs::{self, ForceArgs};
 use crate::terminal;
 use crate::ui;
 
@@ -43,6 +45,8 @@ pub struct Args {
     /// Where to write the picture of predictions.
     #[arg(long, value_name = "FILE", default_value = "pictos-demo.png")]
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     /// PiNI's passes over the pictures, from 1 to 1000000.
     #[arg(long, default_value_t = 10, value_parser = common::count(1, common::MOST_EPOCHS))]
     epochs: usize,
@@ -100,16 +104,21 @@ impl Args {
 /// Runs the demonstration.
 pub fn run(args: &Args) -> Result<()> {
     let runs = args.runs()?;
-    tipi::check_writable(&args.out)?;
+    let output = args.force.open(&args.out, Kind::Png)?;
+    args.correction.iter().try_for_each(|path| output.reads(path, "a correction"))?;
     let pictures = common::bundled("examples/pictos")?;
     let walk = Walk::default();
     let open = |set: &Path| Folder::open_with(set, &walk);
     let generic = open(&common::bundled("examples/pictos-generic")?)?;
     let sets = RUNS.iter().map(|(set, _)| Ok((*set, open(&pictures.join(set))?))).collect::<Result<Vec<_>>>()?;
+    outputs::read_items(&output, &generic.items)?;
+    sets.iter().try_for_each(|(_, folder)| outputs::read_items(&output, &folder.items))?;
     walk.refuse_picture(&args.out)?;
+    let model = common::bundled("weights/picto")?;
+    output.reads_folder(&model, "a file of the model")?;
     let start = Instant::now();
     let gpu = args.gpu.open()?;
-    let clip = Clip::load(&gpu, &common::bundled("weights/picto")?)?;
+    let clip = Clip::load(&gpu, &model)?;
     common::announce(&gpu);
     let mut rows: Vec<Row> = Vec::new();
     let (mut cells, mut overlaps) = (Vec::new(), Vec::new());
@@ -168,7 +177,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    let drawn = write_grid(&args.out, &title(&args.seeds), &cells, 6);
+    let drawn = draw_grid(&title(&args.seeds), &cells, 6).and_then(|bytes| output.write(&bytes));
     // The table first: a picture that cannot be written must not cost minutes of work.
     let seconds = (start.elapsed().as_secs_f64(), correction_seconds);
     print(args, &gpu, &rows, &overlaps, seconds)?;

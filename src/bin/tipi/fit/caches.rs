@@ -15,6 +15,7 @@ use tipi::clip::Features;
 use tipi::data::Augment;
 use tipi::encode::{self, Encoded, Views};
 use tipi::numbers;
+use tipi::output::Output;
 use tipi::text;
 
 use super::{Common, Start};
@@ -98,6 +99,7 @@ pub struct TipX {
 
 /// What all caches are made of.
 struct Parts {
+    output: Output,
     start: Start,
     clock: Instant,
     classifier: Classifier,
@@ -112,8 +114,12 @@ struct Parts {
 impl CacheArgs {
     fn parts(&self, correction: Option<&PathBuf>) -> Result<Parts> {
         let clock = Instant::now();
+        let output = self.common.output()?;
+        if let Some(path) = correction {
+            output.reads(path, "a correction")?;
+        }
         let file = correction.map(|path| adapter_file::File::open(path)).transpose()?;
-        let start = self.common.start()?;
+        let start = self.common.start(&output)?;
         let Start { gpu, clip, folder, split } = &start;
         let correction = file.map(|file| common::correction(&file, clip)).transpose()?;
         let adapters = correction.as_ref().map(|c| &c.blocks[..]);
@@ -129,7 +135,7 @@ impl CacheArgs {
         let keys = tip::keys_of_pictures(gpu, &support.features, views.count(), d)?;
         let labels = support.labels();
         let cache = Cache::new(gpu, keys.affinity(), &labels, folder.classes.len(), d)?;
-        Ok(Parts { classifier, correction, keys, labels, cache, val, clock, start })
+        Ok(Parts { output, classifier, correction, keys, labels, cache, val, clock, start })
     }
 }
 
@@ -167,7 +173,7 @@ impl Parts {
 pub fn fit_tip(args: &Tip) -> Result<()> {
     let set = args.alpha.zip(args.beta);
     let parts = args.cache.parts(args.correction.as_ref())?;
-    let (gpu, clip) = (&parts.start.gpu, &parts.start.clip);
+    let gpu = &parts.start.gpu;
     let params = match set {
         Some((alpha, beta)) => TipXParams { alpha, beta, gamma: 0.0 },
         None => {
@@ -181,8 +187,8 @@ pub fn fit_tip(args: &Tip) -> Result<()> {
     let method = Method::TipAdapter { templates, params, views: args.cache.views, correction: parts.form() };
     let adapter =
         Adapter::Tip { classifier: parts.classifier, cache: parts.cache, params, correction: parts.correction };
-    args.cache.common.save(clip, &parts.start.folder, method, &adapter, &parts.val)?;
-    common::finish(gpu);
+    args.cache.common.save(parts.output, &parts.start, method, &adapter, &parts.val)?;
+    common::finish(&parts.start.gpu);
     Ok(())
 }
 
@@ -227,9 +233,9 @@ pub fn fit_tip_f(args: &TipF) -> Result<()> {
     let (templates, views, epoch) = (args.cache.templates.clone(), args.cache.views, trained.epoch);
     let params = params.tip();
     let method = Method::TipAdapterF { templates, params, views, config, epoch };
-    let Parts { classifier, cache, start, val, .. } = parts;
+    let Parts { output, classifier, cache, start, val, .. } = parts;
     let adapter = Adapter::Tip { classifier, cache, params, correction: None };
-    args.cache.common.save(&start.clip, &start.folder, method, &adapter, &val)?;
+    args.cache.common.save(output, &start, method, &adapter, &val)?;
     common::finish(&start.gpu);
     Ok(())
 }
@@ -238,7 +244,7 @@ pub fn fit_tip_f(args: &TipF) -> Result<()> {
 pub fn fit_tip_x(args: &TipX) -> Result<()> {
     let set = args.alpha.zip(args.beta).zip(args.gamma);
     let parts = args.cache.parts(args.correction.as_ref())?;
-    let (gpu, clip) = (&parts.start.gpu, &parts.start.clip);
+    let gpu = &parts.start.gpu;
     let (keys, labels) = (&parts.keys.original, &parts.labels);
     let tip_x = tip_x::TipX::new(gpu, &parts.classifier, parts.cache.clone(), keys, labels)?;
     let val = &parts.val;
@@ -266,7 +272,7 @@ pub fn fit_tip_x(args: &TipX) -> Result<()> {
         psi,
         correction: parts.correction,
     };
-    args.cache.common.save(clip, &parts.start.folder, method, &adapter, &parts.val)?;
-    common::finish(gpu);
+    args.cache.common.save(parts.output, &parts.start, method, &adapter, &parts.val)?;
+    common::finish(&parts.start.gpu);
     Ok(())
 }

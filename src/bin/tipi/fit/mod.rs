@@ -17,9 +17,11 @@ use tipi::data::{Folder, Item, Split};
 use tipi::encode::{self, Encoded, Views};
 use tipi::gpu::Gpu;
 use tipi::nn::Bottleneck;
+use tipi::output::{Kind, Output};
 use tipi::text;
 
 use crate::common::{self, GpuArgs, PictureArgs};
+use crate::outputs::{self, ForceArgs};
 use crate::terminal::note;
 use crate::ui;
 
@@ -66,9 +68,11 @@ struct Common {
     /// Seed of the choice of pictures, of views and of training.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Adapter file to write.
+    /// Adapter file to write; an adapter that is there already is overwritten.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
@@ -84,19 +88,27 @@ struct Start {
 }
 
 impl Common {
-    /// Looks at everything that can be wrong before the first long step: the output, the pictures, the model.
-    fn start(&self) -> Result<Start> {
-        tipi::check_writable(&self.out)?;
+    /// Looks at where the adapter is to be written.
+    fn output(&self) -> Result<Output> {
+        self.force.open(&self.out, Kind::Adapter)
+    }
+
+    /// Looks at everything that can be wrong before the first long step: the pictures, the model, and whether `output` is
+    /// among them.
+    fn start(&self, output: &Output) -> Result<Start> {
         let walk = self.pictures.walk()?;
         let folder = common::open_folder(&self.data, &walk)?;
+        outputs::read_items(output, &folder.items)?;
         walk.refuse_picture(&self.out)?;
+        let model = common::model_folder(&self.model)?;
+        output.reads_folder(&model, "a file of the model")?;
         let shots = (self.shots, self.shots.min(4));
         let bar = ui::bar(folder.items.len(), "checking pictures");
         let chosen = encode::choose(&folder, shots, self.seed, self.pictures.strict, &|n| bar.set_position(n as u64))?;
         bar.finish_and_clear();
         common::report_skipped(&chosen.skipped);
         let gpu = self.gpu.open()?;
-        let clip = Clip::load(&gpu, &common::model_folder(&self.model)?)?;
+        let clip = Clip::load(&gpu, &model)?;
         common::announce(&gpu);
         Ok(Start { gpu, clip, folder, split: chosen.split })
     }
@@ -112,7 +124,14 @@ impl Common {
     }
 
     /// Fits the temperature on validation pictures, says how many of them are right, and writes the adapter.
-    fn save(&self, clip: &Clip, folder: &Folder, method: Method, adapter: &Adapter, val: &Encoded) -> Result<()> {
+    fn save(
+        &self,
+        output: Output,
+        Start { clip, folder, .. }: &Start,
+        method: Method,
+        adapter: &Adapter,
+        val: &Encoded,
+    ) -> Result<()> {
         let (names, labels) = (folder.names(), val.labels());
         let mut meta = Meta::new(clip, &names, method, Some(self.shots), self.seed)?;
         if labels.is_empty() {
@@ -124,8 +143,10 @@ impl Common {
             note!("temperature {:.3}", temperature.unwrap_or(1.0));
             meta = meta.with_temperature(temperature);
         }
-        adapter_file::save(&self.out, clip, &meta, adapter)?;
-        note!("wrote {}", self.out.display());
+        let bytes = adapter_file::to_bytes(output.path(), clip, &meta, adapter)?;
+        let name = output.name();
+        output.write(&bytes)?;
+        note!("wrote {name}");
         Ok(())
     }
 }

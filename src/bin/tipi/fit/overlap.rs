@@ -8,9 +8,11 @@ use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
 use tipi::adapt::overlap;
 use tipi::clip::Clip;
 use tipi::numbers;
+use tipi::output::Kind;
 use tipi::text;
 
 use crate::common::{self, GpuArgs, WalkArgs};
+use crate::outputs::{self, ForceArgs};
 use crate::terminal::note;
 use crate::ui;
 
@@ -23,9 +25,11 @@ pub struct Args {
     /// Folder of generic pictures, one sub-folder per class: many classes, and none of those to be told apart later.
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
-    /// Adapter file to write.
+    /// Adapter file to write; an adapter that is there already is overwritten.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     /// Passes over the pictures, from 1 to 1000000.
     #[arg(long, default_value_t = 1, value_parser = common::count(1, common::MOST_EPOCHS))]
     epochs: usize,
@@ -72,13 +76,16 @@ pub fn fit(args: &Args) -> Result<()> {
         epochs: args.epochs,
         ..overlap::Config::paper(args.seed)
     };
-    tipi::check_writable(&args.out)?;
+    let output = args.force.open(&args.out, Kind::Adapter)?;
     let walk = args.walk.walk(args.strict)?;
     let folder = common::open_folder(&args.data, &walk)?;
+    outputs::read_items(&output, &folder.items)?;
     walk.refuse_picture(&args.out)?;
+    let model = common::model_folder(&args.model)?;
+    output.reads_folder(&model, "a file of the model")?;
     let items = common::sound_pictures(&folder.items, args.strict)?;
     let gpu = args.gpu.open()?;
-    let clip = Clip::load(&gpu, &common::model_folder(&args.model)?)?;
+    let clip = Clip::load(&gpu, &model)?;
     common::announce(&gpu);
     let bar = ui::bar(items.len() * config.epochs, "training the correction");
     let mut last = f32::NAN;
@@ -97,8 +104,10 @@ pub fn fit(args: &Args) -> Result<()> {
         clock.elapsed().as_secs_f64()
     );
     let meta = Meta::new(&clip, &folder.names(), Method::Overlap { config }, None, args.seed)?;
-    adapter_file::save(&args.out, &clip, &meta, &Adapter::Overlap(correction))?;
-    note!("wrote {}", args.out.display());
+    let bytes = adapter_file::to_bytes(output.path(), &clip, &meta, &Adapter::Overlap(correction))?;
+    let name = output.name();
+    output.write(&bytes)?;
+    note!("wrote {name}");
     common::finish(&gpu);
     Ok(())
 }

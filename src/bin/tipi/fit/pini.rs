@@ -1,7 +1,8 @@
 //! `tipi fit pini`.
 
-use std::path::PathBuf;
 use std::time::Instant;
+
+use std::path::Path;
 
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -15,6 +16,7 @@ use tipi::numbers;
 use tipi::text;
 
 use super::{Common, Start};
+use crate::outputs::Beside;
 use crate::terminal::note;
 use crate::{common, stop, ui};
 
@@ -88,13 +90,6 @@ enum NoiseArg {
     Both,
 }
 
-/// The checkpoint beside the adapter file.
-fn beside(out: &std::path::Path) -> PathBuf {
-    let mut name = out.to_path_buf().into_os_string();
-    name.push(".checkpoint");
-    name.into()
-}
-
 /// What training sees, in words and as a digest of its pictures: a checkpoint of other data is refused.
 fn describe(items: &[Item], views: &str) -> Result<String> {
     let mut hasher = Sha256::new();
@@ -110,13 +105,16 @@ fn describe(items: &[Item], views: &str) -> Result<String> {
 pub fn fit(args: &Args) -> Result<()> {
     let shared = &args.common;
     let clock = Instant::now();
-    let saved = beside(&shared.out);
-    if args.resume && !saved.is_file() {
-        let reason = format!("--resume: there is no {}; leave the option out to start", saved.display());
+    let output = shared.output()?;
+    // Until all is written, so that no two trainings take turns at one checkpoint.
+    let kept = Beside::checkpoint(&output, &shared.force)?;
+    let saved = kept.as_ref().map(Beside::path);
+    if args.resume && !saved.is_some_and(Path::is_file) {
+        let name = saved.map_or("checkpoint of what is written to no file".into(), |saved| saved.display().to_string());
+        let reason = format!("--resume: there is no {name}; leave the option out to start");
         return Err(Error::Invalid(reason).into());
     }
-    tipi::check_writable(&saved)?;
-    let start = shared.start()?;
+    let start = shared.start(&output)?;
     let Start { gpu, clip, folder, .. } = &start;
     let mut config = args.noise.apply(pini::Config::paper(&args.template, shared.seed));
     config.epochs = args.epochs;
@@ -131,7 +129,7 @@ pub fn fit(args: &Args) -> Result<()> {
         _ => "fresh views".to_string(),
     };
     let run = checkpoint::Run::new(clip, &names, &config, &describe(support, &views)?)?;
-    let begin = if args.resume { Some(checkpoint::load(&saved, clip, &run)?) } else { None };
+    let begin = saved.filter(|_| args.resume).map(|saved| checkpoint::load(saved, clip, &run)).transpose()?;
     if let Some(state) = &begin {
         note!("going on after epoch {} of {}", state.epoch, config.epochs);
     }
@@ -155,7 +153,7 @@ pub fn fit(args: &Args) -> Result<()> {
         None => encode(&random(1, epoch)),
     };
     stop::listen();
-    let mut keep = |state: &pini::State| checkpoint::save(&saved, clip, &run, state);
+    let mut keep = |state: &pini::State| saved.map_or(Ok(()), |saved| checkpoint::save(saved, clip, &run, state));
     let training = Training { start: begin, each_epoch: Some(&mut keep) };
     let pini = pini::train(clip, &names, &config, &labels, training, &mut features, &mut |p| {
         bar.set_position(p.step as u64);
@@ -164,8 +162,10 @@ pub fn fit(args: &Args) -> Result<()> {
     });
     bar.finish_and_clear();
     let pini = match pini {
-        Err(Error::Stopped) if saved.is_file() => {
-            note!("the same command with --resume goes on from {}", saved.display());
+        Err(Error::Stopped) => {
+            if let Some(saved) = saved.filter(|saved| saved.is_file()) {
+                note!("the same command with --resume goes on from {}", saved.display());
+            }
             return Err(Error::Stopped.into());
         }
         other => other?,
@@ -176,9 +176,9 @@ pub fn fit(args: &Args) -> Result<()> {
     let (noisy, views) = (pini.noisy(), args.views.unwrap_or(0));
     let method = Method::Pini { noisy, config, augmented: !args.no_augment, views, evaluation };
     let adapter = Adapter::Pini { pini: Box::new(pini), evaluation };
-    shared.save(clip, folder, method, &adapter, &val)?;
+    shared.save(output, &start, method, &adapter, &val)?;
     // Nothing is left to go on with.
-    std::fs::remove_file(&saved).map_err(|e| Error::io(&saved, e))?;
+    kept.map_or(Ok(()), Beside::remove_file)?;
     common::finish(gpu);
     Ok(())
 }
