@@ -3,4 +3,4 @@
 
 use tipi_fuzz::{MIB, picture, target};
 
-target!(1536 * MIB, |data| picture(data, &[(0, b"BM")], true));
+target!(2304 * MIB, |data| picture(data, &[(0, b"BM")], true));

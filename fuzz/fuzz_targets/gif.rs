@@ -3,4 +3,4 @@
 
 use tipi_fuzz::{MIB, picture, target};
 
-target!(1536 * MIB, |data| picture(data, &[(0, b"GIF87a"), (0, b"GIF89a")], false));
+target!(2304 * MIB, |data| picture(data, &[(0, b"GIF87a"), (0, b"GIF89a")], false));

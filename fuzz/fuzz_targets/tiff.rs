@@ -3,4 +3,4 @@
 
 use tipi_fuzz::{MIB, picture, target};
 
-target!(1536 * MIB, |data| picture(data, &[(0, b"II*\0"), (0, b"MM\0*")], false));
+target!(2304 * MIB, |data| picture(data, &[(0, b"II*\0"), (0, b"MM\0*")], false));
