@@ -61,7 +61,7 @@ fn model(folder: &Path) {
 fn what_is_no_file_is_refused_by_what_it_is_wherever_a_file_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let (out, list) = (at("out.safetensors"), at("list.txt"));
+    let (out, listed) = (at("out.safetensors"), format!("@{}", at("list.txt")));
     fs::create_dir(at("data")).unwrap();
     for kind in ["pipe", "device"] {
         let named = format!("this is a {kind}");
@@ -72,7 +72,7 @@ fn what_is_no_file_is_refused_by_what_it_is_wherever_a_file_is_read() {
         for args in [
             &["embed", "image", "--strict", "--model", MODEL, "--out", &out, &picture][..],
             &["embed", "image", "--model", MODEL, "--out", &out, &tensors],
-            &["embed", "text", "--model", MODEL, "--out", &out, &list],
+            &["embed", "text", "--model", MODEL, "--out", &out, &listed],
             &["embed", "text", "--model", MODEL, "--out", &out, &tensors],
             &["predict", "--adapter", &tensors, &picture],
             &["search", "--method", "tip", "--cache", &tensors, "--classifier", &tensors, "--val", &tensors],

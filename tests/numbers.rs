@@ -173,7 +173,9 @@ fn a_model_that_is_not_finite_is_refused() {
     }
     let weights = dir.path().join("model.safetensors");
     let parts = Parts::read(&root().join(MODEL).join("model.safetensors"));
-    let out = dir.path().join("o.safetensors");
+    // Not into the model's folder, whose files are read.
+    let results = tempfile::tempdir().unwrap();
+    let out = results.path().join("o.safetensors");
     let embed = ["embed", "text", "--model", s(dir.path()), "--out", s(&out), "an icon"];
     let names: Vec<String> = parts.floats();
     let of = |part: &str| names.iter().find(|n| n.contains(part)).unwrap_or_else(|| panic!("no {part}: {names:?}"));
