@@ -1,7 +1,7 @@
 //! The one way to stdout and stderr. Foreign text (names of files, classes, models) is shown escaped, so that it cannot act
 //! on a terminal, and what is said on stderr is never worth ending a run for.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -45,6 +45,7 @@ pub fn print_json(value: &impl Serialize, pretty: bool) -> anyhow::Result<()> {
 /// Prints a path to stdout: as it is for other programs, escaped for people.
 #[cfg(feature = "hub")]
 pub fn print_path(path: &Path) -> tipi::Result<()> {
+    use std::io::IsTerminal;
     if io::stdout().is_terminal() { print(&text::path(path)) } else { out(path.as_os_str().as_encoded_bytes()) }
 }
 
