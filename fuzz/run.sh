@@ -99,7 +99,7 @@ fuzz() {
         cp "$seed" "$work/seeds/$target/$number-$(basename "$seed")"
     done < <(seeds "$target")
     TMPDIR=$work/$target "$binaries/$target" "corpus/$target" "$work/seeds/$target" \
-        -max_total_time="$seconds" -max_len="$(longest "$target")" -dict="dictionaries/$(dictionary "$target").dict" \
+        -seed="${SEED:-0}" -max_total_time="$seconds" -max_len="$(longest "$target")" -dict="dictionaries/$(dictionary "$target").dict" \
         -timeout=30 -rss_limit_mb=3072 -artifact_prefix="artifacts/$target-" -print_final_stats=1 -close_fd_mask=0 \
         > "$log" 2>&1 || status=$?
     local executions peak found file
