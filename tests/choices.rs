@@ -1,17 +1,15 @@
 //! What the program does with what it measured, and with variables that mean nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod program;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const MODEL: &str = "weights/picto";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use program::{MODEL, root};
 
 /// The program with its caches in `cache` and other variables set.
 fn tipi(cache: &Path, variables: &[(&str, &str)], args: &[&str]) -> Output {

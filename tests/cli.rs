@@ -3,19 +3,15 @@
 // A test that cannot go on should stop where it stands; helpers here are tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod program;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn tipi(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tipi")).env("TIPI_TUNE", "off").args(args).current_dir(root()).output().unwrap()
-}
+use program::{MODEL, root, s, tipi};
 
 fn good(args: &[&str]) -> (String, String) {
     let out = tipi(args);
@@ -53,8 +49,6 @@ fn right(rows: &[Value]) -> usize {
     rows.iter().filter(fits).count()
 }
 
-const MODEL: &str = "weights/picto";
-
 /// Three classes of the bundled pictures, `count` pictures each.
 fn pictures(count: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -71,10 +65,6 @@ fn pictures(count: usize) -> tempfile::TempDir {
         }
     }
     dir
-}
-
-fn s(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]

@@ -4,11 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod miniatures;
+mod program;
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -23,9 +24,7 @@ use tipi::eval::journal::Journal;
 use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
 use tipi::gpu::{DeviceOptions, Gpu};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use program::{root, tipi};
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
@@ -413,10 +412,6 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     let all = Protocol { seeds: vec![1, 2, 4], ..protocol.clone() };
     let error = evaluate(&dataset, &all, corrected, ("f32", out.0, &out.1), &mut Notes::default());
     assert!(error.as_ref().unwrap_err().to_string().contains("have changed"), "{error:?}");
-}
-
-fn tipi(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tipi")).env("TIPI_TUNE", "off").args(args).current_dir(root()).output().unwrap()
 }
 
 /// Fails with code 2 and a last line that begins with "error:" and holds all of `needles`.

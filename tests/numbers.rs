@@ -3,24 +3,15 @@
 // A test that cannot go on should stop where it stands; helpers here are tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod program;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn s(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn tipi(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tipi")).env("TIPI_TUNE", "off").args(args).current_dir(root()).output().unwrap()
-}
+use program::{MODEL, root, s, tipi};
 
 fn good(args: &[&str]) -> String {
     let out = tipi(args);
@@ -39,7 +30,6 @@ fn bad(args: &[&str], needles: &[&str]) {
     }
 }
 
-const MODEL: &str = "weights/picto";
 const PICTURES: &str = "examples/pictos/shifted/anchor";
 
 /// A safetensors file in parts.

@@ -1,27 +1,15 @@
 //! Results and the files that are there already: nothing that is read is written over, and nothing of others' is.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use safetensors::SafeTensors;
 
-const MODEL: &str = "weights/picto";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tipi"));
-    command.env("TIPI_TUNE", "off").args(args).current_dir(root());
-    command
-}
-
-fn tipi(args: &[&str]) -> Output {
-    command(args).output().unwrap()
-}
+use program::{MODEL, command, root, s, tipi};
 
 fn good(args: &[&str]) -> String {
     let out = tipi(args);
@@ -42,10 +30,6 @@ fn refused(args: &[&str], files: &[&Path], needles: &[&str]) {
         assert!(stderr.contains(needle), "{args:?}: no '{needle}' in: {stderr}");
     }
     assert!(contents() == before, "{args:?}: a file was changed");
-}
-
-fn s(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// A file's or folder's name in a folder, however deep.
@@ -186,14 +170,15 @@ fn what_is_read_is_no_place_for_a_result() {
     refused(&[&args[..], &["--out", s(&correction)]].concat(), &[&correction], &["read here"]);
     let lines = dir.path().join("lines.txt");
     fs::write(&lines, "a cat\na dog\n").unwrap();
-    let args = ["embed", "text", "--model", MODEL, "--out", s(&lines), s(&lines)];
+    let list = format!("@{}", s(&lines));
+    let args = ["embed", "text", "--model", MODEL, "--out", s(&lines), &list];
     refused(&args, &[&lines], &["a file that tipi did not write"]);
     refused(&[&args[..], &["--force"]].concat(), &[&lines], &["list of texts", "read here"]);
     #[cfg(unix)]
     {
         let link = dir.path().join("link.safetensors");
         std::os::unix::fs::symlink(&lines, &link).unwrap();
-        let args = ["embed", "text", "--model", MODEL, "--force", "--out", s(&link), s(&lines)];
+        let args = ["embed", "text", "--model", MODEL, "--force", "--out", s(&link), &list];
         refused(&args, &[&lines], &["list of texts", "read here, as"]);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }

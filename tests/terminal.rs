@@ -2,6 +2,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod program;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,19 +13,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tipi"));
-    command.env("TIPI_TUNE", "off").current_dir(root()).args(args);
-    command
-}
-
-fn tipi<S: AsRef<OsStr>>(args: &[S]) -> Output {
-    command(args).output().unwrap()
-}
+use program::{command, root, tipi};
 
 /// Runs the program through a shell, which sees to `redirect`.
 fn shell(args: &str, redirect: &str) -> Output {

@@ -3,24 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn s(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use program::{root, s};
 
 /// Exit code, stdout and stderr.
 fn tipi(args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tipi"));
-    let out = command.args(args).env("TIPI_TUNE", "off").current_dir(root()).output().unwrap();
+    let out = program::tipi(args);
     (out.status.code(), String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap())
 }
 

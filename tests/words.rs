@@ -3,24 +3,15 @@
 // A test that cannot go on should stop where it stands; helpers here are tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod program;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use safetensors::tensor::SafeTensors;
 use serde_json::{Value, json};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn s(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn tipi(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tipi")).env("TIPI_TUNE", "off").args(args).current_dir(root()).output().unwrap()
-}
+use program::{MODEL, root, s, tipi};
 
 fn good(args: &[&str]) -> String {
     let out = tipi(args);
@@ -39,8 +30,6 @@ fn bad(args: &[&str]) -> String {
     assert!(line.len() < 4500 && stderr.len() < 9000, "{} characters: {}…", line.len(), &line[..500]);
     line
 }
-
-const MODEL: &str = "weights/picto";
 
 /// A model of the bundled one's files, some of them replaced.
 fn model(folder: &Path, other: &[(&str, &str)]) {

@@ -240,17 +240,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-
-    /// A folder that holds empty files of these names.
-    fn files(names: &[&str]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for name in names {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
-        }
-        folder
-    }
+    use crate::data::walk::tests::files;
 
     fn refused(names: &[&str]) -> String {
         Folder::open(files(names).path()).unwrap_err().to_string()

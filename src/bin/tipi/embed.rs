@@ -124,7 +124,11 @@ pub fn run(args: &Args) -> Result<()> {
             args.correction.iter().try_for_each(|path| output.reads(path, "a correction"))?;
             pictures = inputs(args, &output)?;
         }
-        Args::Text(args) => args.inputs.iter().try_for_each(|path| output.reads(Path::new(path), "a list of texts"))?,
+        Args::Text(args) => args.inputs.iter().try_for_each(|input| match TextInput::of(input) {
+            TextInput::Ids(path) => output.reads(path, "a file of input_ids"),
+            TextInput::List(path) => output.reads(path, "a list of texts"),
+            TextInput::Stdin | TextInput::Text(_) => Ok(()),
+        })?,
         Args::Classifier(_) => {}
     }
     let model = common::model_folder(&common.model)?;
@@ -357,36 +361,58 @@ fn images(args: &Image, inputs: &[Input], clip: &Clip, kept: Option<&Beside>) ->
     result
 }
 
+/// What an argument of `embed text` stands for. Only what says so is a file: a text may have the name of one.
+enum TextInput<'a> {
+    /// A safetensors file with `input_ids`.
+    Ids(&'a Path),
+    /// A file of texts, one a line.
+    List(&'a Path),
+    /// The same from standard input.
+    Stdin,
+    /// The text itself.
+    Text(&'a str),
+}
+
+impl<'a> TextInput<'a> {
+    fn of(input: &'a str) -> Self {
+        let file = input.strip_prefix('@').filter(|rest| !rest.starts_with('@'));
+        let path = Path::new(file.unwrap_or(input));
+        match file {
+            _ if is_safetensors(path) => TextInput::Ids(path),
+            Some(_) => TextInput::List(path),
+            None if input == "-" => TextInput::Stdin,
+            // A text that begins with @ has another in front of it.
+            None => TextInput::Text(input.strip_prefix('@').unwrap_or(input)),
+        }
+    }
+}
+
 fn texts(args: &Text, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
     let mut ids = Vec::new();
     let mut names = Vec::new();
     for input in &args.inputs {
-        // Only what says so is a file: a text may have the name of one.
-        let file = input.strip_prefix('@').filter(|rest| !rest.starts_with('@'));
-        let path = Path::new(file.unwrap_or(input));
-        if is_safetensors(path) {
-            let rows = read_ids(path)?;
-            let input = path.display();
-            names.extend((0..rows.len()).map(|i| format!("{input}#{i}")));
-            for (i, row) in rows.iter().enumerate() {
-                if clip.config.end.position(row).is_none() {
-                    return Err(Error::data(path, format!("row {i} of input_ids has no end token")).into());
+        let lines: Vec<String> = match TextInput::of(input) {
+            TextInput::Ids(path) => {
+                let rows = read_ids(path)?;
+                names.extend((0..rows.len()).map(|i| format!("{}#{i}", path.display())));
+                for (i, row) in rows.iter().enumerate() {
+                    if clip.config.end.position(row).is_none() {
+                        return Err(Error::data(path, format!("row {i} of input_ids has no end token")).into());
+                    }
                 }
+                ids.extend(rows);
+                continue;
             }
-            ids.extend(rows);
-            continue;
-        }
-        let lines: Vec<String> = if input == "-" {
-            input::read_stream(std::io::stdin().lock(), input::limit::LIST)?.lines().map(str::to_string).collect()
-        } else if file.is_some() {
-            let text = input::read_text(path, input::limit::LIST)?;
-            text.lines().map(str::to_string).collect()
-        } else {
-            if path.is_file() {
-                note!("'{input}' is taken as a text: @{input} reads the file");
+            TextInput::List(path) => input::read_text(path, input::limit::LIST)?.lines().map(str::to_string).collect(),
+            TextInput::Stdin => {
+                input::read_stream(std::io::stdin().lock(), input::limit::LIST)?.lines().map(str::to_string).collect()
             }
-            // A text that begins with @ has another in front of it.
-            vec![input.strip_prefix('@').unwrap_or(input).to_string()]
+            TextInput::Text(text) => {
+                if Path::new(input).is_file() {
+                    note!("'{input}' is taken as a text: @{input} reads the file");
+                }
+                vec![text.to_string()]
+            }
         };
         for line in lines {
             ids.push(clip.tokenizer()?.prompt(&line)?);

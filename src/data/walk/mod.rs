@@ -267,4 +267,4 @@ pub fn list_pictures_with(path: &Path, walk: &Walk) -> Result<Vec<PathBuf>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
