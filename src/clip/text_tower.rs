@@ -185,8 +185,8 @@ impl TextTower {
         self.width
     }
 
-    /// Token plus position embedding of every row, `[rows, width]`, gathered on the CPU from the mapped file: the table
-    /// itself never goes to the GPU.
+    /// Token plus position embedding of every row, `[rows, width]`, gathered on the CPU from the checkpoint's file: the
+    /// table itself never goes to the GPU.
     ///
     /// # Errors
     /// An id past the vocabulary, a text longer than the context, out of memory.

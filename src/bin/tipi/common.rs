@@ -153,8 +153,8 @@ pub fn say_walk(walk: &Walk) {
         note!("skipped: {error}");
     }
     if !unreadable.is_empty() {
-        let count = unreadable.len();
-        note!("{count} {} skipped (--strict makes that an error)", if count == 1 { "folder" } else { "folders" });
+        let folders = text::count(unreadable.len(), "folder", "folders");
+        note!("{folders} skipped (--strict makes that an error)");
     }
 }
 
