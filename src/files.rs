@@ -24,6 +24,18 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, bytes).map_err(|error| Error::io(path, error))
 }
 
+/// Writes what can be made again: as [`write_atomic`], but into a folder that is made where it is not there, and without
+/// waiting for the disk.
+pub(crate) fn write_cache(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
+    fs::create_dir_all(folder)?;
+    let mut file = part(path)?;
+    sweep_once(folder);
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
 /// [`write_atomic`] to a name that is tipi's own: a link there is refused, since what it points to is somebody else's.
 pub(crate) fn write_own(path: &Path, bytes: &[u8]) -> Result<()> {
     refuse_link(path)?;
@@ -259,6 +271,24 @@ mod tests {
             let (asked, written) = (check_writable(&bad).unwrap_err(), write_atomic(&bad, b"x").unwrap_err());
             assert_eq!(asked.to_string(), written.to_string());
         }
+    }
+
+    #[test]
+    fn what_can_be_made_again_is_written_into_a_new_folder_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/cache.bin");
+        for content in [&b"first, and longer"[..], b"second"] {
+            write_cache(&path, content).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), content);
+            assert_eq!(names(path.parent().unwrap()), ["cache.bin"]);
+        }
+        // What an ended program left there goes with the next program's first writing.
+        let other = folder.path().join("other");
+        fs::create_dir(&other).unwrap();
+        let old = SystemTime::now() - OLD - Duration::from_secs(60);
+        fs::File::create(other.join(".tipi-ab3Def.part")).unwrap().set_modified(old).unwrap();
+        write_cache(&other.join("a"), b"x").unwrap();
+        assert_eq!(names(&other), ["a"]);
     }
 
     #[test]

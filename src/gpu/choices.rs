@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::files::write_cache;
+use crate::input;
+
 /// Looks that are taken of their own accord.
 const LOOKS: u32 = 3;
 
@@ -57,8 +60,6 @@ impl Measured {
     }
 }
 
-use crate::input;
-
 /// The choices of one adapter and driver.
 #[derive(Debug)]
 pub(super) struct Choices {
@@ -85,15 +86,9 @@ impl Choices {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.insert(key.into(), measured);
         let Some(path) = &self.path else { return };
-        let written = || {
-            let dir = path.parent().ok_or(std::io::ErrorKind::NotFound)?;
-            std::fs::create_dir_all(dir)?;
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            serde_json::to_writer_pretty(&mut file, &*made)?;
-            file.persist(path).map_err(|e| e.error)?;
-            Ok::<_, std::io::Error>(())
-        };
-        if let Err(error) = written() {
+        let written =
+            serde_json::to_vec_pretty(&*made).map_err(std::io::Error::from).and_then(|json| write_cache(path, &json));
+        if let Err(error) = written {
             tracing::debug!("measured choices {} not kept: {error}", path.display());
         }
     }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::files::write_cache;
+
 /// How a shader uses a storage binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -184,14 +186,7 @@ impl Pipelines {
     pub fn save(&self) {
         let Some((cache, path)) = &self.cache else { return };
         let Some(data) = cache.get_data() else { return };
-        let Some(dir) = path.parent() else { return };
-        let written = std::fs::create_dir_all(dir).and_then(|()| {
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            std::io::Write::write_all(&mut file, &data)?;
-            file.persist(path).map_err(|e| e.error)?;
-            Ok(())
-        });
-        if let Err(error) = written {
+        if let Err(error) = write_cache(path, &data) {
             tracing::debug!("pipeline cache {} not kept: {error}", path.display());
         }
     }
