@@ -6,6 +6,7 @@ use super::journal::Overlap;
 use super::{About, Detail, NoiseMap, Record, SearchMap, Settings, TestSet};
 use crate::adapt::calibrate::{self, Reliability};
 use crate::adapt::similarity::{BINS, Similarities};
+use crate::numbers;
 
 type Checked = Result<(), String>;
 
@@ -38,7 +39,7 @@ fn at_most(field: &str, found: usize, most: usize, of: &str) -> Checked {
 }
 
 fn finite(field: &str, values: &[f32]) -> Checked {
-    match values.iter().position(|value| !value.is_finite()) {
+    match numbers::not_finite(values) {
         Some(at) => Err(format!("{field}: entry {at} is no finite number")),
         None => Ok(()),
     }

@@ -27,7 +27,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::data::decode::EXTENSIONS;
 use crate::data::is_picture;
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
 pub use names::is_system;
 pub(crate) use results::unmark_results;
@@ -74,8 +74,7 @@ impl Found {
             names.into_iter().map(|(name, n)| if n == 1 { name } else { format!("{name} ({n} times)") }).collect();
         let mut count = |all: &BTreeSet<PathBuf>, one: &str, many: &str| {
             if let Some(first) = all.first() {
-                let what = if all.len() == 1 { one } else { many };
-                parts.push(format!("{} {what} ({})", all.len(), first.display()));
+                parts.push(format!("{} ({})", text::count(all.len(), one, many), first.display()));
             }
         };
         count(&self.hidden, "hidden file with a picture's name", "hidden files with pictures' names, first");

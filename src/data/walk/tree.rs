@@ -114,24 +114,14 @@ impl<'w> Tree<'w> {
         let mut left = vec![dir.to_path_buf()];
         while let Some(folder) = left.pop() {
             let top = std::mem::take(&mut first);
-            let resolved = match fs::canonicalize(&folder) {
-                Ok(resolved) => resolved,
-                Err(source) => {
-                    self.walk.unreadable(&folder, source)?;
-                    if top {
-                        return Ok(false);
-                    }
+            let (resolved, listing) = match self.list_once(&folder, &mut below.seen)? {
+                Ok(Some(listed)) => listed,
+                Ok(None) => {
+                    self.walk.note(|found| {
+                        found.again.insert(folder);
+                    });
                     continue;
                 }
-            };
-            if !below.seen.insert(resolved.clone()) {
-                self.walk.note(|found| {
-                    found.again.insert(folder);
-                });
-                continue;
-            }
-            let listing = match self.list(&folder, true)? {
-                Ok(listing) => listing,
                 Err(source) => {
                     self.walk.unreadable(&folder, source)?;
                     if top {
@@ -148,6 +138,18 @@ impl<'w> Tree<'w> {
             below.pictures.extend(listing.pictures.into_iter().map(|path| (path, number)));
         }
         Ok(true)
+    }
+
+    /// A folder with links resolved, and what it holds; nothing for one that was seen before.
+    fn list_once(&self, folder: &Path, seen: &mut HashSet<PathBuf>) -> Result<io::Result<Option<(PathBuf, Listing)>>> {
+        let resolved = match fs::canonicalize(folder) {
+            Ok(resolved) => resolved,
+            Err(source) => return Ok(Err(source)),
+        };
+        if !seen.insert(resolved.clone()) {
+            return Ok(Ok(None));
+        }
+        Ok(self.list(folder, true)?.map(|listing| Some((resolved, listing))))
     }
 
     /// All pictures, sorted: those that links lead to only where they are not listed by themselves.

@@ -6,8 +6,9 @@
 //!
 //! Rows lie in safetensors files of up to [`SHARD`] rows: `digests` u8 `[n, 32]`, `features` f32 `[n, D]` and, with a
 //! correction, `adapted` f32 `[n, D]`, un-normalised; `blocks` u8 `[n/64, 32]` are digests of 64 rows each. Rows whose block
-//! is no longer what was written are not used: their pictures are encoded again. They are written as work goes on, every few seconds, so that little is
-//! lost when it ends early, and memory does not grow with the number of pictures. Small files are merged later.
+//! is no longer what was written are not used: their pictures are encoded again. Rows are written as work goes on, every few
+//! seconds, so that little is lost when it ends early, and memory does not grow with the number of pictures. Small files
+//! are merged later.
 
 mod shard;
 

@@ -6,7 +6,7 @@ use super::{Checked, Corrected};
 use crate::clip::Clip;
 use crate::data::{Dataset, short_classes};
 use crate::eval::{FORMAT, Method, Protocol, Settings};
-use crate::{Error, Result, hex};
+use crate::{Error, Result, hex, text};
 
 /// Looks for what would end a run later: options that contradict each other or the dataset, and missing files. Asks the system
 /// about every picture, so a large dataset takes some seconds.
@@ -37,9 +37,9 @@ pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) 
         return Err(Error::data(
             &first.path,
             format!(
-                "no such file; {count} {} that the split of {} names {} missing: unpack the pictures again (`tipi data \
-                 check` lists them)",
-                if count == 1 { "file" } else { "files" },
+                "no such file; {} that the split of {} names {} missing: unpack the pictures again (`tipi data check` \
+                 lists them)",
+                text::count(count, "file", "files"),
                 dataset.title,
                 if count == 1 { "is" } else { "are" }
             ),
