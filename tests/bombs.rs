@@ -232,3 +232,33 @@ fn a_tokenizer_that_asks_for_too_much_is_an_error_in_time() {
     }
     assert!(start.elapsed() < PATIENCE);
 }
+
+#[test]
+fn a_token_whose_id_is_not_the_one_that_it_would_get_is_an_error() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto/tokenizer.json");
+    let own: Value = serde_json::from_slice(&std::fs::read(own).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let open = |change: &dyn Fn(&mut Value)| {
+        let mut file = own.clone();
+        change(&mut file["added_tokens"]);
+        std::fs::write(&path, file.to_string()).unwrap();
+        Tokenizer::open(&path, 40).map(drop)
+    };
+    open(&|_| {}).unwrap();
+    let extra = |id: u64, content: &str| {
+        let mut token = own["added_tokens"][0].clone();
+        token["id"] = json!(id);
+        token["content"] = json!(content);
+        token
+    };
+    open(&|added| added.as_array_mut().unwrap().push(extra(2048, "<extra>"))).unwrap();
+    // A gap before it, the id of another, the same one twice, and the end token elsewhere.
+    for (id, content, got) in
+        [(2050, "<extra>", 2048), (7, "<extra>", 2048), (2048, "<|endoftext|>", 2047), (2046, "<|endoftext|>", 2047)]
+    {
+        let error = open(&|added| added.as_array_mut().unwrap().push(extra(id, content))).unwrap_err().to_string();
+        assert!(error.contains(&format!("'{content}' has id {id}, and would get {got}")), "{error}");
+        assert!(error.contains("tokenizer.json"), "{error}");
+    }
+}

@@ -15,8 +15,7 @@ thread_local! {
     static SCRATCH: LazyCell<Scratch> = LazyCell::new(Scratch::default);
 }
 
-/// A bound that all ids of a tokenizer keep below: those that it states do, and tokens whose stated id is taken are numbered
-/// behind all others.
+/// A bound that all ids of a tokenizer keep below: it is those that it states.
 fn bound(json: &Value) -> u64 {
     let words: Vec<u64> = match &json["model"]["vocab"] {
         Value::Object(words) => words.values().filter_map(Value::as_u64).collect(),
@@ -25,7 +24,7 @@ fn bound(json: &Value) -> u64 {
     };
     let added = json["added_tokens"].as_array().map(Vec::as_slice).unwrap_or_default();
     let stated = words.iter().copied().chain(added.iter().filter_map(|token| token["id"].as_u64()));
-    stated.max().map_or(0, |most| most + 1).max(words.len() as u64) + added.len() as u64
+    stated.max().map_or(0, |most| most + 1).max(words.len() as u64)
 }
 
 target!(192 * MIB, |data| SCRATCH.with(|scratch| {

@@ -75,17 +75,18 @@ impl Tokenizer {
             return Err(Error::config(path, "no tokenizer here; a model folder needs its tokenizer.json"));
         }
         let text = input::read(path, input::limit::TOKENIZER)?;
-        let growth = tokenizer_file::growth(path, &text)?;
+        let stated = tokenizer_file::look_over(path, &text)?;
         let mut inner = guarded(path, || tokenizers::Tokenizer::from_bytes(&text))?
             .map_err(|e| Error::config(path, format!("not a valid tokenizer: {e}")))?;
         // Markers and length are tipi's business: the end token must survive truncation, and packs need no padding.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::config(path, e.to_string()))?;
+        stated.check(path, |token| inner.token_to_id(token))?;
         let marker = |token: &str| {
             inner.token_to_id(token).ok_or_else(|| Error::config(path, format!("the token '{token}' is missing")))
         };
         let (start, end) = (marker("<|startoftext|>")?, marker("<|endoftext|>")?);
-        let rules = Rules::File { inner: Box::new(inner), path: path.to_path_buf(), growth };
+        let rules = Rules::File { inner: Box::new(inner), path: path.to_path_buf(), growth: stated.growth };
         Ok(Tokenizer { rules, start, end, context })
     }
 

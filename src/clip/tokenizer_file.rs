@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
 /// How deep lists and objects may lie in each other; those of real files lie less than 10 deep.
 const MAX_DEPTH: usize = 64;
@@ -19,6 +19,8 @@ const MAX_GROWTH: usize = 64;
 #[derive(Deserialize)]
 struct Parts {
     model: Model,
+    #[serde(default)]
+    added_tokens: Vec<Added>,
     #[serde(default)]
     normalizer: Value,
     #[serde(default)]
@@ -36,12 +38,50 @@ struct Model {
     dropout: Option<f64>,
 }
 
-/// How many times as long a text may become, at most, by the rules of the tokenizer.json at `path`.
+/// A token beside the vocabulary, which no rule takes apart.
+#[derive(Deserialize)]
+pub(super) struct Added {
+    id: u32,
+    content: String,
+}
+
+/// What a tokenizer.json states of itself.
+pub(super) struct Stated {
+    /// How many times as long a text may become, at most, by its rules.
+    pub growth: usize,
+    added: Vec<Added>,
+}
+
+impl Stated {
+    /// Holds the ids that the rules give against those that the file at `path` states: the crate gives a token the next free
+    /// id when its own is taken or leaves a gap, and prompts would then name another row of the token table than was meant.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first token whose ids differ.
+    pub fn check(&self, path: &Path, given: impl Fn(&str) -> Option<u32>) -> Result<()> {
+        for Added { id, content } in &self.added {
+            let got = given(content);
+            if got != Some(*id) {
+                let got = got.map_or("none".into(), |got| got.to_string());
+                let token = text::cut(content, text::NAME);
+                return Err(Error::config(
+                    path,
+                    format!(
+                        "its added token '{token}' has id {id}, and would get {got}: ids must follow the vocabulary without a gap"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks over the tokenizer.json at `path`.
 ///
 /// # Errors
 /// [`Error::Config`] for a file that is no JSON, or asks for what is not done: chance, texts that grow without bounds, rules
 /// without end.
-pub(super) fn growth(path: &Path, text: &[u8]) -> Result<usize> {
+pub(super) fn look_over(path: &Path, text: &[u8]) -> Result<Stated> {
     let bad = |reason: String| Error::config(path, format!("not a valid tokenizer: {reason}"));
     if deepest(text) > MAX_DEPTH {
         return Err(bad(format!("lists and objects lie more than {MAX_DEPTH} deep in each other")));
@@ -71,7 +111,7 @@ pub(super) fn growth(path: &Path, text: &[u8]) -> Result<usize> {
     if growth > MAX_GROWTH {
         return Err(bad(format!("its rules may make a text more than {MAX_GROWTH} times as long")));
     }
-    Ok(growth)
+    Ok(Stated { growth, added: parts.added_tokens })
 }
 
 /// How deep lists and objects lie in each other in a JSON text.
@@ -151,7 +191,8 @@ mod tests {
     use serde_json::json;
 
     fn of(file: &Value) -> std::result::Result<usize, String> {
-        growth("tokenizer.json".as_ref(), file.to_string().as_bytes()).map_err(|error| error.to_string())
+        let stated = look_over("tokenizer.json".as_ref(), file.to_string().as_bytes());
+        stated.map(|stated| stated.growth).map_err(|error| error.to_string())
     }
 
     fn with(normalizer: &Value) -> std::result::Result<usize, String> {
@@ -200,7 +241,8 @@ mod tests {
             for (open, close) in [("[", "]"), (r#"{"type":"Sequence","decoders":["#, "]}")] {
                 let deep = open.repeat(100_000) + &close.repeat(100_000);
                 let text = format!(r#"{{"model": {{"vocab": {{"[\"[": 1}}}}, "{field}": {deep}}}"#);
-                let error = growth("tokenizer.json".as_ref(), text.as_bytes()).unwrap_err().to_string();
+                let stated = look_over("tokenizer.json".as_ref(), text.as_bytes());
+                let error = stated.err().map(|error| error.to_string()).unwrap_or_default();
                 assert!(error.contains("64 deep"), "{error}");
             }
         }
