@@ -1,6 +1,7 @@
 //! The corrected image tower: gradients of its adapters against finite differences, and what training them computes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "kernels/twins/mod.rs"]
 mod twins;
 
 use std::path::Path;

@@ -1,0 +1,210 @@
+//! Matrix products by all kernels, and activations.
+
+use std::collections::HashMap;
+
+use tipi::gpu::{DType, Matrices, Recorder};
+use tipi::kernels::activation::{self, Activation};
+use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
+
+use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};
+use crate::{ACTIVATIONS, bits, gpu, invalid, run, run1, twins, up};
+
+#[test]
+fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
+    let mut random = Random::new(2);
+    for [m, n, k] in [[1, 1, 1], [3, 5, 7], [9, 33, 4], [8, 32, 16], [65, 33, 17], [1, 150, 192], [70, 130, 129]] {
+        let (a, b) = (random.vector(m * k), random.vector(n * k));
+        let (bias, residual) = (random.vector(n), random.vector(m * n));
+        let (a_t, b_t) = (widen::<Tracked>(&a), widen::<Tracked>(&b));
+        let (bias_t, residual_t) = (widen::<Tracked>(&bias), widen::<Tracked>(&residual));
+        let (bias_g, residual_g) = (up(&bias, &[n]), up(&residual, &[m, n]));
+        for layout in Layout::ALL {
+            let product = twins::linear::matmul(layout, &a_t, &b_t, [m, n, k]);
+            let (a_shape, b_shape) = match layout {
+                Layout::Nt => ([m, k], [n, k]),
+                Layout::Nn => ([m, k], [k, n]),
+                Layout::Tn => ([k, m], [k, n]),
+            };
+            let (a_g, b_g) = (up(&a, &a_shape), up(&b, &b_shape));
+            let problem = gemm::Problem { layout, m, n, k, b: DType::F32 };
+            // What the first kernel of an order gave, by epilogue.
+            let mut first: HashMap<(gemm::Order, usize), Vec<u32>> = HashMap::new();
+            for kernel in Kernel::ALL.into_iter().filter(|k| k.takes(gpu().capabilities(), &problem)) {
+                for code in 0..16 {
+                    // All kernels share one epilogue: all of its combinations by one kernel, each of its parts by all, and
+                    // for gradients, which have hardly any, two. Compiling takes the time here.
+                    let tested: &[usize] = match (kernel, layout) {
+                        (Kernel::Rows, Layout::Nt) => &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+                        (_, Layout::Nt) => &[0, 5, 10, 15],
+                        _ => &[0, 12],
+                    };
+                    if !tested.contains(&code) {
+                        continue;
+                    }
+                    let activation = [None, Some(ACTIVATIONS[0]), Some(ACTIVATIONS[1]), Some(ACTIVATIONS[2])][code % 4];
+                    let (with_bias, with_residual) = (code / 4 % 2 == 1, code / 8 == 1);
+                    let alpha = if code % 2 == 0 { 1.0 } else { -0.7 };
+                    let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, alpha {alpha}, epilogue {code}");
+                    let epilogue = Epilogue {
+                        alpha,
+                        bias: with_bias.then_some(&bias_g),
+                        activation,
+                        residual: with_residual.then_some(&residual_g),
+                    };
+                    let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &a_g, &b_g, &epilogue));
+                    let same = first.entry((kernel.order(), code)).or_insert_with(|| bits(&got));
+                    assert_eq!(*same, bits(&got), "{what}: other bits than another kernel of its order");
+                    let twin = |product: &[Tracked], alpha, bias, activation, residual| {
+                        twins::linear::epilogue(product, alpha, bias, activation, residual)
+                    };
+                    let bias_t = with_bias.then_some(&bias_t[..]);
+                    let residual_t = with_residual.then_some(&residual_t[..]);
+                    check(&what, &got, &twin(&product, alpha, bias_t, activation, residual_t));
+
+                    let rejects = |error: &str, wrong: &[Tracked]| check_rejects(&what, error, &got, wrong);
+                    if alpha != 1.0 {
+                        rejects("no alpha", &twin(&product, 1.0, bias_t, activation, residual_t));
+                    }
+                    if with_bias {
+                        rejects("no bias", &twin(&product, alpha, None, activation, residual_t));
+                    }
+                    if with_residual {
+                        rejects("no residual", &twin(&product, alpha, bias_t, activation, None));
+                    }
+                    // A positive number is its own ReLU, so one element may not tell.
+                    if let Some(kind) = activation.filter(|a| *a != Activation::Relu || m * n > 10) {
+                        rejects("no activation", &twin(&product, alpha, bias_t, None, residual_t));
+                        let other = ACTIVATIONS.into_iter().find(|a| *a != kind);
+                        rejects("the other activation", &twin(&product, alpha, bias_t, other, residual_t));
+                        if with_residual {
+                            // Residual before the activation instead of after it.
+                            let early = twin(&product, alpha, bias_t, None, residual_t);
+                            rejects("residual first", &twin(&early, 1.0, None, activation, None));
+                        }
+                    }
+                }
+                if k > 1 {
+                    // The reduction stops one short: A's last column is zero.
+                    let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}");
+                    let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &a_g, &b_g, &Epilogue::default()));
+                    let mut short = a_t.clone();
+                    for i in 0..m {
+                        let last = if layout == Layout::Tn { (k - 1) * m + i } else { i * k + k - 1 };
+                        short[last] = Tracked::of(0.0);
+                    }
+                    let wrong = twins::linear::matmul(layout, &short, &b_t, [m, n, k]);
+                    check_rejects(&what, "k − 1 terms", &got, &wrong);
+                }
+            }
+        }
+    }
+}
+
+/// Frozen operands: f16 in buffers, whose rows are padded to whole words, and f32 and f16 in textures, whose rows are padded
+/// to whole texels; f16 counts as the values that it holds.
+#[test]
+fn gemm_of_frozen_operands_by_all_kernels() {
+    let mut random = Random::new(46);
+    let caps = gpu().capabilities();
+    let mut taken = 0;
+    for [m, n, k] in [[3, 5, 7], [1, 33, 9], [17, 34, 6], [70, 130, 67]] {
+        let (a, b) = (random.vector(m * k), random.vector(n * k));
+        let (bias, residual) = (random.vector(n), random.vector(m * n));
+        let (bias_t, residual_t) = (widen::<Tracked>(&bias), widen::<Tracked>(&residual));
+        let half: Vec<half::f16> = b.iter().map(|v| half::f16::from_f32(*v)).collect();
+        let rounded: Vec<f32> = half.iter().map(|v| v.to_f32()).collect();
+        for layout in [Layout::Nt, Layout::Nn] {
+            let shape = if layout == Layout::Nt { [n, k] } else { [k, n] };
+            let stored = gpu().upload("test", &half, &shape).unwrap();
+            assert_eq!(gpu().read::<half::f16>(&stored).unwrap(), half, "{shape:?}");
+            let forms = [
+                (stored, &rounded),
+                (gpu().upload_texels("test", &b, shape).unwrap(), &b),
+                (gpu().upload_texels("test", &half, shape).unwrap(), &rounded),
+            ];
+            // What the first kernel of an order gave, by whether B was rounded.
+            let mut first: HashMap<(gemm::Order, bool), Vec<u32>> = HashMap::new();
+            for (b_g, values) in forms {
+                let problem = gemm::Problem { layout, m, n, k, b: b_g.dtype() };
+                for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.takes(caps, &problem)) {
+                    let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, B in {:?}", b_g.dtype());
+                    let (bias_g, residual_g) = (up(&bias, &[n]), up(&residual, &[m, n]));
+                    let epilogue = Epilogue {
+                        alpha: 0.5,
+                        bias: Some(&bias_g),
+                        activation: Some(Activation::Gelu),
+                        residual: Some(&residual_g),
+                    };
+                    // Matrix units that take f16 take A in it, too.
+                    let halves = kernel == Kernel::Matrix && caps.matrices == Some(Matrices::Square16);
+                    let taken_a: Vec<f32> =
+                        if halves { a.iter().map(|v| half::f16::from_f32(*v).to_f32()).collect() } else { a.clone() };
+                    let product = twins::linear::matmul(layout, &widen::<Tracked>(&taken_a), &widen(values), [m, n, k]);
+                    let twin =
+                        |bias, residual| twins::linear::epilogue(&product, 0.5, bias, Some(Activation::Gelu), residual);
+                    let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &up(&a, &[m, k]), &b_g, &epilogue));
+                    let same =
+                        first.entry((kernel.order(), b_g.dtype() == DType::Texels)).or_insert_with(|| bits(&got));
+                    assert_eq!(*same, bits(&got), "{what}: other bits than another kernel of its order");
+                    check(&what, &got, &twin(Some(&bias_t[..]), Some(&residual_t[..])));
+                    check_rejects(&what, "no bias", &got, &twin(None, Some(&residual_t[..])));
+                    if b_g.dtype() != DType::Texels {
+                        let whole = twins::linear::matmul(layout, &widen::<Tracked>(&taken_a), &widen(&b), [m, n, k]);
+                        let (bias_t, residual_t) = (Some(&bias_t[..]), Some(&residual_t[..]));
+                        let whole = twins::linear::epilogue(&whole, 0.5, bias_t, Some(Activation::Gelu), residual_t);
+                        check_rejects(&what, "B not rounded", &got, &whole);
+                    }
+                    taken += 1;
+                }
+                // What no kernel takes is an error, not a wrong product.
+                let refused = Kernel::ALL.into_iter().find(|kernel| !kernel.takes(caps, &problem)).unwrap();
+                let mut rec = Recorder::new(gpu());
+                let a_g = up(&a, &[m, k]);
+                invalid("refused", gemm::matmul_with(&mut rec, refused, layout, &a_g, &b_g, &Epilogue::default()));
+            }
+        }
+    }
+    // Kernels of textures need subgroups of eight, and those of f16 in buffers some workgroup memory.
+    let b = |b| gemm::Problem { layout: Layout::Nt, m: 1, n: 1, k: 1, b };
+    let any = |dtype| Kernel::ALL.into_iter().any(|kernel| kernel.takes(caps, &b(dtype)));
+    assert_eq!(taken > 0, any(DType::F16) || any(DType::Texels));
+}
+
+#[test]
+fn gemm_folds_leading_dimensions() {
+    let mut random = Random::new(3);
+    let (a, b) = (random.vector(2 * 3 * 5), random.vector(4 * 5));
+    let got = run1(|rec| gemm::matmul(rec, Layout::Nt, &up(&a, &[2, 3, 5]), &up(&b, &[4, 5]), &Epilogue::default()));
+    check("folded", &got, &twins::linear::matmul(Layout::Nt, &widen(&a), &widen(&b), [6, 4, 5]));
+}
+
+#[test]
+fn activations_and_their_slopes() {
+    let mut random = Random::new(4);
+    // Where they are not checked by differences: at its kink ReLU has slope 0, as PyTorch's.
+    for kind in ACTIVATIONS {
+        for n in [1, 64, 67, 1000] {
+            let mut x = random.vector_in(n, -9.0, 9.0);
+            // Where the pieces of erf meet, and where everything saturates.
+            for (slot, v) in x.iter_mut().zip([0.0, 1.414, 1.4143, -5.656, 5.658, -40.0, 40.0, -1e4, 1e4, 1e-30]) {
+                *slot = v;
+            }
+            let dy = random.vector(n);
+            let (x_g, dy_g) = (up(&x, &[n]), up(&dy, &[n]));
+            let [y, dx] =
+                run(|rec| Ok([activation::forward(rec, kind, &x_g)?, activation::backward(rec, kind, &x_g, &dy_g)?]));
+            let (x, dy) = (widen::<Tracked>(&x), widen::<Tracked>(&dy));
+            let what = format!("{kind:?} {n}");
+            check(&what, &y, &twins::linear::activation(kind, &x));
+            check(&format!("{what} dx"), &dx, &twins::linear::activation_backward(kind, &x, &dy));
+            if n > 64 {
+                let other = ACTIVATIONS.into_iter().find(|a| *a != kind).unwrap();
+                check_rejects(&what, "the other activation", &y, &twins::linear::activation(other, &x));
+                let wrong = twins::linear::activation_backward(other, &x, &dy);
+                check_rejects(&what, "the other slope", &dx, &wrong);
+                let wrong: Vec<_> = dy.iter().zip(&y).map(|(d, y)| *d * Tracked::of(f64::from(*y))).collect();
+                check_rejects(&what, "the value for the slope", &dx, &wrong);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Every kernel against its f64 twin on odd shapes, the twins against finite differences, and the GPU layer's promises.
+//!
+//! Each comparison is also shown to fail: on elements that are off by a few bounds (`twins::assert_close`), and on
+//! twins with an error in their mathematics (`check_rejects`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod twins;
+
+mod affinity;
+mod attention;
+mod conv;
+mod device;
+mod divergence;
+mod errors;
+mod gemm;
+mod noise;
+mod optim;
+mod plans;
+mod proofs;
+mod reduce;
+mod rowwise;
+mod search;
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+use tipi::gpu::{DeviceOptions, Gpu, Plan, Recorder, Tensor};
+use tipi::kernels::activation::Activation;
+use tipi::{Error, Result};
+
+const ACTIVATIONS: [Activation; 3] = Activation::ALL;
+
+thread_local! {
+    /// Whether this thread's tests run without the adapter's optional features.
+    static PORTABLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The adapter that `TIPI_ADAPTER` asks for, else the best one, with index checks in the shaders.
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    static WITHOUT: OnceLock<Gpu> = OnceLock::new();
+    let open = |portable| {
+        let options = DeviceOptions { checked: Some(true), tune: Some(false), portable, ..Default::default() };
+        Gpu::open(&options).unwrap()
+    };
+    if PORTABLE.get() { WITHOUT.get_or_init(|| open(true)) } else { GPU.get_or_init(|| open(false)) }
+}
+
+/// Runs a test with the kernels that this adapter takes, and with those that any adapter can run.
+fn with_and_without_features(test: impl Fn()) {
+    for portable in [false, true] {
+        PORTABLE.set(portable);
+        test();
+    }
+    PORTABLE.set(false);
+}
+
+fn up(x: &[f32], shape: &[usize]) -> Tensor {
+    gpu().upload("test", x, shape).unwrap()
+}
+
+fn up_u32(x: &[u32]) -> Tensor {
+    gpu().upload("test", x, &[x.len()]).unwrap()
+}
+
+fn plan_on<R>(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<R>) -> (Plan, R) {
+    let mut rec = Recorder::new(gpu);
+    let out = record(&mut rec).unwrap();
+    (rec.finish().unwrap(), out)
+}
+
+/// Records, runs, and reads back what the recording returned.
+fn run<const N: usize>(record: impl FnOnce(&mut Recorder) -> Result<[Tensor; N]>) -> [Vec<f32>; N] {
+    let (plan, out) = plan_on(gpu(), record);
+    plan.run().unwrap();
+    out.map(|t| gpu().read(&t).unwrap())
+}
+
+fn run1(record: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<f32> {
+    let [y] = run(|rec| Ok([record(rec)?]));
+    y
+}
+
+fn invalid<T>(what: &str, result: Result<T>) {
+    match result {
+        Err(Error::Invalid(_)) => {}
+        Err(other) => panic!("{what}: {other} where Invalid was expected"),
+        Ok(_) => panic!("{what}: no error"),
+    }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|v| v.to_bits()).collect()
+}
