@@ -44,7 +44,7 @@ pub enum Error {
         what: String,
         /// Bytes asked for.
         needed: u64,
-        /// What stands against it.
+        /// Why that is too much.
         why: String,
     },
     /// What was computed on the GPU is NaN or infinite.

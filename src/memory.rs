@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// Tokens of a text, markers included, where only their number counts.
 const TOKENS: usize = 16;
 
-/// For what a method's memory is asked.
+/// The sizes that a method's memory is worked out for.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Pictures per step.

@@ -1,7 +1,6 @@
 //! Adapters: finding them, telling what they can do, and picking one.
 
 use super::capabilities::{Capabilities, Matrices};
-use super::device::DeviceOptions;
 use super::environment;
 use crate::{Error, Result};
 
@@ -114,8 +113,9 @@ pub(super) fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType
     adapters.iter().map(|a| a.get_info()).map(|i| (i.name, i.device_type)).collect()
 }
 
-pub(super) fn asked(options: &DeviceOptions) -> Option<String> {
-    options.adapter.clone().or_else(|| environment::text("TIPI_ADAPTER"))
+/// The adapter asked for: by `option`, else by `TIPI_ADAPTER`.
+pub(super) fn asked(option: Option<&str>) -> Option<String> {
+    option.map(String::from).or_else(|| environment::text("TIPI_ADAPTER"))
 }
 
 /// All adapters, with what tipi would use of each (`tipi devices`).

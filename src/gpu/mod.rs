@@ -7,13 +7,17 @@
 //! the memory.
 
 mod adapters;
+mod allocation;
 mod arena;
 mod capabilities;
 mod choices;
 mod device;
 mod environment;
+mod faults;
 mod fitting;
 mod ledger;
+mod memory;
+mod opening;
 mod pipeline;
 mod plan;
 mod pool;
@@ -25,9 +29,10 @@ mod transfer;
 pub use adapters::{AdapterReport, list_adapters};
 pub use capabilities::{Capabilities, Matrices};
 pub use choices::Measured;
-pub use device::{DeviceOptions, Gpu};
+pub use device::Gpu;
 pub(crate) use fitting::advise;
 pub use fitting::largest;
+pub use opening::DeviceOptions;
 pub use pipeline::{Access, Shader, Variant};
 pub use plan::Plan;
 pub use profile::{Profile, ProfileRow};

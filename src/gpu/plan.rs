@@ -21,18 +21,26 @@ pub(super) struct Step {
     pub cut: bool,
 }
 
+/// Bytes of a plan's temporaries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Footprint {
+    /// Of their places together.
+    pub allocated: u64,
+    /// The most that are alive at one time.
+    pub live: u64,
+}
+
 /// A recorded step: pipelines, bind groups and parameters, built once.
 pub struct Plan {
     gpu: Gpu,
     steps: Vec<Step>,
-    /// Bytes of the temporaries' places, and the most that were alive at one time.
-    memory: (u64, u64),
+    memory: Footprint,
     _booked: Entry,
     _outside: Vec<Tensor>,
 }
 
 impl Plan {
-    pub(super) fn new(gpu: Gpu, steps: Vec<Step>, memory: (u64, u64), booked: Entry, outside: Vec<Tensor>) -> Plan {
+    pub(super) fn new(gpu: Gpu, steps: Vec<Step>, memory: Footprint, booked: Entry, outside: Vec<Tensor>) -> Plan {
         Plan { gpu, steps, memory, _booked: booked, _outside: outside }
     }
 
@@ -46,12 +54,12 @@ impl Plan {
             return Ok(());
         }
         // The first submission carries over all that was written.
-        self.gpu.0.staged.store(0, Ordering::Relaxed);
-        if self.gpu.0.profile.is_some() {
+        self.gpu.inner.staged.store(0, Ordering::Relaxed);
+        if self.gpu.inner.profile.is_some() {
             return self.run_profiled();
         }
         for chunk in self.steps.split_inclusive(|s| s.cut) {
-            let mut encoder = self.gpu.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder = self.gpu.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 for step in chunk {
@@ -60,15 +68,15 @@ impl Plan {
                     pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
                 }
             }
-            self.gpu.0.queue.submit([encoder.finish()]);
+            self.gpu.inner.queue.submit([encoder.finish()]);
         }
-        let _ = self.gpu.0.device.poll(wgpu::PollType::Poll);
+        let _ = self.gpu.inner.device.poll(wgpu::PollType::Poll);
         self.gpu.check()
     }
 
     /// As [`Plan::run`], each dispatch in a pass of its own between two timestamps.
     fn run_profiled(&self) -> Result<()> {
-        let gpu = &self.gpu.0;
+        let gpu = &self.gpu.inner;
         // A query set holds at most 4096 timestamps.
         for chunk in self.steps.chunks(2048) {
             let count = chunk.len() as u32 * 2;
@@ -170,12 +178,12 @@ impl Plan {
 
     /// Bytes of GPU memory that the plan's temporaries take together.
     pub fn allocated_bytes(&self) -> u64 {
-        self.memory.0
+        self.memory.allocated
     }
 
     /// The most bytes of temporaries that a run needs at one time: what [`Plan::allocated_bytes`] could be at best.
     pub fn live_bytes(&self) -> u64 {
-        self.memory.1
+        self.memory.live
     }
 
     /// Submissions that one run makes.

@@ -1,13 +1,15 @@
 //! Recording a step once and running it many times.
 
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::arena::{self, Arena, Extent, Life};
 use super::device::Gpu;
+use super::memory::Memory;
 use super::pipeline::{Pipeline, Variant};
-use super::plan::{Plan, Step};
-use super::tensor::{DType, Memory, Storage, Tensor, extent};
+use super::plan::{Footprint, Plan, Step};
+use super::tensor::{DType, Storage, Tensor, extent};
 use crate::{Error, Result};
 
 /// Work in one submission, in floating-point operations with a byte counted as ten. A slow integrated GPU does this
@@ -213,7 +215,7 @@ impl Recorder {
         if rehearses {
             return Ok(());
         }
-        let pipeline = self.gpu.0.pipelines.get(&self.gpu.0.device, &dispatch.variant);
+        let pipeline = self.gpu.inner.pipelines.get(&self.gpu.inner.device, &dispatch.variant);
         self.ops.push(Op {
             pipeline,
             label: dispatch.label,
@@ -232,99 +234,122 @@ impl Recorder {
     /// [`Error::OutOfMemory`] when the temporaries do not fit; [`Error::Gpu`] when the driver refused a pipeline or a
     /// bind group.
     pub fn finish(self) -> Result<Plan> {
-        let Recorder { gpu, temporaries, count: end, ops, params: param_bytes, outside } = self;
-        let device = &gpu.0.device;
-        let held: Vec<Option<Arc<Storage>>> = temporaries.iter().map(|t| t.storage.upgrade()).collect();
-        let lives: Vec<Life> = temporaries
-            .iter()
-            .zip(&held)
-            .map(|(t, held)| {
-                // One that no dispatch binds but somebody holds still needs memory of its own.
-                let (first, last) = t.used.unwrap_or((0, if held.is_some() { end } else { 0 }));
-                Life { extent: t.extent, span: first..=if held.is_some() { end } else { last } }
-            })
-            .collect();
-        let wanted: Vec<usize> =
-            (0..lives.len()).filter(|i| temporaries[*i].used.is_some() || held[*i].is_some()).collect();
-        let lives: Vec<Life> = wanted.iter().map(|i| lives[*i].clone()).collect();
-        let arena = Arena::lay_out(&lives);
-        let memory = (arena.bytes(), arena::peak(&lives));
-        let booked = gpu.take("a step's intermediate results", memory.0)?;
+        let Recorder { gpu, temporaries, count, ops, params, outside } = self;
+        let layout = Layout::of(&temporaries, count);
+        let booked = gpu.take("a step's intermediate results", layout.footprint.allocated)?;
         if gpu.rehearses() {
-            return Ok(Plan::new(gpu, Vec::new(), memory, booked, outside));
+            return Ok(Plan::new(gpu, Vec::new(), layout.footprint, booked, outside));
         }
-        let mut places = Vec::with_capacity(arena.places.len());
-        for (number, extent) in arena.places.iter().enumerate() {
-            let of = arena.of.iter().position(|p| *p == number).map_or(0, |i| wanted[i]);
-            let what = temporaries.get(of).map_or("temporary", |t| &t.what);
-            places.push(gpu.make(what, *extent)?);
-        }
-        let mut place_of = vec![None; temporaries.len()];
-        for (i, place) in wanted.iter().zip(&arena.of) {
-            place_of[*i] = Some(&places[*place]);
-            if let Some(storage) = &held[*i] {
-                let _ = storage.memory.set(places[*place].clone());
-            }
-        }
-        let params = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("parameters"),
-            size: param_bytes.len().max(16) as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        gpu.0.queue.write_buffer(&params, 0, &param_bytes);
+        let places = layout.make(&gpu, &temporaries)?;
+        let params = upload_params(&gpu, &params);
         let mut steps = Vec::with_capacity(ops.len());
         let mut cost = 0.0;
         for op in ops {
-            let mut entries = vec![wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &params,
-                    offset: op.params.start as u64,
-                    size: std::num::NonZeroU64::new(op.params.len() as u64),
-                }),
-            }];
-            for (i, (bound, extent)) in op.bindings.iter().enumerate() {
-                let memory = match bound {
-                    Bound::Temporary(t) => place_of[*t].ok_or_else(|| Error::Gpu("temporary without memory".into()))?,
-                    Bound::Outside(memory) => memory,
-                };
-                entries.push(wgpu::BindGroupEntry {
-                    binding: i as u32 + 1,
-                    resource: match memory {
-                        Memory::Buffer(buffer) => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                            buffer,
-                            offset: 0,
-                            // Exactly the tensor, not the whole place: index checks then mean something.
-                            size: std::num::NonZeroU64::new(extent.bytes()),
-                        }),
-                        Memory::Texture(_, view) => wgpu::BindingResource::TextureView(view),
-                    },
-                });
-            }
-            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(op.label),
-                layout: &op.pipeline.layout,
-                entries: &entries,
-            });
+            let group = bind(&gpu, &op, &params, &places)?;
             cost += op.flops + 10.0 * op.bytes;
             let cut = cost > SUBMIT_COST;
             if cut {
                 cost = 0.0;
             }
-            steps.push(Step {
-                pipeline: op.pipeline,
-                group,
-                grid: op.grid,
-                label: op.label,
-                flops: op.flops,
-                bytes: op.bytes,
-                cut,
-            });
+            let Op { pipeline, label, grid, flops, bytes, .. } = op;
+            steps.push(Step { pipeline, group, grid, label, flops, bytes, cut });
         }
         gpu.check()?;
-        Ok(Plan::new(gpu, steps, memory, booked, outside))
+        Ok(Plan::new(gpu, steps, layout.footprint, booked, outside))
     }
+}
+
+/// Where a recording's temporaries live.
+struct Layout {
+    /// The temporaries that need memory, by number.
+    wanted: Vec<usize>,
+    /// Those that somebody still holds: outputs.
+    held: Vec<Option<Arc<Storage>>>,
+    /// The places, in the order of `wanted`.
+    arena: Arena,
+    footprint: Footprint,
+}
+
+impl Layout {
+    /// Lays out the temporaries of a recording of `end` dispatches.
+    fn of(temporaries: &[Temporary], end: usize) -> Layout {
+        let held: Vec<Option<Arc<Storage>>> = temporaries.iter().map(|t| t.storage.upgrade()).collect();
+        let life = |i: usize| {
+            let Temporary { extent, used, .. } = temporaries[i];
+            match (used, &held[i]) {
+                (Some((first, last)), None) => Some(Life { extent, span: first..=last }),
+                // One that no dispatch binds but somebody holds still needs memory of its own.
+                (used, Some(_)) => Some(Life { extent, span: used.map_or(0, |(first, _)| first)..=end }),
+                (None, None) => None,
+            }
+        };
+        let (wanted, lives): (Vec<usize>, Vec<Life>) =
+            (0..temporaries.len()).filter_map(|i| life(i).map(|life| (i, life))).unzip();
+        let arena = Arena::lay_out(&lives);
+        let footprint = Footprint { allocated: arena.bytes(), live: arena::peak(&lives) };
+        Layout { wanted, held, arena, footprint }
+    }
+
+    /// Makes the places and gives the outputs theirs. The result has each temporary's memory, if it needs some.
+    fn make(&self, gpu: &Gpu, temporaries: &[Temporary]) -> Result<Vec<Option<Memory>>> {
+        let mut places = Vec::with_capacity(self.arena.places.len());
+        for (number, extent) in self.arena.places.iter().enumerate() {
+            // A place is called what its first tenant is called.
+            let first = self.arena.of.iter().position(|place| *place == number).map(|i| self.wanted[i]);
+            let what = first.and_then(|i| temporaries.get(i)).map_or("temporary", |t| &t.what);
+            places.push(gpu.make(what, *extent)?);
+        }
+        let mut memory = vec![None; temporaries.len()];
+        for (i, place) in self.wanted.iter().zip(&self.arena.of) {
+            memory[*i] = Some(places[*place].clone());
+            if let Some(storage) = &self.held[*i] {
+                let _ = storage.memory.set(places[*place].clone());
+            }
+        }
+        Ok(memory)
+    }
+}
+
+/// The uniform buffer with all dispatches' parameters.
+fn upload_params(gpu: &Gpu, bytes: &[u8]) -> wgpu::Buffer {
+    let buffer = gpu.inner.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("parameters"),
+        size: bytes.len().max(16) as u64,
+        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    gpu.inner.queue.write_buffer(&buffer, 0, bytes);
+    buffer
+}
+
+/// A dispatch's bind group: its part of the parameters, then its tensors.
+fn bind(gpu: &Gpu, op: &Op, params: &wgpu::Buffer, temporaries: &[Option<Memory>]) -> Result<wgpu::BindGroup> {
+    let range = |buffer, offset, size| {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: NonZeroU64::new(size) })
+    };
+    let mut entries = vec![wgpu::BindGroupEntry {
+        binding: 0,
+        resource: range(params, op.params.start as u64, op.params.len() as u64),
+    }];
+    for (i, (bound, extent)) in op.bindings.iter().enumerate() {
+        let memory = match bound {
+            Bound::Temporary(t) => {
+                temporaries[*t].as_ref().ok_or_else(|| Error::Gpu("temporary without memory".into()))?
+            }
+            Bound::Outside(memory) => memory,
+        };
+        let resource = match memory {
+            // Exactly the tensor, not the whole place: index checks then mean something.
+            Memory::Buffer(buffer) => range(buffer, 0, extent.bytes()),
+            Memory::Texture(_, view) => wgpu::BindingResource::TextureView(view),
+        };
+        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
+    }
+    Ok(gpu.inner.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(op.label),
+        layout: &op.pipeline.layout,
+        entries: &entries,
+    }))
 }
 
 #[cfg(test)]

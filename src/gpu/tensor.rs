@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::arena::Extent;
 use super::ledger::Entry;
+use super::memory::Memory;
 use super::pool::FreeList;
 use crate::{Error, Result};
 
@@ -65,13 +66,6 @@ impl Element for half::f16 {
     fn is_number(&self) -> bool {
         self.is_finite()
     }
-}
-
-/// GPU memory.
-#[derive(Clone, Debug)]
-pub(super) enum Memory {
-    Buffer(wgpu::Buffer),
-    Texture(wgpu::Texture, wgpu::TextureView),
 }
 
 /// The memory behind a tensor.

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::device::{Gpu, PATIENCE};
-use super::tensor::{DType, Element, Meaning, Memory, TEXEL_COLS, Tensor};
+use super::memory::Memory;
+use super::tensor::{DType, Element, Meaning, TEXEL_COLS, Tensor};
 use crate::{Error, Result};
 
 /// Bytes of an upload that are staged at once.
@@ -37,9 +38,9 @@ impl Gpu {
         if self.rehearses() {
             return Ok(tensor);
         }
-        let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.clear_buffer(tensor.buffer()?, 0, None);
-        self.0.queue.submit([encoder.finish()]);
+        self.inner.queue.submit([encoder.finish()]);
         Ok(tensor)
     }
 
@@ -55,8 +56,8 @@ impl Gpu {
     }
 
     /// Overwrites rows of a tensor, its leading dimensions folded into rows, from row `first` on: as many as `data` fills.
-    /// A large matrix can so be brought over piece by piece, whether it lies in a buffer or in a texture. Takes effect
-    /// before the next plan that is run.
+    /// That is how a large matrix is brought over piece by piece, into a buffer or into a texture. Takes effect before the
+    /// next plan that is run.
     ///
     /// # Errors
     /// [`Error::Invalid`] for another element type than the tensor's, part of a row, or rows past the end.
@@ -101,7 +102,7 @@ impl Gpu {
             };
             let row = first + i * at_once;
             match tensor.memory()? {
-                Memory::Buffer(buffer) => self.0.queue.write_buffer(buffer, (row * stride) as u64, bytes),
+                Memory::Buffer(buffer) => self.inner.queue.write_buffer(buffer, (row * stride) as u64, bytes),
                 Memory::Texture(texture, _) => {
                     let mut to = texture.as_image_copy();
                     to.origin.y = row as u32;
@@ -115,7 +116,7 @@ impl Gpu {
                         height: (bytes.len() / stride) as u32,
                         depth_or_array_layers: 1,
                     };
-                    self.0.queue.write_texture(to, bytes, layout, size);
+                    self.inner.queue.write_texture(to, bytes, layout, size);
                 }
             }
             self.note_staged(bytes.len())?;
@@ -126,7 +127,7 @@ impl Gpu {
     /// Writes bytes to a buffer, piece by piece.
     fn stage_bytes(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
-            self.0.queue.write_buffer(buffer, offset + (i * PIECE) as u64, piece);
+            self.inner.queue.write_buffer(buffer, offset + (i * PIECE) as u64, piece);
             self.note_staged(piece.len())?;
         }
         Ok(())
@@ -135,10 +136,10 @@ impl Gpu {
     /// Counts what lies in staging buffers, and has it carried over once it is too much: it would otherwise all be held
     /// a second time, until the next plan runs.
     fn note_staged(&self, bytes: usize) -> Result<()> {
-        let before = self.0.staged.fetch_add(bytes as u64, Ordering::Relaxed);
+        let before = self.inner.staged.fetch_add(bytes as u64, Ordering::Relaxed);
         if before + bytes as u64 > STAGED {
-            self.0.staged.store(0, Ordering::Relaxed);
-            self.0.queue.submit([]);
+            self.inner.staged.store(0, Ordering::Relaxed);
+            self.inner.queue.submit([]);
             self.wait()?;
         }
         Ok(())
@@ -187,15 +188,15 @@ impl Gpu {
         if self.rehearses() {
             return Ok(read(None));
         }
-        let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+        let staging = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read-back"),
             size: tensor.bytes(),
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut encoder = self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(tensor.buffer()?, 0, &staging, 0, tensor.bytes());
-        let submission = self.0.queue.submit([encoder.finish()]);
+        let submission = self.inner.queue.submit([encoder.finish()]);
         self.check()?;
         Ok(read(Some((staging, submission))))
     }
@@ -262,7 +263,7 @@ impl<T: Element> ReadBack<T> {
         })
     }
 
-    /// As [`ReadBack::finish`], whatever the contents are: for who judges them alone, as training does its loss.
+    /// As [`ReadBack::finish`], whatever the contents are: for callers that judge them, as training judges its loss.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
