@@ -1,10 +1,10 @@
 //! The image tower, whichever kind a model has.
 
 use super::config::{ClipConfig, ImageConfig};
+use super::image_plan::ImagePlan;
 use super::loader::Loader;
 use super::resnet::ResNet;
 use super::vit::VisionTransformer;
-use crate::gpu::{Plan, Tensor};
 use crate::nn::Bottleneck;
 use crate::{Error, Result};
 
@@ -20,18 +20,6 @@ pub enum ImageTower {
     Vit(VisionTransformer),
     /// A modified ResNet.
     ResNet(ResNet),
-}
-
-/// The tower recorded for one batch size: write `pixels`, run, read `features`.
-pub struct ImagePlan {
-    /// `[batch, 3, R, R]`, normalised.
-    pub pixels: Tensor,
-    /// `[batch, embedding]`, un-normalised.
-    pub features: Tensor,
-    /// Features of the tower with bottleneck adapters, where it was recorded with some.
-    pub adapted: Option<Tensor>,
-    /// The recorded step.
-    pub plan: Plan,
 }
 
 impl ImageTower {

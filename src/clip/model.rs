@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
 use super::config::{ClipConfig, OPEN_CLIP};
-use super::image_tower::{ImagePlan, ImageTower};
+use super::image_plan::ImagePlan;
+use super::image_tower::ImageTower;
 use super::loader::Loader;
 use super::preprocess::Preprocess;
 use super::text_tower::TextTower;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::config::parse;
+use super::json::parse;
 use crate::data::{Filter, Normalize, Rgb, resize, resize_center_crop_with, resize_longest_pad, to_pixels};
 use crate::{Error, Result};
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::checkpoint::Checkpoint;
 use super::config::ResNetConfig;
-use super::image_tower::ImagePlan;
+use super::image_plan::ImagePlan;
 use super::loader::Loader;
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
@@ -112,7 +112,6 @@ impl Residual {
             }
         };
         let sum = self.expand.forward(rec, &y, from, &Epilogue { residual: Some(&identity), ..Epilogue::default() })?;
-        drop((y, identity));
         activation::forward(rec, Activation::Relu, &sum)
     }
 }
@@ -242,11 +241,11 @@ impl ResNet {
         }
         let x = x.reshape(&[batch * tokens, self.channels])?;
         let qkv = self.qkv.forward(&mut rec, &x, &Epilogue::default())?;
-        drop(x);
         let mixed = attention::forward(&mut rec, &qkv, &pattern, self.heads)?.y;
         // Only the mean asks; its row is all that is projected.
         let pooled = means.of(&mut rec, &mixed)?;
-        drop((qkv, mixed));
+        // What is still held when recording ends gets a place of its own.
+        drop((x, qkv, mixed));
         let features = self.projection.forward(&mut rec, &pooled, &Epilogue::default())?;
         Ok(ImagePlan { pixels, features, adapted: None, plan: rec.finish()? })
     }

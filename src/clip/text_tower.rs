@@ -253,7 +253,6 @@ impl TextTower {
     ) -> Result<Tensor> {
         let dpooled = self.projection.backward(rec, dfeatures)?;
         let dpicked = self.norm.backward(rec, &saved.picked, &saved.stats, &dpooled, None)?;
-        drop((dpooled, saved.picked, saved.stats));
         self.transformer.backward(rec, dpicked, saved.blocks, &packed.pattern)
     }
 

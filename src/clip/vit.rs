@@ -1,7 +1,7 @@
 //! The vision transformer: patches → pre-norm → blocks → class token → post-norm → projection (CLIP, arXiv 2103.00020).
 
 use super::config::TowerConfig;
-use super::image_tower::ImagePlan;
+use super::image_plan::ImagePlan;
 use super::loader::{Loader, Side};
 use crate::Result;
 use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};

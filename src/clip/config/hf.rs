@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{ClipConfig, EndToken, ImageConfig, Side, TowerConfig, parse, typed};
+use super::{ClipConfig, EndToken, ImageConfig, TowerConfig};
+use crate::clip::json::{Side, parse, typed};
 use crate::kernels::activation::Activation;
 use crate::{Error, Result};
 

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, Side, TowerConfig, parse, typed};
+use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
+use crate::clip::json::{Side, parse, typed};
 use crate::clip::preprocess::{Preprocess, Resize};
 use crate::data::{Filter, Normalize};
 use crate::kernels::activation::Activation;
