@@ -144,9 +144,7 @@ impl Transformer {
     ) -> Result<Tensor> {
         let n1 = block.ln1.forward_for(rec, x, &block.qkv)?.y;
         let qkv = block.qkv.forward(rec, &n1, &Epilogue::default())?;
-        drop(n1);
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
-        drop(qkv);
         match picked {
             None => block.out.forward(rec, &attended.y, &with_residual(x)),
             Some(picked) => {
@@ -167,7 +165,6 @@ impl Transformer {
         let n1 = block.ln1.forward_for(rec, &x, &block.qkv)?;
         let qkv = block.qkv.forward(rec, &n1.y, &Epilogue::default())?;
         let stats = n1.stats;
-        drop(n1.y);
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
         let mid = match picked {
             None => block.out.forward(rec, &attended.y, &with_residual(&x))?,
@@ -194,9 +191,7 @@ impl Transformer {
             Some(picked) => (picked.back(rec, &dmixed)?, picked.back(rec, dmid)?),
         };
         let dqkv = attention::backward(rec, &qkv, &attended, &dmixed, pattern, self.heads)?;
-        drop((dmixed, qkv, attended));
         let dn1 = block.qkv.backward(rec, &dqkv)?;
-        drop(dqkv);
         block.ln1.backward(rec, &x, &stats, &dn1, Some(&dmid))
     }
 
@@ -205,7 +200,6 @@ impl Transformer {
         let n2 = block.ln2.forward_for(rec, mid, &block.up)?.y;
         let epilogue = Epilogue { activation: Some(self.activation), ..Epilogue::default() };
         let hidden = block.up.forward(rec, &n2, &epilogue)?;
-        drop(n2);
         block.down.forward(rec, &hidden, &with_residual(mid))
     }
 
@@ -213,7 +207,6 @@ impl Transformer {
         let n2 = block.ln2.forward_for(rec, &mid, &block.up)?;
         let up = block.up.forward(rec, &n2.y, &Epilogue::default())?;
         let stats = n2.stats;
-        drop(n2.y);
         let hidden = activation::forward(rec, self.activation, &up)?;
         let y = block.down.forward(rec, &hidden, &with_residual(&mid))?;
         Ok((y, SavedMlp { mid, stats, up }))
@@ -223,9 +216,7 @@ impl Transformer {
         let SavedMlp { mid, stats, up } = saved;
         let dhidden = block.down.backward(rec, dy)?;
         let dup = activation::backward(rec, self.activation, &up, &dhidden)?;
-        drop((dhidden, up));
         let dn2 = block.up.backward(rec, &dup)?;
-        drop(dup);
         block.ln2.backward(rec, &mid, &stats, &dn2, Some(dy))
     }
 
@@ -237,7 +228,6 @@ impl Transformer {
         let mut x = x;
         for (i, block) in self.blocks.iter().enumerate() {
             let mid = self.attend(rec, block, &x, pattern, self.picked_in(i, picked))?;
-            drop(x);
             x = self.mlp(rec, block, &mid)?;
         }
         Ok(x)
@@ -265,7 +255,8 @@ impl Transformer {
         Ok((x, all))
     }
 
-    /// dX `[rows, width]` of the whole stack from dY `[n, width]` of the picked rows. `saved` is used up, so that its buffers serve the blocks below.
+    /// dX `[rows, width]` of the whole stack from dY `[n, width]` of the picked rows. `saved` is taken, since what the
+    /// caller still holds when recording ends gets a place of its own.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
@@ -300,10 +291,10 @@ impl Transformer {
     ) -> Result<(Tensor, Tensor)> {
         self.check_adapters(adapters)?;
         let mid = self.attend(rec, &self.blocks[0], &x, pattern, self.picked_in(0, picked))?;
+        // Taken by value and not kept by the caller: what is held when a recording ends gets a place of its own.
         drop(x);
         let mut plain = self.mlp(rec, &self.blocks[0], &mid)?;
         let mut adapted = adapters[0].forward(rec, &mid, Some(&plain))?;
-        drop(mid);
         for (i, (block, adapter)) in self.blocks.iter().zip(adapters).enumerate().skip(1) {
             let wanted = self.picked_in(i, picked);
             let mid = self.attend(rec, block, &plain, pattern, wanted)?;
@@ -381,7 +372,6 @@ impl Transformer {
             let (grads, total) = adapter.backward(rec, &s.mid, &s.adapter, &dy, Some(&dmid))?;
             all.push(grads);
             let dmid = total.unwrap_or(dmid);
-            drop((s.mid, s.adapter));
             dy = self.attend_backward(rec, block, &dmid, frozen.attention, pattern)?;
         }
         all.reverse();

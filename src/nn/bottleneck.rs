@@ -95,7 +95,6 @@ impl Bottleneck {
             Some(mask) => dropout::relu_backward(rec, &saved.pre, &dhidden, mask)?,
             None => activation::backward(rec, Activation::Relu, &saved.pre, &dhidden)?,
         };
-        drop(dhidden);
         let down = self.down.backward_weight(rec, x, &dpre)?;
         let dx = dx.map(|dx| self.down.backward_input(rec, &dpre, Some(dx))).transpose()?;
         Ok((BottleneckGrads { down, up }, dx))
