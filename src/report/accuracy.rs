@@ -124,47 +124,102 @@ fn line(places: &[(f64, f64)]) -> String {
     format!("M{}", places.join("L"))
 }
 
-/// An SVG document with accuracy in percent over pictures per class: every method's mean as a line, and its deviation
-/// over seeds as a band with whiskers. Numbers of pictures are evenly spaced. Points that are not finite are left out.
-pub fn accuracy_plot(title: &str, series: &[Series]) -> String {
-    let looks = Look::of(series);
-    let all: Vec<Vec<Point>> = series.iter().map(sound).collect();
-    // Zero-shot has no place of its own on the axis, unless it is alone.
-    let methods = || series.iter().zip(&all).filter(|(s, _)| !is_zero_shot(s)).flat_map(|(_, points)| points);
-    let mut shots: Vec<usize> = methods().map(|p| p.shots).collect();
-    shots.sort_unstable();
-    shots.dedup();
-    let spread = methods().any(|p| p.deviation > 0.0);
+/// Where everything is.
+struct Frame {
+    /// The categories of the x axis: numbers of pictures that methods were measured with.
+    shots: Vec<usize>,
+    /// Percents at the y axis, the first at its foot and the last at its head.
+    ticks: Vec<f64>,
+    /// The upper and the lower edge of the curves' area.
+    head: f64,
+    base: f64,
+}
 
-    let (low, high) = all
-        .iter()
-        .flatten()
-        .flat_map(|p| [p.mean - p.deviation, p.mean + p.deviation])
-        .fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-    let (low, high) = if low > high { (0.0, 100.0) } else { (low.max(0.0), high.min(100.0)) };
-    let ticks = style::ticks(low.min(high)..high.max(low), 5.0);
-    let (bottom, top) = (ticks[0], ticks[ticks.len() - 1]);
+impl Frame {
+    /// The frame below `top` of what `all` the series hold.
+    fn of(series: &[Series], all: &[Vec<Point>], top: f64) -> Frame {
+        // Zero-shot has no place of its own on the axis, unless it is alone.
+        let methods = series.iter().zip(all).filter(|(s, _)| !is_zero_shot(s)).flat_map(|(_, points)| points);
+        let mut shots: Vec<usize> = methods.map(|p| p.shots).collect();
+        shots.sort_unstable();
+        shots.dedup();
+        let (low, high) = all
+            .iter()
+            .flatten()
+            .flat_map(|p| [p.mean - p.deviation, p.mean + p.deviation])
+            .fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+        let (low, high) = if low > high { (0.0, 100.0) } else { (low.max(0.0), high.min(100.0)) };
+        let ticks = style::ticks(low.min(high)..high.max(low), 5.0);
+        Frame { shots, ticks, head: top + 30.0, base: top + 30.0 + PLOT }
+    }
 
-    let (heading, y) = style::heading(title);
-    let widths: Vec<f64> =
-        series.iter().map(|s| KEY + style::width(&s.name, TEXT).min(WIDTH - 2.0 * EDGE - KEY)).collect();
+    /// The width of a category.
+    fn category(&self) -> f64 {
+        (WIDTH - LEFT - RIGHT) / self.shots.len().max(1) as f64
+    }
+
+    fn x(&self, shots: usize) -> f64 {
+        let at = self.shots.iter().position(|s| *s == shots).map_or(0.5, |at| at as f64 + 0.5);
+        LEFT + self.category() * at
+    }
+
+    fn y(&self, percent: f64) -> f64 {
+        let (bottom, top) = (self.ticks[0], self.ticks[self.ticks.len() - 1]);
+        self.base - PLOT * ((percent - bottom) / (top - bottom)).clamp(0.0, 1.0)
+    }
+
+    /// Both axes with their ticks and names.
+    fn axes(&self) -> String {
+        let mut out = String::new();
+        let base = self.base;
+        let places = style::decimals(self.ticks[1] - self.ticks[0]);
+        for tick in &self.ticks {
+            let at = self.y(*tick);
+            let _ = write!(
+                out,
+                "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"{GRID}\"/>\
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{tick:.places$}%</text>",
+                WIDTH - RIGHT,
+                LEFT - 9.0,
+                at + 4.5
+            );
+        }
+        let _ = write!(
+            out,
+            "<path d=\"M{LEFT} {base:.1}H{:.1}\" stroke=\"{SOFT}\"/>\
+             <text x=\"{EDGE}\" y=\"{:.1}\" font-size=\"{SMALL}\" fill=\"{SOFT}\">accuracy</text>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{SOFT}\" font-size=\"{SMALL}\">pictures per class</text>",
+            WIDTH - RIGHT,
+            self.head - 12.0,
+            (LEFT + WIDTH - RIGHT) / 2.0,
+            base + 42.0
+        );
+        // Every category has its tick, its number only where there is room.
+        let widest = self.shots.last().map_or(1.0, |s| style::width(&s.to_string(), SMALL) + 8.0);
+        let every = (widest / self.category()).ceil().max(1.0) as usize;
+        for (i, count) in self.shots.iter().enumerate() {
+            let at = self.x(*count);
+            let _ = write!(out, "<path d=\"M{at:.1} {base:.1}v5\" stroke=\"{SOFT}\"/>");
+            if i % every == 0 {
+                let _ = write!(
+                    out,
+                    "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\">{count}</text>",
+                    base + 20.0
+                );
+            }
+        }
+        out
+    }
+}
+
+/// The legend from `top` on, in as many rows as it takes, and how far down it reaches.
+fn legend(series: &[Series], looks: &[Look], top: f64) -> (String, f64) {
+    let room = WIDTH - 2.0 * EDGE - KEY;
+    let widths: Vec<f64> = series.iter().map(|s| KEY + style::width(&s.name, TEXT).min(room)).collect();
     let entries = style::flow(&widths, EDGE..WIDTH - EDGE);
-    let legend = y;
-    let y = y + ROW * entries.last().map_or(0.0, |(_, row)| *row as f64 + 1.0);
-    let (head, base) = (y + 30.0, y + 30.0 + PLOT);
-    let height = base + BOTTOM;
-
-    let category = (WIDTH - LEFT - RIGHT) / shots.len().max(1) as f64;
-    let x = |count: usize| {
-        let at = shots.iter().position(|s| *s == count).map_or(0.5, |at| at as f64 + 0.5);
-        LEFT + category * at
-    };
-    let y = |v: f64| base - PLOT * ((v - bottom) / (top - bottom)).clamp(0.0, 1.0);
-
-    let mut out = style::open(title, WIDTH, height, TEXT);
-    out += &heading;
-    for ((s, look), (x, row)) in series.iter().zip(&looks).zip(&entries) {
-        let at = legend + ROW * *row as f64 + 8.0;
+    let mut out = String::new();
+    for ((s, look), (x, row)) in series.iter().zip(looks).zip(&entries) {
+        let at = top + ROW * *row as f64 + 8.0;
         let _ = write!(
             out,
             "<path d=\"M{x:.1} {at:.1}h26\" {}/>{}<text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
@@ -172,84 +227,58 @@ pub fn accuracy_plot(title: &str, series: &[Series]) -> String {
             look.mark(x + 13.0, at, ""),
             x + KEY,
             at + 5.0,
-            escape(&style::cut(&s.name, TEXT, WIDTH - 2.0 * EDGE - KEY))
+            escape(&style::cut(&s.name, TEXT, room))
         );
     }
-    let places = style::decimals(ticks[1] - ticks[0]);
-    for tick in &ticks {
-        let at = y(*tick);
-        let _ = write!(
-            out,
-            "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"{GRID}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{tick:.places$}%</text>",
-            WIDTH - RIGHT,
-            LEFT - 9.0,
-            at + 4.5
-        );
-    }
-    let _ = write!(
-        out,
-        "<path d=\"M{LEFT} {base:.1}H{:.1}\" stroke=\"{SOFT}\"/>\
-         <text x=\"{EDGE}\" y=\"{:.1}\" font-size=\"{SMALL}\" fill=\"{SOFT}\">accuracy</text>\
-         <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{SOFT}\" font-size=\"{SMALL}\">pictures per class</text>",
-        WIDTH - RIGHT,
-        head - 12.0,
-        (LEFT + WIDTH - RIGHT) / 2.0,
-        base + 42.0
-    );
-    // Every category has its tick, its number only where there is room.
-    let widest = shots.last().map_or(1.0, |s| style::width(&s.to_string(), SMALL) + 8.0);
-    let every = (widest / category).ceil().max(1.0) as usize;
-    for (i, count) in shots.iter().enumerate() {
-        let at = x(*count);
-        let _ = write!(out, "<path d=\"M{at:.1} {base:.1}v5\" stroke=\"{SOFT}\"/>");
-        if i % every == 0 {
-            let _ = write!(
-                out,
-                "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\">{count}</text>",
-                base + 20.0
-            );
+    (out, top + ROW * entries.last().map_or(0.0, |(_, row)| *row as f64 + 1.0))
+}
+
+/// The curves. Bands lie below all lines, lines below all marks: nothing that is drawn to be read is covered.
+#[derive(Default)]
+struct Curves {
+    bands: String,
+    lines: String,
+    marks: String,
+}
+
+impl Curves {
+    /// Shades what lies within the deviation of (x, mean, deviation), if any has one.
+    fn band(&mut self, look: &Look, places: &[(f64, f64, f64)], frame: &Frame) {
+        if !places.iter().any(|(.., d)| *d > 0.0) {
+            return;
         }
+        let upper = places.iter().map(|(x, v, d)| (*x, frame.y(v + d)));
+        let lower = places.iter().rev().map(|(x, v, d)| (*x, frame.y(v - d)));
+        let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
+        let _ = write!(self.bands, "<path d=\"{}Z\" fill=\"{}\" fill-opacity=\"0.13\"/>", line(&outline), look.colour);
     }
 
-    // Bands lie below all lines, lines below all marks: nothing that is drawn to be read is covered.
-    let (mut lines, mut marks) = (String::new(), String::new());
-    let drawn = series.iter().filter(|s| !is_zero_shot(s)).count();
-    let mut nth = 0usize;
-    for ((s, look), points) in series.iter().zip(&looks).zip(&all) {
-        if points.is_empty() {
-            continue;
-        }
-        let name = escape(&s.name);
-        if is_zero_shot(s) {
-            let level = |of: &dyn Fn(&Point) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
-            let (mean, deviation) = (level(&|p| p.mean), level(&|p| p.deviation));
-            if deviation > 0.0 {
-                band(&mut out, look, &[(LEFT, mean, deviation), (WIDTH - RIGHT, mean, deviation)], &y);
-            }
-            let _ = write!(
-                lines,
-                "<path d=\"M{LEFT} {at:.1}H{:.1}\" {}><title>{name}: {mean:.1}%</title></path>",
-                WIDTH - RIGHT,
-                look.stroke(),
-                at = y(mean)
-            );
-            continue;
-        }
-        // Whiskers of different methods stand beside each other instead of hiding each other.
-        let shift = if spread { (nth as f64 - (drawn as f64 - 1.0) / 2.0) * (category / 24.0).min(3.0) } else { 0.0 };
-        nth += 1;
-        let places: Vec<(f64, f64, f64)> = points.iter().map(|p| (x(p.shots) + shift, p.mean, p.deviation)).collect();
-        if points.iter().any(|p| p.deviation > 0.0) {
-            band(&mut out, look, &places, &y);
-        }
-        let path: Vec<(f64, f64)> = places.iter().map(|(x, v, _)| (*x, y(*v))).collect();
-        let _ = write!(lines, "<path d=\"{}\" {}/>", line(&path), look.stroke());
+    /// A level from side to side.
+    fn zero_shot(&mut self, name: &str, look: &Look, points: &[Point], frame: &Frame) {
+        let level = |of: &dyn Fn(&Point) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+        let (mean, deviation) = (level(&|p| p.mean), level(&|p| p.deviation));
+        self.band(look, &[(LEFT, mean, deviation), (WIDTH - RIGHT, mean, deviation)], frame);
+        let _ = write!(
+            self.lines,
+            "<path d=\"M{LEFT} {at:.1}H{:.1}\" {}><title>{name}: {mean:.1}%</title></path>",
+            WIDTH - RIGHT,
+            look.stroke(),
+            at = frame.y(mean)
+        );
+    }
+
+    /// A method's curve, `shift` to the right of its categories' middles.
+    fn method(&mut self, name: &str, look: &Look, points: &[Point], frame: &Frame, shift: f64) {
+        let places: Vec<(f64, f64, f64)> =
+            points.iter().map(|p| (frame.x(p.shots) + shift, p.mean, p.deviation)).collect();
+        self.band(look, &places, frame);
+        let path: Vec<(f64, f64)> = places.iter().map(|(x, v, _)| (*x, frame.y(*v))).collect();
+        let _ = write!(self.lines, "<path d=\"{}\" {}/>", line(&path), look.stroke());
         for (point, (x, v, d)) in points.iter().zip(&places) {
             if *d > 0.0 {
-                let (low, high) = (y(v - d), y(v + d));
+                let (low, high) = (frame.y(v - d), frame.y(v + d));
                 let _ = write!(
-                    lines,
+                    self.lines,
                     "<path d=\"M{x:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h6M{:.1} {high:.1}h6\" stroke=\"{}\" fill=\"none\"/>",
                     x - 3.0,
                     x - 3.0,
@@ -258,18 +287,39 @@ pub fn accuracy_plot(title: &str, series: &[Series]) -> String {
             }
             let spread = if *d > 0.0 { format!(" ± {d:.1}") } else { String::new() };
             let title = format!("<title>{name}, {} per class: {v:.1}{spread}%</title>", point.shots);
-            marks += &look.mark(*x, y(*v), &title);
+            self.marks += &look.mark(*x, frame.y(*v), &title);
         }
     }
-    out + &lines + &marks + "</svg>"
 }
 
-/// Shades what lies within the deviation of (x, mean, deviation).
-fn band(out: &mut String, look: &Look, places: &[(f64, f64, f64)], y: &dyn Fn(f64) -> f64) {
-    let upper = places.iter().map(|(x, v, d)| (*x, y(v + d)));
-    let lower = places.iter().rev().map(|(x, v, d)| (*x, y(v - d)));
-    let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
-    let _ = write!(out, "<path d=\"{}Z\" fill=\"{}\" fill-opacity=\"0.13\"/>", line(&outline), look.colour);
+/// An SVG document with accuracy in percent over pictures per class: every method's mean as a line, and its deviation
+/// over seeds as a band with whiskers. Numbers of pictures are evenly spaced. Points that are not finite are left out.
+pub fn accuracy_plot(title: &str, series: &[Series]) -> String {
+    let looks = Look::of(series);
+    let all: Vec<Vec<Point>> = series.iter().map(sound).collect();
+    let (heading, y) = style::heading(title);
+    let (legend, y) = legend(series, &looks, y);
+    let frame = Frame::of(series, &all, y);
+
+    let drawn = series.iter().filter(|s| !is_zero_shot(s)).count();
+    let spread =
+        series.iter().zip(&all).any(|(s, points)| !is_zero_shot(s) && points.iter().any(|p| p.deviation > 0.0));
+    // Whiskers of different methods stand beside each other instead of hiding each other.
+    let apart = if spread { (frame.category() / 24.0).min(3.0) } else { 0.0 };
+    let mut nth = 0usize;
+    let mut curves = Curves::default();
+    for ((s, look), points) in series.iter().zip(&looks).zip(&all).filter(|(_, points)| !points.is_empty()) {
+        let name = escape(&s.name);
+        if is_zero_shot(s) {
+            curves.zero_shot(&name, look, points, &frame);
+        } else {
+            curves.method(&name, look, points, &frame, (nth as f64 - (drawn as f64 - 1.0) / 2.0) * apart);
+            nth += 1;
+        }
+    }
+    let Curves { bands, lines, marks } = curves;
+    let open = style::open(title, WIDTH, frame.base + BOTTOM, TEXT);
+    [open, heading, legend, frame.axes(), bands, lines, marks, "</svg>".into()].concat()
 }
 
 #[cfg(test)]

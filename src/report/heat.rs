@@ -6,6 +6,7 @@ use std::fmt::Write;
 use base64::Engine;
 use image::{ExtendedColorType, ImageEncoder, codecs::png};
 
+use super::colours::{colour, hex};
 use super::escape;
 use super::style::{self, EDGE, GRID, SMALL, SOFT, TEXT, WIDTH};
 
@@ -34,14 +35,6 @@ pub struct Heat<'a> {
     pub unit: &'a str,
 }
 
-/// Viridis, which seems to grow evenly in any print and to most eyes.
-const SEQUENTIAL: [u32; 20] = [
-    0x440154, 0x481567, 0x482677, 0x453781, 0x404788, 0x39568c, 0x33638d, 0x2d708e, 0x287d8e, 0x238a8d, 0x1f968b,
-    0x20a387, 0x29af7f, 0x3cbb75, 0x55c667, 0x73d055, 0x95d840, 0xb8de29, 0xdce319, 0xfde725,
-];
-/// From blue by a light grey to orange, both ends equally dark.
-const DIVERGING: [u32; 9] = [0x16508f, 0x3b7fc0, 0x82b0dc, 0xc3d9ed, 0xf3f3f2, 0xf8d9b8, 0xeea966, 0xd0741f, 0x8e4708];
-
 /// More cells than this are drawn as a picture.
 const RECTANGLES: usize = 2600;
 /// More cells than this do not say their value to the pointer, for the document's size.
@@ -56,24 +49,6 @@ const LABEL: f64 = 124.0;
 const SLANT: f64 = 112.0;
 /// From one label to the next, at least.
 const LINE: f64 = 16.0;
-
-type Colour = [u8; 3];
-
-/// The colour of `share`, 0 to 1.
-fn colour(share: f64, diverging: bool) -> Colour {
-    let table: &[u32] = if diverging { &DIVERGING } else { &SEQUENTIAL };
-    let at = share.clamp(0.0, 1.0) * (table.len() - 1) as f64;
-    let first = (at as usize).min(table.len() - 2);
-    let part = at - first as f64;
-    [16, 8, 0].map(|shift| {
-        let sample = |at: usize| f64::from(table[at] >> shift & 0xff);
-        (sample(first) * (1.0 - part) + sample(first + 1) * part).round() as u8
-    })
-}
-
-fn hex([r, g, b]: Colour) -> String {
-    format!("#{r:02x}{g:02x}{b:02x}")
-}
 
 /// The lowest and the highest value of the colours; the same when there is only one value.
 fn range(heat: &Heat<'_>) -> (f64, f64) {
@@ -157,11 +132,44 @@ struct Frame {
     left: f64,
     top: f64,
     cell: (f64, f64),
+    columns: usize,
     rows: usize,
     up: bool,
+    /// Whether the columns' labels slant, or else the most that one takes beside another.
+    slant: bool,
+    level: f64,
+    /// The lowest line that is written on.
+    below: f64,
+}
+
+/// A label as it is written, cut to `room`.
+fn cut(text: &str, room: f64) -> String {
+    style::cut(text, SMALL, room).into_owned()
 }
 
 impl Frame {
+    /// The frame below the bar of colours, which begins at `bar`.
+    fn of(heat: &Heat<'_>, bar: f64) -> Frame {
+        let (columns, rows) = (heat.x.len(), heat.y.len());
+        let widest = |labels: &[String], room: f64| {
+            labels.iter().map(|l| style::width(&cut(l, room), SMALL)).fold(0.0, f64::max)
+        };
+        // The left edge leaves room for the rows' labels and for what slants out of the first column.
+        let axis_name = if heat.y_name.is_empty() { 0.0 } else { 22.0 };
+        let left = EDGE + axis_name + widest(heat.y, LABEL) + 8.0;
+        let cell_width = |left: f64| ((WIDTH - EDGE - left) / columns as f64).min(CELL.0);
+        let level = widest(heat.x, LABEL) + 10.0;
+        let slant = words(heat.x) && level > cell_width(left);
+        let left = if slant { left.max(EDGE + axis_name + 64.0) } else { left };
+        let cell_width = cell_width(left);
+        let least = (rows as f64 * LINE).min(240.0);
+        let tall = (rows as f64 * cell_width.min(CELL.1)).clamp(least, TALLEST.max(least));
+        let top = bar + 34.0;
+        let labels = if slant { 0.707 * widest(heat.x, SLANT) + 16.0 } else { 22.0 };
+        let below = top + tall + labels + if heat.x_name.is_empty() { 0.0 } else { 22.0 };
+        Frame { left, top, cell: (cell_width, tall / rows as f64), columns, rows, up: heat.up, slant, level, below }
+    }
+
     /// The upper edge of a row.
     fn y(&self, row: usize) -> f64 {
         self.top + self.cell.1 * (if self.up { self.rows - 1 - row } else { row }) as f64
@@ -170,75 +178,85 @@ impl Frame {
     fn x(&self, column: usize) -> f64 {
         self.left + self.cell.0 * column as f64
     }
+
+    /// The middle of a cell.
+    fn middle(&self, column: usize, row: usize) -> (f64, f64) {
+        (self.x(column) + self.cell.0 / 2.0, self.y(row) + self.cell.1 / 2.0)
+    }
+
+    /// Width and height of all cells together.
+    fn size(&self) -> (f64, f64) {
+        (self.cell.0 * self.columns as f64, self.cell.1 * self.rows as f64)
+    }
 }
 
 /// An SVG document with the map, its axes and a bar of its colours.
 pub fn heat_map(heat: &Heat<'_>) -> String {
-    let (columns, rows) = (heat.x.len(), heat.y.len());
     let (heading, bar) = style::heading(heat.title);
-    let ends = range(heat);
-    if columns == 0 || rows == 0 {
+    if heat.x.is_empty() || heat.y.is_empty() {
         let mut out = style::open(heat.title, WIDTH, bar + 40.0, TEXT) + &heading;
         let _ = write!(out, "<text x=\"{EDGE}\" y=\"{:.1}\" fill=\"{SOFT}\">nothing to show</text></svg>", bar + 16.0);
         return out;
     }
-
-    // The left edge leaves room for the rows' labels and for what slants out of the first column.
-    let cut = |text: &'_ str, room: f64| style::cut(text, SMALL, room).into_owned();
-    let widest =
-        |labels: &[String], room: f64| labels.iter().map(|l| style::width(&cut(l, room), SMALL)).fold(0.0, f64::max);
-    let axis_name = if heat.y_name.is_empty() { 0.0 } else { 22.0 };
-    let left = EDGE + axis_name + widest(heat.y, LABEL) + 8.0;
-    let cell_width = ((WIDTH - EDGE - left) / columns as f64).min(CELL.0);
-    let level = widest(heat.x, LABEL) + 10.0;
-    let slant = words(heat.x) && level > cell_width;
-    let left = if slant { left.max(EDGE + axis_name + 64.0) } else { left };
-    let cell_width = ((WIDTH - EDGE - left) / columns as f64).min(CELL.0);
-    let least = (rows as f64 * LINE).min(240.0);
-    let tall = (rows as f64 * cell_width.min(CELL.1)).clamp(least, TALLEST.max(least));
-    let frame = Frame { left, top: bar + 34.0, cell: (cell_width, tall / rows as f64), rows, up: heat.up };
-    let (wide, base) = (cell_width * columns as f64, frame.top + tall);
-    let slanted = widest(heat.x, SLANT);
-    let labels = if slant { 0.707 * slanted + 16.0 } else { 22.0 };
-    let below = base + labels + if heat.x_name.is_empty() { 0.0 } else { 22.0 };
-
-    let mut out = style::open(heat.title, WIDTH, (below + 8.0).ceil(), TEXT) + &heading;
+    let (ends, frame) = (range(heat), Frame::of(heat, bar));
+    let mut out = style::open(heat.title, WIDTH, (frame.below + 8.0).ceil(), TEXT) + &heading;
     colour_bar(&mut out, heat, ends, bar);
-
-    if columns * rows > RECTANGLES {
-        // Enlarged pixels stay sharp; reduced ones are averaged, or single ones would vanish.
-        let rendering = if frame.cell.0 >= 1.0 && frame.cell.1 >= 1.0 { " image-rendering=\"pixelated\"" } else { "" };
-        if let Some(data) = picture(heat, ends) {
-            let _ = write!(
-                out,
-                "<image x=\"{left:.2}\" y=\"{:.2}\" width=\"{wide:.2}\" height=\"{tall:.2}\" \
-                 preserveAspectRatio=\"none\"{rendering} href=\"data:image/png;base64,{data}\"/>",
-                frame.top
-            );
-        }
+    if frame.columns * frame.rows > RECTANGLES {
+        pixels(&mut out, heat, ends, &frame);
     } else {
         cells(&mut out, heat, ends, &frame);
     }
+    let (wide, tall) = frame.size();
     let _ = write!(
         out,
-        "<rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{tall:.1}\" fill=\"none\" stroke=\"{GRID}\"/>",
-        frame.top
+        "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{tall:.1}\" fill=\"none\" stroke=\"{GRID}\"/>",
+        frame.left, frame.top
     );
+    row_labels(&mut out, heat, &frame);
+    column_labels(&mut out, heat, &frame);
+    axis_names(&mut out, heat, &frame);
+    if let Some((column, row)) = heat.mark.filter(|(column, row)| *column < frame.columns && *row < frame.rows) {
+        ring(&mut out, frame.middle(column, row), (frame.cell.0.min(frame.cell.1) / 2.0 + 1.5).max(6.0));
+    }
+    out + "</svg>"
+}
 
+/// The cells as a picture.
+fn pixels(out: &mut String, heat: &Heat<'_>, ends: (f64, f64), frame: &Frame) {
+    // Enlarged pixels stay sharp; reduced ones are averaged, or single ones would vanish.
+    let rendering = if frame.cell.0 >= 1.0 && frame.cell.1 >= 1.0 { " image-rendering=\"pixelated\"" } else { "" };
+    let (wide, tall) = frame.size();
+    if let Some(data) = picture(heat, ends) {
+        let _ = write!(
+            out,
+            "<image x=\"{:.2}\" y=\"{:.2}\" width=\"{wide:.2}\" height=\"{tall:.2}\" \
+             preserveAspectRatio=\"none\"{rendering} href=\"data:image/png;base64,{data}\"/>",
+            frame.left, frame.top
+        );
+    }
+}
+
+/// As many of the rows' labels as fit.
+fn row_labels(out: &mut String, heat: &Heat<'_>, frame: &Frame) {
     let step = every(LINE, frame.cell.1, words(heat.y));
     for (row, label) in heat.y.iter().enumerate().step_by(step) {
         let _ = write!(
             out,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\">{}</text>",
-            left - 7.0,
+            frame.left - 7.0,
             frame.y(row) + frame.cell.1 / 2.0 + 4.5,
             escape(&cut(label, LABEL))
         );
     }
-    let step = every(if slant { LINE * 1.3 } else { level }, cell_width, slant);
+}
+
+/// As many of the columns' labels as fit, slanting where they are long.
+fn column_labels(out: &mut String, heat: &Heat<'_>, frame: &Frame) {
+    let base = frame.top + frame.size().1;
+    let step = every(if frame.slant { LINE * 1.3 } else { frame.level }, frame.cell.0, frame.slant);
     for (column, label) in heat.x.iter().enumerate().step_by(step) {
-        let x = frame.x(column) + cell_width / 2.0;
-        let _ = if slant {
+        let x = frame.x(column) + frame.cell.0 / 2.0;
+        let _ = if frame.slant {
             write!(
                 out,
                 "<text transform=\"translate({:.1} {:.1}) rotate(-45)\" text-anchor=\"end\" font-size=\"{SMALL}\">{}</text>",
@@ -258,13 +276,18 @@ pub fn heat_map(heat: &Heat<'_>) -> String {
             )
         };
     }
+}
+
+/// What lies along the axes.
+fn axis_names(out: &mut String, heat: &Heat<'_>, frame: &Frame) {
+    let (wide, tall) = frame.size();
     if !heat.x_name.is_empty() {
+        let middle = frame.left + wide / 2.0;
         let _ = write!(
             out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}</text>",
-            left + wide / 2.0,
-            below - 2.0,
-            escape(&cut(heat.x_name, 2.0 * (WIDTH - left - wide / 2.0).min(left + wide / 2.0)))
+            "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}</text>",
+            frame.below - 2.0,
+            escape(&cut(heat.x_name, 2.0 * (WIDTH - middle).min(middle)))
         );
     }
     if !heat.y_name.is_empty() {
@@ -277,19 +300,17 @@ pub fn heat_map(heat: &Heat<'_>) -> String {
             escape(&cut(heat.y_name, tall.max(120.0)))
         );
     }
-    if let Some((column, row)) = heat.mark.filter(|(column, row)| *column < columns && *row < rows) {
-        // Light around dark is visible on every colour, so neither is one of the page's.
-        let (x, y) = (frame.x(column) + cell_width / 2.0, frame.y(row) + frame.cell.1 / 2.0);
-        let radius = (cell_width.min(frame.cell.1) / 2.0 + 1.5).max(6.0);
-        for (stroke, thick) in [("#fff", 4.5), ("#111", 2.0)] {
-            let _ = write!(
-                out,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\" fill=\"none\" stroke=\"{stroke}\" \
-                 stroke-width=\"{thick}\"/>"
-            );
-        }
+}
+
+/// A ring around a cell. Light around dark is visible on every colour, so neither is one of the page's.
+fn ring(out: &mut String, (x, y): (f64, f64), radius: f64) {
+    for (stroke, thick) in [("#fff", 4.5), ("#111", 2.0)] {
+        let _ = write!(
+            out,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\" fill=\"none\" stroke=\"{stroke}\" \
+             stroke-width=\"{thick}\"/>"
+        );
     }
-    out + "</svg>"
 }
 
 /// The cells as rectangles, with their values inside where there is room.

@@ -1,6 +1,7 @@
 //! Results for people to look at.
 
 pub mod accuracy;
+mod colours;
 pub mod grid;
 pub mod heat;
 pub mod histogram;
