@@ -4,14 +4,15 @@
 //! cargo run --release --example evaluate -- weights/picto examples/pictos/shifted out
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use tipi::adapt::pini::{self, Evaluation};
-use tipi::adapt::tip_f;
+use tipi::adapt::method::find;
 use tipi::clip::Clip;
 use tipi::data::Dataset;
-use tipi::eval::{self, How, Method, Protocol, Record, Watch};
+use tipi::eval::{self, How, Protocol, Record, Setup};
 use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::watch::Watch;
 
 /// Prints what happens. An application would move its progress bar, and return `Error::Stopped` from `at` when the user wants
 /// to stop: the same run goes on later.
@@ -31,7 +32,9 @@ impl Watch for Print {
     fn note(&mut self, text: &str) {
         println!("note: {text}");
     }
+}
 
+impl eval::Watch for Print {
     fn result(&mut self, record: &Record, done: usize, all: usize) {
         println!("{done}/{all}: {} {:.1} %", record.task.file(), 100.0 * record.accuracy);
     }
@@ -49,20 +52,15 @@ fn main() -> tipi::Result<()> {
     let mut dataset = Dataset::open(data, None)?;
     dataset.templates = vec!["an icon of {}".into()];
     dataset.words = "an icon of".into();
-    let how = How {
-        key_views: 10,
-        augment: true,
-        views: 10,
-        grid: "standard".into(),
-        tip_f: tip_f::Config::paper(0),
-        pini: pini::Config { lr: pini::Config::rate(clip.logit_scale), ..pini::Config::paper("", 0) },
-        evaluation: Evaluation::Mean,
-    };
+    let methods =
+        ["zero-shot", "tip-adapter", "tip-x"].iter().map(|name| find(name)).collect::<tipi::Result<Vec<_>>>()?;
+    let how = How { views: 10, grid: "standard".into(), ..How::default() };
     let protocol = Protocol {
-        methods: vec![Method::ZeroShot, Method::TipAdapter, Method::TipX],
+        setup: Setup::new(how, &methods, &BTreeMap::new())?,
+        methods,
         shots: vec![1, 2],
         seeds: vec![1, 2, 3],
-        how,
+        adapters: false,
         strict: false,
         batch: None,
     };

@@ -1,44 +1,45 @@
-//! Few-shot adaptation from an application: build a Tip-Adapter cache from a folder of pictures, without training, and
-//! keep it as a file that `tipi predict` reads too.
+//! Few-shot adaptation from an application: learn from a folder of pictures by any method, and keep what was learned as a file
+//! that `tipi predict` reads too.
 //!
-//! `cargo run --release --example few_shot -- examples/pictos/shifted adapter.safetensors`
+//! `cargo run --release --example few_shot -- examples/pictos/shifted adapter.safetensors tip-adapter`
 
 use std::path::PathBuf;
 
-use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
-use tipi::adapt::tip::{self, Cache, TipParams};
-use tipi::adapt::zero_shot::Classifier;
+use tipi::adapt::adapter_file::{self, Adapter, Description, Meta};
+use tipi::adapt::method::{Settings, find, settled};
+use tipi::adapt::{Choice, How, Learned, Lesson, Texts, learn};
 use tipi::clip::Clip;
-use tipi::data::{Augment, Folder};
-use tipi::encode::{self, Views};
+use tipi::data::Folder;
+use tipi::encode::{self, Direct};
 use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::watch::Unwatched;
 
 fn main() -> tipi::Result<()> {
-    let mut args = std::env::args().skip(1).map(PathBuf::from);
+    let mut args = std::env::args().skip(1);
     let data = args.next().unwrap_or_else(|| "examples/pictos/shifted".into());
-    let out = args.next().unwrap_or_else(|| "adapter.safetensors".into());
+    let out = PathBuf::from(args.next().unwrap_or_else(|| "adapter.safetensors".into()));
+    let method = find(&args.next().unwrap_or_else(|| "tip-adapter".into()))?;
     let (shots, seed) = (2, 1);
 
     let gpu = Gpu::open(&DeviceOptions::default())?;
     let clip = Clip::load(&gpu, "weights/picto".as_ref())?;
     let folder = Folder::open(data)?;
-    let names = folder.names();
+    let classes = folder.names();
+
+    // Two pictures of each class to learn from, and up to two to choose settings on.
+    let split = encode::choose(&folder, (shots, 2), seed, false, &|_| {})?.split;
     let templates = ["an icon of {}".to_string()];
-    let classifier = Classifier::new(&clip, &names, &templates)?;
+    let texts = Texts { classes: &classes, templates: &templates, words: "an icon of", dataset: "" };
+    let choice = Choice { support: &split.support, val: &split.val, seed };
+    let (how, mut source) = (How::default(), Direct::new(&clip, None, None));
+    let mut lesson = Lesson::new(&clip, texts, choice, &how, (None, &mut source))?;
+    let settings = settled(method, &Settings::new())?;
+    let Learned { fitted, temperature, val_accuracy, .. } = learn(method, &settings, &mut lesson, &mut Unwatched)?;
 
-    // Two pictures of each class, four random views of each.
-    let views = Views::Random { augment: Augment::TIP, count: 4, first: 0, seed };
-    let mut encoder = clip.image_encoder(32)?;
-    let split = encode::choose(&folder, (shots, 1), seed, false, &|_| {})?.split;
-    let support = encode::encode(&mut encoder, &split.support, &views, false, &mut |_| {})?;
-    let width = clip.config.embedding;
-    let keys = tip::keys_of_pictures(&gpu, &support.features, 4, width)?;
-    let cache = Cache::new(&gpu, &keys.original, &support.labels(), names.len(), width)?;
-
-    let params = TipParams::INITIAL;
-    let method = Method::TipAdapter { templates: templates.to_vec(), params, views: 4, correction: None };
-    let meta = Meta::new(&clip, &names, method, Some(shots), seed)?;
-    adapter_file::save(&out, &clip, &meta, &Adapter::Tip { classifier, cache, params, correction: None })?;
-    println!("{} classes, {} keys: {}", names.len(), support.items.len(), out.display());
+    println!("{method}: {}, {:.1} % of validation pictures right", fitted.facts(), 100.0 * val_accuracy.unwrap_or(0.0));
+    let description = Description::new(method.info().name, &*fitted)?;
+    let meta = Meta::new(&clip, &classes, description, Some(shots), seed)?.with_temperature(temperature);
+    adapter_file::save(&out, &clip, &meta, &Adapter::Method(fitted))?;
+    println!("{} classes: {}", classes.len(), out.display());
     Ok(())
 }

@@ -175,6 +175,18 @@ pub enum Error {
         /// What is wrong and what helps.
         reason: String,
     },
+    /// A training's loss is no longer a number.
+    #[error("{what}'s loss is {loss} in epoch {epoch}: training diverged; use a lower learning rate than {rate}")]
+    Diverged {
+        /// What was trained.
+        what: &'static str,
+        /// The loss.
+        loss: f32,
+        /// The epoch, from 1 on.
+        epoch: usize,
+        /// The rate.
+        rate: f64,
+    },
     /// Work was asked to stop (say, by Ctrl-C) and did so in good order.
     #[error("stopped")]
     Stopped,

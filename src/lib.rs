@@ -56,6 +56,7 @@ pub mod report;
 pub mod roofline;
 mod settings;
 pub mod text;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use files::{check_writable, hex, write_atomic};

@@ -3,11 +3,11 @@
 
 use std::cell::OnceCell;
 
+use crate::adapt::METHODS;
+use crate::adapt::method::Memory;
 use crate::adapt::overlap::{self, Correction};
-use crate::adapt::pini::{self, NoisyPrompts};
-use crate::adapt::tip::{Cache, TipParams};
-use crate::adapt::tip_f;
-use crate::adapt::tip_x::TipX;
+use crate::adapt::pini::NoisyPrompts;
+use crate::adapt::tip::Cache;
 use crate::adapt::zero_shot::Classifier;
 use crate::clip::{Clip, EndToken, Features};
 use crate::gpu::advise;
@@ -70,6 +70,73 @@ pub fn weights(clip: &Clip) -> u64 {
     clip.rehearsal().gpu.allocated_bytes()
 }
 
+/// The most passes over pictures that a training may be asked for.
+pub const MOST_EPOCHS: usize = 1_000_000;
+
+/// What methods rehearse with ([`crate::adapt::Method::rehearse`]).
+pub struct Rehearsal<'a> {
+    /// The model in a rehearsal.
+    pub clip: &'a Clip,
+    classes: usize,
+    /// Labels of the pictures to learn from, ascending.
+    labels: Vec<u32>,
+    names: Vec<String>,
+    /// Of many classes the prompts take longer than all the rest, and they are the same for every batch that is tried.
+    prompts: OnceCell<NoisyPrompts>,
+}
+
+impl<'a> Rehearsal<'a> {
+    /// The words before the class names.
+    pub const WORDS: &'static str = "a photo of a";
+
+    fn new(clip: &'a Clip, Setting { classes, shots, .. }: Setting) -> Rehearsal<'a> {
+        let labels = (0..classes as u32).flat_map(|class| std::iter::repeat_n(class, shots)).collect();
+        let names = (1..=classes).map(|i| format!("class {i}")).collect();
+        Rehearsal { clip, classes, labels, names, prompts: OnceCell::new() }
+    }
+
+    /// Pictures to learn from.
+    pub fn pictures(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// A text classifier.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn texts(&self) -> Result<Classifier> {
+        let (clip, d) = (self.clip, self.clip.config.embedding);
+        Classifier::from_features(&clip.gpu, &vec![0.0; self.classes * d], self.classes, d, clip.logit_scale)
+    }
+
+    /// A cache.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn cache(&self) -> Result<Cache> {
+        Cache::rehearse(&self.clip.gpu, &self.labels, self.classes, self.clip.config.embedding)
+    }
+
+    /// PiNI's prompts.
+    ///
+    /// # Errors
+    /// A tokenizer that fails, prompts that are too long.
+    pub fn prompts(&self) -> Result<&NoisyPrompts> {
+        match self.prompts.get() {
+            Some(made) => Ok(made),
+            None => {
+                let made = NoisyPrompts::new(self.clip, Self::WORDS, &self.names)?;
+                Ok(self.prompts.get_or_init(|| made))
+            }
+        }
+    }
+
+    /// Features of `n` pictures to classify.
+    pub fn queries(&self, n: usize) -> Features {
+        Features::from(vec![0.0; n * self.clip.config.embedding])
+    }
+}
+
 /// What inference and each method's training need, weights included.
 ///
 /// # Errors
@@ -77,8 +144,7 @@ pub fn weights(clip: &Clip) -> u64 {
 pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
     setting.check()?;
     let clip = clip.rehearsal();
-    let Setting { batch, classes, shots } = setting;
-    let (d, keys) = (clip.config.embedding, classes.saturating_mul(shots));
+    let Setting { batch, classes, .. } = setting;
     let need = |what, work: &dyn Fn() -> Result<()>| {
         clip.gpu.forget_peak();
         Need { what, bytes: work().map(|()| clip.gpu.peak_bytes()) }
@@ -86,19 +152,7 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
     let of_batch = |what, work: &dyn Fn(usize) -> Result<()>| {
         need(what, &|| work(batch).map_err(|error| advise(error, &format!("{what} with"), batch, work)))
     };
-    let texts = || Classifier::from_features(&clip.gpu, &vec![0.0; classes * d], classes, d, clip.logit_scale);
-    let labels: Vec<u32> = (0..classes as u32).flat_map(|class| std::iter::repeat_n(class, shots)).collect();
-    let cache = || Cache::rehearse(&clip.gpu, &labels, classes, d);
-    // Of many classes the prompts take longer than all the rest, and they are the same for every batch that is tried.
-    let names: Vec<String> = (1..=classes).map(|i| format!("class {i}")).collect();
-    let pini = pini::Config::paper("a photo of a", 1);
-    let prompts = OnceCell::new();
-    let prompts = || match prompts.get() {
-        Some(made) => Ok(made),
-        None => NoisyPrompts::new(clip, &pini.template, &names).map(|made| prompts.get_or_init(|| made)),
-    };
-    let queries = |n: usize| Features::from(vec![0.0; n * d]);
-    Ok(vec![
+    let mut needs = vec![
         of_batch("encoding pictures", &|n| clip.image.plan(n).map(drop)),
         need("encoding texts", &|| {
             let end = match clip.config.end {
@@ -113,22 +167,18 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
             let correction = Correction::init(clip, &overlap::Config::paper(1))?;
             clip.image.plan_with(n, Some(&correction.blocks)).map(drop)
         }),
-        of_batch("classifying by Tip-Adapter", &|n| {
-            cache()?.logits(&clip.gpu, &texts()?, &queries(n), TipParams::INITIAL).map(drop)
-        }),
-        of_batch("classifying by Tip-X", &|n| {
-            let (classifier, cache) = (texts()?, cache()?);
-            let tip = TipX::rehearse(&clip.gpu, &classifier, cache)?;
-            tip.range(&clip.gpu, &classifier, &queries(n)).map(drop)
-        }),
-        need("training Tip-Adapter-F", &|| {
-            let (classifier, cache) = (texts()?, cache()?);
-            let trainer = tip_f::Trainer::new(&clip.gpu, &classifier, &cache, TipParams::INITIAL)?;
-            trainer.step(tip_f::Config::paper(1).batch.min(keys.max(1))).map(drop)
-        }),
         of_batch("training a correction of the overlap", &|n| {
             overlap::rehearse(clip, classes, &overlap::Config::paper(1), n)
         }),
-        of_batch("training PiNI", &|n| pini::rehearse(clip, prompts()?, &pini, n)),
-    ])
+    ];
+    let rehearsal = Rehearsal::new(clip, setting);
+    for method in METHODS {
+        if let Some(Memory { what, by_batch }) = method.info().memory {
+            needs.push(match by_batch {
+                true => of_batch(what, &|n| method.rehearse(&rehearsal, n)),
+                false => need(what, &|| method.rehearse(&rehearsal, batch)),
+            });
+        }
+    }
+    Ok(needs)
 }

@@ -14,6 +14,7 @@ use tipi::kernels::activation::Activation;
 use tipi::kernels::attention::Pattern;
 use tipi::kernels::optim::AdamW;
 use tipi::nn::{Block, Bottleneck, FrozenLinear, LayerNorm, Picked, TrainableLinear, Transformer};
+use tipi::watch::{Unwatched, Watch};
 use twins::tower::{Adapter, Frozen, Sizes};
 use twins::{Random, widen};
 
@@ -235,6 +236,21 @@ fn the_loss_follows_its_gradient_on_an_odd_number_of_tokens() {
     }
 }
 
+/// Collects the losses that are shown.
+struct Losses(Vec<f32>);
+
+impl Watch for Losses {
+    fn begin(&mut self, _: &str, _: usize) {}
+    fn at(&mut self, _: usize) -> tipi::Result<()> {
+        Ok(())
+    }
+    fn show(&mut self, text: &str) {
+        self.0.push(text.rsplit(' ').next().unwrap().parse().unwrap());
+    }
+    fn end(&mut self) {}
+    fn note(&mut self, _: &str) {}
+}
+
 fn picto() -> &'static Clip {
     static CLIP: OnceLock<Clip> = OnceLock::new();
     CLIP.get_or_init(|| Clip::load(gpu(), &folder("weights/picto")).unwrap())
@@ -312,13 +328,10 @@ fn training_learns_and_repeats_bit_by_bit() {
         labels.iter().map(|l| patterns[*l as usize].iter().map(|p| p + random.uniform(-0.5, 0.5)).collect()).collect();
     let config = Config { batch: 8, micro_batch: 3, epochs: 6, bottleneck: 16, lr: 2e-3, ..Config::paper(5) };
     let train = |config: &Config| {
-        let mut losses = Vec::new();
         let mut pixels = |_: usize, which: &[usize]| Ok(which.iter().flat_map(|i| pictures[*i].clone()).collect());
-        let trained = overlap::train(clip, classes as usize, config, &labels, &mut pixels, &mut |p| {
-            losses.push(p.loss);
-            Ok(())
-        });
-        (trained.unwrap().download(gpu()).unwrap(), losses)
+        let mut watch = Losses(Vec::new());
+        let trained = overlap::train(clip, classes as usize, config, (&labels, &mut pixels), None, &mut watch);
+        (trained.unwrap().0.download(gpu()).unwrap(), watch.0)
     };
     let (first, losses) = train(&config);
     assert_eq!(losses.len(), 18);
@@ -330,7 +343,8 @@ fn training_learns_and_repeats_bit_by_bit() {
 
     let bad = |config: Config, needle: &str| {
         let mut none = |_: usize, _: &[usize]| Ok(Vec::new());
-        let error = overlap::train(clip, classes as usize, &config, &labels, &mut none, &mut |_| Ok(())).map(|_| ());
+        let error = overlap::train(clip, classes as usize, &config, (&labels, &mut none), None, &mut Unwatched);
+        let error = error.map(|_| ());
         let error = error.unwrap_err().to_string();
         assert!(error.contains(needle), "{error}");
     };
@@ -338,8 +352,7 @@ fn training_learns_and_repeats_bit_by_bit() {
     bad(Config { bottleneck: 0, ..config.clone() }, "bottleneck");
     bad(config.clone(), "0 values");
     let mut none = |_: usize, _: &[usize]| Ok(Vec::new());
-    let error =
-        overlap::train(clip, 3, &config, &labels, &mut none, &mut |_| Ok(())).map(|_| ()).unwrap_err().to_string();
+    let error = overlap::train(clip, 3, &config, (&labels, &mut none), None, &mut Unwatched).err().unwrap().to_string();
     assert!(error.contains("label 3") && error.contains("3 classes"), "{error}");
     let step = AdamW::new(1.0);
     assert_eq!(step.hyper(1)[1], 10.0, "at the first step the rate is over 1 − β1");

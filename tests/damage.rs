@@ -59,7 +59,7 @@ fn damaged_results_are_named_by_file_and_field() {
         ("settings.json", "/settings/classes", json!(4_294_967_297_u64), "classes"),
         ("settings.json", "/settings/format", json!("tipi-eval/9"), "format"),
         ("settings.json", "/settings/how/grid", json!("alpha=1"), "how.grid"),
-        ("settings.json", "/settings/how/tip_f/lr", json!(-1.0), "how.tip_f.lr"),
+        ("settings.json", "/settings/how/methods/tip-adapter/alpha", json!("x"), "how.methods.tip-adapter"),
         ("settings.json", "/settings/templates", json!([]), "templates"),
         ("settings.json", "/about/parts", json!([9, 3, 0]), "about.parts"),
         (detail, "/predicted", short(&details["predicted"]), "predicted"),

@@ -14,15 +14,16 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tipi::Error;
-use tipi::adapt::pini::{self, Evaluation, Noise};
-use tipi::adapt::{overlap, tip_f};
+use tipi::adapt::method::{baseline, find};
+use tipi::adapt::{METHODS, Method, overlap};
 use tipi::clip::Clip;
 use tipi::data::{Augment, Dataset, ELEVEN, Folder, Item, SHIFTS};
 use tipi::encode::store::{Key, Progress, Store};
 use tipi::encode::{self, Views};
 use tipi::eval::journal::Journal;
-use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
+use tipi::eval::{self, How, Protocol, Record, Setup};
 use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::watch::Watch;
 
 use program::{root, tipi};
 
@@ -185,25 +186,32 @@ impl Watch for Notes {
     fn note(&mut self, text: &str) {
         self.notes.push(text.into());
     }
+}
+
+impl eval::Watch for Notes {
     fn result(&mut self, record: &Record, _: usize, _: usize) {
         self.results.push(record.clone());
     }
 }
 
-fn protocol(methods: &[Method], shots: &[usize], seeds: &[u64]) -> Protocol {
+fn tip_adapter() -> &'static dyn Method {
+    find("tip-adapter").unwrap()
+}
+
+fn pini() -> &'static dyn Method {
+    find("pini").unwrap()
+}
+
+fn protocol(methods: &[&'static dyn Method], shots: &[usize], seeds: &[u64]) -> Protocol {
+    let how = How { key_views: 2, augment: true, views: 2, grid: "alpha=0:20:9,beta=0:10:4,gamma=0:10:3".into() };
+    let given = serde_json::json!({"tip-adapter-f": {"epochs": 3}, "pini": {"epochs": 2, "lr": 0.004}});
+    let given = serde_json::from_value(given).unwrap();
     Protocol {
         methods: methods.to_vec(),
         shots: shots.to_vec(),
         seeds: seeds.to_vec(),
-        how: How {
-            key_views: 2,
-            augment: true,
-            views: 2,
-            grid: "alpha=0:20:9,beta=0:10:4,gamma=0:10:3".into(),
-            tip_f: tip_f::Config { epochs: 3, ..tip_f::Config::paper(0) },
-            pini: pini::Config { epochs: 2, lr: 0.004, ..pini::Config::paper("", 0) },
-            evaluation: Evaluation::Mean,
-        },
+        setup: Setup::new(how, methods, &given).unwrap(),
+        adapters: false,
         strict: false,
         batch: Some(8),
     }
@@ -229,7 +237,7 @@ fn timeless(record: &Record) -> Record {
 fn evaluate(
     dataset: &Dataset,
     protocol: &Protocol,
-    corrected: Option<Corrected<'_>>,
+    corrected: Option<(&overlap::Correction, &str)>,
     paths: (&str, &Path, &Path),
     watch: &mut Notes,
 ) -> tipi::Result<()> {
@@ -242,12 +250,12 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
     let data = tempfile::tempdir().unwrap();
     let out = tempfile::tempdir().unwrap();
     let correction = correction();
-    let corrected = Corrected { correction: &correction, digest: "planted" };
+    let corrected = (&correction, "planted");
     for name in ELEVEN.iter().chain(&SHIFTS) {
         miniatures::write(name, data.path());
         let dataset = Dataset::open(name, Some(data.path())).unwrap();
         let all = *name == "caltech101";
-        let methods = if all { Method::ALL.to_vec() } else { vec![Method::ZeroShot, Method::TipAdapter] };
+        let methods = if all { METHODS.to_vec() } else { vec![baseline(), tip_adapter()] };
         let protocol = protocol(&methods, &[1, 2], &[1]);
         let mut watch = Notes::default();
         let corrected = all.then_some(corrected);
@@ -259,7 +267,7 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
             assert_eq!(record.test, dataset.test.len(), "{name}");
             assert!(record.temperature.is_some() && record.val > 0, "{name}: {record:?}");
             // A class's pictures are all alike, but for how views cut them: a cache finds most.
-            if record.task.method == Method::TipAdapter && name != &"imagenet_sketch" {
+            if record.task.method == tip_adapter() && name != &"imagenet_sketch" {
                 assert!(record.accuracy > 0.5, "{name}: {record:?}");
             }
         }
@@ -274,11 +282,12 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
     let dataset = Dataset::open("imagenet_a", Some(data.path())).unwrap();
     let alone = tempfile::tempdir().unwrap();
     let paths = ("f32", alone.path(), alone.path());
-    let run =
-        |methods: &[Method]| evaluate(&dataset, &protocol(methods, &[1], &[1]), None, paths, &mut Notes::default());
-    run(&[Method::ZeroShot]).unwrap();
-    let error = run(&[Method::TipAdapter]).unwrap_err().to_string();
-    assert!(error.contains("tip-adapter needs") && error.contains("only zero-shot"), "{error}");
+    let run = |methods: &[&'static dyn Method]| {
+        evaluate(&dataset, &protocol(methods, &[1], &[1]), None, paths, &mut Notes::default())
+    };
+    run(&[baseline()]).unwrap();
+    let error = run(&[tip_adapter()]).unwrap_err().to_string();
+    assert!(error.contains("tip-adapter needs") && error.contains("no pictures to learn from"), "{error}");
 
     let written = eval::report::write(out.path()).unwrap();
     assert_eq!(written.datasets.len(), ELEVEN.len() + SHIFTS.len());
@@ -313,10 +322,10 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     let (dir, _) = pictures(6, 8);
     let dataset = Dataset::open(dir.path().join("novel").to_str().unwrap(), None).unwrap();
     let correction = correction();
-    let corrected = Some(Corrected { correction: &correction, digest: "planted" });
-    let mut protocol = protocol(&Method::ALL, &[1, 2], &[1, 2]);
+    let corrected = Some((&correction, "planted"));
+    let mut protocol = protocol(METHODS, &[1, 2], &[1, 2]);
     // Fresh views every epoch, as the authors train: they, too, must come again as they were.
-    protocol.how.views = 0;
+    protocol.setup.how.views = 0;
     let run = |out: &Path, watch: &mut Notes| {
         evaluate(&dataset, &protocol, corrected, ("f32", out, &out.join("features")), watch)
     };
@@ -364,7 +373,7 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
 
     // Training on the pictures as they are is another setting, with results of its own.
     let mut still = protocol.clone();
-    (still.how.augment, still.methods, still.shots, still.seeds) = (false, vec![Method::Pini], vec![2], vec![1]);
+    (still.setup.how.augment, still.methods, still.shots, still.seeds) = (false, vec![pini()], vec![2], vec![1]);
     let mut watch = Notes::default();
     let out = tempfile::tempdir().unwrap();
     let features = cut.path().join("features");
@@ -375,14 +384,14 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     // Other settings in the same folder are refused, and leave what is there alone.
     let before = fs::read(cut.path().join("novel/results.jsonl")).unwrap();
     let mut other = protocol.clone();
-    other.how.pini.noise = Noise::Text;
+    other.setup.methods.get_mut("pini").unwrap()["noise"] = "text".into();
     let paths = |out: &'static str| (out, cut.path(), cut.path());
     let error = evaluate(&dataset, &other, corrected, paths("f32"), &mut Notes::default()).unwrap_err();
-    assert!(error.to_string().contains("how.pini.noise 'both', now 'text'"), "{error}");
+    assert!(error.to_string().contains("how.methods.pini.noise 'both', now 'text'"), "{error}");
     let error = evaluate(&dataset, &protocol, corrected, paths("f16"), &mut Notes::default()).unwrap_err();
     assert!(error.to_string().contains("precision 'f32', now 'f16'"), "{error}");
     // A run without ++ methods needs no correction, and may be added to what was done with one.
-    let some = Protocol { methods: vec![Method::ZeroShot], seeds: vec![3], ..protocol.clone() };
+    let some = Protocol { methods: vec![baseline()], seeds: vec![3], ..protocol.clone() };
     let out = (cut.path(), cut.path().join("features"));
     evaluate(&dataset, &some, None, ("f32", out.0, &out.1), &mut Notes::default()).unwrap();
     let after = fs::read(cut.path().join("novel/results.jsonl")).unwrap();

@@ -294,17 +294,26 @@ fn numbers_on_options_have_ranges_that_the_help_shows() {
         (
             &["fit", "tip"],
             &["--model", "m", "--data", "d", "--out", "o"],
-            &["--shots", "--views", "--alpha", "--beta", "--batch"],
+            &["--shots", "--key-views", "--alpha", "--beta", "--batch"],
         ),
         (
             &["fit", "tip-f"],
             &["--model", "m", "--data", "d", "--out", "o"],
-            &["--shots", "--views", "--epochs", "--lr", "--initial-alpha", "--initial-beta", "--batch"],
+            &[
+                "--shots",
+                "--key-views",
+                "--train-views",
+                "--epochs",
+                "--lr",
+                "--initial-alpha",
+                "--initial-beta",
+                "--batch",
+            ],
         ),
         (
             &["fit", "tip-x"],
             &["--model", "m", "--data", "d", "--out", "o"],
-            &["--shots", "--views", "--alpha", "--beta", "--gamma", "--batch"],
+            &["--shots", "--key-views", "--alpha", "--beta", "--gamma", "--batch"],
         ),
         (
             &["fit", "overlap"],
@@ -314,7 +323,7 @@ fn numbers_on_options_have_ranges_that_the_help_shows() {
         (
             &["fit", "pini"],
             &["--model", "m", "--data", "d", "--out", "o"],
-            &["--shots", "--epochs", "--lr", "--views", "--draws", "--reduction", "--batch"],
+            &["--shots", "--epochs", "--lr", "--train-views", "--draws", "--reduction", "--batch"],
         ),
         (
             &["eval"],
@@ -324,19 +333,19 @@ fn numbers_on_options_have_ranges_that_the_help_shows() {
                 "--correction-epochs",
                 "--correction-scale",
                 "--key-views",
-                "--views",
+                "--train-views",
                 "--tip-f-epochs",
                 "--pini-epochs",
                 "--pini-lr",
-                "--draws",
-                "--reduction",
+                "--pini-draws",
+                "--pini-reduction",
                 "--batch",
             ],
         ),
         (&["info"], &["m"], &["--batch", "--classes", "--shots"]),
         (&["bench"], &[], &["--pictures", "--budget"]),
         (&["tune"], &[], &["--rows"]),
-        (&["demo"], &[], &["--epochs", "--max-steps", "--correction-epochs"]),
+        (&["demo"], &[], &["--epochs", "--correction-epochs"]),
     ];
     for (command, needed, numeric) in commands {
         let ranges = ranges(command);

@@ -14,10 +14,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tipi::adapt::adapter_file;
-use tipi::adapt::pini::{self, Config, Training};
-use tipi::clip::Clip;
-use tipi::data::decode;
+use tipi::adapt::method::{find, settled};
+use tipi::adapt::{Choice, How, Lesson, Texts, learn};
+use tipi::clip::{Clip, Features};
+use tipi::data::{Item, decode};
+use tipi::encode::{Source, Tower, Views};
 use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::watch::Watch;
 
 /// Bytes of a process that are in memory and not of a file. The CPU's Vulkan driver keeps tensors there, too.
 fn resident(process: &str) -> Option<u64> {
@@ -46,6 +49,38 @@ fn root() -> &'static Path {
 fn open() -> Clip {
     let gpu = Gpu::open(&DeviceOptions { tune: Some(false), ..DeviceOptions::default() }).unwrap();
     Clip::load(&gpu, &root().join("weights/picto")).unwrap()
+}
+
+/// Features that are there already.
+struct Rows(Vec<f32>);
+
+impl Source for Rows {
+    fn features(&mut self, _: Tower, _: &[Item], _: &Views, _: &mut dyn Watch) -> tipi::Result<Features> {
+        Ok(self.0.clone().into())
+    }
+
+    fn fresh(&mut self, _: Tower, _: &[Item], _: &Views) -> tipi::Result<Features> {
+        Ok(self.0.clone().into())
+    }
+}
+
+/// Notes memory a tenth of the way, and at the end.
+struct Marks<'a> {
+    clip: &'a Clip,
+    steps: usize,
+    marks: Vec<(u64, u64)>,
+}
+
+impl Watch for Marks<'_> {
+    fn begin(&mut self, _: &str, _: usize) {}
+    fn at(&mut self, done: usize) -> tipi::Result<()> {
+        if done == self.steps / 10 || done == self.steps {
+            self.marks.push((resident("self").unwrap(), self.clip.gpu.allocated_bytes()));
+        }
+        Ok(())
+    }
+    fn end(&mut self) {}
+    fn note(&mut self, _: &str) {}
 }
 
 /// Fails unless memory at the end is what it was a tenth of the way, but for `more` bytes.
@@ -100,18 +135,19 @@ fn memory_stays_flat_over_ten_thousand_steps_and_two_thousand_predictions() {
     let clip = open();
     let names: Vec<String> = ["anchor", "bell", "fish"].map(String::from).to_vec();
     let (d, steps) = (clip.config.embedding, share(10_000));
-    let labels: Vec<u32> = (0..6).map(|i| i % 3).collect();
-    let rows: Vec<f32> = (0..labels.len() * d).map(|i| (i as f32 * 0.37).sin()).collect();
-    let config = Config { epochs: steps, ..Config::paper("an icon of", 1) };
-    let mut marks = Vec::new();
-    let start = Instant::now();
-    let trained =
-        pini::train(&clip, &names, &config, &labels, Training::default(), &mut |_| Ok(rows.clone()), &mut |p| {
-            if p.step == steps / 10 || p.step == steps {
-                marks.push((resident("self").unwrap(), clip.gpu.allocated_bytes()));
-            }
-            Ok(())
-        });
+    let support: Vec<Item> = (0..6).map(|i| Item { path: format!("{i}").into(), label: i % 3 }).collect();
+    let rows: Vec<f32> = (0..support.len() * d).map(|i| (i as f32 * 0.37).sin()).collect();
+    let method = find("pini").unwrap();
+    let given = serde_json::json!({ "epochs": steps }).as_object().cloned().unwrap();
+    let settings = settled(method, &given).unwrap();
+    let (how, start) = (How { augment: false, ..How::default() }, Instant::now());
+    let texts = Texts { classes: &names, templates: &[], words: "an icon of", dataset: "" };
+    let choice = Choice { support: &support, val: &[], seed: 1 };
+    let mut source = Rows(rows);
+    let mut lesson = Lesson::new(&clip, texts, choice, &how, (None, &mut source)).unwrap();
+    let mut watch = Marks { clip: &clip, steps, marks: Vec::new() };
+    let learned = learn(method, &settings, &mut lesson, &mut watch).unwrap();
+    let marks = watch.marks;
     println!("{steps} steps in {:.0} s", start.elapsed().as_secs_f64());
     flat("training, in memory", marks[0].0, marks[1].0, 5_000_000);
     flat("training, on the GPU", marks[0].1, marks[1].1, 1);
@@ -119,19 +155,12 @@ fn memory_stays_flat_over_ten_thousand_steps_and_two_thousand_predictions() {
     // As an application does: an adapter file, opened once, and one picture after another.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.safetensors");
-    let pini = trained.unwrap();
-    let method = adapter_file::Method::Pini {
-        noisy: pini.noisy(),
-        config,
-        augmented: false,
-        views: 0,
-        evaluation: pini::Evaluation::Mean,
-    };
-    let adapter = adapter_file::Adapter::Pini { pini: Box::new(pini), evaluation: pini::Evaluation::Mean };
-    adapter_file::save(&file, &clip, &adapter_file::Meta::new(&clip, &names, method, None, 1).unwrap(), &adapter)
+    let description = adapter_file::Description::new("pini", &*learned.fitted).unwrap();
+    let adapter = adapter_file::Adapter::Method(learned.fitted);
+    adapter_file::save(&file, &clip, &adapter_file::Meta::new(&clip, &names, description, None, 1).unwrap(), &adapter)
         .unwrap();
     drop(adapter);
-    let adapter = adapter_file::File::open(&file).unwrap().bind(&clip).unwrap();
+    let adapter = adapter_file::File::open(&file).unwrap().bind(&clip).unwrap().into_method().unwrap();
     let picture = std::fs::read_dir(root().join("examples/pictos/novel")).unwrap().next().unwrap().unwrap().path();
     let picture = std::fs::read_dir(picture).unwrap().next().unwrap().unwrap().path();
     let (count, start) = (share(2_000), Instant::now());
@@ -140,7 +169,7 @@ fn memory_stays_flat_over_ten_thousand_steps_and_two_thousand_predictions() {
     let mut first = None;
     for i in 1..=count {
         let features = encoder.encode_all(&clip.pixels(&decode(&picture).unwrap()), &mut |_| {}).unwrap();
-        let logits = adapter.logits(&clip, &features).unwrap();
+        let logits = adapter.logits(&clip, &features, 0).unwrap();
         assert_eq!(first.get_or_insert_with(|| logits.clone()), &logits, "prediction {i}");
         if i == count / 10 || i == count {
             marks.push((resident("self").unwrap(), clip.gpu.allocated_bytes()));

@@ -6,12 +6,12 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tipi::adapt::pini::{
-    self, Config, Evaluation, Noise, NoisyPrompts, PARAMETERS, Params, Pini, Trainer, Training, checkpoint,
-};
+use tipi::adapt::pini::{self, Config, Evaluation, Noise, NoisyPrompts, PARAMETERS, Params, Pini, Trainer};
+use tipi::adapt::train::{Identity, Kept};
 use tipi::adapt::zero_shot::Classifier;
 use tipi::clip::{Clip, Prompts};
 use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::watch::{Unwatched, Watch};
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
@@ -166,13 +166,9 @@ fn train(seed: u64, epochs: usize) -> (Vec<Vec<f32>>, Vec<f32>, Vec<f32>) {
     let labels: Vec<u32> = (0..15).map(|i| i % 5).collect();
     let images = features(&labels, clip().config.embedding);
     let config = Config { epochs, batch: 8, lr: 0.02, ..Config::paper("an icon of", seed) };
-    let mut losses = Vec::new();
     let mut source = |_| Ok(images.clone());
-    let trained = pini::train(clip(), &classes(), &config, &labels, Training::default(), &mut source, &mut |p| {
-        losses.push(p.loss);
-        Ok(())
-    })
-    .unwrap();
+    let (trained, losses) =
+        pini::train(clip(), &classes(), &config, (&labels, &mut source), None, &mut Unwatched).unwrap();
     let logits = trained.logits(gpu(), &images).unwrap();
     (trained.params.download(gpu()).unwrap(), logits, losses)
 }
@@ -204,10 +200,9 @@ fn a_rate_that_diverges_is_an_error() {
     // Each step takes a thousand times the parameters off themselves.
     let config = Config { epochs: 40, lr: 1e3, weight_decay: 1.0, ..Config::paper("an icon of", 1) };
     let mut source = |_| Ok(images.clone());
-    let none = Training::default();
-    let result = pini::train(clip(), &classes(), &config, &labels, none, &mut source, &mut |_| Ok(()));
+    let result = pini::train(clip(), &classes(), &config, (&labels, &mut source), None, &mut Unwatched);
     let error = result.err().expect("such a rate must diverge").to_string();
-    assert!(error.contains("diverged") && error.contains("--lr"), "{error}");
+    assert!(error.contains("diverged") && error.contains("lower learning rate than 1000"), "{error}");
 }
 
 /// Logits past what f32 holds.
@@ -231,7 +226,7 @@ fn bad_arguments_are_errors() {
     let config = Config::paper("an icon of", 1);
     let train = |config: &Config, labels: &[u32]| {
         let mut none = |_| Ok(Vec::new());
-        pini::train(clip(), &classes(), config, labels, Training::default(), &mut none, &mut |_| Ok(()))
+        pini::train(clip(), &classes(), config, (labels, &mut none), None, &mut Unwatched)
     };
     for labels in [&[5][..], &[], &[0]] {
         assert!(train(&config, labels).is_err());
@@ -295,7 +290,19 @@ fn bits(all: &[Vec<f32>]) -> Vec<Vec<u32>> {
     all.iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect()
 }
 
-/// Training that is put down in a file after any epoch and taken up from it gives the bits of one that was not.
+/// Stops once so many parts are done.
+struct Stop(usize);
+
+impl Watch for Stop {
+    fn begin(&mut self, _: &str, _: usize) {}
+    fn at(&mut self, done: usize) -> tipi::Result<()> {
+        if done >= self.0 { Err(tipi::Error::Stopped) } else { Ok(()) }
+    }
+    fn end(&mut self) {}
+    fn note(&mut self, _: &str) {}
+}
+
+/// Training that is put down in a file after any step and taken up from it gives the bits of one that was not.
 #[test]
 fn training_taken_up_from_a_checkpoint_gives_the_same_bits() {
     let labels: Vec<u32> = (0..15).map(|i| i % 5).collect();
@@ -310,42 +317,59 @@ fn training_taken_up_from_a_checkpoint_gives_the_same_bits() {
     let path = folder.path().join("pini.checkpoint");
     for noise in [Noise::Both, Noise::Text, Noise::Image] {
         let config = Config { epochs: 6, batch: 7, lr: 0.02, noise, ..Config::paper("an icon of", 1) };
-        let run = checkpoint::Run::new(clip(), &classes(), &config, "fifteen pictures").unwrap();
-        let mut train = |training: Training<'_>| {
-            pini::train(clip(), &classes(), &config, &labels, training, &mut source, &mut |_| Ok(()))
+        let identity = |config: &Config, data: &str| Identity::new("pini", clip(), &classes(), config, data.into());
+        let kept = |resume| Kept::new(&path, identity(&config, "fifteen pictures").unwrap(), resume);
+        let mut train = |mut kept: Option<Kept>, watch: &mut dyn Watch| {
+            pini::train(clip(), &classes(), &config, (&labels, &mut source), kept.as_mut(), watch)
         };
-        let whole = train(Training::default()).unwrap().params.download(gpu()).unwrap();
-        // Ends after the third epoch, when its state is in the file.
-        let mut epochs = Vec::new();
-        let mut stop = |state: &pini::State| {
-            checkpoint::save(&path, clip(), &run, state)?;
-            epochs.push(state.epoch);
-            if state.epoch == 3 { Err(tipi::Error::Stopped) } else { Ok(()) }
-        };
-        let stopped = train(Training { start: None, each_epoch: Some(&mut stop) });
-        assert!(matches!(stopped.err().unwrap(), tipi::Error::Stopped));
-        assert_eq!(epochs, [1, 2, 3]);
-        let state = checkpoint::load(&path, clip(), &run).unwrap();
-        assert_eq!((state.epoch, state.step, state.losses.len()), (3, 6, 3));
-        let mut keep = |state: &pini::State| checkpoint::save(&path, clip(), &run, state);
-        let training = Training { start: Some(state.clone()), each_epoch: Some(&mut keep) };
-        let resumed = train(training).unwrap().params.download(gpu()).unwrap();
-        assert_eq!(bits(&whole), bits(&resumed), "{noise:?}");
+        let (whole, losses) = train(None, &mut Unwatched).unwrap();
+        let whole = whole.params.download(gpu()).unwrap();
+        assert_eq!(losses.len(), 6);
+        // Within an epoch, at the end of one, and again on the way.
+        for stops in [&[5][..], &[3, 6, 11], &[1, 2, 3, 4]] {
+            let mut resume = false;
+            for stop in stops {
+                let stopped = train(Some(kept(resume)), &mut Stop(*stop));
+                assert!(matches!(stopped.err().unwrap(), tipi::Error::Stopped), "{stops:?}");
+                resume = true;
+            }
+            let (resumed, again) = train(Some(kept(true)), &mut Unwatched).unwrap();
+            assert_eq!(bits(&whole), bits(&resumed.params.download(gpu()).unwrap()), "{noise:?} {stops:?}");
+            assert_eq!(losses, again);
+        }
         // The optimizer's state matters: without it the bits differ.
-        let forgetful = state.velocity.iter().map(|v| vec![0.0; v.len()]).collect();
-        let training = Training { start: Some(pini::State { velocity: forgetful, ..state }), each_epoch: None };
-        assert_ne!(bits(&whole), bits(&train(training).unwrap().params.download(gpu()).unwrap()), "{noise:?}");
+        let forgetful = change_tensors(&path, |name| name.starts_with("velocity."));
+        std::fs::write(&path, forgetful).unwrap();
+        let (resumed, _) = train(Some(kept(true)), &mut Unwatched).unwrap();
+        assert_ne!(bits(&whole), bits(&resumed.params.download(gpu()).unwrap()), "{noise:?}");
 
-        let other = Config { lr: 0.03, ..config.clone() };
-        let refused = |run: checkpoint::Run| checkpoint::load(&path, clip(), &run).unwrap_err().to_string();
-        let error = refused(checkpoint::Run::new(clip(), &classes(), &other, "fifteen pictures").unwrap());
+        let refused = |identity: tipi::Result<Identity>| {
+            let mut kept = Kept::new(&path, identity.unwrap(), true);
+            let mut source = |_: usize| Ok(images.clone());
+            let result =
+                pini::train(clip(), &classes(), &config, (&labels, &mut source), Some(&mut kept), &mut Unwatched);
+            result.err().unwrap().to_string()
+        };
+        let error = refused(identity(&Config { lr: 0.03, ..config.clone() }, "fifteen pictures"));
         assert!(error.contains("lr 0.02, now 0.03"), "{error}");
-        let error = refused(checkpoint::Run::new(clip(), &classes(), &config, "other pictures").unwrap());
+        let error = refused(identity(&config, "other pictures"));
         assert!(error.contains("other pictures"), "{error}");
+        std::fs::write(&path, "no checkpoint").unwrap();
+        assert!(refused(identity(&config, "fifteen pictures")).contains("not a sound safetensors file"));
     }
-    std::fs::write(&path, "no checkpoint").unwrap();
-    let run = checkpoint::Run::new(clip(), &classes(), &Config::paper("an icon of", 1), "").unwrap();
-    assert!(checkpoint::load(&path, clip(), &run).is_err());
+}
+
+/// A safetensors file's bytes with zeros in the tensors that are chosen.
+fn change_tensors(path: &Path, chosen: impl Fn(&str) -> bool) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    for (name, tensor) in json.as_object().unwrap().iter().filter(|(name, _)| chosen(name)) {
+        let at =
+            |i: usize| 8 + header + tensor["data_offsets"][i].as_u64().unwrap_or_else(|| panic!("{name}")) as usize;
+        bytes[at(0)..at(1)].fill(0);
+    }
+    bytes
 }
 
 /// Each side of the noise alone: what trains, what the step leaves out, and its gradients against central differences.

@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf, Prefix};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate;
+use super::method::{self, Fitted, Settings};
 use super::overlap::{self, Correction};
-use super::pini::{self, Evaluation, NoisyPrompts, Pini};
-use super::tip::{Cache, TipParams};
-use super::tip_f;
-use super::tip_x::{Psi, TipX, TipXParams};
+use super::tip::Cache;
 use super::zero_shot::Classifier;
-use crate::clip::{Clip, Features, ModelId};
+use crate::clip::{Clip, ModelId};
 use crate::files::write_atomic;
 use crate::gpu::Gpu;
 use crate::kernels::gemm::Precision;
@@ -36,7 +35,7 @@ pub struct Meta {
     /// Classes, in the order of the logits.
     pub classes: Vec<String>,
     /// The method and its settings.
-    pub method: Method,
+    pub method: Description,
     /// Pictures per class; none where all pictures of a folder were taken.
     pub shots: Option<usize>,
     /// Seed of the few-shot choice and of training.
@@ -46,67 +45,49 @@ pub struct Meta {
     pub temperature: Option<f64>,
 }
 
-/// A method's settings.
+/// What a file says of its method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "name")]
-pub enum Method {
-    /// Tip-Adapter and, with a correction, Tip-Adapter++.
-    TipAdapter {
-        /// Templates of the zero-shot classifier.
-        templates: Vec<String>,
-        /// α and β.
-        params: TipParams,
-        /// Views averaged into each key; 0 when the picture itself was taken.
-        views: usize,
-        /// The overlap correction's form, where there is one.
-        correction: Option<CorrectionForm>,
-    },
-    /// Tip-Adapter-F.
-    TipAdapterF {
-        /// Templates of the zero-shot classifier.
-        templates: Vec<String>,
-        /// α and β.
-        params: TipParams,
-        /// Views averaged into each key before training; 0 when the picture itself was taken.
-        views: usize,
-        /// Training settings.
-        config: tip_f::Config,
-        /// The epoch whose keys were kept.
-        epoch: usize,
-    },
-    /// Tip-X and, with a correction, Tip-X++.
-    TipX {
-        /// Templates of the zero-shot classifier.
-        templates: Vec<String>,
-        /// α, β and γ.
-        params: TipXParams,
-        /// ψ's range, frozen on validation pictures.
-        psi: Psi,
-        /// Views averaged into each key; 0 when the picture itself was taken.
-        views: usize,
-        /// The overlap correction's form, where there is one.
-        correction: Option<CorrectionForm>,
-    },
-    /// An overlap correction, which classifies nothing by itself.
-    Overlap {
-        /// Training settings.
-        config: overlap::Config,
-    },
-    /// PiNI.
-    Pini {
-        /// Training settings, the template among them.
-        config: pini::Config,
-        /// Noisy tokens.
-        noisy: usize,
-        /// Whether training saw fresh random views each epoch.
-        augmented: bool,
-        /// Random views that training drew from instead of fresh ones; 0 for fresh ones, or for the pictures as they are.
-        #[serde(default)]
-        views: usize,
-        /// How predictions treat the noise.
-        #[serde(default)]
-        evaluation: Evaluation,
-    },
+pub struct Description {
+    /// The method's name, or [`CORRECTION`].
+    pub name: String,
+    /// What the method says of itself.
+    #[serde(flatten)]
+    pub words: Settings,
+}
+
+/// The name that an overlap correction has in place of a method's.
+pub const CORRECTION: &str = "overlap";
+
+impl Description {
+    /// Of a method that has learned.
+    ///
+    /// # Errors
+    /// As [`Fitted::words`].
+    pub fn new(name: &str, fitted: &dyn Fitted) -> Result<Description> {
+        Ok(Description { name: name.into(), words: fitted.words()? })
+    }
+
+    /// Of a correction.
+    ///
+    /// # Errors
+    /// Settings that cannot be written down.
+    pub fn of_correction(config: &overlap::Config) -> Result<Description> {
+        Ok(Description { name: CORRECTION.into(), words: method::untyped(&OfCorrection { config: config.clone() })? })
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.name == CORRECTION {
+            let OfCorrection { config } = method::typed(&self.words)?;
+            return numbers::BRANCH.check("the scale of the correction", f64::from(config.scale)).map(drop);
+        }
+        method::find(&self.name)?.check_words(&self.words)
+    }
+}
+
+/// The words of a correction's file.
+#[derive(Serialize, Deserialize)]
+struct OfCorrection {
+    config: overlap::Config,
 }
 
 /// What a correction's tensors do not tell.
@@ -123,126 +104,119 @@ impl CorrectionForm {
     pub fn of(correction: &Correction) -> CorrectionForm {
         CorrectionForm { bottleneck: correction.bottleneck(), scale: correction.scale() }
     }
+
+    /// Checks the factor.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one outside [`numbers::BRANCH`].
+    pub fn check(self) -> Result<()> {
+        numbers::BRANCH.check("the scale of the correction", f64::from(self.scale)).map(drop)
+    }
 }
 
-/// A tensor on its way to a file: bytes, shape, dtype.
-type Stored = (Vec<u8>, Vec<usize>, Dtype);
+/// Tensors on their way to a file, by name.
+#[derive(Default)]
+pub struct Tensors(BTreeMap<String, (Vec<u8>, Vec<usize>, Dtype)>);
 
-/// A learned adapter, ready to predict.
+impl Tensors {
+    /// Adds values.
+    pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        self.0.insert(name.into(), (bytemuck::cast_slice(values).to_vec(), shape.to_vec(), Dtype::F32));
+    }
+
+    /// Adds labels, stored as i64.
+    pub fn labels(&mut self, name: &str, labels: &[u32]) {
+        let labels: Vec<i64> = labels.iter().map(|label| i64::from(*label)).collect();
+        self.0.insert(name.into(), (bytemuck::cast_slice(&labels).to_vec(), vec![labels.len()], Dtype::I64));
+    }
+
+    /// Adds a classifier.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn classifier(&mut self, gpu: &Gpu, classifier: &Classifier) -> Result<()> {
+        self.floats("weights", classifier.weights.shape(), &gpu.read::<f32>(&classifier.weights)?);
+        Ok(())
+    }
+
+    /// Adds a classifier and a cache.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn cache(&mut self, gpu: &Gpu, classifier: &Classifier, cache: &Cache) -> Result<()> {
+        let (keys, labels) = cache.host();
+        self.floats("features", &[labels.len(), classifier.weights.cols()], keys);
+        self.labels("labels", labels);
+        self.classifier(gpu, classifier)
+    }
+
+    /// Adds a correction.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn correction(&mut self, gpu: &Gpu, correction: &Correction) -> Result<()> {
+        let names = overlap::parameter_names(correction.blocks.len());
+        for (name, tensor) in names.into_iter().zip(correction.tensors()) {
+            self.floats(&name, tensor.shape(), &gpu.read::<f32>(tensor)?);
+        }
+        Ok(())
+    }
+}
+
+/// What an adapter file holds, bound to a model.
 pub enum Adapter {
-    /// Tip-Adapter, Tip-Adapter-F and Tip-Adapter++.
-    Tip {
-        /// The text classifier.
-        classifier: Classifier,
-        /// The cache.
-        cache: Cache,
-        /// α and β.
-        params: TipParams,
-        /// Whose features meet the keys, where it is not the plain tower.
-        correction: Option<Correction>,
-    },
-    /// Tip-X and Tip-X++.
-    TipX {
-        /// The text classifier.
-        classifier: Classifier,
-        /// The cache with its keys' class distributions.
-        tip_x: Box<TipX>,
-        /// α, β and γ.
-        params: TipXParams,
-        /// ψ's range.
-        psi: Psi,
-        /// Whose features meet the keys, where it is not the plain tower.
-        correction: Option<Correction>,
-    },
-    /// An overlap correction.
-    Overlap(Correction),
-    /// PiNI.
-    Pini {
-        /// The parameters and prompts.
-        pini: Box<Pini>,
-        /// How predictions treat the noise.
-        evaluation: Evaluation,
-    },
+    /// A method that classifies.
+    Method(Box<dyn Fitted>),
+    /// An overlap correction, which tells no classes apart.
+    Correction(Correction),
 }
 
 impl Adapter {
-    /// The correction of the image tower that this adapter's features need: encode pictures with its blocks.
+    /// The correction that it is, or that its features need.
     pub fn correction(&self) -> Option<&Correction> {
         match self {
-            Adapter::Tip { correction, .. } | Adapter::TipX { correction, .. } => correction.as_ref(),
-            Adapter::Overlap(correction) => Some(correction),
-            Adapter::Pini { .. } => None,
+            Adapter::Method(fitted) => fitted.correction(),
+            Adapter::Correction(correction) => Some(correction),
         }
     }
 
-    /// Logits `[n, classes]` of un-normalised image features `[n, D]`.
+    /// The method.
     ///
     /// # Errors
-    /// A length that does not fit, features without the adapted ones that the adapter needs, an overlap correction,
-    /// which has no classes; a device that fails.
-    pub fn logits(&self, clip: &Clip, features: &Features) -> Result<Vec<f32>> {
-        if self.correction().is_some() != features.adapted.is_some() {
-            let (need, have) = if features.adapted.is_some() { ("no ", "") } else { ("", "no ") };
-            return Err(Error::invalid(format!("the adapter needs {need}adapted features, and there are {have}such")));
-        }
+    /// [`Error::Invalid`] for a correction.
+    pub fn into_method(self) -> Result<Box<dyn Fitted>> {
         match self {
-            Adapter::Tip { classifier, cache, params, .. } => cache.logits(&clip.gpu, classifier, features, *params),
-            Adapter::TipX { classifier, tip_x, params, psi, .. } => {
-                tip_x.logits(&clip.gpu, classifier, features, *params, Some(*psi))
-            }
-            Adapter::Overlap(_) => Err(Error::invalid(
-                "an overlap correction tells no classes apart: give it to `tipi fit tip` or `tipi fit tip-x` as \
-                 --correction, and predict with what that writes",
+            Adapter::Method(fitted) => Ok(fitted),
+            Adapter::Correction(_) => Err(Error::invalid(
+                "an overlap correction tells no classes apart: fit Tip-Adapter or Tip-X with it, and predict with what that \
+                 gives",
             )),
-            Adapter::Pini { pini, evaluation } => {
-                pini.predictor(clip, *evaluation)?.logits(&clip.gpu, &features.original, 0)
-            }
         }
     }
 
-    /// Tensors by name: values and shape. Labels are stored as i64.
-    fn tensors(&self, clip: &Clip) -> Result<BTreeMap<String, Stored>> {
-        let mut all = BTreeMap::new();
-        let bytes = |values: &[f32]| bytemuck::cast_slice(values).to_vec();
-        if let Adapter::Tip { classifier, cache, .. } = self {
-            store_cache(clip, &mut all, classifier, cache)?;
+    /// The correction.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a method.
+    pub fn into_correction(self) -> Result<Correction> {
+        match self {
+            Adapter::Correction(correction) => Ok(correction),
+            Adapter::Method(_) => Err(Error::invalid(
+                "this is an adapter that classifies, and no overlap correction; `tipi fit overlap` writes corrections",
+            )),
         }
-        if let Adapter::TipX { classifier, tip_x, correction, .. } = self {
-            store_cache(clip, &mut all, classifier, tip_x.cache())?;
-            if correction.is_some() {
-                let shape = vec![tip_x.cache().host().1.len(), classifier.weights.cols()];
-                all.insert(ORIGINAL.into(), (bytes(tip_x.host_keys()), shape, Dtype::F32));
-            }
-        }
-        if let Some(correction) = self.correction() {
-            let names = overlap::parameter_names(correction.blocks.len());
-            for (name, tensor) in names.into_iter().zip(correction.tensors()) {
-                all.insert(name, (bytes(&clip.gpu.read::<f32>(tensor)?), tensor.shape().to_vec(), Dtype::F32));
-            }
-        }
-        if let Adapter::Pini { pini, .. } = self {
-            for (name, tensor) in pini.params.names().into_iter().zip(pini.params.tensors()) {
-                let values = clip.gpu.read::<f32>(tensor)?;
-                all.insert(name.into(), (bytes(&values), tensor.shape().to_vec(), Dtype::F32));
-            }
-        }
-        Ok(all)
     }
-}
 
-/// The keys of Tip-X++ from the plain tower, beside `features`, those from the corrected one.
-const ORIGINAL: &str = "original";
-
-fn store_cache(clip: &Clip, all: &mut BTreeMap<String, Stored>, classifier: &Classifier, cache: &Cache) -> Result<()> {
-    let (keys, labels) = cache.host();
-    let weights = clip.gpu.read::<f32>(&classifier.weights)?;
-    let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
-    let (length, width) = (labels.len(), classifier.weights.cols());
-    all.insert("features".into(), (bytemuck::cast_slice(keys).to_vec(), vec![length, width], Dtype::F32));
-    let shape = classifier.weights.shape().to_vec();
-    all.insert("weights".into(), (bytemuck::cast_slice(&weights).to_vec(), shape, Dtype::F32));
-    all.insert("labels".into(), (bytemuck::cast_slice(&labels).to_vec(), vec![length], Dtype::I64));
-    Ok(())
+    fn tensors(&self, gpu: &Gpu) -> Result<Tensors> {
+        match self {
+            Adapter::Method(fitted) => fitted.tensors(gpu),
+            Adapter::Correction(correction) => {
+                let mut tensors = Tensors::default();
+                tensors.correction(gpu, correction)?;
+                Ok(tensors)
+            }
+        }
+    }
 }
 
 impl Meta {
@@ -250,7 +224,7 @@ impl Meta {
     ///
     /// # Errors
     /// As [`Clip::id`].
-    pub fn new(clip: &Clip, classes: &[String], method: Method, shots: Option<usize>, seed: u64) -> Result<Meta> {
+    pub fn new(clip: &Clip, classes: &[String], method: Description, shots: Option<usize>, seed: u64) -> Result<Meta> {
         let folder = clip.folder();
         Ok(Meta {
             format: FORMAT.into(),
@@ -267,20 +241,10 @@ impl Meta {
     /// Checks the numbers that a file says of itself.
     fn check(&self) -> Result<()> {
         self.temperature.map(calibrate::check).transpose()?;
-        if self.classes.is_empty() && !matches!(self.method, Method::Overlap { .. }) {
+        if self.classes.is_empty() && self.method.name != CORRECTION {
             return Err(Error::invalid("it has no classes; fit it again"));
         }
-        let branch = |scale: f32| numbers::BRANCH.check("the scale of the correction", f64::from(scale)).map(drop);
-        let form = |form: &Option<CorrectionForm>| form.map_or(Ok(()), |form| branch(form.scale));
-        match &self.method {
-            Method::TipAdapter { params, correction, .. } => params.check().and_then(|()| form(correction)),
-            Method::TipAdapterF { params, .. } => params.check(),
-            Method::TipX { params, psi, correction, .. } => {
-                params.check().and_then(|()| psi.check()).and_then(|()| form(correction))
-            }
-            Method::Overlap { config } => branch(config.scale),
-            Method::Pini { evaluation, .. } => evaluation.check(),
-        }
+        self.method.check()
     }
 
     /// The same with a temperature.
@@ -303,7 +267,7 @@ pub fn save(path: &Path, clip: &Clip, meta: &Meta, adapter: &Adapter) -> Result<
 /// # Errors
 /// A lost device.
 pub fn to_bytes(path: &Path, clip: &Clip, meta: &Meta, adapter: &Adapter) -> Result<Vec<u8>> {
-    let tensors = adapter.tensors(clip)?;
+    let Tensors(tensors) = adapter.tensors(&clip.gpu)?;
     let bad = |e: &dyn std::fmt::Display| Error::adapter_file(path, format!("cannot be written: {e}"));
     let mut views = Vec::with_capacity(tensors.len());
     for (name, (bytes, shape, dtype)) in &tensors {
@@ -389,6 +353,12 @@ impl File {
                 format!("format '{found}', this tipi reads '{FORMAT}'; fit it again"),
             ));
         }
+        let Description { name, .. } = &meta.method;
+        if name != CORRECTION && method::find(name).is_err() {
+            let name = text::cut(name, text::NAME);
+            let reason = format!("fitted by the method '{name}', which this tipi does not know: take one that does");
+            return Err(Error::adapter_file(path, reason));
+        }
         meta.check().map_err(|e| Error::adapter_file(path, e.to_string()))?;
         Ok(File { path: path.to_path_buf(), bytes, meta })
     }
@@ -445,89 +415,95 @@ impl File {
         self.check_model(clip.id()?)?;
         let bad = |e: safetensors::SafeTensorError| Error::adapter_file(&self.path, e.to_string());
         let file = SafeTensors::deserialize(&self.bytes).map_err(bad)?;
-        match &self.meta.method {
-            Method::TipAdapter { params, correction, .. } => {
-                let (classifier, cache) = self.cache(clip, &file)?;
-                let correction = correction.map(|form| self.correction(clip, &file, form)).transpose()?;
-                Ok(Adapter::Tip { classifier, cache, params: *params, correction })
-            }
-            Method::TipAdapterF { params, .. } => {
-                let (classifier, cache) = self.cache(clip, &file)?;
-                Ok(Adapter::Tip { classifier, cache, params: *params, correction: None })
-            }
-            Method::TipX { params, psi, correction, .. } => {
-                let (classifier, cache) = self.cache(clip, &file)?;
-                let correction = correction.map(|form| self.correction(clip, &file, form)).transpose()?;
-                let (own, labels) = cache.host();
-                let (own, labels) = (own.to_vec(), labels.to_vec());
-                let keys = match correction {
-                    Some(_) => self.floats(&file, ORIGINAL, &[labels.len(), clip.config.embedding])?,
-                    None => own,
-                };
-                let tip_x = Box::new(TipX::new(&clip.gpu, &classifier, cache, &keys, &labels)?);
-                Ok(Adapter::TipX { classifier, tip_x, params: *params, psi: *psi, correction })
-            }
-            Method::Overlap { config } => {
-                let form = CorrectionForm { bottleneck: config.bottleneck, scale: config.scale };
-                Ok(Adapter::Overlap(self.correction(clip, &file, form)?))
-            }
-            Method::Pini { config, noisy, evaluation, .. } => {
-                let prompts = NoisyPrompts::of(clip, config, &self.meta.classes)?;
-                if prompts.noisy != *noisy {
-                    return Err(Error::adapter_file(
-                        &self.path,
-                        format!("the template has {} tokens, the file was fitted with {noisy}", prompts.noisy),
-                    ));
-                }
-                let form = pini::Form::new(clip, *noisy, config)
-                    .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
-                let values = form
-                    .parameters()
-                    .iter()
-                    .map(|(name, shape)| self.floats(&file, name, shape))
-                    .collect::<Result<Vec<_>>>()?;
-                let params = pini::Params::of(&clip.gpu, form, &values)
-                    .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
-                Ok(Adapter::Pini { pini: Box::new(Pini::new(clip, prompts, params)?), evaluation: *evaluation })
-            }
+        let Description { name, words } = &self.meta.method;
+        let loading = Loading { path: &self.path, file, clip, classes: &self.meta.classes, words };
+        if name == CORRECTION {
+            let OfCorrection { config } = loading.words()?;
+            let form = CorrectionForm { bottleneck: config.bottleneck, scale: config.scale };
+            return Ok(Adapter::Correction(loading.correction(form)?));
         }
+        method::find(name)?.load(&loading).map(Adapter::Method)
+    }
+}
+
+/// A file that is being bound to a model.
+pub struct Loading<'a> {
+    path: &'a Path,
+    file: SafeTensors<'a>,
+    /// The model.
+    pub clip: &'a Clip,
+    /// The classes.
+    pub classes: &'a [String],
+    words: &'a Settings,
+}
+
+impl Loading<'_> {
+    /// What the file says of its method.
+    ///
+    /// # Errors
+    /// [`Error::AdapterFile`] for words of another form.
+    pub fn words<T: DeserializeOwned>(&self) -> Result<T> {
+        method::typed(self.words).map_err(|error| self.bad(error))
     }
 
-    /// An f32 tensor of exactly this shape.
-    fn floats(&self, file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        floats(&self.path, file, name, shape)
+    /// An error about the file.
+    pub fn bad(&self, reason: impl std::fmt::Display) -> Error {
+        Error::adapter_file(self.path, reason.to_string())
     }
 
-    fn cache(&self, clip: &Clip, file: &SafeTensors<'_>) -> Result<(Classifier, Cache)> {
-        let (classes, d) = (self.meta.classes.len(), clip.config.embedding);
-        let weights = self.floats(file, "weights", &[classes, d])?;
-        let classifier = Classifier::from_weights(&clip.gpu, &weights, classes, clip.logit_scale)?;
-        let (labels, length) = values(&self.path, file, "labels", Dtype::I64, 1)?;
-        let keys = self.floats(file, "features", &[length[0], d])?;
+    /// An f32 tensor of exactly this shape, all finite.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::NotFinite`].
+    pub fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        floats(self.path, &self.file, name, shape)
+    }
+
+    /// The classifier that [`Tensors::classifier`] wrote.
+    ///
+    /// # Errors
+    /// As [`Loading::floats`]; out of memory.
+    pub fn classifier(&self) -> Result<Classifier> {
+        let classes = self.classes.len();
+        let weights = self.floats("weights", &[classes, self.clip.config.embedding])?;
+        Classifier::from_weights(&self.clip.gpu, &weights, classes, self.clip.logit_scale)
+    }
+
+    /// What [`Tensors::cache`] wrote.
+    ///
+    /// # Errors
+    /// As [`Loading::floats`]; labels that are not those of classes; out of memory.
+    pub fn cache(&self) -> Result<(Classifier, Cache)> {
+        let (classes, d) = (self.classes.len(), self.clip.config.embedding);
+        let classifier = self.classifier()?;
+        let (labels, length) = values(self.path, &self.file, "labels", Dtype::I64, 1)?;
+        let keys = self.floats("features", &[length[0], d])?;
         let labels: Vec<i64> = bytemuck::pod_collect_to_vec(&labels);
         let labels = labels
             .iter()
             .enumerate()
             .map(|(row, label)| match u32::try_from(*label) {
                 Ok(label) if (label as usize) < classes => Ok(label),
-                _ => Err(Error::adapter_file(
-                    &self.path,
-                    format!("row {row} of 'labels' is {label}; the adapter has {classes} classes, labels count from 0"),
-                )),
+                _ => Err(self.bad(format!(
+                    "row {row} of 'labels' is {label}; the adapter has {classes} classes, labels count from 0"
+                ))),
             })
             .collect::<Result<Vec<u32>>>()?;
-        let cache = Cache::new(&clip.gpu, &keys, &labels, classes, d)
-            .map_err(|e| Error::adapter_file(&self.path, e.to_string()))?;
+        let cache = Cache::new(&self.clip.gpu, &keys, &labels, classes, d).map_err(|e| self.bad(e))?;
         Ok((classifier, cache))
     }
 
-    fn correction(&self, clip: &Clip, file: &SafeTensors<'_>, form: CorrectionForm) -> Result<Correction> {
-        let (blocks, width) = clip.image.vit().map(|vit| (vit.transformer.blocks.len(), vit.width()))?;
+    /// What [`Tensors::correction`] wrote.
+    ///
+    /// # Errors
+    /// As [`Loading::floats`]; a model whose image tower takes none; out of memory.
+    pub fn correction(&self, form: CorrectionForm) -> Result<Correction> {
+        let (blocks, width) = self.clip.image.vit().map(|vit| (vit.transformer.blocks.len(), vit.width()))?;
         let values = overlap::parameter_names(blocks)
             .iter()
             .zip(overlap::shapes(blocks, width, form.bottleneck))
-            .map(|(name, shape)| self.floats(file, name, &shape))
+            .map(|(name, shape)| self.floats(name, &shape))
             .collect::<Result<Vec<_>>>()?;
-        Correction::upload(&clip.gpu, &values, width, form.bottleneck, form.scale)
+        Correction::upload(&self.clip.gpu, &values, width, form.bottleneck, form.scale)
     }
 }

@@ -1,10 +1,13 @@
 //! The methods, one module each, readable beside their papers: [`zero_shot`]; the caches [`tip`], [`tip_f`] and [`tip_x`],
 //! with [`search`] for their hyper-parameters; [`overlap`], the correction that makes Tip-Adapter++ and Tip-X++ of them,
 //! with [`similarity`], the measure of what it corrects; and [`pini`]. [`schedule`] has their learning rates,
-//! [`adapter_file`] keeps what they learn, and [`calibrate`] makes their confidence mean something.
+//! [`train`] the loop of all trainings, [`adapter_file`] keeps what they learn, and [`calibrate`] makes their confidence mean
+//! something. [`method`] is the door to all of them, and [`lesson`] the one way from pictures to a method that has learned.
 
 pub mod adapter_file;
 pub mod calibrate;
+pub mod lesson;
+pub mod method;
 pub mod overlap;
 pub mod pini;
 pub mod schedule;
@@ -13,7 +16,11 @@ pub mod similarity;
 pub mod tip;
 pub mod tip_f;
 pub mod tip_x;
+pub mod train;
 pub mod zero_shot;
+
+pub use lesson::{Choice, How, Learned, Lesson, Place, Texts, learn};
+pub use method::{Facts, Fitted, METHODS, Method};
 
 use crate::clip::Features;
 use crate::gpu::{Gpu, Recorder, Tensor};
@@ -36,7 +43,7 @@ pub(crate) fn loss_of(read: crate::gpu::ReadBack<f32>) -> Result<f32> {
 }
 
 /// Rows of features that go through a method at once: bounds GPU memory, whatever the number of pictures.
-const ROWS: usize = 2048;
+pub(crate) const ROWS: usize = 2048;
 
 /// Checks that features are whole rows of `width` finite numbers; `what` names them in the error. Gives their number.
 pub(crate) fn check_rows(what: &str, features: &[f32], width: usize) -> Result<usize> {
@@ -63,6 +70,15 @@ pub(crate) fn check_labels(what: &str, labels: &[u32], rows: usize, classes: usi
         ))),
         None => Ok(()),
     }
+}
+
+/// Checks that features are adapted ones where a method has a correction, and only there.
+pub(crate) fn check_adapted(features: &Features, corrected: bool) -> Result<()> {
+    if corrected != features.adapted.is_some() {
+        let (need, have) = if corrected { ("", "no ") } else { ("no ", "") };
+        return Err(Error::invalid(format!("the adapter needs {need}adapted features, and there are {have}such")));
+    }
+    Ok(())
 }
 
 /// Calls `each` with the normalised features of up to [`ROWS`] pictures at a time, and those that meet a cache's keys

@@ -11,16 +11,22 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::adapter_file::CORRECTION;
+use super::lesson::Place;
+use super::train::{self, At, Course, Identity, Job, Kept, ReadTensor, Tensors, streams};
 use crate::clip::Clip;
-use crate::data::{PythonRandom, stream_seed};
-use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor, advise};
+use crate::data::{Item, PythonRandom, stream_seed};
+use crate::encode::source::digest_of;
+use crate::encode::{self, Views};
+use crate::gpu::{DType, Gpu, Plan, ReadBack, Recorder, Tensor, advise};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{dropout, loss, reduce};
 use crate::nn::{Bottleneck, TrainableLinear};
+use crate::watch::Watch;
 use crate::{Error, Result, numbers};
-
-/// First stream of the dropout generator; block i draws from this plus i.
-const DROPOUT_STREAM: u32 = 1 << 16;
 
 /// The widest bottleneck; image towers of CLIPs are some 2,000 wide at most.
 pub const MOST_BOTTLENECK: usize = 8192;
@@ -125,7 +131,7 @@ impl Correction {
             .iter()
             .enumerate()
             .map(|(i, shape)| {
-                let mut rng = PythonRandom::new(stream_seed(config.seed, 0x6f76_6c70, i as u64));
+                let mut rng = PythonRandom::new(stream_seed(config.seed, streams::CORRECTION, i as u64));
                 let n: usize = shape.iter().product();
                 (0..n).map(|_| if i % 4 == 0 { rng.uniform(-bound, bound) as f32 } else { 0.0 }).collect()
             })
@@ -167,6 +173,19 @@ impl Correction {
     /// A lost device.
     pub fn download(&self, gpu: &Gpu) -> Result<Vec<Vec<f32>>> {
         self.tensors().into_iter().map(|t| gpu.read(t)).collect()
+    }
+
+    /// SHA-256 of all values and the factor: what tells a correction from others.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn digest(&self, gpu: &Gpu) -> Result<String> {
+        let mut hasher = Sha256::new();
+        for tensor in self.tensors() {
+            hasher.update(bytemuck::cast_slice(&gpu.read::<f32>(tensor)?));
+        }
+        hasher.update(self.scale().to_le_bytes());
+        Ok(crate::hex(&hasher.finalize()))
     }
 
     /// Width of the bottlenecks.
@@ -221,6 +240,7 @@ pub struct Trainer<'a> {
     pub head: TrainableLinear,
     /// Gradients of a batch, summed over its parts.
     sums: Vec<Tensor>,
+    moments: Vec<Tensor>,
     loss_sum: Tensor,
     hyper: Tensor,
     share: Tensor,
@@ -253,7 +273,7 @@ impl<'a> Trainer<'a> {
         }
         let update = rec.finish()?;
         let (loss_sum, share) = (gpu.zeros("loss", &[1])?, gpu.zeros("share", &[2])?);
-        Ok(Trainer { clip, correction, head, sums, loss_sum, hyper, share, update })
+        Ok(Trainer { clip, correction, head, sums, moments, loss_sum, hyper, share, update })
     }
 
     /// A head for `classes`, uniform in ±1/√D as PyTorch's linear layers.
@@ -263,7 +283,7 @@ impl<'a> Trainer<'a> {
     pub fn fresh_head(clip: &Clip, classes: usize, seed: u64) -> Result<TrainableLinear> {
         let d = clip.config.embedding;
         let bound = 1.0 / (d as f64).sqrt();
-        let mut rng = PythonRandom::new(stream_seed(seed, 0x6865_6164, 0));
+        let mut rng = PythonRandom::new(stream_seed(seed, streams::HEAD, 0));
         let mut draw = |n: usize| (0..n).map(|_| rng.uniform(-bound, bound) as f32).collect::<Vec<_>>();
         let (weight, bias) = (draw(classes * d), draw(classes));
         TrainableLinear::upload(&clip.gpu, "head", classes, d, &weight, &bias)
@@ -299,7 +319,7 @@ impl<'a> Trainer<'a> {
         let r = &mut rec;
         if let Dropout::Drawn(rate) = dropout {
             for (i, mask) in masks.iter().enumerate() {
-                dropout::mask(r, &counter, DROPOUT_STREAM + i as u32, rate, mask)?;
+                dropout::mask(r, &counter, streams::DROPOUT + i as u32, rate, mask)?;
             }
         }
         let (features, saved) = vit.forward_adapted(r, &pixels, &pattern, adapters, &masks)?;
@@ -355,19 +375,22 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A lost device.
     pub fn loss(&self) -> Result<f32> {
-        super::loss_of(self.clip.gpu.begin_read(&self.loss_sum)?)
+        super::loss_of(self.begin_loss()?)
     }
-}
 
-/// Where training is, for progress bars.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// The epoch under way, from 1 on.
-    pub epoch: usize,
-    /// Pictures seen, over all epochs.
-    pub pictures: usize,
-    /// Mean cross-entropy of the last batch.
-    pub loss: f32,
+    /// The same, on its way.
+    fn begin_loss(&self) -> Result<ReadBack<f32>> {
+        self.clip.gpu.begin_read(&self.loss_sum)
+    }
+
+    /// All that going on needs, by name.
+    fn state(&self) -> Vec<(String, &Tensor)> {
+        let parameters = self.parameters();
+        let mut names = parameter_names(self.correction.blocks.len());
+        names.extend(["head.weight".into(), "head.bias".into()]);
+        let moments = names.iter().zip(&self.moments).map(|(name, tensor)| (format!("moments.{name}"), tensor));
+        names.iter().cloned().zip(parameters).chain(moments).collect()
+    }
 }
 
 /// Gives the normalised pixels `[n, 3, R, R]` of the pictures with these numbers, in the epoch given first.
@@ -380,67 +403,132 @@ pub(crate) fn rehearse(clip: &Clip, classes: usize, config: &Config, n: usize) -
     Trainer::new(clip, Correction::init(clip, config)?, head)?.step(n, config.dropout()).map(drop)
 }
 
-/// Trains a correction on pictures of `classes` generic classes. `labels` are those of all pictures. Equal inputs and seed
-/// give equal bits on one adapter.
+/// A training under way.
+struct Training<'a> {
+    trainer: Trainer<'a>,
+    config: &'a Config,
+    course: &'a Course,
+    labels: &'a [u32],
+    pixels: &'a mut PixelSource<'a>,
+    /// Steps for whole parts and for the shorter last parts of full and of partial batches, made when first needed.
+    steps: BTreeMap<usize, Step>,
+    classes: usize,
+}
+
+impl Training<'_> {
+    /// Pictures at once.
+    fn micro(&self) -> usize {
+        self.config.micro_batch.min(self.course.batch())
+    }
+
+    /// The number of a step's first part among all parts.
+    fn first_part(&self, at: At) -> usize {
+        let of_full = self.course.batch().div_ceil(self.micro());
+        let of_rest = self.course.rest().div_ceil(self.micro());
+        let of_epoch = (self.course.pictures / self.course.batch()) * of_full + of_rest;
+        at.epoch * of_epoch + at.place * of_full
+    }
+}
+
+impl Job for Training<'_> {
+    fn begin_epoch(&mut self, _epoch: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn step(&mut self, at: At, pictures: &[usize]) -> Result<ReadBack<f32>> {
+        let (config, classes, clip) = (self.config, self.classes, self.trainer.clip);
+        let (first, micro) = (self.first_part(at), self.micro());
+        for (i, part) in pictures.chunks(micro).enumerate() {
+            let step = match self.steps.entry(part.len()) {
+                Entry::Occupied(step) => step.into_mut(),
+                Entry::Vacant(place) => {
+                    let step = self.trainer.step(part.len(), config.dropout()).map_err(|error| {
+                        advise(error, "training the correction with", part.len(), &|n| {
+                            rehearse(clip, classes, config, n)
+                        })
+                    })?;
+                    place.insert(step)
+                }
+            };
+            let values = (self.pixels)(at.epoch, part)?;
+            let chosen: Vec<u32> = part.iter().map(|i| self.labels[*i]).collect();
+            let share = part.len() as f32 / pictures.len() as f32;
+            let number = (config.seed, (first + i) as u32);
+            self.trainer.run(step, (&values, &chosen), (share, i == 0), number)?;
+        }
+        self.trainer.update(config.optimizer(), at.number as u32 + 1)?;
+        self.trainer.begin_loss()
+    }
+
+    fn put_down(&self) -> Result<(Tensors, Value)> {
+        Ok((train::download(&self.trainer.clip.gpu, self.trainer.state())?, Value::Null))
+    }
+
+    fn take_up(&mut self, read: &ReadTensor<'_>, _rest: &Value) -> Result<()> {
+        train::upload(&self.trainer.clip.gpu, self.trainer.state(), read)
+    }
+}
+
+/// Trains a correction on pictures of `classes` generic classes. `labels` are those of all pictures, `pixels` gives the
+/// pictures. Equal inputs and seed give equal bits on one device. Gives the loss of each epoch's last step, too.
 ///
 /// # Errors
-/// A loss that is no longer finite (the rate is too high), labels out of range, out of memory, a lost device; what `pixels`
-/// and `progress` give.
+/// As [`train::run`]; labels out of range, too little memory; what `pixels` gives.
 pub fn train(
     clip: &Clip,
     classes: usize,
     config: &Config,
-    labels: &[u32],
-    pixels: &mut PixelSource<'_>,
-    progress: &mut dyn FnMut(Progress) -> Result<()>,
-) -> Result<Correction> {
-    if labels.is_empty() || config.batch == 0 || config.micro_batch == 0 || config.epochs == 0 {
-        return Err(Error::invalid("the correction needs at least one picture, one epoch and a batch of one"));
-    }
+    (labels, pixels): (&[u32], &mut PixelSource<'_>),
+    kept: Option<&mut Kept>,
+    watch: &mut dyn Watch,
+) -> Result<(Correction, Vec<f32>)> {
     if classes < 2 {
         return Err(Error::invalid(format!("the correction learns to tell classes apart, and there is {classes}")));
     }
     super::check_labels("generic pictures", labels, labels.len(), classes)?;
     config.check()?;
+    let course = Course {
+        what: "the correction",
+        pictures: labels.len(),
+        batch: config.batch,
+        whole_batches: false,
+        epochs: config.epochs,
+        seed: config.seed,
+        stream: streams::SHUFFLE,
+        rate: config.lr,
+    };
+    course.check()?;
+    if config.micro_batch == 0 {
+        return Err(Error::invalid("the correction needs a micro-batch of at least one picture"));
+    }
     let trainer =
         Trainer::new(clip, Correction::init(clip, config)?, Trainer::fresh_head(clip, classes, config.seed)?)?;
-    let dropout = config.dropout();
-    let micro = config.micro_batch.min(config.batch).min(labels.len());
-    // Steps for whole parts and for the shorter last parts of full and of partial batches, made when first needed.
-    let mut steps: BTreeMap<usize, Step> = BTreeMap::new();
-    let (mut parts, mut batches, mut seen) = (0u32, 0usize, 0usize);
-    for epoch in 0..config.epochs {
-        let mut order: Vec<usize> = (0..labels.len()).collect();
-        PythonRandom::new(stream_seed(config.seed, 0x7368_7566, epoch as u64)).shuffle(&mut order);
-        for batch in order.chunks(config.batch) {
-            for (i, part) in batch.chunks(micro).enumerate() {
-                let step = match steps.entry(part.len()) {
-                    Entry::Occupied(step) => step.into_mut(),
-                    Entry::Vacant(place) => place.insert(trainer.step(part.len(), dropout).map_err(|error| {
-                        advise(error, "training the correction with", part.len(), &|n| {
-                            rehearse(clip, classes, config, n)
-                        })
-                    })?),
-                };
-                let values = pixels(epoch, part)?;
-                let chosen: Vec<u32> = part.iter().map(|i| labels[*i]).collect();
-                let share = part.len() as f32 / batch.len() as f32;
-                trainer.run(step, (&values, &chosen), (share, i == 0), (config.seed, parts))?;
-                parts += 1;
-            }
-            let optimizer = config.optimizer();
-            batches += 1;
-            trainer.update(optimizer, batches as u32)?;
-            seen += batch.len();
-            let loss = trainer.loss()?;
-            if !loss.is_finite() {
-                return Err(Error::invalid(format!(
-                    "the correction's loss is {loss} in step {batches}: training diverged; use a lower --lr than {}",
-                    config.lr
-                )));
-            }
-            progress(Progress { epoch: epoch + 1, pictures: seen, loss })?;
-        }
+    let mut job = Training { trainer, config, course: &course, labels, pixels, steps: BTreeMap::new(), classes };
+    let losses = train::run(&mut job, &course, kept, watch)?;
+    Ok((job.trainer.correction, losses))
+}
+
+/// Trains a correction on generic pictures, which have been decoded before, of the classes `names`. `place` is where training is
+/// put down.
+///
+/// # Errors
+/// As [`train`]; a picture that can no longer be decoded.
+pub fn learn(
+    clip: &Clip,
+    (items, names): (&[Item], &[String]),
+    config: &Config,
+    place: Option<Place>,
+    watch: &mut dyn Watch,
+) -> Result<(Correction, Vec<f32>)> {
+    let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
+    let mut pixels = |_: usize, which: &[usize]| {
+        let chosen: Vec<Item> = which.iter().map(|i| items[*i].clone()).collect();
+        encode::pixels(clip, &chosen, &Views::Center)
+    };
+    let mut kept = None;
+    if let Some(Place { path, resume }) = place {
+        let identity = Identity::new(CORRECTION, clip, names, config, digest_of(items)?)?;
+        kept = Some(Kept::new(&path, identity, resume));
     }
-    Ok(trainer.correction)
+    train(clip, names.len(), config, (&labels, &mut pixels), kept.as_mut(), watch)
 }

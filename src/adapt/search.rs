@@ -67,7 +67,7 @@ impl Grid {
         Grid { alphas, betas, gammas: vec![0.0], order: Order::AlphaBeta }
     }
 
-    /// The grid used when none is asked for: α 0…50 in 26 steps, β 0…20 in 11, and with a divergence term γ 0…50 in 26.
+    /// A coarse, wide grid: α 0…50 in 26 steps, β 0…20 in 11, and with a divergence term γ 0…50 in 26.
     /// Wide enough for logit scales from 20 to 100; it holds α = γ = 0, so "the cache does not help" is a legal answer.
     pub fn standard(divergence: bool) -> Grid {
         let gammas = if divergence { linspace(0.0, 50.0, 26) } else { vec![0.0] };
@@ -233,21 +233,24 @@ pub struct Found {
     pub counts: Vec<u32>,
 }
 
-/// The methods that can be searched.
+/// What α, β and γ are factors of.
 #[derive(Clone, Copy)]
-pub enum Method<'a> {
-    /// Tip-Adapter, its key-trained form, and Tip-Adapter++.
-    Tip(&'a Cache),
-    /// Tip-X and Tip-X++, with ψ's range.
-    TipX(&'a TipX, Psi),
+pub struct Searched<'a> {
+    /// The cache that gives the terms of α and β.
+    pub cache: &'a Cache,
+    /// What gives the term of γ, with ψ's range, where there is one.
+    pub divergence: Option<(&'a TipX, Psi)>,
 }
 
-impl<'a> Method<'a> {
-    fn cache(&self) -> &'a Cache {
-        match self {
-            Method::Tip(cache) => cache,
-            Method::TipX(tip_x, _) => tip_x.cache(),
-        }
+impl<'a> From<&'a Cache> for Searched<'a> {
+    fn from(cache: &'a Cache) -> Searched<'a> {
+        Searched { cache, divergence: None }
+    }
+}
+
+impl<'a> From<(&'a TipX, Psi)> for Searched<'a> {
+    fn from((tip_x, psi): (&'a TipX, Psi)) -> Searched<'a> {
+        Searched { cache: tip_x.cache(), divergence: Some((tip_x, psi)) }
     }
 }
 
@@ -259,7 +262,7 @@ impl<'a> Method<'a> {
 pub fn search(
     gpu: &Gpu,
     classifier: &Classifier,
-    method: Method<'_>,
+    Searched { cache, divergence }: Searched<'_>,
     features: &Features,
     labels: &[u32],
     grid: &Grid,
@@ -269,10 +272,10 @@ pub fn search(
     if labels.is_empty() {
         return Err(Error::invalid("a search needs at least one picture with its label"));
     }
-    if let Method::TipX(_, psi) = method {
+    if let Some((_, psi)) = divergence {
         psi.check()?;
     }
-    let (cache, classes, d) = (method.cache(), classifier.classes(), classifier.weights.cols());
+    let (classes, d) = (classifier.classes(), classifier.weights.cols());
     super::check_labels("validation data", labels, features.original.len() / d.max(1), classes)?;
     let narrow = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<_>>();
     // The kernel wants α ascending; where each of the grid's values then is.
@@ -288,10 +291,7 @@ pub fn search(
         let rows = f.rows();
         let mut rec = Recorder::new(gpu);
         let base = classifier.record(&mut rec, f)?;
-        let kl = match method {
-            Method::TipX(tip_x, psi) => Some(tip_x.record_term(&mut rec, classifier, f, psi)?),
-            Method::Tip(_) => None,
-        };
+        let kl = divergence.map(|(tip_x, psi)| tip_x.record_term(&mut rec, classifier, f, psi)).transpose()?;
         rec.finish()?.run()?;
         let labels = gpu.upload("labels", &labels[first..first + rows], &[rows])?;
         // As many βs at once as one kernel serves and one binding holds.
@@ -339,46 +339,6 @@ pub fn search(
     let (a, b, c) = grid.at(best);
     let params = TipXParams { alpha: grid.alphas[a], beta: grid.betas[b], gamma: grid.gammas[c] };
     Ok(Found { params, correct: counts[best], counts })
-}
-
-/// Chooses Tip-Adapter's α and β over [`Grid::standard`] on validation pictures, given their un-normalised features and
-/// labels. `None` when there are none to choose on: [`super::tip::TipParams::INITIAL`] is the authors' starting point.
-///
-/// # Errors
-/// As [`search()`].
-pub fn choose(
-    gpu: &Gpu,
-    classifier: &Classifier,
-    cache: &Cache,
-    features: &Features,
-    labels: &[u32],
-) -> Result<Option<Found>> {
-    if labels.is_empty() {
-        return Ok(None);
-    }
-    let grid = Grid::standard(false);
-    search(gpu, classifier, Method::Tip(cache), features, labels, &grid, &mut |_| {}).map(Some)
-}
-
-/// Chooses Tip-X's α, β and γ over [`Grid::standard`] on validation pictures, and freezes ψ's range on them. `None` when
-/// there are none.
-///
-/// # Errors
-/// As [`search()`].
-pub fn choose_tip_x(
-    gpu: &Gpu,
-    classifier: &Classifier,
-    tip_x: &TipX,
-    features: &Features,
-    labels: &[u32],
-) -> Result<Option<(Found, Psi)>> {
-    if labels.is_empty() {
-        return Ok(None);
-    }
-    let psi = tip_x.range(gpu, classifier, features)?;
-    let grid = Grid::standard(true);
-    let found = search(gpu, classifier, Method::TipX(tip_x, psi), features, labels, &grid, &mut |_| {})?;
-    Ok(Some((found, psi)))
 }
 
 #[cfg(test)]

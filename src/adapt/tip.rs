@@ -4,10 +4,18 @@
 //! logits = s·f·Wᵀ + α·exp(−β(1 − f·Gᵀ))·L with L the one-hot labels. With the keys sorted by class, ·L is a sum over
 //! each class's run of keys, and the affinity matrix is never written.
 
+use serde::{Deserialize, Serialize};
+
+use super::adapter_file::{CorrectionForm, Loading, Tensors};
+use super::lesson::Lesson;
+use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
+use super::overlap::Correction;
 use super::zero_shot::Classifier;
-use crate::clip::Features;
+use crate::clip::{Clip, Features};
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::{affinity, normalize, reduce};
+use crate::memory::Rehearsal;
+use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
 /// The cache's two hyper-parameters.
@@ -209,6 +217,199 @@ impl Cache {
             Ok(())
         })?;
         Ok(logits)
+    }
+}
+
+/// The method: Tip-Adapter, and with a correction Tip-Adapter++.
+pub struct TipAdapter {
+    /// Whether affinities come from the corrected tower.
+    pub corrected: bool,
+}
+
+/// Its settings.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Weights {
+    /// Weight of the cache term; chosen where it is not given.
+    alpha: Option<f64>,
+    /// Sharpness of the affinity.
+    beta: Option<f64>,
+}
+
+impl Weights {
+    /// α and β where both are given.
+    ///
+    /// # Errors
+    /// One without the other, or out of range.
+    fn params(self) -> Result<Option<TipParams>> {
+        match (self.alpha, self.beta) {
+            (None, None) => Ok(None),
+            (Some(alpha), Some(beta)) => {
+                let params = TipParams { alpha, beta };
+                params.check()?;
+                Ok(Some(params))
+            }
+            _ => Err(Error::invalid("alpha and beta belong together: give both, or neither to have them chosen")),
+        }
+    }
+}
+
+/// α and β, in options.
+pub(super) const WEIGHTS: [Setting; 2] = [
+    Setting {
+        name: "alpha",
+        help: "Weight of the cache term, from -1e9 to 1e9; by default chosen, with all its like, on pictures that are not \
+               learned from.",
+        kind: Kind::Number(numbers::WEIGHT),
+        alone: false,
+    },
+    Setting {
+        name: "beta",
+        help: "Sharpness of the affinity, from -20 to 1e9.",
+        kind: Kind::Number(numbers::SHARPNESS),
+        alone: false,
+    },
+];
+
+/// What a cache's file says.
+#[derive(Serialize, Deserialize)]
+struct Words {
+    templates: Vec<String>,
+    params: TipParams,
+    views: usize,
+    correction: Option<CorrectionForm>,
+}
+
+/// A cache that has learned.
+struct Learned {
+    classifier: Classifier,
+    cache: Cache,
+    params: TipParams,
+    /// Whose features meet the keys, where it is not the plain tower.
+    correction: Option<Correction>,
+    templates: Vec<String>,
+    views: usize,
+}
+
+impl Method for TipAdapter {
+    fn info(&self) -> &'static Info {
+        const NEEDS: Needs = Needs {
+            support: true,
+            keys: true,
+            templates: true,
+            words: false,
+            correction: false,
+            training: false,
+            grid: true,
+            gamma: false,
+        };
+        match self.corrected {
+            false => &Info {
+                name: "tip-adapter",
+                aliases: &["tip"],
+                title: "Tip-Adapter",
+                about: "A cache of the pictures' features; no training. With --correction: Tip-Adapter++.",
+                paper: "arXiv 2207.09519",
+                needs: NEEDS,
+                memory: Some(Memory { what: "classifying by Tip-Adapter", by_batch: true }),
+                published: Some([62.33, 64.62, 66.54, 68.50, 70.32]),
+            },
+            true => &Info {
+                name: "tip-adapter++",
+                aliases: &["tip++"],
+                title: "Tip-Adapter++",
+                about: "Tip-Adapter whose affinities come from a corrected image tower.",
+                paper: "arXiv 2409.11338",
+                needs: Needs { correction: true, ..NEEDS },
+                memory: None,
+                published: None,
+            },
+        }
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &WEIGHTS
+    }
+
+    fn defaults(&self) -> Settings {
+        method::untyped(&Weights::default()).unwrap_or_default()
+    }
+
+    fn check(&self, settings: &Settings) -> Result<()> {
+        method::typed::<Weights>(settings)?.params().map(drop)
+    }
+
+    fn fit(&self, lesson: &mut Lesson<'_>, settings: &Settings, watch: &mut dyn Watch) -> Result<Fit> {
+        let given = method::typed::<Weights>(settings)?.params()?;
+        let classifier = lesson.classifier(watch)?;
+        let keys = lesson.keys(self.corrected, watch)?;
+        let gpu = &lesson.clip().gpu;
+        let cache = Cache::new(gpu, keys.affinity(), lesson.labels(), classifier.classes(), classifier.weights.cols())?;
+        let (params, search) = match given {
+            Some(params) => (params, None),
+            None => {
+                let chosen = lesson.search((&cache).into(), self.corrected, TipParams::INITIAL, watch)?;
+                (chosen.params.tip(), chosen.search)
+            }
+        };
+        let correction = if self.corrected { Some(lesson.correction()?.clone()) } else { None };
+        let (templates, views) = (lesson.texts().templates.to_vec(), lesson.how().key_views);
+        let fitted = Learned { classifier, cache, params, correction, templates, views };
+        Ok(Fit { search, ..Fit::new(fitted) })
+    }
+
+    fn check_words(&self, words: &Settings) -> Result<()> {
+        let words: Words = method::typed(words)?;
+        words.params.check()?;
+        words.correction.map_or(Ok(()), CorrectionForm::check)
+    }
+
+    fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
+        let Words { templates, params, views, correction } = file.words()?;
+        let (classifier, cache) = file.cache()?;
+        let correction = correction.map(|form| file.correction(form)).transpose()?;
+        Ok(Box::new(Learned { classifier, cache, params, correction, templates, views }))
+    }
+
+    fn rehearse(&self, rehearsal: &Rehearsal<'_>, batch: usize) -> Result<()> {
+        let (classifier, cache) = (rehearsal.texts()?, rehearsal.cache()?);
+        cache.logits(&rehearsal.clip.gpu, &classifier, &rehearsal.queries(batch), TipParams::INITIAL).map(drop)
+    }
+
+    fn corrected(&self) -> Option<&'static dyn Method> {
+        (!self.corrected).then_some(&TipAdapter { corrected: true })
+    }
+}
+
+impl Fitted for Learned {
+    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
+        super::check_adapted(features, self.correction.is_some())?;
+        self.cache.logits(&clip.gpu, &self.classifier, features, self.params)
+    }
+
+    fn correction(&self) -> Option<&Correction> {
+        self.correction.as_ref()
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { alpha: Some(self.params.alpha), beta: Some(self.params.beta), ..Facts::default() }
+    }
+
+    fn words(&self) -> Result<Settings> {
+        method::untyped(&Words {
+            templates: self.templates.clone(),
+            params: self.params,
+            views: self.views,
+            correction: self.correction.as_ref().map(CorrectionForm::of),
+        })
+    }
+
+    fn tensors(&self, gpu: &Gpu) -> Result<Tensors> {
+        let mut tensors = Tensors::default();
+        tensors.cache(gpu, &self.classifier, &self.cache)?;
+        if let Some(correction) = &self.correction {
+            tensors.correction(gpu, correction)?;
+        }
+        Ok(tensors)
     }
 }
 

@@ -6,13 +6,24 @@
 //!
 //! The epoch that is kept is chosen on validation pictures. The authors' code chooses it on the test set.
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::adapter_file::{Loading, Tensors as FileTensors};
+use super::lesson::Lesson;
+use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
 use super::schedule;
 use super::tip::{Cache, TipParams};
+use super::train::{self, At, Course, EpochSource, Job, Kept, ReadTensor, Tensors, check_epoch, chosen, streams};
 use super::zero_shot::Classifier;
-use crate::data::{PythonRandom, stream_seed};
-use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
+use crate::clip::{Clip, Features};
+use crate::data::Augment;
+use crate::encode::Tower;
+use crate::gpu::{DType, Gpu, Plan, ReadBack, Recorder, Tensor};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{affinity, loss, normalize, reduce};
+use crate::memory::{self, Rehearsal};
+use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
 /// How the keys train.
@@ -145,17 +156,6 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Where training is, for progress bars.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Epochs done.
-    pub epoch: usize,
-    /// Cross-entropy of the epoch's last step.
-    pub loss: f32,
-    /// Share of validation pictures that are right after it, at the initial α and β.
-    pub val_accuracy: Option<f64>,
-}
-
 /// What training gives.
 pub struct Trained {
     /// The cache with its trained keys.
@@ -164,80 +164,325 @@ pub struct Trained {
     pub epoch: usize,
     /// Its accuracy on the validation pictures, where there were some.
     pub val_accuracy: Option<f64>,
+    /// Cross-entropy of each epoch's last step.
+    pub losses: Vec<f32>,
 }
 
-/// Trains the keys of `cache`. `features(epoch)` gives the un-normalised features `[n, D]` of the support pictures in that
-/// epoch (the authors take a fresh random view of each), `labels` are theirs. With validation features and labels the
-/// first epoch of the highest accuracy is kept, without them the last. Equal inputs and seed give equal bits on one
-/// adapter.
+/// Keys that were best so far.
+struct Best {
+    /// Their epoch, from 1 on.
+    epoch: usize,
+    val_accuracy: Option<f64>,
+    keys: Vec<f32>,
+}
+
+/// A training under way.
+struct Training<'a> {
+    trainer: Trainer<'a>,
+    cache: &'a Cache,
+    config: &'a Config,
+    course: &'a Course,
+    full: Step,
+    last: Option<Step>,
+    labels: &'a [u32],
+    source: &'a mut EpochSource<'a>,
+    /// The epoch's features.
+    features: Vec<f32>,
+    val: (&'a Features, &'a [u32]),
+    best: Option<Best>,
+}
+
+impl Training<'_> {
+    fn tensors(&self) -> [(String, &Tensor); 2] {
+        [("keys".into(), &self.trainer.keys.keys), ("moments".into(), &self.trainer.moments)]
+    }
+}
+
+impl Job for Training<'_> {
+    fn begin_epoch(&mut self, epoch: usize) -> Result<()> {
+        self.features = (self.source)(epoch)?;
+        check_epoch(&self.features, self.labels.len(), self.trainer.keys.keys.cols())
+    }
+
+    fn step(&mut self, at: At, pictures: &[usize]) -> Result<ReadBack<f32>> {
+        let whole = pictures.len() == self.course.batch();
+        let step = if whole { &self.full } else { self.last.as_ref().unwrap_or(&self.full) };
+        let (images, labels) = chosen(&self.features, self.labels, self.trainer.keys.keys.cols(), pictures);
+        let optimizer = self.config.optimizer(at.number, self.course.steps());
+        self.trainer.run(step, &images, &labels, optimizer, at.number as u32 + 1)?;
+        self.trainer.gpu.begin_read(&step.loss)
+    }
+
+    fn end_epoch(&mut self, epoch: usize) -> Result<()> {
+        let (gpu, classifier) = (self.trainer.gpu, self.trainer.classifier);
+        let keys = gpu.read::<f32>(&self.trainer.keys.keys)?;
+        let val_accuracy = if self.val.1.is_empty() {
+            None
+        } else {
+            let now = self.cache.with_keys(gpu, &keys)?;
+            let logits = now.logits(gpu, classifier, self.val.0, self.config.initial)?;
+            Some(super::accuracy(&logits, self.val.1, classifier.classes()))
+        };
+        // Without validation pictures there is nothing to choose by, and the last epoch stays.
+        if self.best.as_ref().is_none_or(|best| val_accuracy.is_none() || val_accuracy > best.val_accuracy) {
+            self.best = Some(Best { epoch: epoch + 1, val_accuracy, keys });
+        }
+        Ok(())
+    }
+
+    fn put_down(&self) -> Result<(Tensors, Value)> {
+        let mut tensors = train::download(self.trainer.gpu, self.tensors())?;
+        let mut rest = Value::Null;
+        if let Some(best) = &self.best {
+            tensors.push(("best".into(), self.trainer.keys.keys.shape().to_vec(), best.keys.clone()));
+            rest = json!({ "epoch": best.epoch, "val_accuracy": best.val_accuracy });
+        }
+        Ok((tensors, rest))
+    }
+
+    fn take_up(&mut self, read: &ReadTensor<'_>, rest: &Value) -> Result<()> {
+        train::upload(self.trainer.gpu, self.tensors(), read)?;
+        if let Some(epoch) = rest.get("epoch").and_then(Value::as_u64) {
+            let keys = read("best", self.trainer.keys.keys.shape())?;
+            let val_accuracy = rest.get("val_accuracy").and_then(Value::as_f64);
+            self.best = Some(Best { epoch: epoch as usize, val_accuracy, keys });
+        }
+        Ok(())
+    }
+}
+
+/// What the keys of `cache` are trained on.
+pub struct Material<'a> {
+    /// Labels of the support pictures.
+    pub labels: &'a [u32],
+    /// Gives the un-normalised features `[n, D]` of the support pictures in an epoch (the authors take a fresh random view of
+    /// each).
+    pub features: &'a mut EpochSource<'a>,
+    /// Un-normalised features of validation pictures, and their labels: the first epoch of the highest accuracy on them is
+    /// kept, without them the last.
+    pub val: (&'a Features, &'a [u32]),
+}
+
+/// Trains the keys of `cache`. Equal inputs and seed give equal bits on one device.
 ///
 /// # Errors
-/// A loss that is no longer finite, labels out of range, out of memory, a lost device; what `features` and `progress` give.
-#[allow(clippy::too_many_arguments)]
+/// As [`train::run`]; labels out of range, too little memory; what the material gives.
 pub fn train(
     gpu: &Gpu,
     classifier: &Classifier,
     cache: &Cache,
     config: &Config,
-    labels: &[u32],
-    features: &mut dyn FnMut(usize) -> Result<Vec<f32>>,
-    val: (&[f32], &[u32]),
-    progress: &mut dyn FnMut(Progress) -> Result<()>,
+    material: Material<'_>,
+    kept: Option<&mut Kept>,
+    watch: &mut dyn Watch,
 ) -> Result<Trained> {
-    if labels.is_empty() || config.batch == 0 || config.epochs == 0 {
-        return Err(Error::invalid("Tip-Adapter-F needs at least one picture, one epoch and a batch of one"));
-    }
     config.check()?;
-    let d = cache.keys().keys.cols();
+    let Material { labels, features, val } = material;
+    let course = Course {
+        what: "Tip-Adapter-F",
+        pictures: labels.len(),
+        batch: config.batch,
+        whole_batches: false,
+        epochs: config.epochs,
+        seed: config.seed,
+        stream: streams::SHUFFLE_TIP_F,
+        rate: config.lr,
+    };
     let trainer = Trainer::new(gpu, classifier, cache, config.initial)?;
-    let batch = config.batch.min(labels.len());
-    let full = trainer.step(batch)?;
-    let rest = labels.len() % batch;
-    let last = if rest > 0 { Some(trainer.step(rest)?) } else { None };
-    let per_epoch = labels.len().div_ceil(batch);
-    let total = per_epoch * config.epochs;
-    let val_features = crate::clip::Features::from(val.0.to_vec());
-    let mut number = 0;
-    let mut best: Option<(usize, Option<f64>, Vec<f32>)> = None;
-    for epoch in 0..config.epochs {
-        let values = features(epoch)?;
-        if values.len() != labels.len() * d {
-            return Err(Error::invalid(format!("{} feature values for {} pictures", values.len(), labels.len())));
-        }
-        let mut order: Vec<usize> = (0..labels.len()).collect();
-        PythonRandom::new(stream_seed(config.seed, 0x7469_7066, epoch as u64)).shuffle(&mut order);
-        let mut seen = &full;
-        for chunk in order.chunks(batch) {
-            let step = if chunk.len() == batch { &full } else { last.as_ref().unwrap_or(&full) };
-            let images: Vec<f32> = chunk.iter().flat_map(|i| &values[i * d..(i + 1) * d]).copied().collect();
-            let chosen: Vec<u32> = chunk.iter().map(|i| labels[*i]).collect();
-            let optimizer = config.optimizer(number, total);
-            number += 1;
-            trainer.run(step, &images, &chosen, optimizer, number as u32)?;
-            seen = step;
-        }
-        let loss = super::loss_of(gpu.begin_read(&seen.loss)?)?;
-        if !loss.is_finite() {
-            return Err(Error::invalid(format!(
-                "Tip-Adapter-F's loss is {loss} in epoch {}: training diverged; use a lower --lr than {}",
-                epoch + 1,
-                config.lr
-            )));
-        }
-        let keys = gpu.read::<f32>(&trainer.keys.keys)?;
-        let val_accuracy = if val.1.is_empty() {
-            None
-        } else {
-            let now = cache.with_keys(gpu, &keys)?;
-            let logits = now.logits(gpu, classifier, &val_features, config.initial)?;
-            Some(super::accuracy(&logits, val.1, classifier.classes()))
-        };
-        // Without validation pictures there is nothing to choose by, and the last epoch stays.
-        if best.as_ref().is_none_or(|(_, had, _)| val_accuracy.is_none() || val_accuracy > *had) {
-            best = Some((epoch + 1, val_accuracy, keys));
-        }
-        progress(Progress { epoch: epoch + 1, loss, val_accuracy })?;
+    let full = trainer.step(course.batch().max(1))?;
+    let last = if course.rest() > 0 { Some(trainer.step(course.rest())?) } else { None };
+    let mut job = Training {
+        trainer,
+        cache,
+        config,
+        course: &course,
+        full,
+        last,
+        labels,
+        source: features,
+        features: Vec::new(),
+        val,
+        best: None,
+    };
+    let losses = train::run(&mut job, &course, kept, watch)?;
+    let Best { epoch, val_accuracy, keys } = job.best.ok_or_else(|| Error::invalid("no epoch was run"))?;
+    Ok(Trained { cache: cache.with_keys(gpu, &keys)?, epoch, val_accuracy, losses })
+}
+
+/// The method.
+pub struct TipAdapterF;
+
+/// Its settings.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Options {
+    /// None are the authors' 20, and 100 on EuroSAT.
+    epochs: Option<usize>,
+    lr: f64,
+    initial_alpha: f64,
+    initial_beta: f64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let Config { lr, initial, .. } = Config::paper(0);
+        Options { epochs: None, lr, initial_alpha: initial.alpha, initial_beta: initial.beta }
     }
-    let (epoch, val_accuracy, keys) = best.ok_or_else(|| Error::invalid("no epoch was run"))?;
-    Ok(Trained { cache: cache.with_keys(gpu, &keys)?, epoch, val_accuracy })
+}
+
+impl Options {
+    /// Settings of the training on a dataset.
+    fn config(self, dataset: &str, seed: u64) -> Config {
+        let paper = Config::paper(seed);
+        // The authors' own exception.
+        let usual = if dataset == "eurosat" { 100 } else { paper.epochs };
+        let initial = TipParams { alpha: self.initial_alpha, beta: self.initial_beta };
+        Config { epochs: self.epochs.unwrap_or(usual), lr: self.lr, initial, ..paper }
+    }
+}
+
+/// What its file says.
+#[derive(Serialize, Deserialize)]
+struct Words {
+    templates: Vec<String>,
+    params: TipParams,
+    views: usize,
+    config: Config,
+    epoch: usize,
+}
+
+/// A cache whose keys have trained.
+struct Learned {
+    classifier: Classifier,
+    cache: Cache,
+    words: Words,
+}
+
+impl Method for TipAdapterF {
+    fn info(&self) -> &'static Info {
+        &Info {
+            name: "tip-adapter-f",
+            aliases: &["tip-f"],
+            title: "Tip-Adapter-F",
+            about: "A cache whose keys are trained.",
+            paper: "arXiv 2207.09519",
+            needs: Needs {
+                support: true,
+                keys: true,
+                templates: true,
+                words: false,
+                correction: false,
+                training: true,
+                grid: true,
+                gamma: false,
+            },
+            memory: Some(Memory { what: "training Tip-Adapter-F", by_batch: false }),
+            published: Some([64.60, 66.65, 69.67, 72.45, 75.83]),
+        }
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[
+            Setting {
+                name: "epochs",
+                help: "Passes over the pictures, from 1 to 1000000; the best on validation pictures is kept. By default the \
+                       authors' 20, and 100 on EuroSAT.",
+                kind: Kind::Count(1, memory::MOST_EPOCHS),
+                alone: false,
+            },
+            Setting {
+                name: "lr",
+                help: "Learning rate at the first step, from 1e-12 to 1000; it falls to 0 along a cosine.",
+                kind: Kind::Number(numbers::RATE),
+                alone: false,
+            },
+            Setting {
+                name: "initial_alpha",
+                help: "Weight of the cache term during training, from -1e9 to 1e9.",
+                kind: Kind::Number(numbers::WEIGHT),
+                alone: false,
+            },
+            Setting {
+                name: "initial_beta",
+                help: "Sharpness of the affinity during training, from -20 to 1e9.",
+                kind: Kind::Number(numbers::SHARPNESS),
+                alone: false,
+            },
+        ]
+    }
+
+    fn defaults(&self) -> Settings {
+        method::untyped(&Options::default()).unwrap_or_default()
+    }
+
+    fn check(&self, settings: &Settings) -> Result<()> {
+        method::typed::<Options>(settings)?.config("", 0).check()
+    }
+
+    fn fit(&self, lesson: &mut Lesson<'_>, settings: &Settings, watch: &mut dyn Watch) -> Result<Fit> {
+        let config = method::typed::<Options>(settings)?.config(lesson.texts().dataset, lesson.seed());
+        let classifier = lesson.classifier(watch)?;
+        let (keys, val) = (lesson.keys(false, watch)?, lesson.val(false, watch)?);
+        let (clip, how, val_labels) = (lesson.clip(), lesson.how(), lesson.val_labels().to_vec());
+        let width = classifier.weights.cols();
+        let cache = Cache::new(&clip.gpu, keys.affinity(), lesson.labels(), classifier.classes(), width)?;
+        let mut kept = lesson.kept(self, &config)?;
+        let (labels, mut epochs) = lesson.epochs((Augment::TIP, how.key_views), Tower::Plain, watch)?;
+        let material =
+            Material { labels: &labels, features: &mut |epoch| epochs.features(epoch), val: (&val, &val_labels) };
+        let trained = train(&clip.gpu, &classifier, &cache, &config, material, kept.as_mut(), watch)?;
+        match trained.val_accuracy {
+            Some(right) => {
+                let (epoch, of) = (trained.epoch, config.epochs);
+                watch.note(&format!("kept epoch {epoch} of {of}: {:.1} % of validation pictures right", 100.0 * right));
+            }
+            None => watch.note("no pictures are left to choose an epoch on: kept the last"),
+        }
+        let chosen = lesson.search((&trained.cache).into(), false, config.initial, watch)?;
+        let words = Words {
+            templates: lesson.texts().templates.to_vec(),
+            params: chosen.params.tip(),
+            views: how.key_views,
+            config,
+            epoch: trained.epoch,
+        };
+        let fitted = Learned { classifier, cache: trained.cache, words };
+        Ok(Fit { fitted: Box::new(fitted), search: chosen.search, losses: trained.losses })
+    }
+
+    fn check_words(&self, words: &Settings) -> Result<()> {
+        method::typed::<Words>(words)?.params.check()
+    }
+
+    fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
+        let (classifier, cache) = file.cache()?;
+        Ok(Box::new(Learned { classifier, cache, words: file.words()? }))
+    }
+
+    fn rehearse(&self, rehearsal: &Rehearsal<'_>, _batch: usize) -> Result<()> {
+        let (classifier, cache) = (rehearsal.texts()?, rehearsal.cache()?);
+        let trainer = Trainer::new(&rehearsal.clip.gpu, &classifier, &cache, TipParams::INITIAL)?;
+        trainer.step(Config::paper(1).batch.min(rehearsal.pictures().max(1))).map(drop)
+    }
+}
+
+impl Fitted for Learned {
+    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
+        super::check_adapted(features, false)?;
+        self.cache.logits(&clip.gpu, &self.classifier, features, self.words.params)
+    }
+
+    fn facts(&self) -> Facts {
+        let Words { params, epoch, .. } = &self.words;
+        Facts { alpha: Some(params.alpha), beta: Some(params.beta), gamma: None, epoch: Some(*epoch) }
+    }
+
+    fn words(&self) -> Result<Settings> {
+        method::untyped(&self.words)
+    }
+
+    fn tensors(&self, gpu: &Gpu) -> Result<FileTensors> {
+        let mut tensors = FileTensors::default();
+        tensors.cache(gpu, &self.classifier, &self.cache)?;
+        Ok(tensors)
+    }
 }

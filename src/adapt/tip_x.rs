@@ -10,14 +10,22 @@
 //! The divergences are one product (see `shaders/divergence.wgsl`). The rows that the authors' loop leaves at zero are
 //! computed here.
 
-use super::tip::{Cache, TipParams, by_class, in_order};
+use serde::{Deserialize, Serialize};
+
+use super::adapter_file::{CorrectionForm, Loading, Tensors};
+use super::lesson::Lesson;
+use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
+use super::overlap::Correction;
+use super::tip::{Cache, TipParams, WEIGHTS, by_class, in_order};
 use super::zero_shot::Classifier;
-use crate::clip::Features;
+use crate::clip::{Clip, Features};
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::divergence::{self, ClassSums, Distributions, Rescale};
 use crate::kernels::extremes::extremes;
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{affinity, gather};
+use crate::memory::Rehearsal;
+use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
 /// T, in softmax(f·Wᵀ/T).
@@ -275,6 +283,210 @@ fn distributions(rec: &mut Recorder, classifier: &Classifier, f: &Tensor) -> Res
     let cooled = Epilogue { alpha: 1.0 / TEMPERATURE, ..Epilogue::default() };
     let z = matmul(rec, Layout::Nt, f, &classifier.weights, &cooled)?;
     divergence::distributions(rec, &z)
+}
+
+/// The method: Tip-X, and with a correction Tip-X++.
+pub struct TipXMethod {
+    /// Whether affinities come from the corrected tower.
+    pub corrected: bool,
+}
+
+/// Its settings.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Weights {
+    alpha: Option<f64>,
+    beta: Option<f64>,
+    gamma: Option<f64>,
+}
+
+impl Weights {
+    /// α, β and γ where all are given.
+    ///
+    /// # Errors
+    /// Some without the others, or out of range.
+    fn params(self) -> Result<Option<TipXParams>> {
+        match (self.alpha, self.beta, self.gamma) {
+            (None, None, None) => Ok(None),
+            (Some(alpha), Some(beta), Some(gamma)) => {
+                let params = TipXParams { alpha, beta, gamma };
+                params.check()?;
+                Ok(Some(params))
+            }
+            _ => Err(Error::invalid("alpha, beta and gamma belong together: give all, or none to have them chosen")),
+        }
+    }
+}
+
+/// What its file says.
+#[derive(Serialize, Deserialize)]
+struct Words {
+    templates: Vec<String>,
+    params: TipXParams,
+    psi: Psi,
+    views: usize,
+    correction: Option<CorrectionForm>,
+}
+
+/// The keys of Tip-X++ from the plain tower, beside `features`, those from the corrected one.
+const ORIGINAL: &str = "original";
+
+/// Tip-X that has learned.
+struct Learned {
+    classifier: Classifier,
+    tip_x: TipX,
+    correction: Option<Correction>,
+    words: Words,
+}
+
+impl Method for TipXMethod {
+    fn info(&self) -> &'static Info {
+        const NEEDS: Needs = Needs {
+            support: true,
+            keys: true,
+            templates: true,
+            words: false,
+            correction: false,
+            training: false,
+            grid: true,
+            gamma: true,
+        };
+        match self.corrected {
+            false => &Info {
+                name: "tip-x",
+                aliases: &[],
+                title: "Tip-X",
+                about: "A cache, and how alike pictures are in what the text says of them. With --correction: Tip-X++.",
+                paper: "arXiv 2211.16198",
+                needs: NEEDS,
+                memory: Some(Memory { what: "classifying by Tip-X", by_batch: true }),
+                published: None,
+            },
+            true => &Info {
+                name: "tip-x++",
+                aliases: &[],
+                title: "Tip-X++",
+                about: "Tip-X whose affinities come from a corrected image tower.",
+                paper: "arXiv 2409.11338",
+                needs: Needs { correction: true, ..NEEDS },
+                memory: None,
+                published: None,
+            },
+        }
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        const GAMMA: Setting = Setting {
+            name: "gamma",
+            help: "Weight of the divergence term, from -1e9 to 1e9.",
+            kind: Kind::Number(numbers::WEIGHT),
+            alone: false,
+        };
+        const ALL: [Setting; 3] = {
+            let [alpha, beta] = WEIGHTS;
+            [alpha, beta, GAMMA]
+        };
+        &ALL
+    }
+
+    fn defaults(&self) -> Settings {
+        method::untyped(&Weights::default()).unwrap_or_default()
+    }
+
+    fn check(&self, settings: &Settings) -> Result<()> {
+        method::typed::<Weights>(settings)?.params().map(drop)
+    }
+
+    fn fit(&self, lesson: &mut Lesson<'_>, settings: &Settings, watch: &mut dyn Watch) -> Result<Fit> {
+        let given = method::typed::<Weights>(settings)?.params()?;
+        let classifier = lesson.classifier(watch)?;
+        let (keys, val) = (lesson.keys(self.corrected, watch)?, lesson.val(self.corrected, watch)?);
+        let gpu = &lesson.clip().gpu;
+        let (classes, width) = (classifier.classes(), classifier.weights.cols());
+        let cache = Cache::new(gpu, keys.affinity(), lesson.labels(), classes, width)?;
+        let tip_x = TipX::new(gpu, &classifier, cache, &keys.original, lesson.labels())?;
+        // ψ's range: frozen on validation pictures, or on the keys where there are none.
+        let psi = tip_x.range(gpu, &classifier, if lesson.val_labels().is_empty() { &keys } else { &val })?;
+        let (params, search) = match given {
+            Some(params) => (params, None),
+            None => {
+                let chosen = lesson.search((&tip_x, psi).into(), self.corrected, TipParams::INITIAL, watch)?;
+                (chosen.params, chosen.search)
+            }
+        };
+        let correction = if self.corrected { Some(lesson.correction()?.clone()) } else { None };
+        let words = Words {
+            templates: lesson.texts().templates.to_vec(),
+            params,
+            psi,
+            views: lesson.how().key_views,
+            correction: correction.as_ref().map(CorrectionForm::of),
+        };
+        Ok(Fit { search, ..Fit::new(Learned { classifier, tip_x, correction, words }) })
+    }
+
+    fn check_words(&self, words: &Settings) -> Result<()> {
+        let Words { params, psi, correction, .. } = method::typed(words)?;
+        params.check()?;
+        psi.check()?;
+        correction.map_or(Ok(()), CorrectionForm::check)
+    }
+
+    fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
+        let words: Words = file.words()?;
+        let (classifier, cache) = file.cache()?;
+        let correction = words.correction.map(|form| file.correction(form)).transpose()?;
+        let (own, labels) = cache.host();
+        let (own, labels) = (own.to_vec(), labels.to_vec());
+        let keys = match correction {
+            Some(_) => file.floats(ORIGINAL, &[labels.len(), file.clip.config.embedding])?,
+            None => own,
+        };
+        let tip_x = TipX::new(&file.clip.gpu, &classifier, cache, &keys, &labels)?;
+        Ok(Box::new(Learned { classifier, tip_x, correction, words }))
+    }
+
+    fn rehearse(&self, rehearsal: &Rehearsal<'_>, batch: usize) -> Result<()> {
+        let (classifier, cache, gpu) = (rehearsal.texts()?, rehearsal.cache()?, &rehearsal.clip.gpu);
+        let tip_x = TipX::rehearse(gpu, &classifier, cache)?;
+        tip_x.range(gpu, &classifier, &rehearsal.queries(batch)).map(drop)
+    }
+
+    fn corrected(&self) -> Option<&'static dyn Method> {
+        (!self.corrected).then_some(&TipXMethod { corrected: true })
+    }
+}
+
+impl Fitted for Learned {
+    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
+        super::check_adapted(features, self.correction.is_some())?;
+        let Words { params, psi, .. } = &self.words;
+        // ψ's range is that of validation pictures: a picture's answer does not depend on the others.
+        self.tip_x.logits(&clip.gpu, &self.classifier, features, *params, Some(*psi))
+    }
+
+    fn correction(&self) -> Option<&Correction> {
+        self.correction.as_ref()
+    }
+
+    fn facts(&self) -> Facts {
+        let TipXParams { alpha, beta, gamma } = self.words.params;
+        Facts { alpha: Some(alpha), beta: Some(beta), gamma: Some(gamma), epoch: None }
+    }
+
+    fn words(&self) -> Result<Settings> {
+        method::untyped(&self.words)
+    }
+
+    fn tensors(&self, gpu: &Gpu) -> Result<Tensors> {
+        let mut tensors = Tensors::default();
+        tensors.cache(gpu, &self.classifier, self.tip_x.cache())?;
+        if let Some(correction) = &self.correction {
+            let shape = [self.tip_x.cache().host().1.len(), self.classifier.weights.cols()];
+            tensors.floats(ORIGINAL, &shape, self.tip_x.host_keys());
+            tensors.correction(gpu, correction)?;
+        }
+        Ok(tensors)
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,17 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::clip::Clip;
+use serde::{Deserialize, Serialize};
+
+use super::adapter_file::{Loading, Tensors};
+use super::lesson::Lesson;
+use super::method::{self, Facts, Fit, Fitted, Info, Method, Needs, Settings};
+use crate::clip::{Clip, Features};
 use crate::data::class_name;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{normalize, reduce};
+use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
 /// A text classifier on the GPU.
@@ -158,5 +164,78 @@ impl Classifier {
     /// Shapes that do not fit; out of memory.
     pub fn record(&self, rec: &mut Recorder, f: &Tensor) -> Result<Tensor> {
         matmul(rec, Layout::Nt, f, &self.weights, &Epilogue { alpha: self.scale, ..Epilogue::default() })
+    }
+}
+
+/// The method.
+pub struct ZeroShot;
+
+/// What its file says.
+#[derive(Serialize, Deserialize)]
+struct Words {
+    templates: Vec<String>,
+}
+
+/// The classifier as a method that has learned nothing but words.
+struct OfText {
+    classifier: Classifier,
+    templates: Vec<String>,
+}
+
+impl Method for ZeroShot {
+    fn info(&self) -> &'static Info {
+        &Info {
+            name: "zero-shot",
+            aliases: &[],
+            title: "zero-shot",
+            about: "CLIP's classifier from text alone; the pictures serve to fit its confidence.",
+            paper: "arXiv 2103.00020",
+            needs: Needs {
+                support: false,
+                keys: false,
+                templates: true,
+                words: false,
+                correction: false,
+                training: false,
+                grid: false,
+                gamma: false,
+            },
+            memory: None,
+            published: Some([58.89; 5]),
+        }
+    }
+
+    fn fit(&self, lesson: &mut Lesson<'_>, _settings: &Settings, watch: &mut dyn Watch) -> Result<Fit> {
+        let templates = lesson.texts().templates.to_vec();
+        Ok(Fit::new(OfText { classifier: lesson.classifier(watch)?, templates }))
+    }
+
+    fn check_words(&self, words: &Settings) -> Result<()> {
+        method::typed::<Words>(words).map(drop)
+    }
+
+    fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
+        let Words { templates } = file.words()?;
+        Ok(Box::new(OfText { classifier: file.classifier()?, templates }))
+    }
+}
+
+impl Fitted for OfText {
+    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
+        self.classifier.logits(&features.original, &clip.gpu)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
+    fn words(&self) -> Result<Settings> {
+        method::untyped(&Words { templates: self.templates.clone() })
+    }
+
+    fn tensors(&self, gpu: &Gpu) -> Result<Tensors> {
+        let mut tensors = Tensors::default();
+        tensors.classifier(gpu, &self.classifier)?;
+        Ok(tensors)
     }
 }

@@ -5,7 +5,9 @@ use super::image_plan::ImagePlan;
 use super::loader::Loader;
 use super::resnet::ResNet;
 use super::vit::VisionTransformer;
-use crate::nn::Bottleneck;
+use crate::gpu::{Gpu, Recorder};
+use crate::kernels::gemm::Epilogue;
+use crate::nn::{Bottleneck, FrozenLinear};
 use crate::{Error, Result};
 
 /// Why features may come out as no numbers, as errors say it.
@@ -80,4 +82,59 @@ impl ImageTower {
             ..plan
         })
     }
+
+    /// Records the tower for `batch` pictures up to its last layer, the projection; features are `[batch, width]`.
+    ///
+    /// # Errors
+    /// Out of memory: a smaller batch needs less.
+    pub fn plan_unprojected(&self, batch: usize) -> Result<ImagePlan> {
+        let plan = match self {
+            ImageTower::Vit(vit) => vit.plan_unprojected(batch),
+            ImageTower::ResNet(net) => net.plan_unprojected(batch),
+        }?;
+        Ok(ImagePlan { features: plan.features.named("image features before the projection", DAMAGED), ..plan })
+    }
+
+    fn last(&self) -> &FrozenLinear {
+        match self {
+            ImageTower::Vit(vit) => vit.projection(),
+            ImageTower::ResNet(net) => net.projection(),
+        }
+    }
+
+    /// Width of what the projection takes.
+    pub fn projected_width(&self) -> usize {
+        self.last().weight.cols()
+    }
+
+    /// The projection on the host: weights `[embedding, width]`, and the bias `[embedding]` where there is one.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn projection(&self, gpu: &Gpu) -> Result<Projection> {
+        let layer = self.last();
+        let width = layer.weight.cols();
+        // Weights may lie in halves or in textures: the layer itself reads them, one input at a time.
+        let mut unit = vec![0.0f32; width * width];
+        unit.iter_mut().step_by(width + 1).for_each(|v| *v = 1.0);
+        let unit = gpu.upload("unit", &unit, &[width, width])?;
+        let mut rec = Recorder::new(gpu);
+        let bare = FrozenLinear { bias: None, ..layer.clone() };
+        let columns = bare.forward(&mut rec, &unit, &Epilogue::default())?;
+        rec.finish()?.run()?;
+        let (columns, out) = (gpu.read::<f32>(&columns)?, layer.weight.rows());
+        let weight = (0..out).flat_map(|o| columns.iter().skip(o).step_by(out).copied()).collect();
+        let bias = layer.bias.as_ref().map(|bias| gpu.read::<f32>(bias)).transpose()?;
+        Ok(Projection { weight, bias, width })
+    }
+}
+
+/// The last layer of an image tower, on the host.
+pub struct Projection {
+    /// `[embedding, width]`.
+    pub weight: Vec<f32>,
+    /// `[embedding]`, where there is one.
+    pub bias: Option<Vec<f32>>,
+    /// Its input's width.
+    pub width: usize,
 }

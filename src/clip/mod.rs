@@ -21,7 +21,7 @@ pub use bpe::{Bpe, Markers};
 pub use checkpoint::{Checkpoint, Names, Parameters};
 pub use config::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
 pub use image_plan::ImagePlan;
-pub use image_tower::ImageTower;
+pub use image_tower::{ImageTower, Projection};
 pub use model::{Clip, Features, ImageEncoder, ModelId};
 pub use preprocess::{Preprocess, Resize};
 pub use resnet::ResNet;

@@ -231,6 +231,17 @@ impl Clip {
         Ok(ImageEncoder { clip: self, plan: self.image.plan_with(batch, adapters)?, batch })
     }
 
+    /// An encoder whose features are what the image tower's projection takes, `[n, width]`. It needs no more memory than one
+    /// that projects.
+    ///
+    /// # Errors
+    /// As [`Clip::image_encoder`].
+    pub fn unprojected_encoder(&self, batch: usize) -> Result<ImageEncoder<'_>> {
+        let batch = batch.clamp(1, self.image.most_at_once());
+        self.try_batch(batch, None).map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, None)))?;
+        Ok(ImageEncoder { clip: self, plan: self.image.plan_unprojected(batch)?, batch })
+    }
+
     /// The largest batch up to `most` that [`Clip::image_encoder_with`] has the memory for, found by rehearsing.
     ///
     /// # Errors
@@ -351,6 +362,11 @@ impl<'a> ImageEncoder<'a> {
         self.clip
     }
 
+    /// Values of a picture's features.
+    pub fn width(&self) -> usize {
+        self.plan.features.cols()
+    }
+
     /// Pictures that one step takes.
     pub fn batch(&self) -> usize {
         self.batch
@@ -375,7 +391,7 @@ impl<'a> ImageEncoder<'a> {
             return Err(Error::invalid(format!("{} pixel values; one picture has {one}", pixels.len())));
         }
         let gpu = &self.clip.gpu;
-        let width = self.clip.config.embedding;
+        let width = self.width();
         let mut features = Features::default();
         // The next step's pixels are on their way while a step runs: its results are fetched one step late.
         type Step = (usize, ReadBack<f32>, Option<ReadBack<f32>>);

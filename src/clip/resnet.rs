@@ -216,9 +216,13 @@ impl ResNet {
     /// # Errors
     /// Out of memory: a smaller batch needs less.
     pub fn plan(&self, batch: usize) -> Result<ImagePlan> {
-        // Unfolded rows are nine times a layer's input: bounded, whatever the batch.
-        let group = UNFOLDED.min(self.gpu.max_binding()) / self.unfolded.max(1);
-        self.plan_in_groups(batch, group as usize)
+        self.plan_in_groups(batch, self.group())
+    }
+
+    /// Pictures that go through the convolutions at a time. Unfolded rows are nine times a layer's input: bounded, whatever the
+    /// batch.
+    fn group(&self) -> usize {
+        (UNFOLDED.min(self.gpu.max_binding()) / self.unfolded.max(1)) as usize
     }
 
     /// As [`ResNet::plan`], with `group` pictures (at least one) going through the convolutions at a time.
@@ -226,6 +230,23 @@ impl ResNet {
     /// # Errors
     /// As [`ResNet::plan`].
     pub fn plan_in_groups(&self, batch: usize, group: usize) -> Result<ImagePlan> {
+        self.record(batch, group, true)
+    }
+
+    /// As [`ResNet::plan`], up to the projection: features are what the attention pool mixed.
+    ///
+    /// # Errors
+    /// As [`ResNet::plan`].
+    pub fn plan_unprojected(&self, batch: usize) -> Result<ImagePlan> {
+        self.record(batch, self.group(), false)
+    }
+
+    /// The last layer.
+    pub(super) fn projection(&self) -> &FrozenLinear {
+        &self.projection
+    }
+
+    fn record(&self, batch: usize, group: usize, projected: bool) -> Result<ImagePlan> {
         let group = group.max(1);
         let gpu = &self.gpu;
         let pixels = gpu.empty("pixels", &[batch, 3, self.size, self.size], DType::F32)?;
@@ -246,7 +267,10 @@ impl ResNet {
         let pooled = means.of(&mut rec, &mixed)?;
         // What is still held when recording ends gets a place of its own.
         drop((x, qkv, mixed));
-        let features = self.projection.forward(&mut rec, &pooled, &Epilogue::default())?;
+        let features = match projected {
+            true => self.projection.forward(&mut rec, &pooled, &Epilogue::default())?,
+            false => pooled,
+        };
         Ok(ImagePlan { pixels, features, adapted: None, plan: rec.finish()? })
     }
 }

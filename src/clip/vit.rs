@@ -161,6 +161,25 @@ impl VisionTransformer {
         Ok(ImagePlan { pixels, features, adapted, plan: rec.finish()? })
     }
 
+    /// Records the tower for `batch` pictures up to its projection: features are class tokens after the post-norm.
+    ///
+    /// # Errors
+    /// As [`VisionTransformer::plan`].
+    pub fn plan_unprojected(&self, batch: usize) -> Result<ImagePlan> {
+        let (pixels, pattern) = (self.pixels(batch)?, self.pattern(batch)?);
+        let mut rec = Recorder::new(&self.gpu);
+        let x = self.tokens(&mut rec, &pixels)?;
+        let class = self.class_tokens(batch)?;
+        let class = self.transformer.forward(&mut rec, x, &pattern, &class)?;
+        let features = self.post.forward(&mut rec, &class)?.y;
+        Ok(ImagePlan { pixels, features, adapted: None, plan: rec.finish()? })
+    }
+
+    /// The last layer.
+    pub(super) fn projection(&self) -> &FrozenLinear {
+        &self.projection
+    }
+
     /// Records the adapted tower for training its adapters: un-normalised features `[batch, embedding]` of pixels
     /// `[batch, 3, R, R]`, and what backward needs.
     ///

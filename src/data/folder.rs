@@ -204,6 +204,16 @@ pub fn decode_map<T: Send>(
     progress: &(dyn Fn(usize) + Sync),
     map: impl Fn(usize, Rgb) -> T + Sync,
 ) -> Result<Decoded<T>> {
+    map_items(items, strict, progress, |index, item| decoded(&item.path, |picture| map(index, picture)))
+}
+
+/// [`decode_map`] for what reads the pictures' files itself.
+pub(crate) fn map_items<T: Send>(
+    items: &[Item],
+    strict: bool,
+    progress: &(dyn Fn(usize) + Sync),
+    map: impl Fn(usize, &Item) -> Result<T> + Sync,
+) -> Result<Decoded<T>> {
     let done = AtomicUsize::new(0);
     let first_failed = AtomicUsize::new(usize::MAX);
     let results: Vec<Option<Result<T>>> = items
@@ -214,7 +224,7 @@ pub fn decode_map<T: Send>(
             if strict && first_failed.load(Ordering::Relaxed) < index {
                 return None;
             }
-            let result = decoded(&item.path, |picture| map(index, picture));
+            let result = map(index, item);
             if result.is_err() {
                 first_failed.fetch_min(index, Ordering::Relaxed);
             }

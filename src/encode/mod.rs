@@ -2,79 +2,21 @@
 //! image tower on them. Memory does not grow with the number of pictures, but for their features; [`store`] keeps those on
 //! disk.
 
+pub mod source;
 pub mod store;
+mod views;
 
-use crate::clip::{Clip, Features, ImageEncoder, Preprocess};
-use crate::data::{Augment, Folder, Item, PythonRandom, Rgb, Split, decode_map, few_shot, stream_seed};
+use crate::clip::{Clip, Features, ImageEncoder};
+use crate::data::decode::PictureFile;
+use crate::data::folder::map_items;
+use crate::data::{Dataset, Folder, Item, Split, coop_few_shot, decode_map, few_shot};
 use crate::{Error, Result, numbers};
+
+pub use source::{Direct, Source, Stored, Tower, encoder};
+pub use views::{RowId, Views, contents, draw_views, drawn_view};
 
 /// Steps of the tower that pictures are decoded for at once.
 const STEPS: usize = 2;
-
-/// How pictures become network inputs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Views {
-    /// The picture itself: resized and centre-cropped. One view.
-    Center,
-    /// This many random views, numbered from `first`; the same seed, picture and number give the same view.
-    Random {
-        /// How views are drawn.
-        augment: Augment,
-        /// How many.
-        count: usize,
-        /// Number of the first: an epoch's views differ from the last one's.
-        first: usize,
-        /// Seed.
-        seed: u64,
-    },
-}
-
-impl Views {
-    /// Views of each picture.
-    pub fn count(&self) -> usize {
-        match self {
-            Views::Center => 1,
-            Views::Random { count, .. } => *count,
-        }
-    }
-
-    fn of(&self, picture: &Rgb, index: usize, preprocess: &Preprocess) -> Vec<Rgb> {
-        match self {
-            Views::Center => vec![preprocess.prepare(picture)],
-            Views::Random { augment, count, first, seed } => (*first..first.saturating_add(*count))
-                .map(|view| random_view(picture, preprocess, augment, stream_seed(*seed, index as u64, view as u64)))
-                .collect(),
-        }
-    }
-}
-
-/// Which of `views` precomputed views a picture shows in an epoch of training: a draw for each, so that epochs differ.
-pub fn drawn_view(seed: u64, picture: usize, epoch: usize, views: usize) -> usize {
-    let stream = stream_seed(seed, picture as u64, epoch as u64);
-    PythonRandom::new(stream).randbelow(views.max(1) as u64) as usize
-}
-
-/// Un-normalised features `[pictures, D]` of an epoch, of each picture those of the view drawn for it out of features
-/// `[pictures, views, D]`.
-///
-/// # Errors
-/// [`Error::Invalid`] for no views, rows without values, or values that are no whole pictures.
-pub fn draw_views(features: &[f32], views: usize, width: usize, seed: u64, epoch: usize) -> Result<Vec<f32>> {
-    let one = views.checked_mul(width).filter(|one| *one > 0 && features.len().is_multiple_of(*one));
-    let Some(one) = one else {
-        let values = features.len();
-        return Err(Error::invalid(format!("{values} values are no features of {views} views of width {width} each")));
-    };
-    let pictures = features.chunks_exact(one).enumerate();
-    let drawn =
-        pictures.filter_map(|(picture, all)| all.chunks_exact(width).nth(drawn_view(seed, picture, epoch, views)));
-    Ok(drawn.flatten().copied().collect())
-}
-
-/// The random view of a picture that belongs to `seed`.
-fn random_view(picture: &Rgb, preprocess: &Preprocess, augment: &Augment, seed: u64) -> Rgb {
-    augment.view(picture, preprocess.size, &mut PythonRandom::new(seed))
-}
 
 /// Features of pictures.
 #[derive(Debug, Default)]
@@ -99,13 +41,15 @@ impl Encoded {
 /// # Errors
 /// The first picture that cannot be decoded.
 pub fn pixels(clip: &Clip, items: &[Item], views: &Views) -> Result<Vec<f32>> {
-    let decoded = decode_map(items, true, &|_| {}, |i, picture| view_pixels(clip, views, &picture, i))?;
+    let decoded = map_items(items, true, &|_| {}, |_, item| picture_pixels(clip, item, views))?;
     Ok(decoded.items.into_iter().flat_map(|(_, values)| values).collect())
 }
 
-/// Pixels of a picture's views; `index` is the picture's number in its list.
-fn view_pixels(clip: &Clip, views: &Views, picture: &Rgb, index: usize) -> Vec<f32> {
-    views.of(picture, index, &clip.preprocess).iter().flat_map(|view| clip.view_pixels(view)).collect()
+/// Pixels `[views, 3, R, R]` of a picture's views.
+fn picture_pixels(clip: &Clip, item: &Item, views: &Views) -> Result<Vec<f32>> {
+    let file = PictureFile::read(&item.path)?;
+    let contents = views::digest(&file);
+    file.decoded(|picture| views.all_pixels(clip, &picture, &contents))
 }
 
 /// Checks that there is memory for the features of pictures under `views`, and for the pixels of one picture's views, which
@@ -132,9 +76,9 @@ pub fn encode(
     foresee(clip, items.len(), views)?;
     // The bound is on pixels, so more views mean fewer pictures at a time.
     let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
-    let decoded = items.chunks(at_once).enumerate().map(|(number, chunk)| {
-        decode_map(chunk, strict, &|_| {}, |i, picture| view_pixels(clip, views, &picture, number * at_once + i))
-    });
+    let decoded = items
+        .chunks(at_once)
+        .map(|chunk| map_items(chunk, strict, &|_| {}, |_, item| picture_pixels(clip, item, views)));
     ahead(decoded, |decoded| {
         let decoded = decoded?;
         let mut pixels = Vec::new();
@@ -181,6 +125,34 @@ pub struct Chosen {
     pub skipped: Vec<Error>,
 }
 
+/// Chooses among the parts of a dataset as evaluations do ([`coop_few_shot`]): `shots` of each class of train to learn from, up to
+/// four of each class of val to choose hyper-parameters on. Of those, pictures that cannot be decoded are left out.
+///
+/// # Errors
+/// No shots; none of the pictures to learn from can be decoded; with `strict`, the first that cannot.
+pub fn choose_parts(
+    dataset: &Dataset,
+    shots: usize,
+    seed: u64,
+    strict: bool,
+    done: &(dyn Fn(usize) + Sync),
+) -> Result<Chosen> {
+    let choice = coop_few_shot(&dataset.train, &dataset.val, shots, seed)?;
+    let val = if dataset.val.is_empty() { &dataset.train } else { &dataset.val };
+    let of = |items: &[Item], which: &[usize]| which.iter().map(|i| items[*i].clone()).collect::<Vec<Item>>();
+    let mut skipped = Vec::new();
+    let mut sound = |items: Vec<Item>| -> Result<Vec<Item>> {
+        let checked = decode_map(&items, strict, done, |_, _| ())?;
+        skipped.extend(checked.skipped);
+        Ok(checked.items.into_iter().map(|(item, ())| item).collect())
+    };
+    let (support, val) = (sound(of(&dataset.train, &choice.support))?, sound(of(val, &choice.val))?);
+    if support.is_empty() {
+        return Err(Error::data(&dataset.root, "none of the pictures to learn from could be decoded"));
+    }
+    Ok(Chosen { split: Split { support, val, test: dataset.test.clone() }, skipped })
+}
+
 /// Checks that every picture of the folder can be decoded, on all cores, and chooses among those that can: `shots` of
 /// each class to learn from and up to `val_shots` more to choose hyper-parameters on. Which pictures are broken never
 /// depends on the seed. `done` is called with the number of pictures checked so far.
@@ -209,7 +181,7 @@ pub fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::{ahead, draw_views};
+    use super::ahead;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -228,23 +200,6 @@ mod tests {
         })
         .unwrap();
         assert_eq!(taken, 50);
-    }
-
-    #[test]
-    fn an_epoch_shows_one_view_of_each_picture_and_another_the_next_time() {
-        // Picture·10 + view, width 1.
-        let (pictures, views) = (40, 5);
-        let features: Vec<f32> = (0..pictures).flat_map(|p| (0..views).map(move |v| (10 * p + v) as f32)).collect();
-        let epoch = |seed, epoch| draw_views(&features, views, 1, seed, epoch).unwrap();
-        let first = epoch(1, 0);
-        assert!(first.iter().enumerate().all(|(p, v)| (*v as usize) / 10 == p && (*v as usize) % 10 < views));
-        assert_eq!(first, epoch(1, 0));
-        assert_ne!(first, epoch(1, 1));
-        assert_ne!(first, epoch(2, 0));
-        // Over a few epochs every view of a picture is seen.
-        let mut seen = [false; 5];
-        (0..40).for_each(|e| seen[epoch(3, e)[7] as usize % 10] = true);
-        assert_eq!(seen, [true; 5]);
     }
 
     #[test]

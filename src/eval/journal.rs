@@ -38,13 +38,16 @@ pub struct Journal {
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = input::read(path, input::limit::LIST)?;
     serde_json::from_slice(&bytes).map_err(|e| {
-        Error::data(path, format!("not what `tipi eval` writes ({e}); take another --out, or remove the folder"))
+        Error::data(
+            path,
+            format!("not what `tipi eval` writes ({e}); take another folder for results, or remove this one"),
+        )
     })
 }
 
 /// What is wrong with a file's contents, as an error that names the file.
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
-    Error::data(path, format!("the results are damaged: {reason}; take another --out, or remove the folder"))
+    Error::data(path, format!("the results are damaged: {reason}; take another folder for results, or remove this one"))
 }
 
 impl Written {
@@ -71,7 +74,7 @@ fn nothing_of_others(folder: &Path) -> Result<()> {
     match files.into_iter().filter(|path| path.exists()).chain(details).next() {
         None => Ok(()),
         Some(path) => {
-            let reason = "is not of an evaluation, and one would write here: take another --out, or move the file";
+            let reason = "is not of an evaluation, and one would write here: take another folder, or move the file";
             Err(Error::data(path, reason))
         }
     }
@@ -87,7 +90,7 @@ impl Journal {
         mark_results(folder)?;
         std::fs::create_dir_all(folder.join("details")).map_err(|e| Error::io(folder, e))?;
         let Some(lock) = Lock::take(&folder.join(".lock"))? else {
-            return Err(Error::data(folder, "another `tipi eval` writes here: wait for it, or take another --out"));
+            return Err(Error::data(folder, "another `tipi eval` writes here: wait for it, or take another folder"));
         };
         sweep(folder);
         sweep(&folder.join("details"));
@@ -106,9 +109,15 @@ impl Journal {
             if before.correction.is_none() {
                 before.correction.clone_from(&now.correction);
             }
+            // Methods that are here for the first time, and those that are not asked for now, stand in nobody's way.
+            let (had, have) = (before.setup.methods.clone(), now.setup.methods.clone());
+            before.setup.methods.extend(have.into_iter().filter(|(name, _)| !had.contains_key(name)));
+            now.setup
+                .methods
+                .extend(had.into_iter().filter(|(name, _)| !now.setup.methods.contains_key(name)).collect::<Vec<_>>());
             if let Some(difference) = difference(&before, &now) {
                 let reason = format!(
-                    "holds results of other settings ({difference}): take another --out, or give the former settings"
+                    "holds results of other settings ({difference}): take another folder for results, or give the former settings"
                 );
                 return Err(Error::data(folder, reason));
             }
@@ -253,7 +262,12 @@ impl Journal {
         Ok(Some(overlap))
     }
 
-    /// Where a task of PiNI's puts its checkpoints.
+    /// The adapter file of a task.
+    pub fn adapter(&self, task: Task) -> PathBuf {
+        self.folder.join("adapters").join(format!("{}.safetensors", task.file()))
+    }
+
+    /// Where a task's training is put down.
     pub fn checkpoint(&self, task: Task) -> PathBuf {
         self.folder.join(format!("{}.checkpoint", task.file()))
     }

@@ -17,116 +17,28 @@ mod score;
 pub mod summary;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use run::{Checked, Corrected, Watch, check, run};
+pub use run::{Checked, Watch, check, run};
 
+pub use crate::adapt::How;
+use crate::adapt::Method;
 use crate::adapt::calibrate::Reliability;
-use crate::adapt::pini::{self, Evaluation};
-use crate::adapt::search::Grid;
-use crate::adapt::tip_f;
+pub use crate::adapt::method::SearchMap;
+use crate::adapt::method::{Settings as MethodSettings, settled};
 use crate::{Error, Result};
 
 /// What settings are written as.
-const FORMAT: &str = "tipi-eval/1";
-
-/// The methods that can be evaluated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Method {
-    /// CLIP's classifier from text alone.
-    #[serde(rename = "zero-shot")]
-    ZeroShot,
-    /// Tip-Adapter.
-    #[serde(rename = "tip-adapter")]
-    TipAdapter,
-    /// Tip-Adapter-F.
-    #[serde(rename = "tip-adapter-f")]
-    TipAdapterF,
-    /// Tip-X.
-    #[serde(rename = "tip-x")]
-    TipX,
-    /// Tip-Adapter with corrected affinities.
-    #[serde(rename = "tip-adapter++")]
-    TipAdapterPlus,
-    /// Tip-X with corrected affinities.
-    #[serde(rename = "tip-x++")]
-    TipXPlus,
-    /// PiNI.
-    #[serde(rename = "pini")]
-    Pini,
-}
-
-impl Method {
-    /// All, in the order in which tables have them.
-    pub const ALL: [Method; 7] = [
-        Method::ZeroShot,
-        Method::TipAdapter,
-        Method::TipAdapterF,
-        Method::TipX,
-        Method::TipAdapterPlus,
-        Method::TipXPlus,
-        Method::Pini,
-    ];
-
-    /// The name that options and files have.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::ZeroShot => "zero-shot",
-            Method::TipAdapter => "tip-adapter",
-            Method::TipAdapterF => "tip-adapter-f",
-            Method::TipX => "tip-x",
-            Method::TipAdapterPlus => "tip-adapter++",
-            Method::TipXPlus => "tip-x++",
-            Method::Pini => "pini",
-        }
-    }
-
-    /// The name that people read.
-    pub fn title(self) -> &'static str {
-        match self {
-            Method::ZeroShot => "zero-shot",
-            Method::TipAdapter => "Tip-Adapter",
-            Method::TipAdapterF => "Tip-Adapter-F",
-            Method::TipX => "Tip-X",
-            Method::TipAdapterPlus => "Tip-Adapter++",
-            Method::TipXPlus => "Tip-X++",
-            Method::Pini => "PiNI",
-        }
-    }
-
-    /// Whether affinities come from the corrected tower.
-    pub fn corrected(self) -> bool {
-        matches!(self, Method::TipAdapterPlus | Method::TipXPlus)
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Method {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Method> {
-        Method::ALL.into_iter().find(|m| m.name() == text).ok_or_else(|| {
-            Error::invalid(format!(
-                "there is no method '{text}'; there are {}",
-                Method::ALL.map(Method::name).join(", ")
-            ))
-        })
-    }
-}
+const FORMAT: &str = "tipi-eval/2";
 
 /// One thing to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Task {
     /// Method.
-    pub method: Method,
+    pub method: &'static dyn Method,
     /// Pictures per class to learn from.
     pub shots: usize,
     /// Seed of the few-shot choice, of views and of training.
@@ -144,13 +56,15 @@ impl Task {
 #[derive(Clone, Debug)]
 pub struct Protocol {
     /// Methods.
-    pub methods: Vec<Method>,
+    pub methods: Vec<&'static dyn Method>,
     /// Numbers of pictures per class.
     pub shots: Vec<usize>,
     /// Seeds.
     pub seeds: Vec<u64>,
     /// How methods are set.
-    pub how: How,
+    pub setup: Setup,
+    /// Whether what each method learned is kept as an adapter file.
+    pub adapters: bool,
     /// Whether a picture that cannot be decoded, or a class with fewer pictures than shots, is an error.
     pub strict: bool,
     /// Pictures per step of the tower; none for up to 32 as memory allows.
@@ -183,50 +97,43 @@ impl Protocol {
                 None => Ok(()),
             }
         }
-        distinct("--methods", &self.methods)?;
-        distinct("--shots", &self.shots)?;
-        distinct("--seeds", &self.seeds)?;
+        distinct("methods", &self.methods)?;
+        distinct("shots", &self.shots)?;
+        distinct("seeds", &self.seeds)?;
         if self.shots.contains(&0) {
-            return Err(Error::invalid("--shots 0 leaves nothing to learn from: ask for at least 1 per class"));
+            return Err(Error::invalid("0 shots leave nothing to learn from: ask for at least 1 per class"));
         }
         Ok(())
     }
 }
 
 /// How methods are set; results of other settings are not mixed with these.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct How {
-    /// Random views averaged into each cache key; 0 takes the picture itself.
-    pub key_views: usize,
-    /// Whether training sees random views, or the pictures as they are.
-    pub augment: bool,
-    /// Random views that training draws from; 0 for a fresh view of each picture every epoch.
-    pub views: usize,
-    /// The search's grid: `paper`, `standard`, `tip-adapter` or ranges.
-    pub grid: String,
-    /// Tip-Adapter-F's settings, but for the seed.
-    pub tip_f: tip_f::Config,
-    /// PiNI's settings, but for the seed and the template.
-    pub pini: pini::Config,
-    /// How PiNI's noise enters predictions, but for the seed.
-    pub evaluation: Evaluation,
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// How pictures are seen and parameters searched, whatever the method.
+    #[serde(flatten)]
+    pub how: How,
+    /// The settings of each method, by its name.
+    pub methods: BTreeMap<String, MethodSettings>,
 }
 
-impl How {
-    /// The search's grid on a dataset.
+impl Setup {
+    /// The settings of these methods, `given` for some and their defaults for the rest.
     ///
     /// # Errors
-    /// A grid that is not understood, or Tip-Adapter's for a dataset that it has none for.
-    pub fn grid(&self, dataset: &str, divergence: bool) -> Result<Grid> {
-        match self.grid.as_str() {
-            "tip-adapter" => Grid::parse(&format!("tip-adapter:{dataset}"), divergence),
-            // One option serves methods with and without γ.
-            text if !divergence => {
-                let parts: Vec<&str> = text.split(',').filter(|part| !part.trim_start().starts_with("gamma")).collect();
-                Grid::parse(&parts.join(","), false)
-            }
-            text => Grid::parse(text, true),
-        }
+    /// As [`settled`].
+    pub fn new(how: How, methods: &[&'static dyn Method], given: &BTreeMap<String, MethodSettings>) -> Result<Setup> {
+        let none = MethodSettings::new();
+        let of = |method: &&'static dyn Method| {
+            let name = method.info().name;
+            Ok((name.to_string(), settled(*method, given.get(name).unwrap_or(&none))?))
+        };
+        Ok(Setup { how, methods: methods.iter().map(of).collect::<Result<_>>()? })
+    }
+
+    /// A method's settings.
+    fn of(&self, method: &dyn Method) -> MethodSettings {
+        self.methods.get(method.info().name).cloned().unwrap_or_else(|| method.defaults())
     }
 }
 
@@ -252,7 +159,8 @@ pub struct Settings {
     /// PiNI's template words.
     pub words: String,
     /// How methods are set.
-    pub how: How,
+    #[serde(rename = "how")]
+    pub setup: Setup,
 }
 
 /// What people want to know beside the settings; may differ between a run and its continuation.
@@ -320,19 +228,6 @@ pub struct Record {
     pub data: String,
 }
 
-/// The search's result over α and β, the best over γ at each point.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SearchMap {
-    /// Values of α.
-    pub alphas: Vec<f64>,
-    /// Values of β.
-    pub betas: Vec<f64>,
-    /// Right validation pictures `[betas, alphas]`.
-    pub correct: Vec<u32>,
-    /// Of so many.
-    pub of: usize,
-}
-
 /// PiNI's learned noise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NoiseMap {
@@ -391,60 +286,26 @@ pub struct TestSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn methods_have_one_name_everywhere() {
-        for method in Method::ALL {
-            assert_eq!(method.name().parse::<Method>().unwrap(), method);
-            assert_eq!(serde_json::to_value(method).unwrap(), method.name());
-        }
-        let error = "tip".parse::<Method>().unwrap_err().to_string();
-        assert!(error.contains("tip-adapter-f, tip-x"), "{error}");
-    }
-
-    #[test]
-    fn one_grid_option_serves_methods_with_and_without_a_divergence_term() {
-        let how = |grid: &str| How {
-            key_views: 0,
-            augment: true,
-            views: 0,
-            grid: grid.into(),
-            tip_f: tip_f::Config::paper(0),
-            pini: pini::Config::paper("", 0),
-            evaluation: Evaluation::Mean,
-        };
-        let ranges = how("alpha=0:1:2,beta=0:1:3,gamma=0:1:4");
-        assert_eq!((ranges.grid("x", true).unwrap().len(), ranges.grid("x", false).unwrap().len()), (24, 6));
-        assert_eq!(how("paper").grid("x", false).unwrap(), Grid::paper(false));
-        assert_eq!(how("tip-adapter").grid("eurosat", false).unwrap(), Grid::tip_adapter_for("eurosat").unwrap());
-        assert!(how("tip-adapter").grid("novel", false).is_err());
-    }
+    use crate::adapt::method::{METHODS, find};
 
     #[test]
     fn the_first_seed_comes_first() {
         let protocol = Protocol {
-            methods: vec![Method::ZeroShot, Method::Pini],
+            methods: vec![METHODS[0], find("pini").unwrap()],
             shots: vec![1, 2],
             seeds: vec![1, 2],
-            how: How {
-                key_views: 0,
-                augment: true,
-                views: 0,
-                grid: "paper".into(),
-                tip_f: tip_f::Config::paper(0),
-                pini: pini::Config::paper("", 0),
-                evaluation: Evaluation::Mean,
-            },
+            setup: Setup::default(),
+            adapters: false,
             strict: false,
             batch: None,
         };
         let tasks = protocol.tasks();
         assert_eq!(tasks.len(), 8);
-        assert!(tasks[..4].iter().all(|t| t.seed == 1));
+        assert!(tasks[..4].iter().all(|t| t.seed == 1) && tasks[4..].iter().all(|t| t.seed == 2));
         assert_eq!(tasks[3].file(), "pini-2shot-seed1");
         assert!(protocol.check().is_ok());
-        let twice = Protocol { shots: vec![2, 1, 2], ..protocol.clone() };
-        assert!(twice.check().unwrap_err().to_string().contains("--shots has 2 twice"));
-        assert!(Protocol { seeds: vec![], ..protocol }.check().is_err());
+        let twice = Protocol { shots: vec![1, 1], ..protocol.clone() };
+        assert!(twice.check().unwrap_err().to_string().contains("shots has 1 twice"));
+        assert!(Protocol { seeds: Vec::new(), ..protocol }.check().is_err());
     }
 }

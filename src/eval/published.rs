@@ -3,17 +3,10 @@
 //! Tip-Adapter (arXiv 2207.09519) and CLIP with RN50, means over the eleven datasets; open_clip's table of OpenAI's
 //! ViT-B/16, zero-shot, which is of other splits than CoOp's.
 
-use super::Method;
+use crate::adapt::Method;
 
 /// Numbers of shots that the papers report.
 pub const SHOTS: [usize; 5] = [1, 2, 4, 8, 16];
-
-/// Mean accuracy in percent over the eleven datasets with RN50, at [`SHOTS`]; zero-shot has the same at all.
-pub const ELEVEN_RN50: [(Method, [f64; 5]); 3] = [
-    (Method::ZeroShot, [58.89; 5]),
-    (Method::TipAdapter, [62.33, 64.62, 66.54, 68.50, 70.32]),
-    (Method::TipAdapterF, [64.60, 66.65, 69.67, 72.45, 75.83]),
-];
 
 /// Zero-shot accuracy in percent of OpenAI's ViT-B/16, by dataset.
 pub const ZERO_SHOT_VIT_B16: [(&str, f64); 10] = [
@@ -35,7 +28,7 @@ pub fn zero_shot(dataset: &str) -> Option<f64> {
 }
 
 /// RN50's mean over the eleven datasets for a method at a number of shots.
-pub fn eleven(method: Method, shots: usize) -> Option<f64> {
+pub fn eleven(method: &dyn Method, shots: usize) -> Option<f64> {
     let at = SHOTS.iter().position(|s| *s == shots)?;
-    ELEVEN_RN50.iter().find(|(m, _)| *m == method).map(|(_, accuracies)| accuracies[at])
+    method.info().published.map(|accuracies| accuracies[at])
 }

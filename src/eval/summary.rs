@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::{Method, Record};
+use super::Record;
 use crate::Result;
+use crate::adapt::{METHODS, Method};
 use crate::report::Table;
 
 /// Mean.
@@ -23,7 +24,7 @@ pub struct Cell {
     /// The dataset's name; none for the mean over several.
     pub dataset: Option<String>,
     /// Method.
-    pub method: Method,
+    pub method: &'static dyn Method,
     /// Pictures per class.
     pub shots: usize,
     /// Seeds.
@@ -63,7 +64,7 @@ impl Summary {
         shots.sort_unstable();
         shots.dedup();
         for shots in shots {
-            for method in Method::ALL {
+            for method in METHODS.iter().copied() {
                 let cells: Vec<Cell> = datasets.iter().filter_map(|records| cell(records, method, shots)).collect();
                 let same = cells.windows(2).all(|pair| pair[0].seeds == pair[1].seeds);
                 if cells.len() > 1 && cells.len() == datasets.len() && same {
@@ -93,12 +94,12 @@ impl Summary {
             bold: Vec::new(),
         };
         let mut best: Vec<Option<(f64, usize)>> = vec![None; shots.len()];
-        for method in Method::ALL {
+        for method in METHODS.iter().copied() {
             let of_method: Vec<&&Cell> = cells.iter().filter(|c| c.method == method).collect();
             if of_method.is_empty() {
                 continue;
             }
-            let mut row = vec![method.title().to_string()];
+            let mut row = vec![method.info().title.to_string()];
             for (column, k) in shots.iter().enumerate() {
                 let cell = of_method.iter().find(|c| c.shots == *k);
                 row.push(cell.map_or_else(|| "–".into(), |cell| percent(cell)));
@@ -128,7 +129,7 @@ impl Summary {
         };
         for cell in cells.iter().filter(|c| c.shots == most) {
             table.rows.push(vec![
-                cell.method.title().into(),
+                cell.method.info().title.into(),
                 format!("{:.2} s", cell.fit_seconds),
                 format!("{:.3} ms", cell.predict_milliseconds),
                 format!("{:.1} MB", cell.peak_bytes as f64 / 1e6),
@@ -146,7 +147,7 @@ impl Summary {
         for cell in cells.iter().filter(|c| c.shots == most) {
             let fitted = cell.calibration_error_fitted;
             table.rows.push(vec![
-                cell.method.title().into(),
+                cell.method.info().title.into(),
                 format!("{:.1}", 100.0 * cell.mean),
                 format!("{:.1}", 100.0 * cell.calibration_error),
                 fitted.map_or_else(|| "–".into(), |e| format!("{:.1}", 100.0 * e)),
@@ -176,7 +177,7 @@ impl Summary {
         let rows = self.cells.iter().chain(&self.average).map(|cell| {
             vec![
                 cell.dataset.clone().unwrap_or_else(|| "mean".into()),
-                cell.method.name().into(),
+                cell.method.info().name.into(),
                 cell.shots.to_string(),
                 cell.seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
                 cell.mean.to_string(),
@@ -209,7 +210,7 @@ fn percent(cell: &Cell) -> String {
     }
 }
 
-fn cell(records: &[Record], method: Method, shots: usize) -> Option<Cell> {
+fn cell(records: &[Record], method: &'static dyn Method, shots: usize) -> Option<Cell> {
     let mut of: Vec<&Record> = records.iter().filter(|r| r.task.method == method && r.task.shots == shots).collect();
     // Results come in any order when a run was taken up.
     of.sort_by_key(|r| r.task.seed);
@@ -258,12 +259,13 @@ fn average(cells: &[Cell]) -> Cell {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::adapt::method::find;
     use crate::eval::Task;
 
-    pub(crate) fn record(dataset: &str, method: Method, shots: usize, seed: u64, correct: usize) -> Record {
+    pub(crate) fn record(dataset: &str, method: &str, shots: usize, seed: u64, correct: usize) -> Record {
         Record {
             dataset: dataset.into(),
-            task: Task { method, shots, seed },
+            task: Task { method: find(method).unwrap(), shots, seed },
             accuracy: correct as f64 / 100.0,
             correct,
             test: 100,
@@ -289,10 +291,10 @@ pub(super) mod tests {
     #[test]
     fn tables_do_not_depend_on_the_order_of_results() {
         let mut a = vec![
-            record("a", Method::TipAdapter, 1, 2, 60),
-            record("a", Method::TipAdapter, 1, 1, 50),
-            record("a", Method::ZeroShot, 1, 1, 40),
-            record("a", Method::ZeroShot, 1, 2, 40),
+            record("a", "tip-adapter", 1, 2, 60),
+            record("a", "tip-adapter", 1, 1, 50),
+            record("a", "zero-shot", 1, 1, 40),
+            record("a", "zero-shot", 1, 2, 40),
         ];
         let summary = Summary::of(&[&a]);
         let table = summary.accuracies(Some("a"));
@@ -306,8 +308,8 @@ pub(super) mod tests {
 
     #[test]
     fn averages_are_over_datasets_seed_by_seed() {
-        let a = [record("a", Method::Pini, 4, 1, 50), record("a", Method::Pini, 4, 2, 60)];
-        let b = [record("b", Method::Pini, 4, 1, 90), record("b", Method::Pini, 4, 2, 80)];
+        let a = [record("a", "pini", 4, 1, 50), record("a", "pini", 4, 2, 60)];
+        let b = [record("b", "pini", 4, 1, 90), record("b", "pini", 4, 2, 80)];
         let summary = Summary::of(&[&a, &b]);
         assert_eq!(summary.average.len(), 1);
         assert_eq!(summary.average[0].accuracies, [0.7, 0.7]);

@@ -3,9 +3,11 @@
 //! Each check gives what is wrong as "field: reason"; the journal adds the file and the line.
 
 use super::journal::Overlap;
-use super::{About, Detail, NoiseMap, Record, SearchMap, Settings, TestSet};
+use super::{About, Detail, NoiseMap, Record, SearchMap, Settings, Setup, TestSet};
 use crate::adapt::calibrate::{self, Reliability};
+use crate::adapt::method::{find, settled};
 use crate::adapt::similarity::{BINS, Similarities};
+use crate::memory::MOST_EPOCHS;
 use crate::numbers;
 
 type Checked = Result<(), String>;
@@ -58,7 +60,7 @@ fn digest(field: &str, text: &str) -> Checked {
 }
 
 pub(super) fn settings(settings: &Settings, format: &str) -> Checked {
-    let Settings { how, .. } = settings;
+    let Setup { how, methods } = &settings.setup;
     that(settings.format == format, "format", || format!("this is '{}', not {format}", settings.format))?;
     that(!settings.dataset.is_empty(), "dataset", || "it has no name".into())?;
     digest("pictures", &settings.pictures)?;
@@ -67,21 +69,9 @@ pub(super) fn settings(settings: &Settings, format: &str) -> Checked {
         format!("{} is not from 2 to {CLASSES}", settings.classes)
     })?;
     that(!settings.templates.is_empty(), "templates", || "there is none".into())?;
-    for (field, value) in [
-        ("how.tip_f.lr", how.tip_f.lr),
-        ("how.tip_f.eps", how.tip_f.eps),
-        ("how.tip_f.weight_decay", how.tip_f.weight_decay),
-        ("how.pini.lr", how.pini.lr),
-    ] {
-        within(field, value, (0.0, f64::INFINITY))?;
-    }
-    for (field, value) in [
-        ("how.tip_f.epochs", how.tip_f.epochs),
-        ("how.tip_f.batch", how.tip_f.batch),
-        ("how.pini.epochs", how.pini.epochs),
-        ("how.pini.batch", how.pini.batch),
-    ] {
-        that(value > 0, field, || "this must be at least 1".into())?;
+    for (name, settings) in methods {
+        let method = find(name).map_err(|error| format!("how.methods: {error}"))?;
+        settled(method, settings).map_err(|error| format!("how.methods.{name}: {error}"))?;
     }
     how.grid(&settings.dataset, true).map(drop).map_err(|error| format!("how.grid: {error}"))
 }
@@ -127,7 +117,8 @@ pub(super) fn record(record: &Record, settings: &Settings, about: &About) -> Che
     for (field, value) in fitted {
         that(value.is_some() == record.temperature.is_some(), field, || "it belongs to a temperature".into())?;
     }
-    let epochs = settings.how.tip_f.epochs.max(settings.how.pini.epochs);
+    let of_method = settings.setup.methods.get(record.task.method.info().name);
+    let epochs = of_method.and_then(|settings| settings.get("epochs")?.as_u64()).unwrap_or(MOST_EPOCHS as u64) as usize;
     at_most("epoch", record.epoch.unwrap_or(0), epochs, "epochs")?;
     for (field, value, range) in [
         ("val_accuracy", record.val_accuracy, share),

@@ -13,7 +13,7 @@ use crate::{Error, Result, input};
 pub enum Kind {
     /// What `tipi fit` learned.
     Adapter,
-    /// Training of PiNI's that goes on later.
+    /// A training that goes on later.
     Checkpoint,
     /// Features or a classifier.
     Embeddings,
@@ -40,7 +40,7 @@ impl Kind {
     /// Of tipi's formats in safetensors files.
     const FORMATS: [(&str, Kind); 3] = [
         ("tipi-adapter/", Kind::Adapter),
-        ("tipi-pini-checkpoint/", Kind::Checkpoint),
+        ("tipi-training/", Kind::Checkpoint),
         ("tipi-embeddings/", Kind::Embeddings),
     ];
 

@@ -77,12 +77,12 @@ fn fit_and_predict_with_every_cache() {
     let stderr = fit_overlap(&c, 3);
     assert!(stderr.contains("3 classes") && stderr.contains("loss"), "{stderr}");
     for (method, options, says) in [
-        ("tip-f", vec!["--epochs", "3"], "tip-adapter-f: 6 keys of 3 classes"),
+        ("tip-f", vec!["--epochs", "3"], "tip-adapter-f: 6 pictures of 3 classes"),
         ("tip-f", vec!["--epochs", "2", "--no-augment", "--initial-alpha", "3", "--lr", "0.01"], "kept epoch"),
-        ("tip-x", vec![], "tip-x: 6 keys"),
+        ("tip-x", vec![], "tip-x: 6 pictures"),
         ("tip-x", vec!["--alpha", "2", "--beta", "3", "--gamma", "0.5"], "gamma 0.500"),
-        ("tip", vec!["--correction", s(&c)], "tip-adapter++: 6 keys"),
-        ("tip-x", vec!["--correction", s(&c)], "tip-x++: 6 keys"),
+        ("tip", vec!["--correction", s(&c)], "tip-adapter++: 6 pictures"),
+        ("tip-x", vec!["--correction", s(&c)], "tip-x++: 6 pictures"),
     ] {
         let fit = |out: &Path| good(&[&fit_args(method, data.path(), out), &options[..]].concat()).1;
         let stderr = fit(&a);
@@ -205,7 +205,7 @@ fn a_stopped_fit_goes_on_with_the_same_bits() {
     let (code, stderr) = run(&other);
     assert!(code == Some(2) && stderr.contains("lr ") && stderr.contains("now 0.1"), "{stderr}");
     let (code, stderr) = run(&resume(&cut));
-    assert!(code == Some(0) && stderr.contains("going on after epoch"), "{stderr}");
+    assert!(code == Some(0) && stderr.contains("going on after step"), "{stderr}");
     assert!(!checkpoint.exists());
     assert!(std::fs::read(&whole).unwrap() == std::fs::read(&cut).unwrap(), "the files differ");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tipi::adapt::argmax;
-use tipi::adapt::search::{Found, Grid, Method, linspace, search};
+use tipi::adapt::search::{Found, Grid, Searched, linspace, search};
 use tipi::adapt::tip::{self, Cache, TipParams};
 use tipi::adapt::tip_x::{Psi, TipX, TipXParams};
 use tipi::adapt::zero_shot::Classifier;
@@ -116,7 +116,7 @@ fn tip_case(
 
     let grid = case.param("grid");
     let grid_ab = Grid::alpha_beta(spaced(&grid["alphas"]), spaced(&grid["betas"]));
-    let method_of = Method::Tip(cache);
+    let method_of = Searched::from(cache);
     check_grid(case, method, &grid_ab, classifier, method_of, &split_features(case, "val", form));
     if form.suffix.is_empty() {
         let own = &grid["tip_search"];
@@ -195,7 +195,7 @@ fn tip_x_case(case: &mut Case, form: &CacheForm, classifier: &Classifier, tip_x:
     let grid = case.param("grid");
     let grid =
         Grid { gammas: spaced(&grid["gammas"]), ..Grid::alpha_beta(spaced(&grid["alphas"]), spaced(&grid["betas"])) };
-    check_grid(case, method, &grid, classifier, Method::TipX(tip_x, other), &val);
+    check_grid(case, method, &grid, classifier, (tip_x, other).into(), &val);
 }
 
 fn check_grid(
@@ -203,7 +203,7 @@ fn check_grid(
     method: &str,
     grid: &Grid,
     classifier: &Classifier,
-    searched: Method<'_>,
+    searched: Searched<'_>,
     val: &Features,
 ) {
     let labels = case.input("in.val.labels").u32();

@@ -13,9 +13,9 @@
 //! [`Noise`] says where noise goes, the paper's ablation: the other side then is the plain model's. With image noise alone the
 //! text features are constants, and the text tower runs once.
 //!
-//! [`train`] trains, [`checkpoint`] keeps its state, [`Pini`] predicts, at the noise's mean or by drawing ([`Evaluation`]).
+//! [`train`] trains, [`Pini`] predicts, at the noise's mean or by drawing ([`Evaluation`]).
 
-pub mod checkpoint;
+mod method;
 mod params;
 mod predict;
 mod prompts;
@@ -23,11 +23,12 @@ mod train;
 
 use crate::{Error, Result, numbers};
 
+pub use method::PiniMethod;
 pub use params::{Form, ImageNoise, PARAMETERS, Params, TextNoise};
 pub use predict::{Evaluation, Pini, Predictor};
 pub use prompts::{NoisyPrompts, PREFIX_WORDS, prefix_tokens};
 pub(crate) use train::rehearse;
-pub use train::{ImageTaps, Keep, Progress, State, Step, Trainer, Training, train};
+pub use train::{ImageTaps, Step, Trainer, train};
 
 /// Where noise goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,6 +1,7 @@
 //! What PiNI trains: a mean and a spread for each template token, and five linear layers that make image noise.
 
 use super::{Config, Noise};
+use crate::adapt::train::streams;
 use crate::clip::Clip;
 use crate::data::{PythonRandom, stream_seed};
 use crate::gpu::{Gpu, Tensor};
@@ -124,7 +125,7 @@ impl Params {
             // The generator's stream is the parameter's place among all, so that a noise starts the same with and without
             // the other.
             let place = PARAMETERS.iter().position(|p| *p == name).unwrap_or_default();
-            let mut rng = PythonRandom::new(stream_seed(config.seed, 0x5049_4e49, place as u64));
+            let mut rng = PythonRandom::new(stream_seed(config.seed, streams::PINI, place as u64));
             let n: usize = shape.iter().product();
             if place < OF_TEXT {
                 (0..n).map(|_| (0.02 * normal(&mut rng)) as f32).collect::<Vec<f32>>()

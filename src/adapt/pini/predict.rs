@@ -5,16 +5,11 @@ use std::str::FromStr;
 
 use super::train::head_forward;
 use super::{Config, NoisyPrompts, Params};
+use crate::adapt::train::streams;
 use crate::clip::Clip;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::{noise, normalize};
 use crate::{Error, Result, adapt};
-
-/// Streams of the noise generator, apart from those of training. Pictures are evaluated a block of rows at a time; each
-/// block has a stream of its own, so that its noise does not depend on what was asked before.
-const TEXT_STREAM: u32 = 3;
-const IMAGE_STREAM: u32 = 4;
-const STREAMS: u32 = 8;
 
 /// How noise enters predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -88,6 +83,7 @@ impl fmt::Display for Evaluation {
 }
 
 /// A learned PiNI.
+#[derive(Clone)]
 pub struct Pini {
     /// The parameters.
     pub params: Params,
@@ -127,7 +123,8 @@ impl Pini {
     /// # Errors
     /// A length that does not fit; a device that fails.
     pub fn logits(&self, gpu: &Gpu, features: &[f32]) -> Result<Vec<f32>> {
-        Predictor { pini: self, evaluation: Evaluation::Mean, texts: vec![self.text.clone()] }.logits(gpu, features, 0)
+        let texts = vec![self.text.clone()];
+        Predictor { pini: self.clone(), evaluation: Evaluation::Mean, texts }.logits(gpu, features, 0)
     }
 
     /// Mean and spread `[n, D]` of the image noise of un-normalised image features `[n, D]`; the spread as it is used, without
@@ -160,7 +157,7 @@ impl Pini {
     ///
     /// # Errors
     /// No draws or too many; out of memory, a lost device.
-    pub fn predictor(&self, clip: &Clip, evaluation: Evaluation) -> Result<Predictor<'_>> {
+    pub fn predictor(&self, clip: &Clip, evaluation: Evaluation) -> Result<Predictor> {
         evaluation.check()?;
         let texts = match evaluation {
             Evaluation::Draws { count, seed } if self.params.text.is_some() => (0..count)
@@ -169,7 +166,7 @@ impl Pini {
             Evaluation::Draws { count, .. } => vec![self.text.clone(); count],
             Evaluation::Mean => vec![self.text.clone()],
         };
-        Ok(Predictor { pini: self, evaluation, texts })
+        Ok(Predictor { pini: self.clone(), evaluation, texts })
     }
 }
 
@@ -185,7 +182,7 @@ fn encode(clip: &Clip, prompts: &NoisyPrompts, params: &Params, draw: Option<(u6
     if let Some(text) = &params.text {
         let eps = gpu.zeros("eps", text.mean.shape())?;
         if let Some((seed, draw)) = draw {
-            noise::normal(&mut rec, &counter(gpu, seed, draw)?, TEXT_STREAM, &eps)?;
+            noise::normal(&mut rec, &counter(gpu, seed, draw)?, streams::DRAWN_TEXT_NOISE, &eps)?;
         }
         x = noise::text_apply(&mut rec, &x, prompts.rows(), &text.mean, &text.spread, &eps)?;
     }
@@ -200,14 +197,15 @@ fn counter(gpu: &Gpu, seed: u64, draw: u32) -> Result<Tensor> {
 }
 
 /// PiNI with its text side ready, for any number of pictures.
-pub struct Predictor<'a> {
-    pini: &'a Pini,
+pub struct Predictor {
+    /// What was learned.
+    pub pini: Pini,
     evaluation: Evaluation,
     /// Text features of each draw, as they are and normalised.
     texts: Vec<(Tensor, Tensor)>,
 }
 
-impl Predictor<'_> {
+impl Predictor {
     /// Logits `[n, classes]` of un-normalised image features `[n, D]`; averages of draws are logarithms of mean
     /// probabilities. `first` is the number of the first picture among all that are asked about: draws depend on it, so
     /// that pictures get the same noise whether they come at once or in blocks of a multiple of 2,048.
@@ -215,7 +213,7 @@ impl Predictor<'_> {
     /// # Errors
     /// A length that does not fit; a device that fails.
     pub fn logits(&self, gpu: &Gpu, features: &[f32], first: usize) -> Result<Vec<f32>> {
-        let (pini, d) = (self.pini, self.texts[0].0.cols());
+        let (pini, d) = (&self.pini, self.texts[0].0.cols());
         adapt::check_rows("features", features, d)?;
         let mut logits = Vec::new();
         for (block, rows) in features.chunks(adapt::ROWS * d).enumerate() {
@@ -229,7 +227,7 @@ impl Predictor<'_> {
                     };
                     let eps = gpu.zeros("eps", v.shape())?;
                     if let Evaluation::Draws { seed, .. } = self.evaluation {
-                        let stream = IMAGE_STREAM + STREAMS * block;
+                        let stream = streams::DRAWN_IMAGE_NOISE + streams::BLOCK_STREAMS * block;
                         noise::normal(rec, &counter(gpu, seed, number as u32)?, stream, &eps)?;
                     }
                     Ok(head_forward(rec, Some((layers, &eps, 1)), &v, (text, unit), pini.scale)?.logits)

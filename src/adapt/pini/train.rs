@@ -1,18 +1,19 @@
-//! PiNI's training: one recorded step, SGD, and a state that can be put down and taken up.
+//! PiNI's training: one recorded step, and SGD.
+
+use serde_json::Value;
 
 use super::params::{ImageNoise, Params};
 use super::{Config, Noise, NoisyPrompts, Pini};
-use crate::adapt::schedule;
+use crate::adapt::train::{
+    self, At, Course, EpochSource, Job, Kept, ReadTensor, Tensors, check_epoch, chosen, streams,
+};
+use crate::adapt::{self, schedule};
 use crate::clip::{Clip, Packed};
-use crate::data::{PythonRandom, stream_seed};
 use crate::gpu::{Gpu, Plan, ReadBack, Recorder, Tensor, advise};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::{loss, noise, normalize, optim, reduce, softmax};
+use crate::watch::Watch;
 use crate::{Error, Result};
-
-/// Streams of the noise generator.
-const TEXT_STREAM: u32 = 1;
-const IMAGE_STREAM: u32 = 2;
 
 /// The image noise of a forward pass, and what its backward needs.
 struct ImageHead {
@@ -213,7 +214,7 @@ impl<'a> Trainer<'a> {
         let mut rec = Recorder::new(gpu);
         let r = &mut rec;
         if draw_noise {
-            for (eps, stream) in [(&eps_text, TEXT_STREAM), (&eps_image, IMAGE_STREAM)] {
+            for (eps, stream) in [(&eps_text, streams::TEXT_NOISE), (&eps_image, streams::IMAGE_NOISE)] {
                 if let Some(eps) = eps {
                     noise::normal(r, &counter, stream, eps)?;
                 }
@@ -285,30 +286,12 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Puts the trainer where `state` was taken.
-    fn take_up(&self, state: &State) -> Result<()> {
-        let tensors = self.params.tensors();
-        for (tensors, values) in [(tensors, &state.params), (self.velocity.iter().collect(), &state.velocity)] {
-            if tensors.len() != values.len() || tensors.iter().zip(values).any(|(t, v)| t.len() != v.len()) {
-                return Err(Error::invalid("PiNI's saved state is of another form than what is trained"));
-            }
-            for (tensor, values) in tensors.iter().zip(values) {
-                self.clip.gpu.write(tensor, values)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What [`Trainer::take_up`] needs.
-    fn put_down(&self, epoch: usize, step: usize, losses: &[f32]) -> Result<State> {
-        let gpu = &self.clip.gpu;
-        Ok(State {
-            epoch,
-            step,
-            losses: losses.to_vec(),
-            params: self.params.download(gpu)?,
-            velocity: self.velocity.iter().map(|t| gpu.read(t)).collect::<Result<_>>()?,
-        })
+    /// All that going on needs, by name.
+    fn state(&self) -> Vec<(String, &Tensor)> {
+        let (names, tensors) = (self.params.names(), self.params.tensors());
+        let params = names.iter().zip(tensors).map(|(name, tensor)| ((*name).to_string(), tensor));
+        let velocity = names.iter().zip(&self.velocity).map(|(name, tensor)| (format!("velocity.{name}"), tensor));
+        params.chain(velocity).collect()
     }
 }
 
@@ -331,46 +314,6 @@ impl Step {
     }
 }
 
-/// Where training is, for progress bars.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// The epoch under way, from 1 on.
-    pub epoch: usize,
-    /// Steps done.
-    pub step: usize,
-    /// Steps in all.
-    pub steps: usize,
-    /// Mean cross-entropy of the last step.
-    pub loss: f32,
-}
-
-/// Training put down after an epoch: all that going on with the same bits needs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct State {
-    /// Epochs done.
-    pub epoch: usize,
-    /// Steps done.
-    pub step: usize,
-    /// Cross-entropy of each epoch's last step.
-    pub losses: Vec<f32>,
-    /// In the order of [`Params::tensors`].
-    pub params: Vec<Vec<f32>>,
-    /// SGD's momentum, in the same order.
-    pub velocity: Vec<Vec<f32>>,
-}
-
-/// What is done with a state; an error ends training.
-pub type Keep<'t> = dyn FnMut(&State) -> Result<()> + 't;
-
-/// Where training starts and what it leaves behind on its way.
-#[derive(Default)]
-pub struct Training<'t> {
-    /// Starts here instead of from the beginning.
-    pub start: Option<State>,
-    /// Called after every epoch. Costs a read-back of all parameters each time.
-    pub each_epoch: Option<&'t mut Keep<'t>>,
-}
-
 /// Makes all that training on `n` pictures at a time needs, in a rehearsal.
 pub(crate) fn rehearse(clip: &Clip, prompts: &NoisyPrompts, config: &Config, n: usize) -> Result<()> {
     let clip = clip.rehearsal();
@@ -378,29 +321,55 @@ pub(crate) fn rehearse(clip: &Clip, prompts: &NoisyPrompts, config: &Config, n: 
     Trainer::new(clip, prompts.clone(), params)?.step(n, config.draws, true).map(drop)
 }
 
+/// A training under way.
+struct Training<'a> {
+    trainer: Trainer<'a>,
+    step: Step,
+    config: &'a Config,
+    labels: &'a [u32],
+    source: &'a mut EpochSource<'a>,
+    /// The epoch's features.
+    features: Vec<f32>,
+}
+
+impl Job for Training<'_> {
+    fn begin_epoch(&mut self, epoch: usize) -> Result<()> {
+        self.features = (self.source)(epoch)?;
+        check_epoch(&self.features, self.labels.len(), self.trainer.clip.config.embedding)
+    }
+
+    fn step(&mut self, at: At, pictures: &[usize]) -> Result<ReadBack<f32>> {
+        let (clip, config) = (self.trainer.clip, self.config);
+        let lr = schedule::pini(at.epoch, config.epochs, config.lr);
+        let (images, labels) = chosen(&self.features, self.labels, clip.config.embedding, pictures);
+        self.step.run(&clip.gpu, &images, &labels, config, lr, at.number as u32)?;
+        clip.gpu.begin_read(&self.step.loss)
+    }
+
+    fn put_down(&self) -> Result<(Tensors, Value)> {
+        Ok((train::download(&self.trainer.clip.gpu, self.trainer.state())?, Value::Null))
+    }
+
+    fn take_up(&mut self, read: &ReadTensor<'_>, _rest: &Value) -> Result<()> {
+        train::upload(&self.trainer.clip.gpu, self.trainer.state(), read)
+    }
+}
+
 /// Trains PiNI on support pictures. `features(epoch)` gives the un-normalised features `[n, D]` of the pictures in that
 /// epoch (fixed, or of fresh random views); `labels` are theirs. The last partial batch is dropped when there is a full
-/// one. Equal inputs and seed give equal bits on one adapter, whether training is interrupted and taken up
-/// ([`Training`]) or not. `progress` may stop it by an error.
+/// one. Equal inputs and seed give equal bits on one device. Gives the loss of each epoch's last step, too.
 ///
 /// # Errors
-/// A loss that is no longer finite (the rate is too high), labels out of range, out of memory, a lost device; what
-/// `features`, `progress` and [`Training::each_epoch`] give.
+/// As [`train::run`]; labels out of range, too little memory; what `features` gives.
 pub fn train(
     clip: &Clip,
     classes: &[String],
     config: &Config,
-    labels: &[u32],
-    training: Training<'_>,
-    features: &mut dyn FnMut(usize) -> Result<Vec<f32>>,
-    progress: &mut dyn FnMut(Progress) -> Result<()>,
-) -> Result<Pini> {
-    if let Some(label) = labels.iter().find(|l| **l as usize >= classes.len()) {
-        return Err(Error::invalid(format!("label {label} among the support pictures, of {} classes", classes.len())));
-    }
-    if labels.is_empty() || config.batch == 0 || config.draws == 0 {
-        return Err(Error::invalid("PiNI needs at least one picture, one draw and a batch of one"));
-    }
+    (labels, features): (&[u32], &mut EpochSource<'_>),
+    kept: Option<&mut Kept>,
+    watch: &mut dyn Watch,
+) -> Result<(Pini, Vec<f32>)> {
+    adapt::check_labels("support pictures", labels, labels.len(), classes.len())?;
     if config.noise == Noise::Text && config.draws > 1 {
         return Err(Error::invalid(format!(
             "{} draws a picture are of image noise, and there is text noise alone: take 1",
@@ -408,58 +377,26 @@ pub fn train(
         )));
     }
     config.check()?;
+    let course = Course {
+        what: "PiNI",
+        pictures: labels.len(),
+        batch: config.batch,
+        whole_batches: true,
+        epochs: config.epochs,
+        seed: config.seed,
+        stream: streams::SHUFFLE,
+        rate: config.lr,
+    };
+    course.check()?;
     let prompts = NoisyPrompts::of(clip, config, classes)?;
     let params = Params::fresh(clip, prompts.noisy, config)?;
     let trainer = Trainer::new(clip, prompts, params)?;
-    let Training { start, mut each_epoch } = training;
-    let (mut first, mut number, mut losses) = (0, 0, Vec::new());
-    if let Some(start) = start {
-        trainer.take_up(&start)?;
-        (first, number, losses) = (start.epoch, start.step, start.losses);
-    }
-    let batch = config.batch.min(labels.len());
+    let batch = course.batch();
     let step = trainer.step(batch, config.draws, true).map_err(|error| {
         advise(error, "training PiNI with", batch, &|n| rehearse(clip, &trainer.prompts, config, n))
     })?;
-    let d = clip.config.embedding;
-    let steps = labels.len() / batch * config.epochs;
-    let mut report = |(epoch, step, read): (usize, usize, ReadBack<f32>)| {
-        let loss = crate::adapt::loss_of(read)?;
-        if !loss.is_finite() {
-            return Err(Error::invalid(format!(
-                "PiNI's loss is {loss} in epoch {epoch}: training diverged; use a lower --lr than {}",
-                config.lr
-            )));
-        }
-        progress(Progress { epoch: epoch + 1, step, steps, loss })?;
-        Ok(loss)
-    };
-    let mut running = None;
-    for epoch in first..config.epochs {
-        let lr = schedule::pini(epoch, config.epochs, config.lr);
-        let values = features(epoch)?;
-        if values.len() != labels.len() * d {
-            return Err(Error::invalid(format!("{} feature values for {} pictures", values.len(), labels.len())));
-        }
-        let mut order: Vec<usize> = (0..labels.len()).collect();
-        PythonRandom::new(stream_seed(config.seed, 0x7368_7566, epoch as u64)).shuffle(&mut order);
-        for chunk in order.chunks_exact(batch) {
-            let images: Vec<f32> = chunk.iter().flat_map(|i| &values[i * d..(i + 1) * d]).copied().collect();
-            let chosen: Vec<u32> = chunk.iter().map(|i| labels[*i]).collect();
-            step.run(&clip.gpu, &images, &chosen, config, lr, number as u32)?;
-            number += 1;
-            // A loss is fetched one step late, so that the device never waits for the host.
-            let read = clip.gpu.begin_read::<f32>(&step.loss)?;
-            if let Some(earlier) = running.replace((epoch, number, read)) {
-                report(earlier)?;
-            }
-        }
-        if let Some(each_epoch) = &mut each_epoch {
-            // A state is put down only once its loss is known to be a number.
-            losses.extend(running.take().map(&mut report).transpose()?);
-            each_epoch(&trainer.put_down(epoch + 1, number, &losses)?)?;
-        }
-    }
-    running.map(report).transpose()?;
-    Pini::new(clip, trainer.prompts, trainer.params)
+    let mut job = Training { trainer, step, config, labels, source: features, features: Vec::new() };
+    let losses = train::run(&mut job, &course, kept, watch)?;
+    let Trainer { prompts, params, .. } = job.trainer;
+    Ok((Pini::new(clip, prompts, params)?, losses))
 }

@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let classifier = Classifier::new(&clip, &labels, &args.templates)?;
     common::announce(&gpu);
-    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), None)?;
+    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), common::tower(None))?;
     let logits = classifier.logits(&pictures.features.original, &gpu)?;
     let confidence = Confidence { temperature: 1.0, least: 0.0 };
     print_ranked(&pictures.paths, &logits, &labels, &confidence, args.json)?;

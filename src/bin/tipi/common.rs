@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sha2::{Digest, Sha256};
 use tipi::Error;
-use tipi::adapt::adapter_file::{self, Adapter};
-use tipi::adapt::overlap::{self, Correction};
+use tipi::adapt::adapter_file;
+use tipi::adapt::overlap::Correction;
 use tipi::clip::{Clip, Features, ImageEncoder};
 use tipi::data::{Folder, Item, Walk, decode, decode_map, list_pictures_with};
-use tipi::encode::{self, Views, ahead};
+use tipi::encode::source::BATCH;
+use tipi::encode::{self, Tower, ahead};
 use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
 use tipi::nn::Bottleneck;
@@ -174,14 +174,11 @@ pub struct PictureArgs {
 /// The most pictures per step that can be asked for.
 pub const MOST_BATCH: usize = tipi::memory::MOST_BATCH;
 /// The most passes over pictures.
-pub const MOST_EPOCHS: usize = 1_000_000;
+pub const MOST_EPOCHS: usize = tipi::memory::MOST_EPOCHS;
 /// The most random views of a picture.
 pub const MOST_VIEWS: usize = 1000;
 /// The most pictures of a class to learn from.
 pub const MOST_SHOTS: usize = 1_000_000;
-
-/// Pictures per step where nobody says.
-const BATCH: usize = 32;
 
 impl PictureArgs {
     /// The walk for all folders of a run.
@@ -189,55 +186,35 @@ impl PictureArgs {
         self.walk.walk(self.strict)
     }
 
-    /// An encoder for `pictures` in all, with `adapters` where given: of the batch asked for, whether there is memory for it
-    /// or not (an error then says what would fit), else of as many pictures per step as fit.
+    /// Pictures per step, where that was asked for.
+    pub fn batch(&self) -> Option<usize> {
+        self.batch
+    }
+
+    /// An encoder of a tower for `pictures` in all: of the batch asked for, whether there is memory for it or not (an error then
+    /// says what would fit), else of as many pictures per step as fit.
     pub fn encoder<'a>(
         &self,
         clip: &'a Clip,
         pictures: usize,
-        adapters: Option<&[Bottleneck]>,
+        (tower, bottlenecks): (Tower, Option<&[Bottleneck]>),
     ) -> Result<ImageEncoder<'a>> {
         let most = self.batch.unwrap_or(BATCH).min(pictures).max(1);
-        let batch = if self.batch.is_some() { most } else { clip.largest_batch(most, adapters)? };
-        Ok(clip.image_encoder_with(batch, adapters)?)
+        Ok(encode::encoder(clip, tower, bottlenecks, (most, self.batch.is_some()))?)
     }
 }
 
-/// What tells a correction from others.
-pub fn digest(gpu: &Gpu, correction: &Correction) -> Result<String> {
-    let mut hasher = Sha256::new();
-    for tensor in correction.tensors() {
-        hasher.update(bytemuck::cast_slice(&gpu.read::<f32>(tensor)?));
+/// The tower with a correction's bottlenecks where there is one, else the plain one.
+pub fn tower(correction: Option<&Correction>) -> (Tower, Option<&[Bottleneck]>) {
+    match correction {
+        Some(correction) => (Tower::Corrected, Some(&correction.blocks)),
+        None => (Tower::Plain, None),
     }
-    hasher.update(correction.scale().to_le_bytes());
-    Ok(tipi::hex(&hasher.finalize()))
 }
 
 /// The overlap correction in an adapter file.
 pub fn correction(file: &adapter_file::File, clip: &Clip) -> Result<Correction> {
-    match file.bind(clip)? {
-        Adapter::Overlap(correction) => Ok(correction),
-        _ => Err(Error::Invalid(
-            "--correction names an adapter of another method; `tipi fit overlap` writes corrections".into(),
-        )
-        .into()),
-    }
-}
-
-/// Trains an overlap correction on generic pictures of `classes` classes.
-pub fn train_correction(
-    clip: &Clip,
-    items: &[Item],
-    classes: usize,
-    config: &overlap::Config,
-    progress: &mut dyn FnMut(overlap::Progress) -> tipi::Result<()>,
-) -> tipi::Result<Correction> {
-    let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
-    let mut pixels = |_: usize, which: &[usize]| {
-        let chosen: Vec<Item> = which.iter().map(|i| items[*i].clone()).collect();
-        encode::pixels(clip, &chosen, &Views::Center)
-    };
-    overlap::train(clip, classes, config, &labels, &mut pixels, progress)
+    file.bind(clip)?.into_correction().map_err(|error| Error::Invalid(format!("--correction: {error}")).into())
 }
 
 /// Those of generic pictures that can be decoded, looked at before hours are spent; the others are named, or an error with
@@ -270,15 +247,15 @@ pub fn list(inputs: &[PathBuf], walk: &Walk) -> Result<Vec<(PathBuf, bool)>> {
 }
 
 /// Encodes picture files and folders in input order. A broken picture inside a folder is named, skipped and counted;
-/// one that was named itself, or any with `--strict`, is an error. With `adapters` the corrected tower runs too.
+/// one that was named itself, or any with `--strict`, is an error.
 pub fn encode_paths(
     clip: &Clip,
     inputs: &[PathBuf],
     (args, walk): (&PictureArgs, &Walk),
-    adapters: Option<&[Bottleneck]>,
+    tower: (Tower, Option<&[Bottleneck]>),
 ) -> Result<Pictures> {
     let paths = list(inputs, walk)?;
-    let mut encoder = args.encoder(clip, paths.len(), adapters)?;
+    let mut encoder = args.encoder(clip, paths.len(), tower)?;
     let bar = ui::bar(paths.len(), "encoding pictures");
     let mut all = Pictures { paths: Vec::new(), features: Features::default() };
     let mut skipped = 0;

@@ -218,11 +218,11 @@ impl Work<'_> {
             }
         };
         let gpu = &self.clip.gpu;
-        let digest = self.correction.map(|correction| common::digest(gpu, correction)).transpose()?;
+        let digest = self.correction.map(|correction| correction.digest(gpu)).transpose()?;
         let key = Key::new(self.clip, self.args.common.precision.precision.name(), digest)?;
         let mut store = Store::open(folder, &key, self.clip.config.embedding)?;
-        let adapters = self.correction.map(|correction| &correction.blocks[..]);
-        let mut encoder = self.args.common.pictures.encoder(self.clip, pictures.len(), adapters)?;
+        let tower = common::tower(self.correction);
+        let mut encoder = self.args.common.pictures.encoder(self.clip, pictures.len(), tower)?;
         let bar = ui::bar(pictures.len(), "encoding pictures");
         let (mut items, mut ids, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         for run in pictures.chunk_by(|a, b| a.1 == b.1) {
@@ -252,8 +252,8 @@ impl Work<'_> {
     fn encode_pixels(&self, path: &Path) -> Result<(Features, usize)> {
         let size = self.clip.preprocess.size;
         let (n, pixels) = read_pixels(path, size)?;
-        let adapters = self.correction.map(|correction| &correction.blocks[..]);
-        let mut encoder = self.args.common.pictures.encoder(self.clip, n, adapters)?;
+        let tower = common::tower(self.correction);
+        let mut encoder = self.args.common.pictures.encoder(self.clip, n, tower)?;
         let bar = ui::bar(n, "encoding pixels");
         let mut features = Features::default();
         for step in pixels.chunks(PIXELS_AT_ONCE * 3 * size * size) {

@@ -1,25 +1,24 @@
 //! `tipi eval` and `tipi report`.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{HumanDuration, MultiProgress, ProgressBar};
 use tipi::Error;
-use tipi::adapt::adapter_file::{self, Adapter, Meta};
+use tipi::adapt::method::{self, Method};
 use tipi::adapt::overlap::{self, Correction};
-use tipi::adapt::pini;
-use tipi::adapt::tip_f;
+use tipi::adapt::{METHODS, adapter_file};
 use tipi::clip::Clip;
 use tipi::data::walk::mark_results;
 use tipi::data::{Dataset, ELEVEN, Folder, SHIFTS, Walk};
-use tipi::eval::{self, Corrected, How, Method, Protocol, Record, Watch};
+use tipi::eval::{self, Protocol, Setup};
 use tipi::numbers;
 use tipi::output::{Kind, Output};
 use tipi::text;
 
+use crate::bars::Bars;
 use crate::common::{self, GpuArgs, PrecisionArgs, WalkArgs};
-use crate::fit::NoiseArgs;
+use crate::correction;
+use crate::options::{HowArgs, OfMethods};
 use crate::outputs::{self, ForceArgs};
 use crate::terminal::{self, note};
 use crate::{stop, ui};
@@ -37,10 +36,9 @@ pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// zero-shot, tip-adapter, tip-adapter-f, tip-x, tip-adapter++, tip-x++, pini; by default all, without the ++ ones where
-    /// there is no correction.
-    #[arg(long, value_delimiter = ',')]
-    methods: Vec<Method>,
+    /// Methods, as `tipi fit` has them, and zero-shot; by default all, without those that need a correction where there is none.
+    #[arg(long, value_delimiter = ',', value_parser = one_method)]
+    methods: Vec<&'static dyn Method>,
     /// Numbers of pictures per class to learn from, each from 1 to 1000000.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = common::count(1, common::MOST_SHOTS))]
     shots: Vec<usize>,
@@ -75,32 +73,13 @@ pub struct Args {
     /// PiNI's words before the class name. By default the dataset's own.
     #[arg(long)]
     words: Option<String>,
-    /// Random views averaged into each cache key, up to 1000; 0 takes the picture itself.
-    #[arg(long, default_value_t = 10, value_parser = common::count(0, common::MOST_VIEWS))]
-    key_views: usize,
-    /// Encode this many random views of each picture, up to 1000, beforehand, for Tip-Adapter-F and PiNI to draw from. By
-    /// default (0) every epoch sees a fresh one of each, as with the authors.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = common::count(0, common::MOST_VIEWS))]
-    views: usize,
-    /// Train on the pictures as they are, not on random views of them.
-    #[arg(long, conflicts_with = "views")]
-    no_augment: bool,
-    /// Grid of the search: paper, standard, tip-adapter (its own for each dataset), or
-    /// alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n.
-    #[arg(long, default_value = "paper")]
-    grid: String,
-    /// Tip-Adapter-F's passes over the pictures, from 1 to 1000000. By default the authors' 20, and 100 on EuroSAT.
-    #[arg(long, value_parser = common::count(1, common::MOST_EPOCHS))]
-    tip_f_epochs: Option<usize>,
-    /// PiNI's passes over the pictures, from 1 to 1000000.
-    #[arg(long, default_value_t = 100, value_parser = common::count(1, common::MOST_EPOCHS))]
-    pini_epochs: usize,
-    /// Top of PiNI's learning-rate schedule, from 1e-12 to 1000; by default the paper's 0.001 at a logit scale of 100, more
-    /// at a smaller one.
-    #[arg(long, allow_negative_numbers = true, value_parser = common::within(numbers::RATE))]
-    pini_lr: Option<f64>,
     #[command(flatten)]
-    noise: NoiseArgs,
+    how: HowArgs,
+    #[command(flatten)]
+    settings: OfMethods,
+    /// Keep what each method learned as an adapter file, in `adapters` below the dataset's folder in --out.
+    #[arg(long)]
+    adapters: bool,
     /// Fail at a picture that cannot be decoded, a folder that cannot be read, or a class with fewer pictures than shots.
     #[arg(long)]
     strict: bool,
@@ -116,6 +95,11 @@ pub struct Args {
     gpu: GpuArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
+}
+
+/// Reads the name of a method.
+fn one_method(name: &str) -> Result<&'static dyn Method, String> {
+    method::find(name).map_err(|error| error.to_string())
 }
 
 /// Options of `tipi report`.
@@ -224,42 +208,38 @@ impl Args {
         Ok(datasets)
     }
 
-    fn protocol(&self, clip: &Clip, dataset: &Dataset, corrected: bool) -> Result<Protocol> {
-        let mut tip_f = tip_f::Config::paper(0);
-        tip_f.epochs = match self.tip_f_epochs {
-            Some(epochs) => epochs,
-            // The authors' own exception.
-            None if dataset.name == "eurosat" => 100,
-            None => tip_f.epochs,
-        };
-        let lr = self.pini_lr.unwrap_or_else(|| pini::Config::rate(clip.logit_scale));
-        let pini = pini::Config { epochs: self.pini_epochs, lr, ..pini::Config::paper("", 0) };
-        let pini = self.noise.apply(pini);
+    fn protocol(&self, corrected: bool) -> Result<Protocol> {
         let methods = if self.methods.is_empty() {
-            Method::ALL.into_iter().filter(|m| corrected || !m.corrected()).collect()
+            METHODS.iter().copied().filter(|m| corrected || !m.info().needs.correction).collect()
         } else {
             self.methods.clone()
         };
+        if let Some(method) = methods.iter().find(|m| m.info().needs.correction && !corrected) {
+            let reason = format!(
+                "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
+                 pictures to train one on with --generic"
+            );
+            return Err(Error::Invalid(reason).into());
+        }
         Ok(Protocol {
+            setup: Setup::new(self.how.0.clone(), &methods, &self.settings.0)?,
             methods,
             shots: self.shots.clone(),
             seeds: self.seeds.clone(),
-            how: How {
-                key_views: self.key_views,
-                augment: !self.no_augment,
-                views: self.views,
-                grid: self.grid.clone(),
-                tip_f,
-                pini,
-                evaluation: self.noise.evaluate,
-            },
+            adapters: self.adapters,
             strict: self.strict,
             batch: self.batch,
         })
     }
 
     /// The correction asked for: read, or trained and kept in --out.
-    fn correction(&self, clip: &Clip, datasets: &[Dataset], generic: Option<&Folder>) -> Result<Option<Correction>> {
+    fn correction(
+        &self,
+        clip: &Clip,
+        datasets: &[Dataset],
+        generic: Option<&Folder>,
+        bars: &mut Bars,
+    ) -> Result<Option<Correction>> {
         let Some(folder) = generic else {
             let Some(path) = &self.correction else { return Ok(None) };
             return Ok(Some(common::correction(&adapter_file::File::open(path)?, clip)?));
@@ -272,30 +252,8 @@ impl Args {
             // One correction serves all seeds of the choice, also those that are added later.
             ..overlap::Config::paper(1)
         };
-        let method = adapter_file::Method::Overlap { config: config.clone() };
         let kept = self.out.join("correction.safetensors");
-        if kept.is_file() {
-            let file = adapter_file::File::open(&kept)?;
-            if file.meta.method != method || file.meta.classes != names {
-                let reason =
-                    "was trained otherwise or without other classes: take another --out, or give it with --correction";
-                return Err(Error::data(&kept, reason).into());
-            }
-            return Ok(Some(common::correction(&file, clip)?));
-        }
-        let pictures = common::sound_pictures(&pictures, self.strict)?;
-        let bar = ui::bar(pictures.len() * config.epochs, "training the correction");
-        let correction = common::train_correction(clip, &pictures, names.len(), &config, &mut |p| {
-            bar.set_position(p.pictures as u64);
-            stop::check()
-        });
-        bar.finish_and_clear();
-        let adapter = Adapter::Overlap(correction?);
-        adapter_file::save(&kept, clip, &Meta::new(clip, &names, method, None, config.seed)?, &adapter)?;
-        match adapter {
-            Adapter::Overlap(correction) => Ok(Some(correction)),
-            _ => Ok(None),
-        }
+        correction::kept(clip, (&pictures, &names), &config, (&kept, self.strict), bars).map(Some)
     }
 }
 
@@ -314,24 +272,20 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let with_correction = args.correction.is_some() || args.generic.is_some();
     // All that can be wrong with the options, before anything is trained.
-    let protocols =
-        datasets.iter().map(|d| args.protocol(&clip, d, with_correction)).collect::<Result<Vec<Protocol>>>()?;
-    let checked = protocols
-        .iter()
-        .zip(&datasets)
-        .map(|(protocol, dataset)| Ok((protocol, eval::check(dataset, protocol, with_correction)?)))
-        .collect::<Result<Vec<_>>>()?;
+    let protocol = args.protocol(with_correction)?;
+    let checked = datasets.iter().map(|dataset| eval::check(dataset, &protocol, with_correction));
+    let checked = checked.collect::<tipi::Result<Vec<_>>>()?;
     common::announce(&gpu);
     stop::listen();
-    let correction = args.correction(&clip, &datasets, generic.as_ref())?;
-    let digest = correction.as_ref().map(|c| common::digest(&gpu, c)).transpose()?;
-    let corrected = correction.as_ref().zip(digest.as_deref());
-    let corrected = corrected.map(|(correction, digest)| Corrected { correction, digest });
-    let precision = args.precision.precision.name();
     let mut bars = Bars::new();
-    for (protocol, checked) in checked {
-        // Without ++ methods the corrected tower would be run for nothing.
-        let corrected = corrected.filter(|_| protocol.methods.iter().any(|m| m.corrected()));
+    let correction = args.correction(&clip, &datasets, generic.as_ref(), &mut bars)?;
+    // Without methods that use it the corrected tower would be run for nothing.
+    let correction = correction.filter(|_| protocol.methods.iter().any(|m| m.info().needs.correction));
+    let digest = correction.as_ref().map(|c| c.digest(&gpu)).transpose()?;
+    let corrected = correction.as_ref().zip(digest.as_deref());
+    let precision = args.precision.precision.name();
+    for (checked, dataset) in checked.into_iter().zip(&datasets) {
+        bars.name(&dataset.title);
         match eval::run(&clip, checked, corrected, (precision, &args.out, &features), &mut bars) {
             Err(Error::Stopped) => {
                 bars.clear();
@@ -346,84 +300,4 @@ pub fn run(args: &Args) -> Result<()> {
     show(&args.out, args.json)?;
     common::finish(&gpu);
     Ok(())
-}
-
-/// Progress: results so far, and the work under way.
-struct Bars {
-    all: MultiProgress,
-    results: Option<ProgressBar>,
-    work: Option<ProgressBar>,
-    start: Instant,
-    /// When progress was last put into words, for those who read a file instead of a terminal.
-    told: Instant,
-}
-
-/// How often progress is put into words where bars are not seen.
-const TELL: Duration = Duration::from_secs(30);
-
-impl Bars {
-    fn new() -> Bars {
-        let now = Instant::now();
-        Bars { all: MultiProgress::new(), results: None, work: None, start: now, told: now }
-    }
-
-    fn say(&self, text: &str) {
-        self.all.suspend(|| note!("{text}"));
-    }
-
-    fn clear(&mut self) {
-        for bar in self.work.take().into_iter().chain(self.results.take()) {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Watch for Bars {
-    fn begin(&mut self, what: &str, total: usize) {
-        self.end();
-        self.work = Some(self.all.add(ui::bar(total, what)));
-    }
-
-    fn at(&mut self, done: usize) -> tipi::Result<()> {
-        if let Some(bar) = &self.work {
-            bar.set_position(done as u64);
-            if bar.is_hidden() && self.told.elapsed() >= TELL {
-                self.told = Instant::now();
-                let (all, rate) = (bar.length().unwrap_or_default(), bar.per_sec());
-                note!("{}: {done}/{all}, {rate:.1}/s, {} left", bar.message(), HumanDuration(bar.eta()));
-            }
-        }
-        stop::check()
-    }
-
-    fn end(&mut self) {
-        if let Some(bar) = self.work.take() {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn note(&mut self, text: &str) {
-        self.say(text);
-    }
-
-    fn result(&mut self, record: &Record, done: usize, all: usize) {
-        let bar = self.results.get_or_insert_with(|| self.all.insert(0, ui::bar(all, "results"))).clone();
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        let task = record.task;
-        self.say(&format!(
-            "[{done}/{all}] {} {} {}-shot seed {}: {:.1} % of {} right ({:.0} s so far)",
-            record.dataset,
-            task.method,
-            task.shots,
-            task.seed,
-            100.0 * record.accuracy,
-            record.test,
-            self.start.elapsed().as_secs_f64()
-        ));
-        if done == all {
-            bar.finish_and_clear();
-            self.results = None;
-        }
-    }
 }

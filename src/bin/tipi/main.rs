@@ -5,9 +5,11 @@
 // Text reaches people through `terminal` alone, which escapes what could act on it and never fails on stderr.
 #![warn(clippy::disallowed_macros)]
 
+mod bars;
 mod bench;
 mod classify;
 mod common;
+mod correction;
 mod data;
 mod demo;
 mod devices;
@@ -15,6 +17,7 @@ mod embed;
 mod eval;
 mod fit;
 mod info;
+mod options;
 mod outputs;
 mod overlap;
 mod predict;

@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => None,
     };
     common::announce(&gpu);
-    let mut encoder = args.pictures.encoder(&clip, folder.items.len(), correction.map(|c| &c.blocks[..]))?;
+    let mut encoder = args.pictures.encoder(&clip, folder.items.len(), common::tower(correction))?;
     let bar = ui::bar(folder.items.len(), "encoding pictures");
     let strict = args.pictures.strict;
     let all = encode::encode(&mut encoder, &folder.items, &Views::Center, strict, &mut |n| bar.inc(n as u64))?;

@@ -64,11 +64,13 @@ pub fn run(args: &Args) -> Result<()> {
             clip
         }
     };
-    let adapter = file.bind(&clip)?;
+    let bound = file.bind(&clip)?.into_method();
+    let fitted =
+        bound.map_err(|error| tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")))?;
     common::announce(&gpu);
-    let adapters = adapter.correction().map(|c| &c.blocks[..]);
-    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), adapters)?;
-    let logits = adapter.logits(&clip, &pictures.features)?;
+    let tower = (fitted.tower(), fitted.correction().map(|c| &c.blocks[..]));
+    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), tower)?;
+    let logits = fitted.logits(&clip, &pictures.features, 0)?;
     let confidence = Confidence { temperature: file.meta.temperature.unwrap_or(1.0), least };
     print_ranked(&pictures.paths, &logits, &file.meta.classes, &confidence, args.json)?;
     common::finish(&gpu);

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::ValueEnum;
-use tipi::adapt::accuracy;
+use tipi::adapt::method::{self, Method};
 use tipi::adapt::search::{self, Grid};
 use tipi::adapt::tip::{self, Cache};
 use tipi::adapt::tip_x::TipX;
 use tipi::adapt::zero_shot::Classifier;
+use tipi::adapt::{METHODS, accuracy};
 use tipi::clip::Features;
 use tipi::gpu::Gpu;
 use tipi::{Error, numbers};
@@ -19,22 +19,22 @@ use crate::tensors::TensorFile;
 use crate::terminal;
 use crate::ui;
 
-/// Methods that have hyper-parameters to search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Method {
-    /// α and β.
-    #[value(alias = "tip-adapter")]
-    Tip,
-    /// α, β and γ.
-    TipX,
+/// The methods that are searched over a grid.
+fn searched(text: &str) -> Result<&'static dyn Method, String> {
+    let known =
+        || METHODS.iter().filter(|m| m.info().needs.grid && !m.info().needs.training && !m.info().needs.correction);
+    match method::find(text) {
+        Ok(method) if known().any(|known| *known == method) => Ok(method),
+        _ => Err(format!("it must be one of {}", known().map(|m| m.info().name).collect::<Vec<_>>().join(", "))),
+    }
 }
 
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Method; with `adapted` features in all files it is its ++ form.
-    #[arg(long)]
-    method: Method,
+    /// tip-adapter or tip-x; with `adapted` features in all files it is its ++ form.
+    #[arg(long, value_parser = searched)]
+    method: &'static dyn Method,
     /// Cache: `features` [n,D] f32 and `labels` [n] i64, for ++ `adapted` [n,D] f32 too.
     #[arg(long, value_name = "F.safetensors")]
     cache: PathBuf,
@@ -120,7 +120,8 @@ fn read_classifier(gpu: &Gpu, path: &Path, scale: f32) -> Result<Classifier, Err
 
 /// Searches.
 pub fn run(args: &Args) -> Result<()> {
-    let grid = Grid::parse(&args.grid, args.method == Method::TipX)?;
+    let gamma = args.method.info().needs.gamma;
+    let grid = Grid::parse(&args.grid, gamma)?;
     let gpu = args.gpu.open()?;
     let gpu = &gpu;
     let classifier = read_classifier(gpu, &args.classifier, args.scale as f32)?;
@@ -151,20 +152,20 @@ pub fn run(args: &Args) -> Result<()> {
     let clock = Instant::now();
     let keys = tip::keys_of_pictures(gpu, &cached.features, 1, d)?;
     let cache = Cache::new(gpu, keys.affinity(), &cached.labels, classes, d)?;
-    let tip_x = match args.method {
-        Method::Tip => None,
-        Method::TipX => {
+    let tip_x = match gamma {
+        false => None,
+        true => {
             let tip_x = TipX::new(gpu, &classifier, cache.clone(), &keys.original, &cached.labels)?;
             let psi = tip_x.range(gpu, &classifier, &val.features)?;
             Some((tip_x, psi))
         }
     };
-    let method = match &tip_x {
-        Some((tip_x, psi)) => search::Method::TipX(tip_x, *psi),
-        None => search::Method::Tip(&cache),
+    let searched = match &tip_x {
+        Some((tip_x, psi)) => (tip_x, *psi).into(),
+        None => (&cache).into(),
     };
     let bar = ui::bar(1000, "searching");
-    let found = search::search(gpu, &classifier, method, &val.features, &val.labels, &grid, &mut |share| {
+    let found = search::search(gpu, &classifier, searched, &val.features, &val.labels, &grid, &mut |share| {
         bar.set_position((1000.0 * share) as u64);
     })?;
     bar.finish_and_clear();
@@ -184,12 +185,7 @@ pub fn run(args: &Args) -> Result<()> {
             None => test_accuracy = Some(right(cache.logits(gpu, &classifier, &test.features, found.params.tip())?)),
         }
     }
-    let name = match (args.method, corrected) {
-        (Method::Tip, false) => "tip-adapter",
-        (Method::Tip, true) => "tip-adapter++",
-        (Method::TipX, false) => "tip-x",
-        (Method::TipX, true) => "tip-x++",
-    };
+    let name = args.method.corrected().filter(|_| corrected).unwrap_or(args.method).info().name;
     let params = found.params;
     if args.json {
         let mut object = serde_json::json!({

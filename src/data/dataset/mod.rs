@@ -31,9 +31,9 @@ use known::{Known, Layout};
 use own_layouts::OwnLayout;
 
 /// Zero-shot template where nothing better is known.
-const TEMPLATE: &str = "a photo of a {}.";
+pub const TEMPLATE: &str = "a photo of a {}.";
 /// PiNI's template words where nothing better is known.
-const WORDS: &str = "a photo of a";
+pub const WORDS: &str = "a photo of a";
 /// Seed of every split that is made here: a set's parts do not change with the seed of the few shots.
 const SPLIT_SEED: u64 = 1;
 /// How many classes a note names.

@@ -22,11 +22,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::shard::{Layout, Shard};
-use super::{STEPS, Views, ahead, random_view};
+pub use super::views::RowId;
+use super::views::digest;
+use super::{STEPS, Views, ahead};
 use crate::clip::{Clip, Features, ImageEncoder};
+use crate::data::Item;
 use crate::data::decode::PictureFile;
 use crate::data::walk::{self, mark_results, unmark_results};
-use crate::data::{Augment, Item};
 use crate::files::{hex, is_part, sweep, write_atomic};
 use crate::{Error, Result};
 
@@ -50,6 +52,9 @@ pub struct Key {
     pub preprocess: String,
     /// How the model's matrices are stored.
     pub precision: String,
+    /// What features are where they are not the model's own; left out of the digest otherwise, as before there were others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
 }
 
 impl Key {
@@ -59,38 +64,18 @@ impl Key {
     /// As [`Clip::id`].
     pub fn new(clip: &Clip, precision: &str, correction: Option<String>) -> Result<Key> {
         let preprocess = clip.preprocess.describe();
-        Ok(Key { model: clip.id()?.sha256.clone(), correction, preprocess, precision: precision.into() })
+        Ok(Key { model: clip.id()?.sha256.clone(), correction, preprocess, precision: precision.into(), of: None })
+    }
+
+    /// The key of features before the image tower's projection.
+    #[must_use]
+    pub fn unprojected(self) -> Key {
+        Key { of: Some("unprojected".into()), ..self }
     }
 
     fn folder(&self) -> Result<String> {
         let json = serde_json::to_vec(self).map_err(|e| Error::invalid(format!("features' key: {e}")))?;
         Ok(hex(&Sha256::digest(json))[..16].to_string())
-    }
-}
-
-/// Name of a row: SHA-256 of a picture's contents, or of those and a random view's description.
-pub type RowId = [u8; 32];
-
-/// The row of a picture's view.
-fn row_id(contents: &RowId, view: Option<(&Augment, u64, usize)>) -> RowId {
-    let Some((augment, seed, number)) = view else { return *contents };
-    let mut hasher = Sha256::new();
-    hasher.update(contents);
-    for bound in [augment.scale.0, augment.scale.1, augment.ratio.0, augment.ratio.1, augment.flip] {
-        hasher.update(bound.to_le_bytes());
-    }
-    hasher.update(seed.to_le_bytes());
-    hasher.update((number as u64).to_le_bytes());
-    hasher.finalize().into()
-}
-
-/// The rows of one picture's views.
-fn row_ids(contents: &RowId, views: &Views) -> Vec<RowId> {
-    match views {
-        Views::Center => vec![row_id(contents, None)],
-        Views::Random { augment, count, first, seed } => {
-            (*first..first.saturating_add(*count)).map(|view| row_id(contents, Some((augment, *seed, view)))).collect()
-        }
     }
 }
 
@@ -416,10 +401,9 @@ struct Found {
 
 fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<Known>) -> Result<Found> {
     let file = PictureFile::read(&item.path)?;
-    let contents: RowId = Sha256::digest(&file.bytes).into();
-    let ids = row_ids(&contents, views);
+    let ids = views.ids(&digest(&file));
     let (mut missing, mut damaged) = (Vec::new(), Vec::new());
-    for (i, id) in ids.iter().enumerate() {
+    for id in &ids {
         // Not under the lock: a block that is looked at for the first time is read from the disk.
         let place = known.read().unwrap_or_else(PoisonError::into_inner).place(id);
         if let Some((shard, row)) = place {
@@ -434,24 +418,12 @@ fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<Known>) -> Re
                 Err(error) => damaged.push(format!("{error}; features that are wanted are encoded again")),
             }
         }
-        missing.push(i);
+        missing.push(*id);
     }
     if missing.is_empty() {
         return Ok(Found { ids, missing: Vec::new(), damaged });
     }
-    let missing = file.decoded(|picture| {
-        let missing = missing.into_iter().map(|i| {
-            let view = match views {
-                Views::Center => clip.preprocess.prepare(&picture),
-                Views::Random { augment, .. } => {
-                    let mut seed = [0; 8];
-                    seed.copy_from_slice(&ids[i][..8]);
-                    random_view(&picture, &clip.preprocess, augment, u64::from_le_bytes(seed))
-                }
-            };
-            (ids[i], clip.view_pixels(&view))
-        });
-        missing.collect()
-    })?;
+    let missing = file
+        .decoded(|picture| missing.into_iter().map(|id| (id, views.pixels(clip, &picture, &id))).collect::<Vec<_>>())?;
     Ok(Found { ids, missing, damaged })
 }

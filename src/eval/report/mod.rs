@@ -10,7 +10,9 @@ use self::plots::{noise_plots, reliability_plot, search_plot};
 use self::tables::{published_table, results_table, settings_section};
 use super::journal::Journal;
 use super::summary::{Cell, Summary, mean, shots};
-use super::{About, Detail, Method, Record, Settings, Task, TestSet};
+use super::{About, Detail, Record, Settings, Task, TestSet};
+use crate::adapt::method::baseline;
+use crate::adapt::{METHODS, Method};
 use crate::data::walk::{self, mark_results};
 use crate::data::{ELEVEN, Rgb, SHIFTS, decode};
 use crate::files::write_atomic;
@@ -157,15 +159,15 @@ impl Drawing {
 }
 
 fn curves(cells: &[&Cell]) -> Vec<Series> {
-    let of = |method: Method| {
+    let of = |method: &'static dyn Method| {
         let points: Vec<Point> = cells
             .iter()
             .filter(|c| c.method == method)
             .map(|c| Point { shots: c.shots, mean: c.mean, deviation: c.deviation })
             .collect();
-        (!points.is_empty()).then(|| Series { name: method.title().into(), points })
+        (!points.is_empty()).then(|| Series { name: method.info().title.into(), points })
     };
-    Method::ALL.into_iter().filter_map(of).collect()
+    METHODS.iter().copied().filter_map(of).collect()
 }
 
 /// The method with the highest mean accuracy at the largest number of shots.
@@ -184,14 +186,14 @@ fn overview(drawing: &mut Drawing, sets: &[Set], summary: &Summary) -> Result<()
          standard deviation over the seeds of the few-shot choice.",
     );
     if let Some(top) = best(&cells) {
-        let zero = cells.iter().find(|c| c.method == Method::ZeroShot && c.shots == top.shots);
+        let zero = cells.iter().find(|c| c.method == baseline() && c.shots == top.shots);
         let gain = zero.map_or(String::new(), |z| format!("{:+.1} points over zero-shot", 100.0 * (top.mean - z.mean)));
         let tested: usize = sets.iter().map(|set| set.test.paths.len()).sum();
         let results: usize = sets.iter().map(|set| set.journal.records.len()).sum();
         drawing.page.tiles(&[
             Tile {
                 value: format!("{:.1} %", 100.0 * top.mean),
-                label: format!("{} at {} shot", top.method.title(), top.shots),
+                label: format!("{} at {} shot", top.method.info().title, top.shots),
                 note: gain,
             },
             Tile {
@@ -251,7 +253,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
     for task in of_most {
         details.push((task, set.journal.detail_of(task, &set.test)?));
     }
-    let shown: Vec<(Method, &Detail)> =
+    let shown: Vec<(&'static dyn Method, &Detail)> =
         details.iter().filter(|(task, _)| task.seed == seed).map(|(task, detail)| (task.method, detail)).collect();
 
     if several {
@@ -283,7 +285,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
         let mut figures = Vec::new();
         for (method, map) in searched {
             let record = set.journal.of(Task { method, shots: most, seed });
-            let svg = search_plot(&format!("{prefix}{}", method.title()), map, record);
+            let svg = search_plot(&format!("{prefix}{}", method.info().title), map, record);
             figures.push(drawing.plot(&format!("{file}-search-{method}"), svg)?);
         }
         drawing.page.figures(&figures);
@@ -332,7 +334,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
     );
     drawing.page.table("Expected calibration error in percent.", &summary.calibration(Some(&set.name)));
     let mut figures = Vec::new();
-    for method in Method::ALL {
+    for method in METHODS.iter().copied() {
         let of: Vec<&Detail> = details.iter().filter(|(t, _)| t.method == method).map(|(_, d)| d).collect();
         if of.is_empty() {
             continue;
@@ -344,7 +346,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
             .filter(|r| r.task.method == method && r.task.shots == most)
             .filter_map(|r| r.temperature)
             .collect();
-        let svg = reliability_plot(&format!("{prefix}{}", method.title()), &of, mean(&temperatures));
+        let svg = reliability_plot(&format!("{prefix}{}", method.info().title), &of, mean(&temperatures));
         figures.push(drawing.plot(&format!("{file}-reliability-{method}"), svg)?);
     }
     drawing.page.figures(&figures);
@@ -371,8 +373,8 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
 fn confusions(
     drawing: &mut Drawing,
     set: &Set,
-    (method, detail): (Method, &Detail),
-    shown: &[(Method, &Detail)],
+    (method, detail): (&'static dyn Method, &Detail),
+    shown: &[(&'static dyn Method, &Detail)],
     part: &mut dyn FnMut(&mut Drawing, &str, &str, &str),
 ) {
     let test = &set.test;
@@ -415,7 +417,7 @@ fn confusions(
         "Confused classes",
         &format!(
             "The pairs that {} takes for each other most often, with pictures that it learned from.",
-            method.title()
+            method.info().title
         ),
     );
     drawing.page.heading("Most frequent pairs");
@@ -435,12 +437,12 @@ fn confusions(
                 .map(|(m, d)| {
                     let said = d.predicted[i];
                     // The percent sign stays on its number's line.
-                    let text = format!("{}: {} {:.0}\u{a0}%", m.title(), class(said), 100.0 * d.confidence[i]);
+                    let text = format!("{}: {} {:.0}\u{a0}%", m.info().title, class(said), 100.0 * d.confidence[i]);
                     (text, said == test.labels[i])
                 })
                 .collect(),
         })
         .collect();
-    drawing.page.heading(&format!("The most confident mistakes of {}", method.title()));
+    drawing.page.heading(&format!("The most confident mistakes of {}", method.info().title));
     drawing.page.pictures(&cards);
 }

@@ -1,9 +1,13 @@
 //! Tables and lists of the report.
 
+use serde_json::Value;
+
 use super::Set;
+use crate::adapt::METHODS;
+use crate::adapt::method::baseline;
 use crate::data::ELEVEN;
+use crate::eval::published;
 use crate::eval::summary::{Cell, Summary};
-use crate::eval::{Method, published};
 use crate::report::{Page, Table};
 
 pub(super) fn published_table(sets: &[Set], summary: &Summary) -> Table {
@@ -12,11 +16,11 @@ pub(super) fn published_table(sets: &[Set], summary: &Summary) -> Table {
     let here = |cell: Option<&&Cell>| cell.map_or("–".into(), |c| format!("{:.2}", 100.0 * c.mean));
     if ELEVEN.iter().all(|name| sets.iter().any(|set| set.name == *name)) && sets.len() == ELEVEN.len() {
         let cells = summary.select(None);
-        for (method, _) in published::ELEVEN_RN50 {
+        for method in METHODS.iter().copied() {
             for shots in published::SHOTS {
                 let Some(there) = published::eleven(method, shots) else { continue };
                 let cell = cells.iter().find(|c| c.method == method && c.shots == shots);
-                let what = format!("{}, RN50, eleven datasets", method.title());
+                let what = format!("{}, RN50, eleven datasets", method.info().title);
                 table.rows.push(vec![what, shots.to_string(), format!("{there:.2}"), here(cell)]);
             }
         }
@@ -24,7 +28,7 @@ pub(super) fn published_table(sets: &[Set], summary: &Summary) -> Table {
     for set in sets {
         if let Some(there) = published::zero_shot(&set.name) {
             let cells = summary.select(Some(&set.name));
-            let cell = cells.iter().find(|c| c.method == Method::ZeroShot);
+            let cell = cells.iter().find(|c| c.method == baseline());
             let what = format!("zero-shot, ViT-B/16, {}", set.about.title);
             table.rows.push(vec![what, "0".into(), format!("{there:.1}"), here(cell)]);
         }
@@ -36,7 +40,7 @@ pub(super) fn settings_section(page: &mut Page, sets: &[Set]) {
     page.section("settings", "Settings and data", "What these numbers were measured with.");
     for set in sets {
         page.heading(&set.about.title);
-        let how = &set.settings.how;
+        let how = &set.settings.setup.how;
         let views = |n: usize, none: &str| if n == 0 { none.to_string() } else { format!("{n} random views") };
         let [train, val, test] = set.about.parts;
         let mut items = vec![
@@ -57,18 +61,14 @@ pub(super) fn settings_section(page: &mut Page, sets: &[Set]) {
                 },
                 how.grid
             ),
-            format!(
-                "Tip-Adapter-F: {} epochs at {}, batch {}; PiNI: {} epochs at {:.2e}, batch {}, noise draws per picture {}, evaluated by {}",
-                how.tip_f.epochs,
-                how.tip_f.lr,
-                how.tip_f.batch,
-                how.pini.epochs,
-                how.pini.lr,
-                how.pini.batch,
-                how.pini.draws,
-                how.evaluation
-            ),
         ];
+        items.extend(set.settings.setup.methods.iter().filter_map(|(name, settings)| {
+            let of = |(name, value): (&String, &Value)| {
+                (!value.is_null()).then(|| format!("{} {value}", name.replace('_', " ")))
+            };
+            let all: Vec<String> = settings.iter().filter_map(of).collect();
+            (!all.is_empty()).then(|| format!("{name}: {}", all.join(", ")))
+        }));
         if let Some(correction) = &set.settings.correction {
             items.push(format!("overlap correction: sha256 {}…", first(correction)));
         }

@@ -2,10 +2,11 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Checked, Corrected};
+use super::Checked;
 use crate::clip::Clip;
 use crate::data::{Dataset, short_classes};
-use crate::eval::{FORMAT, Method, Protocol, Settings};
+use crate::encode::source::Corrected;
+use crate::eval::{FORMAT, Protocol, Settings};
 use crate::{Error, Result, hex, text};
 
 /// Looks for what would end a run later: options that contradict each other or the dataset, and missing files. Asks the system
@@ -16,14 +17,14 @@ use crate::{Error, Result, hex, text};
 pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) -> Result<Checked<'a>> {
     protocol.check()?;
     needs_correction(protocol, corrected)?;
-    protocol.how.grid(&dataset.name, true)?;
+    protocol.setup.how.grid(&dataset.name, true)?;
     if dataset.test.is_empty() {
         return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
     }
     if dataset.train.is_empty()
-        && let Some(method) = protocol.methods.iter().find(|m| **m != Method::ZeroShot)
+        && let Some(method) = protocol.methods.iter().find(|m| m.info().needs.support)
     {
-        let reason = format!("there are no pictures to learn from, which {method} needs: only zero-shot can run");
+        let reason = format!("there are no pictures to learn from, which {method} needs");
         return Err(Error::data(&dataset.root, reason));
     }
     if protocol.strict
@@ -50,10 +51,9 @@ pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) 
 
 /// Fails for ++ methods without a correction.
 pub(super) fn needs_correction(protocol: &Protocol, corrected: bool) -> Result<()> {
-    match protocol.methods.iter().find(|m| m.corrected()) {
+    match protocol.methods.iter().find(|m| m.info().needs.correction) {
         Some(method) if !corrected => Err(Error::invalid(format!(
-            "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
-             pictures to train one on with --generic"
+            "{method} needs an overlap correction: give one (`tipi fit overlap` makes it), or generic pictures to train one on"
         ))),
         _ => Ok(()),
     }
@@ -105,6 +105,6 @@ pub(super) fn settings(
         correction: corrected.map(|c| c.digest.to_string()),
         templates: dataset.templates.clone(),
         words: dataset.words.clone(),
-        how: protocol.how.clone(),
+        setup: protocol.setup.clone(),
     })
 }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::{BLOCK, Corrected, Run, Watch};
-use crate::adapt::pini::{self, Pini};
+use super::{BLOCK, Run, Watch};
+use crate::adapt::method::{Fitted, Noise};
 use crate::adapt::similarity;
-use crate::encode::store::RowId;
+use crate::encode::RowId;
+use crate::encode::source::Corrected;
 use crate::eval::NoiseMap;
 use crate::eval::journal::Overlap;
 use crate::{Result, hex};
@@ -18,43 +19,40 @@ const OVERLAP: usize = 4096;
 const NOISY_CLASSES: usize = 24;
 
 impl Run<'_> {
-    /// PiNI's noise: of its tokens, and of image features by class, over the first test pictures.
-    pub(super) fn noise(&self, pini: &Pini) -> Result<NoiseMap> {
-        let gpu = &self.clip.gpu;
-        let mut map = NoiseMap::default();
-        if let Some(text) = &pini.params.text {
-            map.text_mean = gpu.read(&text.mean)?;
-            map.text_spread = gpu.read(&text.spread)?;
-            map.tokens = pini::prefix_tokens(self.clip, &self.dataset.words)?;
+    /// Learned noise, that of image features by class over the first test pictures.
+    pub(super) fn noise(&mut self, fitted: &dyn Fitted) -> Result<Option<NoiseMap>> {
+        let d = self.clip.config.embedding;
+        let count = self.test.len().min(BLOCK);
+        // Spread over the test set, which is sorted by class as a rule.
+        let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
+        let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
+        let features = self.source.rows(&rows)?.original.into();
+        let Some(noise) = fitted.noise(self.clip, &features)? else { return Ok(None) };
+        let Noise { tokens, text_mean, text_spread, image_mean, image_spread } = noise;
+        let mut map = NoiseMap { tokens, text_mean, text_spread, ..NoiseMap::default() };
+        if image_mean.is_empty() {
+            return Ok(Some(map));
         }
-        if pini.params.image.is_some() {
-            let d = self.clip.config.embedding;
-            let count = self.test.len().min(BLOCK);
-            // Spread over the test set, which is sorted by class as a rule.
-            let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
-            let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
-            let (mean, spread) = pini.image_noise(gpu, &self.whole.store.rows(&rows)?.original)?;
-            let mut labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
-            let own = labels.clone();
-            labels.sort_unstable();
-            labels.dedup();
-            labels.truncate(NOISY_CLASSES);
-            for label in labels {
-                let of_class: Vec<usize> = (0..count).filter(|i| own[*i] == label).collect();
-                let average = |all: &[f32]| -> Vec<f32> {
-                    let sum = |at: usize| of_class.iter().map(|i| f64::from(all[i * d + at])).sum::<f64>();
-                    (0..d).map(|at| (sum(at) / of_class.len() as f64) as f32).collect()
-                };
-                map.classes.push(self.dataset.classes[label as usize].clone());
-                map.image_mean.extend(average(&mean));
-                map.image_spread.extend(average(&spread));
-            }
+        let own: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
+        let mut labels = own.clone();
+        labels.sort_unstable();
+        labels.dedup();
+        labels.truncate(NOISY_CLASSES);
+        for label in labels {
+            let of_class: Vec<usize> = (0..count).filter(|i| own[*i] == label).collect();
+            let average = |all: &[f32]| -> Vec<f32> {
+                let sum = |at: usize| of_class.iter().map(|i| f64::from(all[i * d + at])).sum::<f64>();
+                (0..d).map(|at| (sum(at) / of_class.len() as f64) as f32).collect()
+            };
+            map.classes.push(self.dataset.classes[label as usize].clone());
+            map.image_mean.extend(average(&image_mean));
+            map.image_spread.extend(average(&image_spread));
         }
-        Ok(map)
+        Ok(Some(map))
     }
 
     /// Measures how much alike test pictures of different classes are, unless that is there already.
-    pub(super) fn overlap(&self, corrected: Option<Corrected<'_>>, watch: &mut dyn Watch) -> Result<()> {
+    pub(super) fn overlap(&mut self, corrected: Option<Corrected<'_>>, watch: &mut dyn Watch) -> Result<()> {
         let mut hasher = Sha256::new();
         self.test.iter().for_each(|row| hasher.update(row));
         let pictures = hex(&hasher.finalize());
@@ -74,7 +72,7 @@ impl Run<'_> {
             watch.note("overlap is not measured: no class has two test pictures");
             return Ok(());
         }
-        let features = self.whole.store.rows(&rows)?;
+        let features = self.source.rows(&rows)?;
         watch.begin(&format!("{}: measuring overlap", self.dataset.title), 100);
         let mut measure = |features: &[f32]| {
             similarity::measure(&self.clip.gpu, features, &labels, self.clip.config.embedding, &mut |_| {})

@@ -1,7 +1,6 @@
 //! One dataset through the protocol.
 
 mod check;
-mod fit;
 mod measure;
 
 use std::collections::HashMap;
@@ -12,48 +11,28 @@ use sha2::{Digest, Sha256};
 
 pub use self::check::check;
 use self::check::{needs_correction, settings, too_few};
-use self::fit::{Fitted, plain};
 use super::journal::Journal;
 use super::score::Score;
-use super::{About, Detail, Method, Protocol, Record, Task, TestSet};
+use super::{About, Detail, Protocol, Record, Task, TestSet};
+use crate::adapt::adapter_file::{self, Adapter, Description, Meta};
+use crate::adapt::calibrate;
+use crate::adapt::lesson::{Choice, Learned, Lesson, Made, Place, Texts, learn};
 use crate::adapt::overlap::Correction;
-use crate::adapt::pini::Predictor;
 use crate::adapt::zero_shot::Classifier;
-use crate::adapt::{accuracy, calibrate};
-use crate::clip::{Clip, Features, ImageEncoder};
+use crate::clip::Clip;
 use crate::data::{Dataset, FewShot, Item, coop_few_shot};
-use crate::encode::Views;
-use crate::encode::store::{Filled, Key, RowId, Store};
-use crate::{Error, Result, hex, text};
+use crate::encode::source::{Corrected, Keeping, Stored};
+use crate::encode::{RowId, Source, Tower, Views};
+use crate::{Error, Result, hex, text, watch};
 
-/// Test pictures that are classified at once. A multiple of the rows that methods take, so that PiNI's draws do not depend
+/// Test pictures that are classified at once. A multiple of the rows that methods take, so that random draws do not depend
 /// on it.
-const BLOCK: usize = 2048;
+const BLOCK: usize = crate::adapt::ROWS;
 
-/// What watches a run: progress bars, and the wish to stop.
-pub trait Watch {
-    /// A stretch of work begins, of so many parts.
-    fn begin(&mut self, what: &str, total: usize);
-    /// So many parts are done. An error stops the run in good order.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`] to stop.
-    fn at(&mut self, done: usize) -> Result<()>;
-    /// The stretch is over.
-    fn end(&mut self);
-    /// Something that people should know.
-    fn note(&mut self, text: &str);
+/// What watches a run: progress, the wish to stop, and results as they come.
+pub trait Watch: watch::Watch {
     /// A result is kept; so many of so many are there.
     fn result(&mut self, record: &Record, done: usize, all: usize);
-}
-
-/// An overlap correction, and what tells it from others.
-#[derive(Clone, Copy)]
-pub struct Corrected<'a> {
-    /// The adapters.
-    pub correction: &'a Correction,
-    /// SHA-256 of their values.
-    pub digest: &'a str,
 }
 
 /// A dataset and what is to be run on it, looked over by [`check`].
@@ -64,7 +43,7 @@ pub struct Checked<'a> {
 }
 
 /// Evaluates a dataset and keeps the results in `out`/its name; features go to `features`. What is there already is not run
-/// again. Afterwards [`super::report`] has all it needs.
+/// again. Afterwards [`super::report`] has all it needs. `correction` comes with the digest that tells it from others.
 ///
 /// # Errors
 /// Results of other settings in `out`, changed pictures, ++ methods without a correction: before anything long is begun.
@@ -73,11 +52,12 @@ pub struct Checked<'a> {
 pub fn run(
     clip: &Clip,
     Checked { dataset, protocol }: Checked<'_>,
-    corrected: Option<Corrected<'_>>,
+    correction: Option<(&Correction, &str)>,
     (precision, out, features): (&str, &Path, &Path),
     watch: &mut dyn Watch,
 ) -> Result<()> {
-    needs_correction(protocol, corrected.is_some())?;
+    needs_correction(protocol, correction.is_some())?;
+    let corrected = correction.map(|(correction, digest)| Corrected { bottlenecks: &correction.blocks, digest });
     let settings = settings(clip, dataset, protocol, corrected, precision)?;
     let mut notes = dataset.notes.clone();
     let short = protocol.shots.iter().filter_map(|shots| too_few(dataset, *shots));
@@ -102,27 +82,19 @@ pub fn run(
     }
     let (classifier, unclear) = Classifier::beside_pictures(clip, &dataset.classes, &dataset.templates)?;
     unclear.iter().for_each(|reason| watch.note(&format!("{}: {reason}", dataset.title)));
-    let side = |pictures: usize, corrected: Option<Corrected<'_>>| -> Result<Side<'_>> {
-        let key = Key::new(clip, precision, corrected.map(|c| c.digest.to_string()))?;
-        let adapters = corrected.map(|c| &c.correction.blocks[..]);
-        let most = protocol.batch.unwrap_or(32).min(pictures).max(1);
-        let batch = if protocol.batch.is_some() { most } else { clip.largest_batch(most, adapters)? };
-        let store = Store::open(features, &key, clip.config.embedding)?;
-        Ok(Side { store, encoder: clip.image_encoder_with(batch, adapters)? })
-    };
-    // Views that training draws from are of use to the plain tower's methods alone.
-    let trains = protocol.methods.iter().any(|m| matches!(m, Method::TipAdapterF | Method::Pini));
-    let plain = if corrected.is_some() && trains { Some(side(dataset.train.len(), None)?) } else { None };
+    let pictures = dataset.test.len().max(dataset.train.len());
+    let keeping = Keeping { folder: features, precision, batch: protocol.batch, pictures };
     let mut run = Run {
         clip,
         dataset,
         protocol,
         classifier,
         journal,
-        whole: side(dataset.test.len(), corrected)?,
-        plain,
+        correction: correction.map(|(correction, _)| correction),
+        source: Stored::new(clip, corrected, keeping),
         rows: HashMap::new(),
         test: Vec::new(),
+        test_items: Vec::new(),
         test_labels: Vec::new(),
     };
     run.all(&tasks, watch)?;
@@ -135,39 +107,21 @@ struct Run<'a> {
     protocol: &'a Protocol,
     classifier: Classifier,
     journal: Journal,
-    /// The tower that all methods' features come from, with the correction where there is one.
-    whole: Side<'a>,
-    /// The tower without the correction, for views in training; none where `whole` is that already.
-    plain: Option<Side<'a>>,
+    correction: Option<&'a Correction>,
+    /// Features of all pictures.
+    source: Stored<'a>,
     /// Rows of the pictures themselves; none of those that cannot be decoded.
     rows: HashMap<PathBuf, Option<RowId>>,
-    /// Test pictures' rows and labels.
+    /// Test pictures, their rows and labels.
     test: Vec<RowId>,
+    test_items: Vec<Item>,
     test_labels: Vec<u32>,
 }
 
-/// A tower and its features on disk.
-struct Side<'a> {
-    store: Store,
-    encoder: ImageEncoder<'a>,
-}
-
-/// Which of the two.
-#[derive(Clone, Copy)]
-enum Tower {
-    Whole,
-    Plain,
-}
-
-/// What the methods of one choice share.
-struct Shot<'a> {
-    seed: u64,
-    support: Vec<&'a Item>,
-    support_labels: Vec<u32>,
-    /// Normalised keys from the plain and, with a correction, the corrected tower.
-    keys: Option<Features>,
-    val: Features,
-    val_labels: Vec<u32>,
+/// A choice of pictures, those that can be decoded.
+struct Shot {
+    support: Vec<Item>,
+    val: Vec<Item>,
     /// Digest of all contents that take part.
     data: String,
 }
@@ -192,7 +146,7 @@ impl<'a> Run<'a> {
         let of_choice = |seed: u64, shots: usize| tasks.iter().filter(move |t| (t.seed, t.shots) == (seed, shots));
         for (seed, shots, choice) in &choices {
             let mut records = of_choice(*seed, *shots).filter_map(|task| self.journal.of(*task)).peekable();
-            let data = if records.peek().is_some() { self.shot(choice, *seed)?.data } else { String::new() };
+            let data = if records.peek().is_some() { self.shot(choice).data } else { String::new() };
             if let Some(record) = records.find(|record| record.data != data) {
                 let reason = format!(
                     "the pictures of {} have changed since its result was kept: take another --out",
@@ -205,14 +159,36 @@ impl<'a> Run<'a> {
         self.journal.keep_test(&test)?;
         let all = tasks.len();
         for (seed, shots, choice) in &choices {
-            let mut shot = self.shot(choice, *seed)?;
-            for task in of_choice(*seed, *shots) {
-                if self.journal.of(*task).is_some() {
-                    continue;
-                }
-                let (record, detail) = self.task(*task, &mut shot, watch)?;
+            let left: Vec<Task> =
+                of_choice(*seed, *shots).filter(|task| self.journal.of(**task).is_none()).copied().collect();
+            if left.is_empty() {
+                continue;
+            }
+            let shot = self.shot(choice);
+            let (clip, dataset, protocol, correction) = (self.clip, self.dataset, self.protocol, self.correction);
+            let texts = Texts {
+                classes: &dataset.classes,
+                templates: &dataset.templates,
+                words: &dataset.words,
+                dataset: &dataset.name,
+            };
+            let choice = Choice { support: &shot.support, val: &shot.val, seed: *seed };
+            let mut made = Made::from(self.classifier.clone());
+            for task in left {
+                let source: &mut dyn Source = &mut self.source;
+                let mut lesson =
+                    Lesson::new(clip, texts, choice, &protocol.setup.how, (correction, source))?.with(made);
+                let path = self.journal.checkpoint(task);
+                lesson.keep_at(task.method.info().needs.training.then_some(Place { path, resume: true }));
+                lesson.prepare(task.method, watch)?;
+                clip.gpu.forget_peak();
+                let start = Instant::now();
+                let learned = learn(task.method, &protocol.setup.of(task.method), &mut lesson, watch)?;
+                let fit_seconds = start.elapsed().as_secs_f64();
+                made = lesson.into_made();
+                let (record, detail) = self.measure(task, &shot, (learned, fit_seconds), watch)?;
                 self.journal.append(record.clone(), &detail)?;
-                let saved = self.journal.checkpoint(*task);
+                let saved = self.journal.checkpoint(task);
                 if saved.is_file() {
                     std::fs::remove_file(&saved).map_err(|e| Error::io(&saved, e))?;
                 }
@@ -221,32 +197,6 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
-    }
-
-    fn side(&mut self, tower: Tower) -> &mut Side<'a> {
-        match (tower, &mut self.plain) {
-            (Tower::Plain, Some(plain)) => plain,
-            _ => &mut self.whole,
-        }
-    }
-
-    /// Fills a tower's store with `views` of `items`, under a progress bar.
-    fn fill(
-        &mut self,
-        tower: Tower,
-        items: &[&Item],
-        views: &Views,
-        what: &str,
-        watch: &mut dyn Watch,
-    ) -> Result<Filled> {
-        let strict = self.protocol.strict;
-        watch.begin(what, items.len());
-        let Side { store, encoder } = self.side(tower);
-        let filled = store.fill(encoder, items, views, strict, &mut |p| watch.at(p.pictures));
-        watch.end();
-        let filled = filled?;
-        filled.notes.iter().for_each(|note| watch.note(note));
-        Ok(filled)
     }
 
     /// Features of all pictures themselves: support and validation of every choice, and test. Gives the readable test pictures.
@@ -262,7 +212,7 @@ impl<'a> Run<'a> {
         let first_test = wanted.len();
         wanted.extend(&dataset.test);
         let what = format!("{}: encoding pictures", dataset.title);
-        let filled = self.fill(Tower::Whole, &wanted, &Views::Center, &what, watch)?;
+        let filled = self.source.fill(&wanted, &Views::Center, self.protocol.strict, &what, watch)?;
         filled.skipped.iter().for_each(|error| watch.note(&format!("skipped: {error}")));
         if !filled.skipped.is_empty() {
             let count = text::count(filled.skipped.len(), "picture", "pictures");
@@ -277,6 +227,7 @@ impl<'a> Run<'a> {
         for (item, rows) in dataset.test.iter().zip(&filled.rows[first_test..]) {
             if let Some(row) = row(rows) {
                 self.test.push(row);
+                self.test_items.push(item.clone());
                 set.paths.push(item.path.clone());
                 set.labels.push(item.label as u32);
             }
@@ -306,7 +257,7 @@ impl<'a> Run<'a> {
         items.iter().filter_map(|item| Some((*item, (*self.rows.get(&item.path)?)?))).unzip()
     }
 
-    fn shot(&self, choice: &FewShot, seed: u64) -> Result<Shot<'a>> {
+    fn shot(&self, choice: &FewShot) -> Shot {
         let (support, val) = self.chosen(choice);
         let (support, support_rows) = self.sound(&support);
         let (val, val_rows) = self.sound(&val);
@@ -318,70 +269,50 @@ impl<'a> Run<'a> {
             rows.iter().for_each(|row| hasher.update(row));
             labels.iter().for_each(|label| hasher.update(label.to_le_bytes()));
         }
-        let data = hex(&hasher.finalize());
-        Ok(Shot { seed, support, support_labels, keys: None, val: self.whole.store.rows(&val_rows)?, val_labels, data })
+        let owned = |items: Vec<&Item>| items.into_iter().cloned().collect();
+        Shot { support: owned(support), val: owned(val), data: hex(&hasher.finalize()) }
     }
 
-    /// Features `[pictures, views, D]` by way of the store.
-    fn view_features(
+    /// Classifies the test pictures by what was learned in so many seconds.
+    fn measure(
         &mut self,
-        tower: Tower,
-        items: &[&Item],
-        views: &Views,
+        task: Task,
+        shot: &Shot,
+        (learned, fit_seconds): (Learned, f64),
         watch: &mut dyn Watch,
-    ) -> Result<Features> {
-        let what = format!("{}: encoding views", self.dataset.title);
-        let filled = self.fill(tower, items, views, &what, watch)?;
-        // All were decoded before.
-        let rows: Vec<RowId> = filled.rows.into_iter().flatten().flatten().collect();
-        if rows.len() != items.len() * views.count() {
-            return Err(Error::data(&self.dataset.root, "pictures changed while they were encoded: start again"));
-        }
-        self.side(tower).store.rows(&rows)
-    }
-
-    fn task(&mut self, task: Task, shot: &mut Shot<'a>, watch: &mut dyn Watch) -> Result<(Record, Detail)> {
-        let gpu = self.clip.gpu.clone();
-        let needs_keys = !matches!(task.method, Method::ZeroShot | Method::Pini);
-        let keys = if needs_keys { Some(self.keys(shot, watch)?) } else { None };
-        gpu.forget_peak();
+    ) -> Result<(Record, Detail)> {
+        let Learned { fitted, search, losses, temperature, val_accuracy, .. } = learned;
+        let (clip, classes) = (self.clip, self.dataset.classes.len());
+        let tower = fitted.tower();
         let start = Instant::now();
-        let (fitted, learned) = self.fit(task, shot, keys, watch)?;
-        let fit_seconds = start.elapsed().as_secs_f64();
-
-        let classes = self.dataset.classes.len();
-        let evaluation = self.protocol.how.evaluation.seeded(task.seed);
-        let predictor = match &fitted {
-            Fitted::Pini(pini) => Some(pini.predictor(self.clip, evaluation)?),
-            _ => None,
-        };
-        let corrected = task.method.corrected();
-        let val = if corrected { shot.val.clone() } else { plain(&shot.val) };
-        let val_logits =
-            if shot.val_labels.is_empty() { Vec::new() } else { self.logits(&fitted, predictor.as_ref(), &val, 0)? };
-        let temperature = calibrate::temperature(&val_logits, &shot.val_labels, classes)?;
-        let val_accuracy = (!shot.val_labels.is_empty()).then(|| accuracy(&val_logits, &shot.val_labels, classes));
-
-        let start = Instant::now();
-        watch.begin(&format!("{}: {}", self.dataset.title, task.method.title()), self.test.len());
+        watch.begin(&format!("{}: {}", self.dataset.title, task.method.info().title), self.test.len());
         let mut score = Score::new(classes, self.dataset.subset.as_deref(), temperature);
         for (block, rows) in self.test.chunks(BLOCK).enumerate() {
             let first = block * BLOCK;
-            let features = self.whole.store.rows(rows)?;
-            let features = if corrected { features } else { plain(&features) };
-            let logits = self.logits(&fitted, predictor.as_ref(), &features, first)?;
+            let features = match tower {
+                Tower::Corrected => self.source.rows(rows)?,
+                Tower::Plain => self.source.rows(rows)?.original.into(),
+                other => {
+                    let items = &self.test_items[first..first + rows.len()];
+                    self.source.features(other, items, &Views::Center, watch)?
+                }
+            };
+            let logits = fitted.logits(clip, &features, first)?;
             score.add(&logits, &self.test_labels[first..first + rows.len()]);
             watch.at(first + rows.len())?;
         }
         watch.end();
         let predict_seconds = start.elapsed().as_secs_f64();
-        let peak_bytes = gpu.peak_bytes();
-        let noise = match &fitted {
-            Fitted::Pini(pini) => Some(self.noise(pini)?),
-            _ => None,
-        };
-        let params = learned.params;
-        let of_x = matches!(task.method, Method::TipX | Method::TipXPlus);
+        let peak_bytes = clip.gpu.peak_bytes();
+        let (noise, facts) = (self.noise(&*fitted)?, fitted.facts());
+        if self.protocol.adapters {
+            let description = Description::new(task.method.info().name, &*fitted)?;
+            let meta = Meta::new(clip, &self.dataset.classes, description, Some(task.shots), task.seed)?;
+            let path = self.journal.adapter(task);
+            let folder = path.parent().unwrap_or(&path);
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+            adapter_file::save(&path, clip, &meta.with_temperature(temperature), &Adapter::Method(fitted))?;
+        }
         let record = Record {
             dataset: self.dataset.name.clone(),
             task,
@@ -389,12 +320,12 @@ impl<'a> Run<'a> {
             correct: score.correct,
             test: self.test.len(),
             support: shot.support.len(),
-            val: shot.val_labels.len(),
+            val: shot.val.len(),
             val_accuracy,
-            alpha: params.map(|p| p.alpha),
-            beta: params.map(|p| p.beta),
-            gamma: params.filter(|_| of_x).map(|p| p.gamma),
-            epoch: learned.epoch,
+            alpha: facts.alpha,
+            beta: facts.beta,
+            gamma: facts.gamma,
+            epoch: facts.epoch,
             temperature,
             calibration_error: score.reliability.error(),
             calibration_error_fitted: score.fitted.as_ref().map(calibrate::Reliability::error),
@@ -410,30 +341,11 @@ impl<'a> Run<'a> {
             confidence: score.confidence,
             reliability: score.reliability,
             reliability_fitted: score.fitted,
-            search: learned.search,
-            losses: learned.losses,
+            search,
+            losses,
             noise,
             support: shot.support.iter().map(|item| (item.path.clone(), item.label)).collect(),
         };
         Ok((record, detail))
-    }
-
-    /// Logits `[n, classes]`; `first` is the number of the first picture.
-    fn logits(
-        &self,
-        fitted: &Fitted,
-        predictor: Option<&Predictor<'_>>,
-        features: &Features,
-        first: usize,
-    ) -> Result<Vec<f32>> {
-        let gpu = &self.clip.gpu;
-        match (fitted, predictor) {
-            (_, Some(predictor)) => predictor.logits(gpu, &features.original, first),
-            (Fitted::ZeroShot, _) => self.classifier.logits(&features.original, gpu),
-            (Fitted::Tip(cache, params), _) => cache.logits(gpu, &self.classifier, features, *params),
-            // ψ's range is that of validation pictures: a test picture's answer does not depend on the others.
-            (Fitted::TipX(tip_x, params, psi), _) => tip_x.logits(gpu, &self.classifier, features, *params, Some(*psi)),
-            (Fitted::Pini(pini), None) => pini.logits(gpu, &features.original),
-        }
     }
 }

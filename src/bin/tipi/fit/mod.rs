@@ -1,55 +1,141 @@
-//! `tipi fit`: one file per family of methods.
+//! `tipi fit`: a subcommand for every method of the register, and for the overlap correction.
 
-mod caches;
 mod overlap;
-mod pini;
 
-pub use pini::NoiseArgs;
-
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Result;
-use clap::Subcommand;
-use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
-use tipi::adapt::{accuracy, calibrate};
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
+use tipi::Error;
+use tipi::adapt::adapter_file::{self, Adapter, Description, File, Meta};
+use tipi::adapt::method::{self, Settings};
+use tipi::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn};
 use tipi::clip::Clip;
-use tipi::data::{Folder, Item, Split};
-use tipi::encode::{self, Encoded, Views};
+use tipi::data::{Dataset, Item, Split, Walk};
+use tipi::encode::{self, Direct};
 use tipi::gpu::Gpu;
-use tipi::nn::Bottleneck;
 use tipi::output::{Kind, Output};
 use tipi::text;
 
+use crate::bars::Bars;
 use crate::common::{self, GpuArgs, PictureArgs};
-use crate::outputs::{self, ForceArgs};
+use crate::outputs::{Beside, ForceArgs};
 use crate::terminal::note;
-use crate::ui;
+use crate::{options, stop, ui};
 
-/// Methods.
-#[derive(Subcommand)]
+/// What is fitted.
 pub enum Args {
-    /// Tip-Adapter: a cache of the pictures' features; no training. With --correction: Tip-Adapter++.
-    #[command(visible_alias = "tip-adapter")]
-    Tip(caches::Tip),
-    /// Tip-Adapter-F: a cache whose keys are trained.
-    #[command(visible_alias = "tip-adapter-f")]
-    TipF(caches::TipF),
-    /// Tip-X: a cache, and how alike pictures are in what the text says of them. With --correction: Tip-X++.
-    TipX(caches::TipX),
-    /// The intra-modal overlap correction: adapters in the image tower, learned from generic pictures.
-    Overlap(overlap::Args),
-    /// PiNI: noise learned on prompts and image features.
-    Pini(pini::Args),
+    /// A method.
+    Method(Box<MethodArgs>),
+    /// The overlap correction.
+    Overlap(Box<overlap::Args>),
+}
+
+const OVERLAP: &str =
+    "The intra-modal overlap correction: bottlenecks in the image tower, learned from generic pictures";
+
+impl Subcommand for Args {
+    fn augment_subcommands(command: Command) -> Command {
+        let commands = METHODS.iter().copied().map(MethodArgs::command);
+        let overlap = overlap::Args::augment_args(Command::new(adapter_file::CORRECTION)).about(OVERLAP);
+        command.subcommands(commands).subcommand(overlap).subcommand_required(true).arg_required_else_help(true)
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        name == adapter_file::CORRECTION || method::find(name).is_ok()
+    }
+}
+
+impl FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let none = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
+        let (name, matches) = matches.subcommand().ok_or_else(none)?;
+        if name == adapter_file::CORRECTION {
+            return Ok(Args::Overlap(Box::new(overlap::Args::from_arg_matches(matches)?)));
+        }
+        let method = method::find(name).map_err(|_| none())?;
+        Ok(Args::Method(Box::new(MethodArgs::read(method, matches)?)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Options of a method.
+pub struct MethodArgs {
+    method: &'static dyn Method,
+    common: Common,
+    templates: Vec<String>,
+    words: Option<String>,
+    how: How,
+    settings: Settings,
+    correction: Option<PathBuf>,
+    resume: bool,
+}
+
+impl MethodArgs {
+    fn command(method: &'static dyn Method) -> Command {
+        let info = method.info();
+        let command = Common::augment_args(Command::new(info.name));
+        let mut command = command.about(info.about).visible_aliases(info.aliases.iter().copied());
+        if info.needs.templates {
+            command = command.arg(Arg::new("template").long("template").action(ArgAction::Append).help(
+                "Prompt with {} for the class; several are averaged [default: the dataset's, 'a photo of a {}.']",
+            ));
+        }
+        if info.needs.words {
+            command = command.arg(
+                Arg::new("words")
+                    .long("words")
+                    .alias("template")
+                    .help("The prompt's words before the class name [default: the dataset's, 'a photo of a']"),
+            );
+        }
+        if info.needs.correction || method.corrected().is_some() {
+            let arg = Arg::new("correction").long("correction").value_name("FILE");
+            let arg = arg.value_parser(clap::value_parser!(PathBuf)).required(info.needs.correction);
+            command = command.arg(arg.help(match method.corrected() {
+                Some(other) => format!("Overlap correction that `fit overlap` wrote: makes {}", other.info().title),
+                None => "Overlap correction that `fit overlap` wrote".into(),
+            }));
+        }
+        let former = if info.needs.keys { "key-views" } else { "train-views" };
+        command = options::add_how(command, info.needs, former);
+        if info.needs.training {
+            let help = "Go on from the checkpoint that an interrupted run of the same command left";
+            command = command.arg(Arg::new("resume").long("resume").action(ArgAction::SetTrue).help(help));
+        }
+        options::add_settings(command, method)
+    }
+
+    fn read(method: &'static dyn Method, matches: &ArgMatches) -> Result<MethodArgs, clap::Error> {
+        let correction = matches.try_get_one::<PathBuf>("correction").ok().flatten().cloned();
+        let templates = matches.try_get_many::<String>("template").ok().flatten();
+        Ok(MethodArgs {
+            method: method.corrected().filter(|_| correction.is_some()).unwrap_or(method),
+            common: Common::from_arg_matches(matches)?,
+            templates: templates.map(|all| all.cloned().collect()).unwrap_or_default(),
+            words: matches.try_get_one::<String>("words").ok().flatten().cloned(),
+            how: options::how(matches),
+            settings: options::settings(method, matches),
+            correction,
+            resume: matches.try_get_one::<bool>("resume").ok().flatten().copied().unwrap_or(false),
+        })
+    }
 }
 
 /// Fits.
 pub fn run(args: &Args) -> Result<()> {
     match args {
-        Args::Tip(args) => caches::fit_tip(args),
-        Args::TipF(args) => caches::fit_tip_f(args),
-        Args::TipX(args) => caches::fit_tip_x(args),
+        Args::Method(args) => args.fit(),
         Args::Overlap(args) => overlap::fit(args),
-        Args::Pini(args) => pini::fit(args),
     }
 }
 
@@ -59,8 +145,9 @@ struct Common {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Folder with one sub-folder of pictures per class.
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder with one sub-folder of pictures per class; with train, val and test folders, or a CSV of path,label,split, what
+    /// `tipi eval` would choose of train and val.
+    #[arg(long, value_name = "FOLDER|CSV")]
     data: PathBuf,
     /// Pictures per class to learn from, from 1 to 1000000.
     #[arg(long, value_parser = common::count(1, common::MOST_SHOTS))]
@@ -79,11 +166,58 @@ struct Common {
     gpu: GpuArgs,
 }
 
+/// What is learned from, before anything is chosen.
+enum Data {
+    /// Class folders without parts.
+    Folder(tipi::data::Folder),
+    /// A dataset with parts.
+    Parts(Box<Dataset>),
+}
+
+impl Data {
+    fn open(path: &Path, walk: &Walk) -> Result<Data> {
+        let parts = path.is_file() || ["train", "test"].iter().all(|part| path.join(part).is_dir());
+        if !parts {
+            return Ok(Data::Folder(common::open_folder(path, walk)?));
+        }
+        let dataset = Dataset::open_with(path, None, walk)?;
+        common::say_walk(walk);
+        note!("{}: {}", dataset.title, dataset.source);
+        Ok(Data::Parts(Box::new(dataset)))
+    }
+
+    /// All pictures.
+    fn items(&self) -> Vec<&Item> {
+        match self {
+            Data::Folder(folder) => folder.items.iter().collect(),
+            Data::Parts(dataset) => dataset.parts().iter().flat_map(|(_, items)| items.iter()).collect(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Data::Folder(folder) => {
+                let root = folder.root.canonicalize().unwrap_or_else(|_| folder.root.clone());
+                root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+            Data::Parts(dataset) => dataset.name.clone(),
+        }
+    }
+
+    fn classes(&self) -> Vec<String> {
+        match self {
+            Data::Folder(folder) => folder.names(),
+            Data::Parts(dataset) => dataset.classes.clone(),
+        }
+    }
+}
+
 /// What fitting starts from.
 struct Start {
     gpu: Gpu,
     clip: Clip,
-    folder: Folder,
+    name: String,
+    classes: Vec<String>,
     split: Split,
 }
 
@@ -97,53 +231,43 @@ impl Common {
     /// among them.
     fn start(&self, output: &Output) -> Result<Start> {
         let walk = self.pictures.walk()?;
-        let folder = common::open_folder(&self.data, &walk)?;
-        outputs::read_items(output, &folder.items)?;
+        let data = Data::open(&self.data, &walk)?;
+        data.items().into_iter().try_for_each(|item| output.reads(&item.path, "a picture"))?;
         walk.refuse_picture(&self.out)?;
         let model = common::model_folder(&self.model)?;
         output.reads_folder(&model, "a file of the model")?;
-        let shots = (self.shots, self.shots.min(4));
-        let bar = ui::bar(folder.items.len(), "checking pictures");
-        let chosen = encode::choose(&folder, shots, self.seed, self.pictures.strict, &|n| bar.set_position(n as u64))?;
+        let bar = ui::bar(data.items().len(), "checking pictures");
+        let (strict, done) = (self.pictures.strict, |n: usize| bar.set_position(n as u64));
+        let chosen = match &data {
+            Data::Folder(folder) => encode::choose(folder, (self.shots, self.shots.min(4)), self.seed, strict, &done)?,
+            Data::Parts(dataset) => encode::choose_parts(dataset, self.shots, self.seed, strict, &done)?,
+        };
         bar.finish_and_clear();
         common::report_skipped(&chosen.skipped);
         let gpu = self.gpu.open()?;
         let clip = Clip::load(&gpu, &model)?;
         common::announce(&gpu);
-        Ok(Start { gpu, clip, folder, split: chosen.split })
+        Ok(Start { gpu, clip, name: data.name(), classes: data.classes(), split: chosen.split })
     }
 
-    /// Encodes pictures under `views`, by the tower with adapters too where given.
-    fn encode(&self, clip: &Clip, items: &[Item], views: &Views, adapters: Option<&[Bottleneck]>) -> Result<Encoded> {
-        let total = items.len() * views.count();
-        let mut encoder = self.pictures.encoder(clip, total, adapters)?;
-        let bar = ui::bar(total, "encoding pictures");
-        let encoded = encode::encode(&mut encoder, items, views, true, &mut |n| bar.inc(n as u64))?;
-        bar.finish_and_clear();
-        Ok(encoded)
-    }
-
-    /// Fits the temperature on validation pictures, says how many of them are right, and writes the adapter.
-    fn save(
-        &self,
-        output: Output,
-        Start { clip, folder, .. }: &Start,
-        method: Method,
-        adapter: &Adapter,
-        val: &Encoded,
-    ) -> Result<()> {
-        let (names, labels) = (folder.names(), val.labels());
-        let mut meta = Meta::new(clip, &names, method, Some(self.shots), self.seed)?;
-        if labels.is_empty() {
-            note!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
-        } else {
-            let logits = adapter.logits(clip, &val.features)?;
-            let temperature = calibrate::temperature(&logits, &labels, names.len())?;
-            note_right(labels.len(), accuracy(&logits, &labels, names.len()));
-            note!("temperature {:.3}", temperature.unwrap_or(1.0));
-            meta = meta.with_temperature(temperature);
+    /// Writes what was learned.
+    fn save(&self, output: Output, start: &Start, learned: Learned) -> Result<()> {
+        let Learned { method, fitted, temperature, val_accuracy, .. } = learned;
+        match (val_accuracy, temperature) {
+            (Some(share), Some(temperature)) => {
+                let count = start.split.val.len();
+                let pictures = text::count(count, "validation picture", "validation pictures");
+                note!("{pictures}: {:.1} % right", 100.0 * share);
+                note!("temperature {temperature:.3}");
+            }
+            _ => {
+                note!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
+            }
         }
-        let bytes = adapter_file::to_bytes(output.path(), clip, &meta, adapter)?;
+        let description = Description::new(method.info().name, &*fitted)?;
+        let meta = Meta::new(&start.clip, &start.classes, description, Some(self.shots), self.seed)?;
+        let meta = meta.with_temperature(temperature);
+        let bytes = adapter_file::to_bytes(output.path(), &start.clip, &meta, &Adapter::Method(fitted))?;
         let name = output.name();
         output.write(&bytes)?;
         note!("wrote {name}");
@@ -151,8 +275,72 @@ impl Common {
     }
 }
 
-/// Says how well validation pictures are told apart.
-fn note_right(count: usize, share: f64) {
-    let pictures = text::count(count, "validation picture", "validation pictures");
-    note!("{pictures}: {:.1} % right", 100.0 * share);
+/// The checkpoint beside a result, and whether to go on from it.
+fn checkpoint(output: &Output, force: &ForceArgs, resume: bool) -> Result<(Option<Beside>, Option<Place>)> {
+    // Until all is written, so that no two trainings take turns at one checkpoint.
+    let kept = Beside::checkpoint(output, force)?;
+    let path = kept.as_ref().map(|kept| kept.path().to_path_buf());
+    if resume && !path.as_deref().is_some_and(Path::is_file) {
+        let name = path.map_or("checkpoint of what is written to no file".into(), |path| path.display().to_string());
+        let reason = format!("--resume: there is no {name}; leave the option out to start");
+        return Err(Error::Invalid(reason).into());
+    }
+    Ok((kept, path.map(|path| Place { path, resume })))
+}
+
+/// Says how an interrupted training is gone on with.
+fn say_stopped(error: Error, kept: Option<&Beside>) -> anyhow::Error {
+    if let (Error::Stopped, Some(kept)) = (&error, kept.filter(|kept| kept.path().is_file())) {
+        note!("the same command with --resume goes on from {}", kept.path().display());
+    }
+    error.into()
+}
+
+impl MethodArgs {
+    fn fit(&self) -> Result<()> {
+        let clock = Instant::now();
+        let shared = &self.common;
+        let settings = method::settled(self.method, &self.settings);
+        let settings = settings.map_err(|error| options::translated(self.method, &error))?;
+        let output = shared.output()?;
+        if let Some(path) = &self.correction {
+            output.reads(path, "a correction")?;
+        }
+        let trains = self.method.info().needs.training;
+        let (kept, place) = if trains { checkpoint(&output, &shared.force, self.resume)? } else { (None, None) };
+        let file = self.correction.as_ref().map(|path| File::open(path)).transpose()?;
+        let start = shared.start(&output)?;
+        let Start { clip, classes, split, name, .. } = &start;
+        let correction = file.map(|file| common::correction(&file, clip)).transpose()?;
+        let templates = match self.templates.is_empty() {
+            true => vec![tipi::data::dataset::TEMPLATE.to_string()],
+            false => self.templates.clone(),
+        };
+        let words = self.words.as_deref().unwrap_or(tipi::data::dataset::WORDS);
+        let texts = Texts { classes, templates: &templates, words, dataset: name };
+        let choice = Choice { support: &split.support, val: &split.val, seed: shared.seed };
+        let bottlenecks = correction.as_ref().map(|correction| &correction.blocks[..]);
+        let mut source = Direct::new(clip, bottlenecks, shared.pictures.batch());
+        let mut lesson = Lesson::new(clip, texts, choice, &self.how, (correction.as_ref(), &mut source))?;
+        lesson.keep_at(place);
+        stop::listen();
+        let mut bars = Bars::new();
+        let learned = learn(self.method, &settings, &mut lesson, &mut bars);
+        bars.clear();
+        let learned = learned.map_err(|error| say_stopped(error, kept.as_ref()))?;
+        let facts = learned.fitted.facts().to_string();
+        note!(
+            "{}: {} of {}{}{facts}, {:.1} s",
+            self.method,
+            text::count(split.support.len(), "picture", "pictures"),
+            text::count(classes.len(), "class", "classes"),
+            if facts.is_empty() { "" } else { ", " },
+            clock.elapsed().as_secs_f64()
+        );
+        shared.save(output, &start, learned)?;
+        // Nothing is left to go on with.
+        kept.map_or(Ok(()), Beside::remove_file)?;
+        common::finish(&start.gpu);
+        Ok(())
+    }
 }

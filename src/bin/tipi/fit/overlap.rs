@@ -4,17 +4,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use tipi::adapt::adapter_file::{self, Adapter, Meta, Method};
+use tipi::adapt::adapter_file::{self, Adapter, Description, Meta};
 use tipi::adapt::overlap;
 use tipi::clip::Clip;
 use tipi::numbers;
 use tipi::output::Kind;
 use tipi::text;
 
+use super::{checkpoint, say_stopped};
+use crate::bars::Bars;
 use crate::common::{self, GpuArgs, WalkArgs};
-use crate::outputs::{self, ForceArgs};
+use crate::outputs::{self, Beside, ForceArgs};
+use crate::stop;
 use crate::terminal::note;
-use crate::ui;
 
 /// Options.
 #[derive(clap::Args)]
@@ -39,7 +41,7 @@ pub struct Args {
     /// Width of the bottlenecks, from 1 to 8192.
     #[arg(long, default_value_t = 64, value_parser = common::count(1, overlap::MOST_BOTTLENECK))]
     bottleneck: usize,
-    /// Factor on the adapters' branch, from 1e-6 to 1000.
+    /// Factor on the bottlenecks' branch, from 1e-6 to 1000.
     #[arg(long, default_value_t = 0.03, allow_negative_numbers = true, value_parser = common::within(numbers::BRANCH))]
     scale: f64,
     /// Share of the bottleneck that is dropped in training, from 0 to 0.99.
@@ -57,6 +59,9 @@ pub struct Args {
     /// Fail at the first picture that cannot be decoded, or folder that cannot be read.
     #[arg(long)]
     strict: bool,
+    /// Go on from the checkpoint that an interrupted run of the same command left.
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     walk: WalkArgs,
     #[command(flatten)]
@@ -77,6 +82,7 @@ pub fn fit(args: &Args) -> Result<()> {
         ..overlap::Config::paper(args.seed)
     };
     let output = args.force.open(&args.out, Kind::Adapter)?;
+    let (kept, place) = checkpoint(&output, &args.force, args.resume)?;
     let walk = args.walk.walk(args.strict)?;
     let folder = common::open_folder(&args.data, &walk)?;
     outputs::read_items(&output, &folder.items)?;
@@ -87,27 +93,26 @@ pub fn fit(args: &Args) -> Result<()> {
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &model)?;
     common::announce(&gpu);
-    let bar = ui::bar(items.len() * config.epochs, "training the correction");
-    let mut last = f32::NAN;
-    let correction = common::train_correction(&clip, &items, folder.classes.len(), &config, &mut |p| {
-        bar.set_position(p.pictures as u64);
-        ui::show(&bar, &format!("overlap epoch {} loss {:.3}", p.epoch, p.loss));
-        last = p.loss;
-        Ok(())
-    })?;
-    bar.finish_and_clear();
+    stop::listen();
+    let mut bars = Bars::new();
+    let names = folder.names();
+    let correction = overlap::learn(&clip, (&items, &names), &config, place, &mut bars);
+    bars.clear();
+    let (correction, losses) = correction.map_err(|error| say_stopped(error, kept.as_ref()))?;
     note!(
-        "overlap: {} of {}, {}, last loss {last:.3}, {:.1} s",
+        "overlap: {} of {}, {}, last loss {:.3}, {:.1} s",
         text::count(items.len(), "picture", "pictures"),
         text::count(folder.classes.len(), "class", "classes"),
         text::count(config.epochs, "epoch", "epochs"),
+        losses.last().copied().unwrap_or(f32::NAN),
         clock.elapsed().as_secs_f64()
     );
-    let meta = Meta::new(&clip, &folder.names(), Method::Overlap { config }, None, args.seed)?;
-    let bytes = adapter_file::to_bytes(output.path(), &clip, &meta, &Adapter::Overlap(correction))?;
+    let meta = Meta::new(&clip, &names, Description::of_correction(&config)?, None, args.seed)?;
+    let bytes = adapter_file::to_bytes(output.path(), &clip, &meta, &Adapter::Correction(correction))?;
     let name = output.name();
     output.write(&bytes)?;
     note!("wrote {name}");
+    kept.map_or(Ok(()), Beside::remove_file)?;
     common::finish(&gpu);
     Ok(())
 }

@@ -1,0 +1,529 @@
+//! What methods learn from: one choice of pictures, and everything that several methods make of it once.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::method::{Fit, Fitted, Method, SearchMap, Settings};
+use super::overlap::Correction;
+use super::search::{self, Found, Grid, Searched};
+use super::tip::{self, TipParams};
+use super::tip_x::TipXParams;
+use super::train::{Identity, Kept};
+use super::zero_shot::{self, Classifier};
+use super::{accuracy, calibrate};
+use crate::clip::{Clip, Features};
+use crate::data::{Augment, Item};
+use crate::encode::source::digest_of;
+use crate::encode::{Source, Tower, Views, draw_views};
+use crate::watch::Watch;
+use crate::{Error, Result};
+
+/// How pictures are seen and parameters searched, whatever the method.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct How {
+    /// Random views averaged into each cache key; 0 takes the picture itself.
+    pub key_views: usize,
+    /// Whether training sees random views, or the pictures as they are.
+    pub augment: bool,
+    /// Random views that training draws from; 0 for a fresh view of each picture every epoch.
+    pub views: usize,
+    /// The search's grid: `paper`, `standard`, `tip-adapter` or ranges.
+    pub grid: String,
+}
+
+impl Default for How {
+    /// The papers' settings.
+    fn default() -> How {
+        How { key_views: 10, augment: true, views: 0, grid: "paper".into() }
+    }
+}
+
+impl How {
+    /// The search's grid on a dataset.
+    ///
+    /// # Errors
+    /// A grid that is not understood, or Tip-Adapter's for a dataset that it has none for.
+    pub fn grid(&self, dataset: &str, divergence: bool) -> Result<Grid> {
+        match self.grid.as_str() {
+            "tip-adapter" => Grid::parse(&format!("tip-adapter:{dataset}"), divergence),
+            // One option serves methods with and without γ.
+            text if !divergence => {
+                let parts: Vec<&str> = text.split(',').filter(|part| !part.trim_start().starts_with("gamma")).collect();
+                Grid::parse(&parts.join(","), false)
+            }
+            text => Grid::parse(text, true),
+        }
+    }
+
+    /// The views that make a cache key.
+    pub fn of_keys(&self, seed: u64) -> Views {
+        match self.key_views {
+            0 => Views::Center,
+            count => Views::Random { augment: Augment::TIP, count, first: 0, seed },
+        }
+    }
+
+    /// In words.
+    fn describe(&self) -> String {
+        match (self.augment, self.views) {
+            (false, _) => "no views".into(),
+            (true, views) => format!("{views} views"),
+        }
+    }
+}
+
+/// The classes, and what text says of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Texts<'a> {
+    /// The classes by label.
+    pub classes: &'a [String],
+    /// Zero-shot templates, `{}` standing for the class.
+    pub templates: &'a [String],
+    /// PiNI's words before the class.
+    pub words: &'a str,
+    /// The dataset's name: Tip-Adapter has grids for some.
+    pub dataset: &'a str,
+}
+
+/// A choice of pictures.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// To learn from.
+    pub support: &'a [Item],
+    /// To search on.
+    pub val: &'a [Item],
+    /// Seed of the choice, of views and of training.
+    pub seed: u64,
+}
+
+/// Where a training is put down.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether to go on from what is there.
+    pub resume: bool,
+}
+
+/// One choice of pictures, for any number of methods.
+pub struct Lesson<'a> {
+    clip: &'a Clip,
+    texts: Texts<'a>,
+    choice: Choice<'a>,
+    how: &'a How,
+    correction: Option<&'a Correction>,
+    source: &'a mut dyn Source,
+    labels: Vec<u32>,
+    val_labels: Vec<u32>,
+    made: Made,
+    place: Option<Place>,
+}
+
+/// What a lesson has made of its pictures so far. Another lesson on the same choice can go on with it.
+#[derive(Default)]
+pub struct Made {
+    classifier: Option<Classifier>,
+    keys: Option<Features>,
+    val: Option<Features>,
+    data: Option<String>,
+}
+
+impl From<Classifier> for Made {
+    fn from(classifier: Classifier) -> Made {
+        Made { classifier: Some(classifier), ..Made::default() }
+    }
+}
+
+/// What was chosen on validation pictures.
+pub struct Chosen {
+    /// α, β and γ.
+    pub params: TipXParams,
+    /// The search, where there was one.
+    pub search: Option<SearchMap>,
+}
+
+fn labels(items: &[Item]) -> Vec<u32> {
+    items.iter().map(|item| item.label as u32).collect()
+}
+
+impl<'a> Lesson<'a> {
+    /// A lesson on a choice of pictures, which have been decoded before. `correction` is what `source` gives corrected features
+    /// with; without one, methods that need one are refused.
+    ///
+    /// # Errors
+    /// A label that is not that of a class.
+    pub fn new(
+        clip: &'a Clip,
+        texts: Texts<'a>,
+        choice: Choice<'a>,
+        how: &'a How,
+        (correction, source): (Option<&'a Correction>, &'a mut dyn Source),
+    ) -> Result<Lesson<'a>> {
+        let (support, val) = (labels(choice.support), labels(choice.val));
+        for (what, labels) in [("support pictures", &support), ("validation pictures", &val)] {
+            super::check_labels(what, labels, labels.len(), texts.classes.len())?;
+        }
+        Ok(Lesson {
+            clip,
+            texts,
+            choice,
+            how,
+            correction,
+            source,
+            labels: support,
+            val_labels: val,
+            made: Made::default(),
+            place: None,
+        })
+    }
+
+    /// The same with what another lesson on the same choice has made.
+    #[must_use]
+    pub fn with(self, made: Made) -> Lesson<'a> {
+        Lesson { made, ..self }
+    }
+
+    /// What was made of the pictures.
+    pub fn into_made(self) -> Made {
+        self.made
+    }
+
+    /// Makes what methods share and this one needs, so that its own time can be told from that.
+    ///
+    /// # Errors
+    /// As [`Lesson::keys`].
+    pub fn prepare(&mut self, method: &dyn Method, watch: &mut dyn Watch) -> Result<()> {
+        let needs = method.info().needs;
+        if needs.templates {
+            self.classifier(watch)?;
+        }
+        if needs.keys {
+            self.keys(needs.correction, watch)?;
+        }
+        self.val(needs.correction, watch).map(drop)
+    }
+
+    /// Where the next training is put down; none where it is lost when it stops.
+    pub fn keep_at(&mut self, place: Option<Place>) {
+        self.place = place;
+    }
+
+    /// The model.
+    pub fn clip(&self) -> &'a Clip {
+        self.clip
+    }
+
+    /// The classes and their texts.
+    pub fn texts(&self) -> Texts<'a> {
+        self.texts
+    }
+
+    /// How pictures are seen.
+    pub fn how(&self) -> &'a How {
+        self.how
+    }
+
+    /// Seed of views and of training.
+    pub fn seed(&self) -> u64 {
+        self.choice.seed
+    }
+
+    /// The overlap correction.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn correction(&self) -> Result<&'a Correction> {
+        self.correction.ok_or_else(|| Error::invalid("the method needs an overlap correction, and there is none"))
+    }
+
+    /// Labels of the support pictures.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// Labels of the validation pictures.
+    pub fn val_labels(&self) -> &[u32] {
+        &self.val_labels
+    }
+
+    /// The zero-shot classifier.
+    ///
+    /// # Errors
+    /// As [`Classifier::beside_pictures`].
+    pub fn classifier(&mut self, watch: &mut dyn Watch) -> Result<Classifier> {
+        if let Some(classifier) = &self.made.classifier {
+            return Ok(classifier.clone());
+        }
+        let Texts { classes, templates, .. } = self.texts;
+        let (classifier, unclear) = Classifier::beside_pictures(self.clip, classes, templates)?;
+        unclear.iter().for_each(|reason| watch.note(reason));
+        Ok(self.made.classifier.insert(classifier).clone())
+    }
+
+    /// Says what text cannot tell apart under these templates, where [`Lesson::classifier`] has not said so.
+    ///
+    /// # Errors
+    /// A tokenizer that fails.
+    pub fn note_unclear(&self, templates: &[String], watch: &mut dyn Watch) -> Result<()> {
+        if self.made.classifier.is_none() {
+            zero_shot::unclear(self.clip, self.texts.classes, templates)?.iter().for_each(|reason| watch.note(reason));
+        }
+        Ok(())
+    }
+
+    /// The tower of features that all methods share.
+    fn tower(&self) -> Tower {
+        if self.correction.is_some() { Tower::Corrected } else { Tower::Plain }
+    }
+
+    fn some_support(&self) -> Result<()> {
+        match self.labels.is_empty() {
+            true => Err(Error::invalid("there are no pictures to learn from, or none of them could be decoded")),
+            false => Ok(()),
+        }
+    }
+
+    /// Normalised cache keys `[N, D]` of the support pictures, those of the corrected tower among them where `corrected`.
+    ///
+    /// # Errors
+    /// No pictures; `corrected` without a correction; what the source gives.
+    pub fn keys(&mut self, corrected: bool, watch: &mut dyn Watch) -> Result<Features> {
+        if self.made.keys.is_none() {
+            self.some_support()?;
+            let (views, tower) = (self.how.of_keys(self.choice.seed), self.tower());
+            let features = self.source.features(tower, self.choice.support, &views, watch)?;
+            let width = self.clip.config.embedding;
+            self.made.keys = Some(tip::keys_of_pictures(&self.clip.gpu, &features, views.count(), width)?);
+        }
+        self.of_tower(self.made.keys.clone(), corrected)
+    }
+
+    /// Un-normalised features `[N, D]` of the validation pictures, those of the corrected tower among them where `corrected`.
+    ///
+    /// # Errors
+    /// As [`Lesson::keys`], but there may be no pictures.
+    pub fn val(&mut self, corrected: bool, watch: &mut dyn Watch) -> Result<Features> {
+        if self.made.val.is_none() {
+            let features = match self.choice.val.is_empty() {
+                true => Features { original: Vec::new(), adapted: self.correction.map(|_| Vec::new()) },
+                false => self.source.features(self.tower(), self.choice.val, &Views::Center, watch)?,
+            };
+            self.made.val = Some(features);
+        }
+        self.of_tower(self.made.val.clone(), corrected)
+    }
+
+    /// Un-normalised features of the validation pictures by any tower.
+    ///
+    /// # Errors
+    /// As [`Lesson::val`].
+    pub fn val_of(&mut self, tower: Tower, watch: &mut dyn Watch) -> Result<Features> {
+        match tower {
+            Tower::Unprojected if self.choice.val.is_empty() => Ok(Features::default()),
+            Tower::Unprojected => self.source.features(tower, self.choice.val, &Views::Center, watch),
+            tower => self.val(tower == Tower::Corrected, watch),
+        }
+    }
+
+    /// Un-normalised features `[N, views, D]` of all views that make the cache keys, and their number.
+    ///
+    /// # Errors
+    /// As [`Lesson::keys`].
+    pub fn key_views(&mut self, watch: &mut dyn Watch) -> Result<(Vec<f32>, usize)> {
+        self.some_support()?;
+        let views = self.how.of_keys(self.choice.seed);
+        let features = self.source.features(self.tower(), self.choice.support, &views, watch)?;
+        Ok((features.original, views.count()))
+    }
+
+    fn of_tower(&self, features: Option<Features>, corrected: bool) -> Result<Features> {
+        let features = features.unwrap_or_default();
+        if corrected {
+            self.correction()?;
+            return Ok(features);
+        }
+        Ok(features.original.into())
+    }
+
+    /// What gives the support pictures' features in each epoch of training, and the labels: of fresh random views, of views drawn
+    /// from those encoded beforehand, or of the pictures as they are; by the plain tower or up to its projection. Fresh ones are numbered from `first`, so that they are no
+    /// views that were seen otherwise.
+    ///
+    /// # Errors
+    /// As [`Lesson::keys`].
+    pub fn epochs(
+        &mut self,
+        (augment, first): (Augment, usize),
+        tower: Tower,
+        watch: &mut dyn Watch,
+    ) -> Result<(Vec<u32>, Epochs<'_>)> {
+        self.some_support()?;
+        let Choice { support, seed, .. } = self.choice;
+        let How { augment: augmented, views, key_views, .. } = *self.how;
+        let fixed = match (augmented, views) {
+            (true, 0) => None,
+            (false, _) => {
+                // Where nothing but the plain tower is asked for, the one that all share serves.
+                let tower = if tower == Tower::Plain { self.tower() } else { tower };
+                Some((self.source.features(tower, support, &Views::Center, watch)?.original, 1))
+            }
+            (true, count) => {
+                // Where keys are made of the same views, they are there already.
+                let shared = tower == Tower::Plain && augment == Augment::TIP && count <= key_views;
+                let tower = if shared { self.tower() } else { tower };
+                let views = Views::Random { augment, count, first: 0, seed };
+                Some((self.source.features(tower, support, &views, watch)?.original, count))
+            }
+        };
+        let epochs = Epochs { fixed, source: self.source, support, tower, augment, first, seed };
+        Ok((self.labels.clone(), epochs))
+    }
+
+    /// Where a training of `method` is put down, and what tells it from others.
+    ///
+    /// # Errors
+    /// As [`Identity::new`]; a picture that cannot be read.
+    pub fn kept(&mut self, method: &dyn Method, settings: &impl Serialize) -> Result<Option<Kept>> {
+        let Some(Place { path, resume }) = self.place.clone() else { return Ok(None) };
+        if self.made.data.is_none() {
+            let (support, val) = (digest_of(self.choice.support)?, digest_of(self.choice.val)?);
+            self.made.data = Some(format!("{support} {val}"));
+        }
+        let data = format!("{} with {}", self.made.data.as_deref().unwrap_or_default(), self.how.describe());
+        let identity = Identity::new(method.info().name, self.clip, self.texts.classes, settings, data)?;
+        Ok(Some(Kept::new(&path, identity, resume)))
+    }
+
+    /// Chooses α, β and, with a divergence, γ over the grid on the validation pictures; `initial` where there are none.
+    ///
+    /// # Errors
+    /// As [`search::search`].
+    pub fn search(
+        &mut self,
+        searched: Searched<'_>,
+        corrected: bool,
+        initial: TipParams,
+        watch: &mut dyn Watch,
+    ) -> Result<Chosen> {
+        let TipParams { alpha, beta } = initial;
+        if self.val_labels.is_empty() {
+            watch.note("no pictures are left to choose α and β on: taking the values to begin with");
+            return Ok(Chosen { params: TipXParams { alpha, beta, gamma: 0.0 }, search: None });
+        }
+        let grid = self.how.grid(self.texts.dataset, searched.divergence.is_some())?;
+        let (classifier, val) = (self.classifier(watch)?, self.val(corrected, watch)?);
+        watch.begin("searching α and β", 100);
+        let mut stopped = Ok(());
+        let gpu = &self.clip.gpu;
+        let found = search::search(gpu, &classifier, searched, &val, &self.val_labels, &grid, &mut |share| {
+            if stopped.is_ok() {
+                stopped = watch.at((100.0 * share) as usize);
+            }
+        })?;
+        watch.end();
+        stopped?;
+        Ok(Chosen { params: found.params, search: Some(map(&grid, &found, self.val_labels.len())) })
+    }
+}
+
+/// The search as a map over α and β, the best over γ.
+fn map(grid: &Grid, found: &Found, of: usize) -> SearchMap {
+    let (na, nb) = (grid.alphas.len(), grid.betas.len());
+    let mut correct = vec![0; na * nb];
+    for (i, count) in found.counts.iter().enumerate() {
+        let (a, b, _) = grid.at(i);
+        correct[b * na + a] = (*count).max(correct[b * na + a]);
+    }
+    SearchMap { alphas: grid.alphas.clone(), betas: grid.betas.clone(), correct, of }
+}
+
+/// Features of the support pictures, epoch by epoch; see [`Lesson::epochs`].
+pub struct Epochs<'l> {
+    fixed: Option<(Vec<f32>, usize)>,
+    source: &'l mut dyn Source,
+    support: &'l [Item],
+    tower: Tower,
+    augment: Augment,
+    first: usize,
+    seed: u64,
+}
+
+impl Epochs<'_> {
+    /// Un-normalised features `[N, D]` of an epoch.
+    ///
+    /// # Errors
+    /// What the source gives.
+    pub fn features(&mut self, epoch: usize) -> Result<Vec<f32>> {
+        match &self.fixed {
+            Some((features, count)) => {
+                let width = features.len() / (self.support.len() * count).max(1);
+                draw_views(features, *count, width, self.seed, epoch)
+            }
+            None => {
+                let views =
+                    Views::Random { augment: self.augment, count: 1, first: self.first + epoch, seed: self.seed };
+                Ok(self.source.fresh(self.tower, self.support, &views)?.original)
+            }
+        }
+    }
+}
+
+/// A method that has learned, and what validation pictures say of it.
+pub struct Learned {
+    /// The method.
+    pub method: &'static dyn Method,
+    /// What it learned.
+    pub fitted: Box<dyn Fitted>,
+    /// The search over α and β, where there was one.
+    pub search: Option<SearchMap>,
+    /// Cross-entropy by epoch, where something was trained.
+    pub losses: Vec<f32>,
+    /// Probabilities are softmax(logits/T): fitted on validation pictures, none where there are none.
+    pub temperature: Option<f64>,
+    /// Share of validation pictures that are right.
+    pub val_accuracy: Option<f64>,
+    /// Mean of −log of the true class's probability over validation pictures, at temperature 1.
+    pub val_logits: Vec<f32>,
+}
+
+/// Learns a method and fits its temperature: the one way to learn, for the program, evaluations and applications.
+///
+/// # Errors
+/// A method that needs a correction without one; as [`Method::fit`].
+pub fn learn(
+    method: &'static dyn Method,
+    settings: &Settings,
+    lesson: &mut Lesson<'_>,
+    watch: &mut dyn Watch,
+) -> Result<Learned> {
+    method.check(settings)?;
+    if method.info().needs.correction {
+        lesson.correction()?;
+    }
+    let Fit { fitted, search, losses } = method.fit(lesson, settings, watch)?;
+    let classes = lesson.texts.classes.len();
+    let (mut temperature, mut val_accuracy, mut val_logits) = (None, None, Vec::new());
+    if !lesson.val_labels.is_empty() {
+        let val = lesson.val_of(fitted.tower(), watch)?;
+        val_logits = fitted.logits(lesson.clip, &val, 0)?;
+        temperature = calibrate::temperature(&val_logits, &lesson.val_labels, classes)?;
+        val_accuracy = Some(accuracy(&val_logits, &lesson.val_labels, classes));
+    }
+    Ok(Learned { method, fitted, search, losses, temperature, val_accuracy, val_logits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_grid_option_serves_methods_with_and_without_a_divergence_term() {
+        let how = |grid: &str| How { grid: grid.into(), ..How::default() };
+        let ranges = how("alpha=0:1:2,beta=0:1:3,gamma=0:1:4");
+        assert_eq!((ranges.grid("x", true).unwrap().len(), ranges.grid("x", false).unwrap().len()), (24, 6));
+        assert_eq!(how("paper").grid("x", false).unwrap(), Grid::paper(false));
+        assert_eq!(how("tip-adapter").grid("eurosat", false).unwrap(), Grid::tip_adapter_for("eurosat").unwrap());
+        assert!(how("tip-adapter").grid("novel", false).is_err());
+    }
+}

@@ -1,0 +1,423 @@
+//! What a method is: the door through which all of tipi sees one. A method is a file in this folder and a line in
+//! [`METHODS`]; the command line, evaluations, reports, adapter files and the memory forecast read the register.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::adapter_file::{Loading, Tensors};
+use super::lesson::Lesson;
+use super::overlap::Correction;
+use super::{pini, tip, tip_f, tip_x, zero_shot};
+use crate::clip::{Clip, Features};
+use crate::encode::Tower;
+use crate::gpu::Gpu;
+use crate::memory::Rehearsal;
+use crate::numbers::Range;
+use crate::watch::Watch;
+use crate::{Error, Result, text};
+
+/// All methods, in the order in which tables have them. The first is what others are measured by.
+pub static METHODS: &[&dyn Method] = &[
+    &zero_shot::ZeroShot,
+    &tip::TipAdapter { corrected: false },
+    &tip_f::TipAdapterF,
+    &tip_x::TipXMethod { corrected: false },
+    &tip::TipAdapter { corrected: true },
+    &tip_x::TipXMethod { corrected: true },
+    &pini::PiniMethod,
+];
+
+/// What stands in the register of a method.
+#[derive(Debug)]
+pub struct Info {
+    /// The name that options and files have.
+    pub name: &'static str,
+    /// Other names that options may give it.
+    pub aliases: &'static [&'static str],
+    /// The name that people read.
+    pub title: &'static str,
+    /// What it does, in a sentence for `--help`.
+    pub about: &'static str,
+    /// Where it was published.
+    pub paper: &'static str,
+    /// What it needs.
+    pub needs: Needs,
+    /// What of it takes most GPU memory, where that is not said of another method already.
+    pub memory: Option<Memory>,
+    /// Published mean accuracy in percent over the eleven datasets with RN50, at 1, 2, 4, 8 and 16 shots.
+    pub published: Option<[f64; 5]>,
+}
+
+/// What a method needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Pictures to learn from.
+    pub support: bool,
+    /// Cache keys, so that it matters how many views make one.
+    pub keys: bool,
+    /// A classifier from text: templates.
+    pub templates: bool,
+    /// The words before a class name, instead of templates.
+    pub words: bool,
+    /// An overlap correction.
+    pub correction: bool,
+    /// Training, which can be put down and taken up.
+    pub training: bool,
+    /// A grid over α and β.
+    pub grid: bool,
+    /// A grid over γ as well.
+    pub gamma: bool,
+}
+
+/// A row of the memory forecast.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// What is done: `training PiNI`.
+    pub what: &'static str,
+    /// Whether a smaller batch of pictures needs less.
+    pub by_batch: bool,
+}
+
+/// A setting of a method, as options show it. Its value lies under its name in a map ([`Method::defaults`]).
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name, as in the map.
+    pub name: &'static str,
+    /// What it does, with its range.
+    pub help: &'static str,
+    /// What values it has.
+    pub kind: Kind,
+    /// Whether `tipi eval` knows it without the method's name in front, too.
+    pub alone: bool,
+}
+
+/// Values of a setting.
+#[derive(Debug)]
+pub enum Kind {
+    /// A whole number from the first to the second.
+    Count(usize, usize),
+    /// A number.
+    Number(Range),
+    /// One of these words, each with what it means.
+    Choice(&'static [(&'static str, &'static str)]),
+    /// What a function understands, and the form of it.
+    Text(&'static str, fn(&str) -> Result<()>),
+}
+
+/// Settings by name.
+pub type Settings = Map<String, Value>;
+
+/// A way to learn from few pictures.
+pub trait Method: Sync {
+    /// What stands in the register.
+    fn info(&self) -> &'static Info;
+
+    /// Its own settings.
+    fn settings(&self) -> &'static [Setting] {
+        &[]
+    }
+
+    /// Their values where nobody gives others: the paper's.
+    fn defaults(&self) -> Settings {
+        Settings::new()
+    }
+
+    /// Looks at settings before anything is learned.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for values that are out of range or contradict each other.
+    fn check(&self, _settings: &Settings) -> Result<()> {
+        Ok(())
+    }
+
+    /// Learns.
+    ///
+    /// # Errors
+    /// Settings as [`Method::check`]; too little memory, a lost device, training that diverges, [`Error::Stopped`].
+    fn fit(&self, lesson: &mut Lesson<'_>, settings: &Settings, watch: &mut dyn Watch) -> Result<Fit>;
+
+    /// Checks the numbers in what a file says of itself.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    fn check_words(&self, words: &Settings) -> Result<()>;
+
+    /// Binds what a file holds to a model.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::NotFinite`] for a damaged file; out of memory.
+    fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>>;
+
+    /// Makes all that [`Info::memory`] speaks of, in a rehearsal, for `batch` pictures.
+    ///
+    /// # Errors
+    /// Out of memory.
+    fn rehearse(&self, _rehearsal: &Rehearsal<'_>, _batch: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// What it becomes with an overlap correction.
+    fn corrected(&self) -> Option<&'static dyn Method> {
+        None
+    }
+}
+
+/// What [`Method::fit`] gives.
+pub struct Fit {
+    /// The method that has learned.
+    pub fitted: Box<dyn Fitted>,
+    /// The search over α and β, where there was one.
+    pub search: Option<SearchMap>,
+    /// Cross-entropy by epoch, where something was trained.
+    pub losses: Vec<f32>,
+}
+
+impl Fit {
+    /// What was learned without training or search.
+    pub fn new(fitted: impl Fitted + 'static) -> Fit {
+        Fit { fitted: Box::new(fitted), search: None, losses: Vec::new() }
+    }
+}
+
+/// A method that has learned: it classifies, and can be kept in a file.
+pub trait Fitted: Send + Sync {
+    /// Logits `[n, classes]` of un-normalised image features `[n, D]` from [`Fitted::tower`]. `first` is the number of the
+    /// first picture among all that are asked about: random draws depend on it, so that pictures get the same ones whether they
+    /// come at once or in blocks of a multiple of 2,048.
+    ///
+    /// # Errors
+    /// Lengths that do not fit; a device that fails.
+    fn logits(&self, clip: &Clip, features: &Features, first: usize) -> Result<Vec<f32>>;
+
+    /// Which features it takes.
+    fn tower(&self) -> Tower {
+        match self.correction() {
+            Some(_) => Tower::Corrected,
+            None => Tower::Plain,
+        }
+    }
+
+    /// The correction that its features need.
+    fn correction(&self) -> Option<&Correction> {
+        None
+    }
+
+    /// What it found, for people.
+    fn facts(&self) -> Facts;
+
+    /// What its file says of it; [`Method::load`] reads that.
+    ///
+    /// # Errors
+    /// Words that cannot be written down.
+    fn words(&self) -> Result<Settings>;
+
+    /// What its file holds.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn tensors(&self, gpu: &Gpu) -> Result<Tensors>;
+
+    /// The noise that it learned, with that of the pictures of these un-normalised features, where it learned some.
+    ///
+    /// # Errors
+    /// As [`Fitted::logits`].
+    fn noise(&self, _clip: &Clip, _features: &Features) -> Result<Option<Noise>> {
+        Ok(None)
+    }
+}
+
+/// What a method found.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Weight of what was learned beside text.
+    pub alpha: Option<f64>,
+    /// Sharpness of the affinity.
+    pub beta: Option<f64>,
+    /// Weight of the divergence term.
+    pub gamma: Option<f64>,
+    /// The epoch that was kept, where one was chosen.
+    pub epoch: Option<usize>,
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |name: &str, value: Option<f64>| value.map(|value| format!("{name} {value:.3}"));
+        let epoch = self.epoch.map(|epoch| format!("epoch {epoch}"));
+        let all = [number("alpha", self.alpha), number("beta", self.beta), number("gamma", self.gamma), epoch];
+        f.write_str(&all.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A search's result over α and β, the best over γ at each point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchMap {
+    /// Values of α.
+    pub alphas: Vec<f64>,
+    /// Values of β.
+    pub betas: Vec<f64>,
+    /// Right validation pictures `[betas, alphas]`.
+    pub correct: Vec<u32>,
+    /// Of so many.
+    pub of: usize,
+}
+
+/// Learned noise.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Noise {
+    /// The noisy tokens; none without text noise.
+    pub tokens: Vec<String>,
+    /// Their means `[tokens, text width]`.
+    pub text_mean: Vec<f32>,
+    /// Their spreads, signed.
+    pub text_spread: Vec<f32>,
+    /// Means of the pictures' noise `[n, D]`; none without image noise.
+    pub image_mean: Vec<f32>,
+    /// Their spreads, likewise.
+    pub image_spread: Vec<f32>,
+}
+
+/// The method that others are measured by.
+pub fn baseline() -> &'static dyn Method {
+    METHODS[0]
+}
+
+/// The method of this name or alias.
+///
+/// # Errors
+/// [`Error::Invalid`] with the names that there are.
+pub fn find(name: &str) -> Result<&'static dyn Method> {
+    let known = |method: &&&dyn Method| method.info().name == name || method.info().aliases.contains(&name);
+    METHODS.iter().find(known).copied().ok_or_else(|| {
+        let names: Vec<&str> = METHODS.iter().map(|method| method.info().name).collect();
+        Error::invalid(format!("there is no method '{}'; there are {}", text::cut(name, text::NAME), names.join(", ")))
+    })
+}
+
+/// A method's settings: what is given, and its defaults for the rest.
+///
+/// # Errors
+/// [`Error::Invalid`] for a setting that the method does not have; as [`Method::check`].
+pub fn settled(method: &dyn Method, given: &Settings) -> Result<Settings> {
+    let mut settings = method.defaults();
+    for (name, value) in given {
+        match settings.get_mut(name) {
+            Some(place) => *place = value.clone(),
+            None => {
+                let known = method.defaults().keys().cloned().collect::<Vec<_>>().join(", ");
+                return Err(Error::invalid(format!("{method} has no setting '{name}'; it has {known}")));
+            }
+        }
+    }
+    method.check(&settings)?;
+    Ok(settings)
+}
+
+/// Settings as a type.
+///
+/// # Errors
+/// [`Error::Invalid`] for values of another form.
+pub(crate) fn typed<T: DeserializeOwned>(settings: &Settings) -> Result<T> {
+    serde_json::from_value(Value::Object(settings.clone())).map_err(|e| Error::invalid(format!("settings: {e}")))
+}
+
+/// Settings of a type.
+///
+/// # Errors
+/// What cannot be written down.
+pub(crate) fn untyped(settings: &impl Serialize) -> Result<Settings> {
+    match serde_json::to_value(settings) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(other) => Err(Error::invalid(format!("settings cannot be {other}"))),
+        Err(error) => Err(Error::invalid(format!("settings: {error}"))),
+    }
+}
+
+impl fmt::Debug for dyn Method + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.info().name)
+    }
+}
+
+impl fmt::Display for dyn Method + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.info().name)
+    }
+}
+
+impl PartialEq for dyn Method + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.info().name == other.info().name
+    }
+}
+
+impl Eq for dyn Method + '_ {}
+
+impl Hash for dyn Method + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.info().name.hash(state);
+    }
+}
+
+impl PartialOrd for dyn Method + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn Method + '_ {
+    /// In the order of the register.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let place = |name: &str| METHODS.iter().position(|other| other.info().name == name);
+        place(self.info().name).cmp(&place(other.info().name))
+    }
+}
+
+impl Serialize for dyn Method + '_ {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.info().name)
+    }
+}
+
+impl<'de> Deserialize<'de> for &'static dyn Method {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        find(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_have_one_name_everywhere() {
+        for (i, method) in METHODS.iter().enumerate() {
+            let info = method.info();
+            assert_eq!(find(info.name).unwrap(), *method);
+            info.aliases.iter().for_each(|alias| assert_eq!(find(alias).unwrap(), *method));
+            assert_eq!(serde_json::to_value(method).unwrap(), info.name);
+            let back: &dyn Method = serde_json::from_value(info.name.into()).unwrap();
+            assert_eq!(back, *method);
+            assert!(METHODS[..i].iter().all(|other| *other < *method && *other != *method));
+            // Every setting has a place and a default that is allowed.
+            let defaults = method.defaults();
+            assert!(method.settings().iter().all(|setting| defaults.contains_key(setting.name)), "{method}");
+            method.check(&defaults).unwrap();
+        }
+        let error = find("tip-y").unwrap_err().to_string();
+        assert!(error.contains("tip-adapter-f, tip-x"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_a_method_does_not_have_are_named() {
+        let method = find("pini").unwrap();
+        let given = |json: Value| json.as_object().cloned().unwrap();
+        let settings = settled(method, &given(serde_json::json!({"epochs": 3}))).unwrap();
+        assert_eq!(settings["epochs"], 3);
+        let error = settled(method, &given(serde_json::json!({"epoch": 3}))).unwrap_err().to_string();
+        assert!(error.contains("pini has no setting 'epoch'") && error.contains("epochs"), "{error}");
+    }
+}

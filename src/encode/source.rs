@@ -1,0 +1,336 @@
+//! Where features of pictures come from: straight from the tower, or from the disk where they are kept. Both give the same
+//! bits, since a view depends on the picture's contents and features on the view alone.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::store::{Filled, Key, Store};
+use super::views::digest;
+use super::{RowId, STEPS, Views, ahead, foresee};
+use crate::clip::{Clip, Features, ImageEncoder};
+use crate::data::decode::PictureFile;
+use crate::data::folder::map_items;
+use crate::data::{Item, Rgb};
+use crate::nn::Bottleneck;
+use crate::watch::Watch;
+use crate::{Error, Result, hex};
+
+/// Which tower gives features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tower {
+    /// The model's own.
+    #[default]
+    Plain,
+    /// The model's own, and beside it the one with the overlap correction: features are [`Features::adapted`] too.
+    Corrected,
+    /// The model's own up to its projection: features are as wide as that layer's input.
+    Unprojected,
+}
+
+/// Gives features of pictures. Pictures that cannot be decoded are errors: whoever asks has looked at them before.
+pub trait Source {
+    /// Un-normalised features `[pictures, views, D]`, in the order of `items`.
+    ///
+    /// # Errors
+    /// A picture that cannot be decoded; [`Tower::Corrected`] without a correction; too little memory, a lost device; what
+    /// `watch` gives.
+    fn features(&mut self, tower: Tower, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features>;
+
+    /// The same for views that nobody will ask for again, such as those of an epoch of training. They are not kept.
+    ///
+    /// # Errors
+    /// As [`Source::features`].
+    fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features>;
+}
+
+/// Bytes of decoded pictures that are held for views to come.
+const HELD: usize = 512 << 20;
+
+/// Decoded pictures, as many as [`HELD`] allows.
+#[derive(Default)]
+struct Pictures {
+    bytes: usize,
+    by_path: HashMap<PathBuf, (RowId, Arc<Rgb>)>,
+}
+
+/// A picture's contents and pixels, read and decoded where they are not held.
+fn look(item: &Item, held: &Mutex<Pictures>) -> Result<(RowId, Arc<Rgb>)> {
+    let lock = || held.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((contents, picture)) = lock().by_path.get(&item.path) {
+        return Ok((*contents, picture.clone()));
+    }
+    let file = PictureFile::read(&item.path)?;
+    let contents = digest(&file);
+    let picture = file.decoded(Arc::new)?;
+    let mut held = lock();
+    let size = picture.data.len();
+    if held.bytes + size <= HELD {
+        held.bytes += size;
+        held.by_path.insert(item.path.clone(), (contents, picture.clone()));
+    }
+    Ok((contents, picture))
+}
+
+/// Pictures per step where nobody says.
+pub const BATCH: usize = 32;
+
+/// An encoder of a tower for `batch` pictures at a time: exactly so many, or as many up to that as memory allows.
+/// [`Tower::Corrected`] takes a correction's `bottlenecks`, the others none.
+///
+/// # Errors
+/// Too little memory; bottlenecks that do not fit the tower.
+pub fn encoder<'a>(
+    clip: &'a Clip,
+    tower: Tower,
+    bottlenecks: Option<&[Bottleneck]>,
+    (batch, exactly): (usize, bool),
+) -> Result<ImageEncoder<'a>> {
+    let batch = if exactly { batch } else { clip.largest_batch(batch, bottlenecks)? };
+    match tower {
+        Tower::Unprojected => clip.unprojected_encoder(batch),
+        _ => clip.image_encoder_with(batch, bottlenecks),
+    }
+}
+
+/// Features straight from the tower. Pictures whose random views are asked for are held decoded, up to 512 MB of them, since
+/// the next epoch asks for others.
+pub struct Direct<'a> {
+    clip: &'a Clip,
+    correction: Option<&'a [Bottleneck]>,
+    batch: Option<usize>,
+    made: HashMap<Tower, Made<'a>>,
+    held: Mutex<Pictures>,
+}
+
+/// An encoder, and the batch that was wanted: memory may have made it smaller, which is not tried again.
+struct Made<'a> {
+    encoder: ImageEncoder<'a>,
+    wanted: usize,
+}
+
+impl<'a> Direct<'a> {
+    /// A source of features of `clip` and, where there is one, of its tower with a correction's bottlenecks. `batch` are the
+    /// pictures per step; without it as many as memory allows, up to [`BATCH`].
+    pub fn new(clip: &'a Clip, correction: Option<&'a [Bottleneck]>, batch: Option<usize>) -> Direct<'a> {
+        Direct { clip, correction, batch, made: HashMap::new(), held: Mutex::default() }
+    }
+
+    /// An encoder for `pictures` in all; a larger one takes the place of one that was made for fewer.
+    fn encoder(&mut self, tower: Tower, pictures: usize) -> Result<()> {
+        let bottlenecks = match tower {
+            Tower::Corrected => {
+                let none = || Error::invalid("features of a corrected tower are asked for, and there is no correction");
+                Some(self.correction.ok_or_else(none)?)
+            }
+            _ => None,
+        };
+        let wanted = self.batch.unwrap_or(BATCH).min(pictures).max(1);
+        if self.made.get(&tower).is_none_or(|made| made.wanted < wanted) {
+            // The smaller one's memory first.
+            self.made.remove(&tower);
+            let encoder = encoder(self.clip, tower, bottlenecks, (wanted, self.batch.is_some()))?;
+            self.made.insert(tower, Made { encoder, wanted });
+        }
+        Ok(())
+    }
+
+    fn encode(
+        &mut self,
+        tower: Tower,
+        items: &[Item],
+        views: &Views,
+        done: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Features> {
+        let clip = self.clip;
+        foresee(clip, items.len(), views)?;
+        self.encoder(tower, items.len() * views.count())?;
+        // Beside the encoder, which the closures below hold.
+        let Direct { made, held, .. } = self;
+        let Some(Made { encoder, .. }) = made.get_mut(&tower) else {
+            return Err(Error::invalid("there is no encoder"));
+        };
+        // The bound is on pixels, so more views mean fewer pictures at a time.
+        let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
+        let held: &Mutex<Pictures> = held;
+        let pixels = |item: &Item| match views {
+            // Once is enough: nothing is held.
+            Views::Center => super::picture_pixels(clip, item, views),
+            Views::Random { .. } => {
+                let (contents, picture) = look(item, held)?;
+                Ok(views.all_pixels(clip, &picture, &contents))
+            }
+        };
+        let decoded = items.chunks(at_once).map(|chunk| map_items(chunk, true, &|_| {}, |_, item| pixels(item)));
+        let (mut features, mut pictures) = (Features::default(), 0);
+        ahead(decoded, |decoded| {
+            let decoded = decoded?.items;
+            pictures += decoded.len();
+            let values: Vec<f32> = decoded.into_iter().flat_map(|(_, values)| values).collect();
+            features.extend(encoder.encode_all(&values, &mut |_| {})?);
+            done(pictures)
+        })?;
+        Ok(features)
+    }
+}
+
+impl Source for Direct<'_> {
+    fn features(&mut self, tower: Tower, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
+        watch.begin("encoding pictures", items.len());
+        let features = self.encode(tower, items, views, &mut |done| watch.at(done));
+        watch.end();
+        features
+    }
+
+    fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
+        self.encode(tower, items, views, &mut |_| Ok(()))
+    }
+}
+
+/// A correction, and what tells it from others.
+#[derive(Clone, Copy)]
+pub struct Corrected<'a> {
+    /// Its bottlenecks, one a block.
+    pub bottlenecks: &'a [Bottleneck],
+    /// SHA-256 of their values.
+    pub digest: &'a str,
+}
+
+/// A tower and its features on disk.
+struct Side<'a> {
+    store: Store,
+    encoder: ImageEncoder<'a>,
+}
+
+/// Features that are kept on disk: each view of a picture is encoded once, whoever asks.
+pub struct Stored<'a> {
+    clip: &'a Clip,
+    corrected: Option<Corrected<'a>>,
+    keeping: Keeping<'a>,
+    /// Stores and encoders, made when first asked for. With a correction the plain tower's features are those of the corrected
+    /// one's store, but for views that nobody else sees.
+    sides: HashMap<Tower, Side<'a>>,
+    /// What is not kept.
+    direct: Direct<'a>,
+}
+
+/// Where [`Stored`] keeps features, and how many pictures it takes at a time.
+#[derive(Clone, Copy)]
+pub struct Keeping<'a> {
+    /// The folder.
+    pub folder: &'a Path,
+    /// How the model's matrices are stored: `f32` or `f16`.
+    pub precision: &'a str,
+    /// Pictures per step; without it as many as memory allows, up to [`BATCH`].
+    pub batch: Option<usize>,
+    /// Pictures in all: no step is made for more.
+    pub pictures: usize,
+}
+
+impl<'a> Stored<'a> {
+    /// A source whose features lie in a folder.
+    pub fn new(clip: &'a Clip, corrected: Option<Corrected<'a>>, keeping: Keeping<'a>) -> Stored<'a> {
+        let direct = Direct::new(clip, corrected.map(|c| c.bottlenecks), keeping.batch);
+        Stored { clip, corrected, keeping, sides: HashMap::new(), direct }
+    }
+
+    /// The tower that all features come from: with the correction where there is one.
+    fn whole(&self) -> Tower {
+        if self.corrected.is_some() { Tower::Corrected } else { Tower::Plain }
+    }
+
+    fn side(&mut self, tower: Tower) -> Result<&mut Side<'a>> {
+        let corrected = match tower {
+            Tower::Corrected => self.corrected,
+            _ => None,
+        };
+        match self.sides.entry(tower) {
+            Entry::Occupied(side) => Ok(side.into_mut()),
+            Entry::Vacant(place) => {
+                let Keeping { folder, precision, batch, pictures } = self.keeping;
+                let most = (batch.unwrap_or(BATCH).min(pictures).max(1), batch.is_some());
+                let encoder = encoder(self.clip, tower, corrected.map(|c| c.bottlenecks), most)?;
+                let mut key = Key::new(self.clip, precision, corrected.map(|c| c.digest.to_string()))?;
+                if tower == Tower::Unprojected {
+                    key = key.unprojected();
+                }
+                let store = Store::open(folder, &key, encoder.width())?;
+                Ok(place.insert(Side { store, encoder }))
+            }
+        }
+    }
+
+    /// Sees to it that `views` of `items` are on disk, by the tower that all features come from. Pictures that cannot be
+    /// decoded are left out, or an error with `strict`.
+    ///
+    /// # Errors
+    /// As [`Store::fill`].
+    pub fn fill(
+        &mut self,
+        items: &[&Item],
+        views: &Views,
+        strict: bool,
+        what: &str,
+        watch: &mut dyn Watch,
+    ) -> Result<Filled> {
+        let whole = self.whole();
+        fill(self.side(whole)?, items, views, strict, what, watch)
+    }
+
+    /// Rows that [`Stored::fill`] named, by that tower.
+    ///
+    /// # Errors
+    /// As [`Store::rows`].
+    pub fn rows(&mut self, rows: &[RowId]) -> Result<Features> {
+        let whole = self.whole();
+        self.side(whole)?.store.rows(rows)
+    }
+}
+
+fn fill(
+    Side { store, encoder }: &mut Side<'_>,
+    items: &[&Item],
+    views: &Views,
+    strict: bool,
+    what: &str,
+    watch: &mut dyn Watch,
+) -> Result<Filled> {
+    watch.begin(what, items.len());
+    let filled = store.fill(encoder, items, views, strict, &mut |p| watch.at(p.pictures));
+    watch.end();
+    let filled = filled?;
+    filled.notes.iter().for_each(|note| watch.note(note));
+    Ok(filled)
+}
+
+impl Source for Stored<'_> {
+    fn features(&mut self, tower: Tower, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
+        let side = self.side(tower)?;
+        let all: Vec<&Item> = items.iter().collect();
+        let filled = fill(side, &all, views, true, "encoding views", watch)?;
+        let rows: Vec<RowId> = filled.rows.into_iter().flatten().flatten().collect();
+        let features = side.store.rows(&rows)?;
+        Ok(features)
+    }
+
+    fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
+        self.direct.fresh(tower, items, views)
+    }
+}
+
+/// What tells pictures with their labels, in this order, from others.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn digest_of(items: &[Item]) -> Result<String> {
+    let contents = map_items(items, true, &|_| {}, |_, item| super::contents(&item.path))?;
+    let mut hasher = Sha256::new();
+    for (item, contents) in contents.items {
+        hasher.update(contents);
+        hasher.update((item.label as u64).to_le_bytes());
+    }
+    Ok(hex(&hasher.finalize()))
+}
