@@ -26,6 +26,7 @@ pub static METHODS: &[&dyn Method] = &[
     &tip::TipAdapter { corrected: false },
     &tip_f::TipAdapterF,
     &tip_x::TipXMethod { corrected: false },
+    &super::gda::Gda,
     &tip::TipAdapter { corrected: true },
     &tip_x::TipXMethod { corrected: true },
     &pini::PiniMethod,

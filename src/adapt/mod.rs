@@ -6,6 +6,7 @@
 
 pub mod adapter_file;
 pub mod calibrate;
+pub mod gda;
 pub mod lesson;
 pub mod method;
 pub mod overlap;
