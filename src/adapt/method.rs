@@ -29,6 +29,7 @@ pub static METHODS: &[&dyn Method] = &[
     &super::gda::Gda,
     &tip::TipAdapter { corrected: true },
     &tip_x::TipXMethod { corrected: true },
+    &super::prolip::ProLip,
     &pini::PiniMethod,
 ];
 

@@ -11,6 +11,7 @@ pub mod lesson;
 pub mod method;
 pub mod overlap;
 pub mod pini;
+pub mod prolip;
 pub mod schedule;
 pub mod search;
 pub mod similarity;
