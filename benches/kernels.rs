@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tipi::Result;
-use tipi::gpu::{Access, DeviceOptions, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
+use tipi::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern, Span};
 use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
@@ -230,7 +230,10 @@ fn cache(c: &mut Criterion) {
 /// The elementwise part of the cache term, for the three kernels that the fused one replaces.
 static EXP: Shader = Shader {
     name: "exp",
-    source: "@group(0) @binding(0) var<uniform> p: vec4<u32>;
+    text: "exp",
+    texts: &[(
+        "exp",
+        "@group(0) @binding(0) var<uniform> p: vec4<u32>;
         @group(0) @binding(1) var<storage, read> x: array<f32>;
         @group(0) @binding(2) var<storage, read_write> y: array<f32>;
         @compute @workgroup_size(64)
@@ -239,7 +242,8 @@ static EXP: Shader = Shader {
             let i = (w.y * n.x + w.x) * 64u + l;
             if i < p.x { y[i] = exp(5.5 * (x[i] - 1.0)); }
         }",
-    access: &[Access::Read, Access::Write],
+    )],
+    instead: &[],
 };
 
 /// The fused cache term of 16,000 keys and 1,000 classes, with each kernel, and what it replaces: the affinity by a

@@ -1,7 +1,8 @@
 // QuickGELU, erf-GELU and ReLU as kernels of their own, where the value before the activation must be kept.
 //
-// forward: y = act(x).  backward: y = dy · act'(x), with dy in `other`.
+// forward: y = act(x).  backward: dx = dy · act'(x).
 // Open constants: ACT (1 QuickGELU, 2 erf-GELU, 3 ReLU).
+//# import gelu, linear
 
 struct Params {
     n: u32,
@@ -9,20 +10,13 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> other: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-
-fn element(wid: vec3<u32>, nwg: vec3<u32>, lid: u32) -> u32 {
-    return (wid.y * nwg.x + wid.x) * 64u + lid;
-}
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 
 @compute @workgroup_size(64)
-fn forward(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = element(wid, nwg, lid);
+fn forward(id: Invocation) {
+    let i = number_of(id);
     if i >= p.n {
         return;
     }
@@ -36,20 +30,16 @@ fn forward(
 }
 
 @compute @workgroup_size(64)
-fn backward(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = element(wid, nwg, lid);
+fn backward(id: Invocation) {
+    let i = number_of(id);
     if i >= p.n {
         return;
     }
     if ACT == 1u {
-        y[i] = other[i] * quick_gelu_slope(x[i]);
+        dx[i] = dy[i] * quick_gelu_slope(x[i]);
     } else if ACT == 2u {
-        y[i] = other[i] * erf_gelu_slope(x[i]);
+        dx[i] = dy[i] * erf_gelu_slope(x[i]);
     } else {
-        y[i] = select(0.0, other[i], x[i] > 0.0);
+        dx[i] = select(0.0, dy[i], x[i] > 0.0);
     }
 }

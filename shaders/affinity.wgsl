@@ -6,23 +6,11 @@
 // workgroup has a block of whole classes, as many as fill a tile or one that fills several, so that sums never leave it.
 // After each tile an invocation adds up the exponentials of one query, key by key, and where a class ends stores its sums.
 //
-// Open constants: BETAS (how many β are served by one pass over the similarities), BASE.
+// Open constants: those of the imports.
+//# import affinity_cache
 
-struct Params {
-    queries: u32,
-    classes: u32,
-    width: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> f: array<f32>;
 @group(0) @binding(2) var<storage, read> g: array<f32>;
-@group(0) @binding(3) var<storage, read> starts: array<u32>;
-@group(0) @binding(4) var<storage, read> betas: array<f32>;
-@group(0) @binding(5) var<storage, read> base: array<f32>;
-@group(0) @binding(6) var<storage, read> blocks: array<u32>; // [blocks, 2]: classes from … to before …
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
 
 const QUERIES: u32 = 64u;
 const KEYS: u32 = 16u;
@@ -93,13 +81,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             // Classes that end before this key, those without keys among them. After the last tile all do.
             while class_ < past && starts[class_ + 1u] <= first + r {
                 for (var s = 0u; s < BETAS; s++) {
-                    if query < p.queries {
-                        var v = p.scale * sums[s];
-                        if BASE == 1u {
-                            v += base[query * p.classes + class_];
-                        }
-                        y[(s * p.queries + query) * p.classes + class_] = v;
-                    }
+                    store(sums[s], query, class_, s);
                     sums[s] = 0.0;
                 }
                 class_++;

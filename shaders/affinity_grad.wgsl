@@ -1,5 +1,6 @@
 // What Tip-Adapter-F's keys get back. With S = G·fᵀ [keys, queries] and the logits' gradient dy [queries, classes],
 // y[j,b] = scale·β·exp(−β·(1 − S[j,b]))·dy[b, class of j], so that the keys' gradient is the product y·f.
+//# import linear
 
 struct Params {
     keys: u32,
@@ -16,12 +17,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn main(id: Invocation) {
+    let i = number_of(id);
     if i >= p.keys * p.queries {
         return;
     }

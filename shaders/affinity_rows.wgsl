@@ -4,23 +4,8 @@
 // taking the next queries, so that a key's address is uniform across the workgroup. The class's keys go by in tiles;
 // after each the exponentials are added to the sums of its queries, so that the affinity never leaves registers.
 //
-// Open constants: BETAS, BASE, KEYS (keys in a tile: as many as a class has, up to 16).
-
-struct Params {
-    queries: u32,
-    classes: u32,
-    width: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> f: array<f32>;
-@group(0) @binding(2) var<storage, read> g: array<f32>;
-@group(0) @binding(3) var<storage, read> starts: array<u32>;
-@group(0) @binding(4) var<storage, read> betas: array<f32>;
-@group(0) @binding(5) var<storage, read> base: array<f32>;
-@group(0) @binding(6) var<storage, read> blocks: array<u32>; // not used here
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+// Open constants: KEYS (keys in a tile: as many as a class has, up to 16), and those of the imports.
+//# import affinity_queries
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -64,8 +49,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
     }
     for (var s = 0u; s < BETAS; s++) {
-        store(s0[s], query, class_, s);
-        store(s1[s], query + 4u, class_, s);
-        store(s2[s], query + 8u, class_, s);
+        store_four(s0[s], query, class_, s);
+        store_four(s1[s], query + 4u, class_, s);
+        store_four(s2[s], query + 8u, class_, s);
     }
 }

@@ -11,21 +11,13 @@
 //
 // forward keeps lse [rows, heads], the log of the softmax's denominator, from which backward rebuilds the weights.
 // Open constants: HEAD (head width), CAUSAL, BLOCK (rows per workgroup).
+//# import attention_blocks, linear
 
-struct Params {
-    rows: u32,
-    heads: u32,
-    blocks: u32,
-    keys: u32, // `weights` only: row length of its output
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> blocks: array<u32>;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;     // backward: gradient of the output [rows, width]
-@group(0) @binding(4) var<storage, read> delta: array<f32>;  // backward: Σ dy·y by row and head
-@group(0) @binding(5) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> out: array<f32>; // dot_rows: what forward gave [rows, width]
+@group(0) @binding(4) var<storage, read> dy: array<f32>;  // gradient of the output [rows, width]
+@group(0) @binding(9) var<storage, read_write> shares: array<f32>; // weights: [rows, heads, keys]
+@group(0) @binding(10) var<storage, read_write> dots: array<f32>; // dot_rows: [rows, heads]
 
 // Keys that row `row` of `b` sees of its own sequence start at b.own and end before this.
 fn own_end(b: Block, row: u32) -> u32 {
@@ -83,7 +75,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     lse[row * p.heads + head] = top + log(sum);
 }
 
-// y [rows, heads, keys] = the attention weights themselves, prefix first; zeros where a key is not seen. For looking
+// shares [rows, heads, keys] = the attention weights themselves, prefix first; zeros where a key is not seen. For looking
 // at them: nothing on the way of inference or training writes this matrix.
 @compute @workgroup_size(BLOCK)
 fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -108,29 +100,25 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             }
             w = exp(s - lse[row * p.heads + head]);
         }
-        y[(row * p.heads + head) * p.keys + i] = w;
+        shares[(row * p.heads + head) * p.keys + i] = w;
     }
 }
 
-// y [rows, heads] = Σ_d dy·out, with the forward's output in `qkv`.
+// dots [rows, heads] = Σ_d dy·out.
 @compute @workgroup_size(64)
-fn dot_rows(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn dot_rows(id: Invocation) {
+    let i = number_of(id);
     if i >= p.rows * p.heads {
         return;
     }
     var sum = 0.0;
     for (var d = 0u; d < HEAD; d++) {
-        sum = fma(dy[i * HEAD + d], qkv[i * HEAD + d], sum);
+        sum = fma(dy[i * HEAD + d], out[i * HEAD + d], sum);
     }
-    y[i] = sum;
+    dots[i] = sum;
 }
 
-// The query third of y [rows, 3·width].
+// The query third of dqkv [rows, 3·width].
 @compute @workgroup_size(BLOCK)
 fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let b = block_at(wid.x);
@@ -172,11 +160,11 @@ fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         }
     }
     for (var d = 0u; d < HEAD; d++) {
-        y[row * stride + head * HEAD + d] = dq[d];
+        dqkv[row * stride + head * HEAD + d] = dq[d];
     }
 }
 
-// The key and value thirds of y [rows, 3·width]: each row gathers from the queries that see it, its own sequence's
+// The key and value thirds of dqkv [rows, 3·width]: each row gathers from the queries that see it, its own sequence's
 // first, then those that have it in their prefix: a fixed order, and no two invocations write one element.
 @compute @workgroup_size(BLOCK)
 fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -222,7 +210,7 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         }
     }
     for (var d = 0u; d < HEAD; d++) {
-        y[row * stride + width + head * HEAD + d] = dk[d];
-        y[row * stride + 2u * width + head * HEAD + d] = dv[d];
+        dqkv[row * stride + width + head * HEAD + d] = dk[d];
+        dqkv[row * stride + 2u * width + head * HEAD + d] = dv[d];
     }
 }

@@ -1,5 +1,21 @@
+// What both forms of attention share: parameters, the table of blocks that attention.wgsl describes, and the bindings other
+// than queries, keys, values and the output's gradient.
 
-// A row of the table of blocks that attention.wgsl describes; shared by its variants.
+struct Params {
+    rows: u32,
+    heads: u32,
+    blocks: u32,
+    keys: u32, // `weights` only: row length of its output
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> blocks: array<u32>;
+@group(0) @binding(5) var<storage, read> delta: array<f32>;     // Σ dy·out by row and head
+@group(0) @binding(6) var<storage, read_write> lse: array<f32>; // [rows, heads]
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dqkv: array<f32>;
+
+// A row of the table.
 struct Block {
     row: u32,
     rows: u32,

@@ -7,19 +7,10 @@
 // their own work on the last one and store nothing: a broadcast needs them all.
 //
 // Open constants: HEAD (head width, a multiple of 4), CAUSAL.
+//# import attention_blocks, quads
 
-struct Params {
-    rows: u32,
-    heads: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> blocks: array<u32>;
 @group(0) @binding(2) var qkv: texture_2d<f32>;
-@group(0) @binding(3) var dy: texture_2d<f32>;               // backward: gradient of the output [rows, width]
-@group(0) @binding(4) var<storage, read> delta: array<f32>;  // backward: Σ dy·y by row and head
-@group(0) @binding(5) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var dy: texture_2d<f32>; // gradient of the output [rows, width]
 
 const QUADS: u32 = HEAD / 4u;
 const LOWEST: f32 = -3.0e38;
@@ -146,7 +137,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_i
     lse[row * p.heads + head] = top + log(sum);
 }
 
-// The query third of y [rows, 3·width].
+// The query third of dqkv [rows, 3·width].
 @compute @workgroup_size(8)
 fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let b = block_at(wid.x);
@@ -190,14 +181,14 @@ fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocatio
     }
     for (var d = 0u; d < QUADS; d++) {
         let at = row * 3u * p.heads * HEAD + head * HEAD + 4u * d;
-        y[at] = dq[d].x;
-        y[at + 1u] = dq[d].y;
-        y[at + 2u] = dq[d].z;
-        y[at + 3u] = dq[d].w;
+        dqkv[at] = dq[d].x;
+        dqkv[at + 1u] = dq[d].y;
+        dqkv[at + 2u] = dq[d].z;
+        dqkv[at + 3u] = dq[d].w;
     }
 }
 
-// The key and value thirds of y [rows, 3·width]: each row gathers from the queries that see it, its own sequence's first,
+// The key and value thirds of dqkv [rows, 3·width]: each row gathers from the queries that see it, its own sequence's first,
 // then those that have it in their prefix: a fixed order, and no two invocations write one element.
 @compute @workgroup_size(8)
 fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -252,14 +243,14 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocati
     }
     for (var d = 0u; d < QUADS; d++) {
         let at = row * 3u * p.heads * HEAD + p.heads * HEAD + head * HEAD + 4u * d;
-        y[at] = dk[d].x;
-        y[at + 1u] = dk[d].y;
-        y[at + 2u] = dk[d].z;
-        y[at + 3u] = dk[d].w;
+        dqkv[at] = dk[d].x;
+        dqkv[at + 1u] = dk[d].y;
+        dqkv[at + 2u] = dk[d].z;
+        dqkv[at + 3u] = dk[d].w;
         let values = at + p.heads * HEAD;
-        y[values] = dv[d].x;
-        y[values + 1u] = dv[d].y;
-        y[values + 2u] = dv[d].z;
-        y[values + 3u] = dv[d].w;
+        dqkv[values] = dv[d].x;
+        dqkv[values + 1u] = dv[d].y;
+        dqkv[values + 2u] = dv[d].z;
+        dqkv[values + 3u] = dv[d].w;
     }
 }

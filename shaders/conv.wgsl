@@ -5,6 +5,7 @@
 //         picture. Pixels come as [batch, 3, size, size], which other strides express.
 // pool:   y[b,i,j,c] = mean of x over the side × side window at (side·i, side·j); what is left over is dropped.
 // tokens: y[b,0] = mean of x[b] + position[0]; y[b,t] = x[b,t−1] + position[t].
+//# import linear
 
 struct Params {
     batch: u32,
@@ -27,12 +28,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
-fn unfold(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn unfold(id: Invocation) {
+    let i = number_of(id);
     let depth = p.side * p.side * p.channels;
     if i >= p.batch * p.out * p.out * depth {
         return;
@@ -54,12 +51,8 @@ fn unfold(
 }
 
 @compute @workgroup_size(64)
-fn pool(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn pool(id: Invocation) {
+    let i = number_of(id);
     if i >= p.batch * p.out * p.out * p.channels {
         return;
     }
@@ -78,12 +71,8 @@ fn pool(
 }
 
 @compute @workgroup_size(64)
-fn tokens(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn tokens(id: Invocation) {
+    let i = number_of(id);
     let cells = p.size * p.size;
     if i >= p.batch * (cells + 1u) * p.channels {
         return;

@@ -5,12 +5,13 @@
 // and since z_q is centred, p may be replaced by p − 1/C. Every term is then as small as the divergence itself, where
 // Σ p·log p − p·log q would subtract two numbers of the size of log C.
 //
-// rows: from logits x [rows, classes], centred logits y, centred probabilities z and per row (Σ p·z − m, m).
+// rows: from logits x [rows, classes], centred logits, centred probabilities (`shares`) and per row `stats` (Σ p·z − m, m).
 // class_sums: y[c, i] = Σ_{j in class c} x[j, i], for rows sorted by class, starts[c]…starts[c+1] being class c's.
-// term: −Σ_{j in class c} ψ_ij, ψ = slope·(KL − low) + floor, from the product x = p·(Σ_j z_q)ᵀ [rows, classes], the
-//   queries' statistics `other` [rows, 2] and the classes' summed statistics `sums` [classes, 2]; times `gamma`, and
+// term: −Σ_{j in class c} ψ_ij, ψ = slope·(KL − low) + floor, from `product` = p·(Σ_j z_q)ᵀ [rows, classes],
+//   the queries' statistics [rows, 2] and the classes' summed statistics [classes, 2]; times `gamma`, and
 //   plus `base` [rows, classes] when BASE is 1.
 // Open constant: BASE.
+//# import rowwise
 
 struct Params {
     rows: u32,
@@ -23,13 +24,17 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> other: array<f32>;
-@group(0) @binding(3) var<storage, read> sums: array<f32>;
-@group(0) @binding(4) var<storage, read> starts: array<u32>;
-@group(0) @binding(5) var<storage, read> base: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
-@group(0) @binding(7) var<storage, read_write> z: array<f32>;
-@group(0) @binding(8) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(2) var<storage, read> product: array<f32>;
+@group(0) @binding(3) var<storage, read> query_stats: array<f32>;
+@group(0) @binding(4) var<storage, read> class_stats: array<f32>;
+@group(0) @binding(5) var<storage, read> starts: array<u32>;
+//# if BASE
+@group(0) @binding(6) var<storage, read> base: array<f32>;
+//# end
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<storage, read_write> centred: array<f32>;
+@group(0) @binding(9) var<storage, read_write> shares: array<f32>;
+@group(0) @binding(10) var<storage, read_write> stats: array<f32>;
 
 // exp(v) − 1 without losing small v.
 fn expm1(v: f32) -> f32 {
@@ -64,51 +69,43 @@ fn log1p(v: f32) -> f32 {
 }
 
 @compute @workgroup_size(LANES)
-fn rows(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let row = wid.y * nwg.x + wid.x;
+fn rows(id: Invocation) {
+    let row = workgroup_of(id);
     if row >= p.rows {
         return;
     }
     let at = row * p.width;
     let n = f32(p.width);
     var sum = 0.0;
-    for (var i = lid; i < p.width; i += LANES) {
+    for (var i = id.lid; i < p.width; i += LANES) {
         sum += x[at + i];
     }
-    let mean = total(sum, lid) / n;
+    let mean = total(sum, id.lid) / n;
     var grown = 0.0;
-    for (var i = lid; i < p.width; i += LANES) {
+    for (var i = id.lid; i < p.width; i += LANES) {
         grown += expm1(x[at + i] - mean);
     }
     // Mean of exp z, less 1: not negative but for rounding, since z has mean 0.
-    let u = max(total(grown, lid) / n, 0.0);
+    let u = max(total(grown, id.lid) / n, 0.0);
     var own = 0.0;
-    for (var i = lid; i < p.width; i += LANES) {
+    for (var i = id.lid; i < p.width; i += LANES) {
         let v = x[at + i] - mean;
         let share = (expm1(v) - u) / ((1.0 + u) * n);
-        y[at + i] = v;
-        z[at + i] = share;
+        centred[at + i] = v;
+        shares[at + i] = share;
         own += share * v;
     }
     let m = log1p(u);
-    own = total(own, lid);
-    if lid == 0u {
+    own = total(own, id.lid);
+    if id.lid == 0u {
         stats[2u * row] = own - m;
         stats[2u * row + 1u] = m;
     }
 }
 
 @compute @workgroup_size(LANES)
-fn class_sums(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * LANES + lid;
+fn class_sums(id: Invocation) {
+    let i = workgroup_of(id) * LANES + id.lid;
     if i >= p.rows * p.width {
         return;
     }
@@ -122,21 +119,17 @@ fn class_sums(
 }
 
 @compute @workgroup_size(LANES)
-fn term(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * LANES + lid;
+fn term(id: Invocation) {
+    let i = workgroup_of(id) * LANES + id.lid;
     if i >= p.rows * p.width {
         return;
     }
     let class_ = i % p.width;
     let keys = f32(starts[class_ + 1u] - starts[class_]);
-    let kl = keys * (other[2u * (i / p.width)] - p.low) + (sums[2u * class_ + 1u] - x[i]);
+    let kl = keys * (query_stats[2u * (i / p.width)] - p.low) + (class_stats[2u * class_ + 1u] - product[i]);
     var v = -p.gamma * fma(p.slope, kl, keys * p.floor);
-    if BASE == 1u {
-        v += base[i];
-    }
+    //# if BASE
+    v += base[i];
+    //# end
     y[i] = v;
 }

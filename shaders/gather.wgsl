@@ -1,5 +1,6 @@
 // Rows by number: y[i] = x[index[i]], or zeros where index[i] is 0xffffffff. With the inverse index this is also its
 // own backward (each row of x is picked once at the most), so there is no scatter and nothing to race.
+//# import linear
 
 struct Params {
     rows: u32,
@@ -12,12 +13,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn main(id: Invocation) {
+    let i = number_of(id);
     if i >= p.rows * p.width {
         return;
     }

@@ -1,4 +1,3 @@
-
 // The activations of CLIP and their derivatives; shared by the GEMM's epilogue and activation.wgsl.
 
 // σ(x) without overflow: exp of a non-positive number only.

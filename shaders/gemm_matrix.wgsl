@@ -1,27 +1,14 @@
-// C[m,n] = act(alpha · A·op(B) + bias) + residual by matrix units. What they take is said before this text:
-// gemm_matrix16.wgsl (f16 operands) or gemm_matrix8.wgsl (f32 operands) name the types Element, MatrixA, MatrixB, MatrixC
-// and the side of a matrix, SIDE. Sums are f32.
+// C[m,n] = act(alpha · A·op(B) + bias) + residual by matrix units. What they take is said by who imports
+// this text: gemm_matrix16.wgsl (f16 operands) or gemm_matrix8.wgsl (f32 operands) name the types Element, MatrixA, MatrixB,
+// MatrixC and the side of a matrix, SIDE. Sums are f32.
 //
 // A tile of (4·SIDE)² of C per workgroup of 128 invocations: four quarters, each 2×2 matrices, shared out among the
 // subgroups, whatever their size. A (f32, rounded to Element) and B are staged through workgroup memory, 32 steps of k at
 // a time: loads of matrices are not bounds-checked, and staging fills edges with zeros. The sums go through workgroup
 // memory too, since a matrix's elements cannot be touched one by one.
 //
-// Open constants: HALF_B (B is f16, two to a word, rows padded to whole words), TRANS_B (B is [n,k]), BIAS, RESIDUAL (0 or 1), ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU).
-
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    alpha: f32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<u32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;
+// Open constants: those of the imports.
+//# import gemm_staged
 
 const TILE: u32 = 4u * SIDE;
 const DEPTH: u32 = 32u;
@@ -32,19 +19,6 @@ const STRIDE_C: u32 = TILE + 4u;
 var<workgroup> tile_a: array<Element, TILE * STRIDE>; // [row, kk]
 var<workgroup> tile_b: array<Element, TILE * STRIDE>; // [col, kk]
 var<workgroup> tile_c: array<f32, TILE * STRIDE_C>;
-
-fn load_b(kk: u32, col: u32) -> Element {
-    if col >= p.n || kk >= p.k {
-        return Element(0.0);
-    }
-    let row = select(kk, col, TRANS_B == 1u);
-    let at = select(col, kk, TRANS_B == 1u);
-    let width = select(p.n, p.k, TRANS_B == 1u);
-    if HALF_B == 1u {
-        return Element(unpack2x16float(b[row * ((width + 1u) / 2u) + at / 2u])[at % 2u]);
-    }
-    return Element(bitcast<f32>(b[row * width + at]));
-}
 
 @compute @workgroup_size(INVOCATIONS)
 fn main(
@@ -68,17 +42,13 @@ fn main(
             for (var e = index; e < TILE * DEPTH; e += INVOCATIONS) {
                 let r = e / DEPTH;
                 let kk = e % DEPTH;
-                var v = 0.0;
-                if row0 + r < p.m && k0 + kk < p.k {
-                    v = a[(row0 + r) * p.k + k0 + kk];
-                }
-                tile_a[r * STRIDE + kk] = Element(v);
+                tile_a[r * STRIDE + kk] = Element(load_a(row0 + r, k0 + kk));
             }
             for (var e = index; e < TILE * DEPTH; e += INVOCATIONS) {
                 // Neighbouring invocations read neighbouring addresses, whichever way B is stored.
                 let kk = select(e / TILE, e % DEPTH, TRANS_B == 1u);
                 let x = select(e % TILE, e / DEPTH, TRANS_B == 1u);
-                tile_b[x * STRIDE + kk] = load_b(k0 + kk, col0 + x);
+                tile_b[x * STRIDE + kk] = Element(load_b(k0 + kk, col0 + x));
             }
             workgroupBarrier();
             for (var kk = 0u; kk < DEPTH; kk += SIDE) {

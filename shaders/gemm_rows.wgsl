@@ -8,21 +8,8 @@
 // No workgroup memory: on such drivers it is ordinary memory, and barriers are expensive.
 // Edges: addresses are clamped to the last row or column, and what they compute is not stored.
 //
-// Open constants: as in gemm_tile.wgsl.
-
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    alpha: f32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;
+// Open constants: those of the imports.
+//# import gemm_columns
 
 const ROWS: u32 = 16u;
 const COLS: u32 = 12u;

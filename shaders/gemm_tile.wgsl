@@ -4,23 +4,8 @@
 // through workgroup memory, DEPTH steps of k at a time, four neighbours in m or n to a vector. Edges are staged as zeros
 // and not stored. Sums are f32 whatever B is stored as.
 //
-// Open constants: TILE_M, TILE_N, DEPTH, PER_M, PER_N (multiples of 4, but DEPTH), TRANS_A (A is stored [k,m]),
-// TRANS_B (B is stored [n,k]), HALF_B (B is f16, two to a word, rows padded to whole words), BIAS, RESIDUAL (0 or 1),
-// ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU).
-
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    alpha: f32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<u32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;
+// Open constants: TILE_M, TILE_N, DEPTH, PER_M, PER_N (multiples of 4, but DEPTH), and those of the imports.
+//# import gemm_staged
 
 const ACROSS: u32 = TILE_N / PER_N;
 const DOWN: u32 = TILE_M / PER_M;
@@ -32,29 +17,6 @@ const SUMS: u32 = PER_M * PER_N / 4u;
 
 var<workgroup> tile_a: array<vec4<f32>, DEPTH * STRIDE_A>;
 var<workgroup> tile_b: array<vec4<f32>, DEPTH * STRIDE_B>;
-
-fn load_a(row: u32, kk: u32) -> f32 {
-    if row >= p.m || kk >= p.k {
-        return 0.0;
-    }
-    if TRANS_A == 1u {
-        return a[kk * p.m + row];
-    }
-    return a[row * p.k + kk];
-}
-
-fn load_b(kk: u32, col: u32) -> f32 {
-    if col >= p.n || kk >= p.k {
-        return 0.0;
-    }
-    let row = select(kk, col, TRANS_B == 1u);
-    let at = select(col, kk, TRANS_B == 1u);
-    let width = select(p.n, p.k, TRANS_B == 1u);
-    if HALF_B == 1u {
-        return unpack2x16float(b[row * ((width + 1u) / 2u) + at / 2u])[at % 2u];
-    }
-    return bitcast<f32>(b[row * width + at]);
-}
 
 @compute @workgroup_size(ACROSS, DOWN)
 fn main(

@@ -3,7 +3,8 @@
 // forward: y = (x − mean)·rstd·gain + shift; stats [rows,2] keeps mean and rstd for backward.
 // backward, for a frozen gain: dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) with g = dy·gain, plus `base` (the gradient
 // that reaches x past the norm, on the residual stream) when BASE is 1.
-// Open constants: BASE (backward only; 0 in forward).
+// Open constant: BASE (backward only).
+//# import rowwise
 
 struct Params {
     rows: u32,
@@ -14,51 +15,47 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> gain: array<f32>;
-@group(0) @binding(3) var<storage, read> shift: array<f32>; // forward: shift; backward: dy
-@group(0) @binding(4) var<storage, read> base: array<f32>;
-@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>; // forward: y; backward: dx
+@group(0) @binding(3) var<storage, read> shift: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<f32>;
+//# if BASE
+@group(0) @binding(5) var<storage, read> base: array<f32>;
+//# end
+@group(0) @binding(6) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dx: array<f32>;
 
 @compute @workgroup_size(LANES)
-fn forward(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let row = wid.y * nwg.x + wid.x;
+fn forward(id: Invocation) {
+    let row = workgroup_of(id);
     if row >= p.rows {
         return;
     }
     let at = row * p.width;
     let width = f32(p.width);
     var sum = 0.0;
-    for (var i = lid; i < p.width; i += LANES) {
+    for (var i = id.lid; i < p.width; i += LANES) {
         sum += x[at + i];
     }
-    let mean = total(sum, lid) / width;
+    let mean = total(sum, id.lid) / width;
     // A second pass over the row: the variance as mean(x²) − mean² would cancel.
     var squares = 0.0;
-    for (var i = lid; i < p.width; i += LANES) {
+    for (var i = id.lid; i < p.width; i += LANES) {
         let d = x[at + i] - mean;
         squares += d * d;
     }
-    let rstd = inverseSqrt(total(squares, lid) / width + p.eps);
-    for (var i = lid; i < p.width; i += LANES) {
+    let rstd = inverseSqrt(total(squares, id.lid) / width + p.eps);
+    for (var i = id.lid; i < p.width; i += LANES) {
         y[at + i] = (x[at + i] - mean) * rstd * gain[i] + shift[i];
     }
-    if lid == 0u {
+    if id.lid == 0u {
         stats[row * 2u] = mean;
         stats[row * 2u + 1u] = rstd;
     }
 }
 
 @compute @workgroup_size(LANES)
-fn backward(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let row = wid.y * nwg.x + wid.x;
+fn backward(id: Invocation) {
+    let row = workgroup_of(id);
     if row >= p.rows {
         return;
     }
@@ -67,19 +64,19 @@ fn backward(
     let rstd = stats[row * 2u + 1u];
     var plain = 0.0;
     var along = 0.0;
-    for (var i = lid; i < p.width; i += LANES) {
-        let g = shift[at + i] * gain[i];
+    for (var i = id.lid; i < p.width; i += LANES) {
+        let g = dy[at + i] * gain[i];
         plain += g;
         along += g * (x[at + i] - mean) * rstd;
     }
-    let mean_g = total(plain, lid) / f32(p.width);
-    let mean_gx = total(along, lid) / f32(p.width);
-    for (var i = lid; i < p.width; i += LANES) {
-        let g = shift[at + i] * gain[i];
+    let mean_g = total(plain, id.lid) / f32(p.width);
+    let mean_gx = total(along, id.lid) / f32(p.width);
+    for (var i = id.lid; i < p.width; i += LANES) {
+        let g = dy[at + i] * gain[i];
         var d = rstd * (g - mean_g - (x[at + i] - mean) * rstd * mean_gx);
-        if BASE == 1u {
-            d += base[at + i];
-        }
-        y[at + i] = d;
+        //# if BASE
+        d += base[at + i];
+        //# end
+        dx[at + i] = d;
     }
 }

@@ -3,6 +3,7 @@
 //
 // One workgroup of eight invocations, which are one subgroup, per four rows: reading a word of a buffer is what costs
 // there, so x is read twice instead of three times, and gain and shift once for all four rows.
+//# import quads
 
 struct Params {
     rows: u32,
@@ -24,7 +25,7 @@ fn inside(col: u32) -> vec4<bool> {
 
 // Four columns; past the last one, that one again.
 fn four(at: u32, col: u32) -> vec4<f32> {
-    let c = min(vec4<u32>(col) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.width - 1u)) + at;
+    let c = four_from(col, p.width) + at;
     return vec4<f32>(x[c.x], x[c.y], x[c.z], x[c.w]);
 }
 
@@ -60,7 +61,7 @@ fn forward(
         return;
     }
     // Past the last row, that one again.
-    let rows = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.rows - 1u));
+    let rows = four_from(first, p.rows);
     let s0 = statistics(rows.x, lane);
     let s1 = statistics(rows.y, lane);
     let s2 = statistics(rows.z, lane);
@@ -72,7 +73,7 @@ fn forward(
         keep(rows.w, s3);
     }
     for (var col = 4u * lane; col < p.width; col += 32u) {
-        let c = min(vec4<u32>(col) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.width - 1u));
+        let c = four_from(col, p.width);
         let g = vec4<f32>(gain[c.x], gain[c.y], gain[c.z], gain[c.w]);
         let s = vec4<f32>(shift[c.x], shift[c.y], shift[c.z], shift[c.w]);
         put(rows.x, col, s0, g, s);

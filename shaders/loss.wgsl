@@ -1,6 +1,7 @@
 // Cross-entropy of logits [rows, classes] against labels [rows], one workgroup per row:
 // losses[r] = log Σ exp(x − max) + max − x[label], and its gradient by the logits of the mean over rows,
 // grad = (softmax(x) − onehot(label))/rows.
+//# import rowwise
 
 struct Params {
     rows: u32,
@@ -14,33 +15,29 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> grad: array<f32>;
 
 @compute @workgroup_size(LANES)
-fn main(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let row = wid.y * nwg.x + wid.x;
+fn main(id: Invocation) {
+    let row = workgroup_of(id);
     if row >= p.rows {
         return;
     }
     let at = row * p.classes;
     let label = min(labels[row], p.classes - 1u); // a wrong label must not read past the row
     var top = -3.0e38;
-    for (var i = lid; i < p.classes; i += LANES) {
+    for (var i = id.lid; i < p.classes; i += LANES) {
         top = max(top, x[at + i]);
     }
-    top = largest(top, lid);
+    top = largest(top, id.lid);
     var sum = 0.0;
-    for (var i = lid; i < p.classes; i += LANES) {
+    for (var i = id.lid; i < p.classes; i += LANES) {
         sum += exp(x[at + i] - top);
     }
-    sum = total(sum, lid);
+    sum = total(sum, id.lid);
     let rows = f32(p.rows);
-    for (var i = lid; i < p.classes; i += LANES) {
+    for (var i = id.lid; i < p.classes; i += LANES) {
         let hot = select(0.0, 1.0, i == label);
         grad[at + i] = (exp(x[at + i] - top) / sum - hot) / rows;
     }
-    if lid == 0u {
+    if id.lid == 0u {
         losses[row] = log(sum) + top - x[at + label];
     }
 }

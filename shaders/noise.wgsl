@@ -4,12 +4,13 @@
 // (block, stream, step, 0) gives four words, Box–Muller (normal.wgsl) makes four normals of them. The same counter gives
 // the same bits on every device, whatever the order of invocations.
 // text_apply: y = x, plus spread·ε + mean on `noisy` rows from `first` on (PiNI's text noise).
-// text_backward: dmean = dx[first…], dspread = dx[first…]·ε.
-// image_apply: y[b·draws+d] = v[b] + |spread[b]|·ε[b·draws+d] + mean[b] (PiNI's image noise).
-// image_backward: dmean[b] = Σ_d dy, dspread[b] = sign(spread[b])·Σ_d dy·ε, with dy in `x`.
+// text_backward: dmean = dy[first…], dspread = dy[first…]·ε.
+// image_apply: y[b·draws+d] = x[b] + |spread[b]|·ε[b·draws+d] + mean[b] (PiNI's image noise).
+// image_backward: dmean[b] = Σ_d dy, dspread[b] = sign(spread[b])·Σ_d dy·ε.
+//# import linear, normal, philox
 
 struct Params {
-    rows: u32,   // normal: number of elements; text: rows of x; image: rows of v
+    rows: u32,   // normal: number of elements; text: rows of x; image: rows of x
     width: u32,
     first: u32,  // normal: stream; text: first noisy row
     count: u32,  // text: noisy rows; image: draws
@@ -21,20 +22,14 @@ struct Params {
 @group(0) @binding(3) var<storage, read> spread: array<f32>;
 @group(0) @binding(4) var<storage, read> eps: array<f32>;
 @group(0) @binding(5) var<storage, read> counter: array<u32>; // seed low, seed high, step
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
-@group(0) @binding(7) var<storage, read_write> z: array<f32>; // backward: dspread
-
-fn index(wid: vec3<u32>, nwg: vec3<u32>, lid: u32) -> u32 {
-    return (wid.y * nwg.x + wid.x) * 64u + lid;
-}
+@group(0) @binding(6) var<storage, read> dy: array<f32>;
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dmean: array<f32>;
+@group(0) @binding(9) var<storage, read_write> dspread: array<f32>;
 
 @compute @workgroup_size(64)
-fn normal(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let block = index(wid, nwg, lid);
+fn normal(id: Invocation) {
+    let block = number_of(id);
     if block * 4u >= p.rows {
         return;
     }
@@ -48,12 +43,8 @@ fn normal(
 }
 
 @compute @workgroup_size(64)
-fn text_apply(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = index(wid, nwg, lid);
+fn text_apply(id: Invocation) {
+    let i = number_of(id);
     if i >= p.rows * p.width {
         return;
     }
@@ -67,27 +58,19 @@ fn text_apply(
 }
 
 @compute @workgroup_size(64)
-fn text_backward(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = index(wid, nwg, lid);
+fn text_backward(id: Invocation) {
+    let i = number_of(id);
     if i >= p.count * p.width {
         return;
     }
-    let d = x[i + p.first * p.width];
-    y[i] = d;
-    z[i] = d * eps[i];
+    let d = dy[i + p.first * p.width];
+    dmean[i] = d;
+    dspread[i] = d * eps[i];
 }
 
 @compute @workgroup_size(64)
-fn image_apply(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = index(wid, nwg, lid);
+fn image_apply(id: Invocation) {
+    let i = number_of(id);
     if i >= p.rows * p.count * p.width {
         return;
     }
@@ -96,12 +79,8 @@ fn image_apply(
 }
 
 @compute @workgroup_size(64)
-fn image_backward(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = index(wid, nwg, lid);
+fn image_backward(id: Invocation) {
+    let i = number_of(id);
     if i >= p.rows * p.width {
         return;
     }
@@ -109,10 +88,10 @@ fn image_backward(
     var dm = 0.0;
     var ds = 0.0;
     for (var d = 0u; d < p.count; d++) {
-        dm += x[at];
-        ds += x[at] * eps[at];
+        dm += dy[at];
+        ds += dy[at] * eps[at];
         at += p.width;
     }
-    y[i] = dm;
-    z[i] = sign(spread[i]) * ds;
+    dmean[i] = dm;
+    dspread[i] = sign(spread[i]) * ds;
 }

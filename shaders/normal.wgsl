@@ -3,6 +3,7 @@
 // WGSL lets a compiler fuse, split and reorder sums and products of floats, and lets log, sin and cos be off by many units in
 // the last place. Whole numbers have one result on every device, so these normals are the same bits everywhere. They are
 // within 2⁻²² of their own size of the exact normals (tests/kernels/noise.rs goes through all words).
+//# import philox
 
 // A number mantissa·2^exponent; the mantissa is 0 or in 2²³…2²⁴, so it is an f32 without rounding.
 struct Scaled {

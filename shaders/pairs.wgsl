@@ -3,6 +3,7 @@
 // counts [2, bins]: same-class first; bin k of `bins` covers −1 + 2k/bins and up. Integer atomics: counts do not
 // depend on the order in which they are made.
 // Open constant: BINS.
+//# import linear
 
 struct Params {
     rows: u32,
@@ -21,19 +22,15 @@ var<workgroup> tally: array<atomic<u32>, 2 * BINS>;
 
 // One workgroup per row.
 @compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let row = wid.y * nwg.x + wid.x;
-    for (var k = lid; k < 2u * BINS; k += 64u) {
+fn main(id: Invocation) {
+    let row = workgroup_of(id);
+    for (var k = id.lid; k < 2u * BINS; k += 64u) {
         atomicStore(&tally[k], 0u);
     }
     workgroupBarrier();
     if row < p.rows {
         let label = row_labels[row];
-        for (var col = lid; col < p.cols; col += 64u) {
+        for (var col = id.lid; col < p.cols; col += 64u) {
             if p.first_row + row < p.first_col + col {
                 let at = clamp((x[row * p.cols + col] + 1.0) * (0.5 * f32(BINS)), 0.0, f32(BINS) - 1.0);
                 let other = select(BINS, 0u, label == col_labels[col]);
@@ -42,7 +39,7 @@ fn main(
         }
     }
     workgroupBarrier();
-    for (var k = lid; k < 2u * BINS; k += 64u) {
+    for (var k = id.lid; k < 2u * BINS; k += 64u) {
         let count = atomicLoad(&tally[k]);
         if count > 0u {
             atomicAdd(&counts[k], count);

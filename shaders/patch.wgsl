@@ -4,6 +4,7 @@
 // assemble: y[b,0] = class + position[0]; y[b,t] = patches[b,t−1] + position[t]; y is [batch, grid²+1, width].
 // strip and fold are their transposes, for the gradient by the pixels: strip drops the class token's row; fold puts
 // each patch's pixels back (every pixel lies in one patch at most; those left over get zero).
+//# import linear
 
 struct Params {
     batch: u32,
@@ -14,18 +15,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // unfold: pixels; assemble: patches; strip: tokens; fold: unfolded patches
-@group(0) @binding(2) var<storage, read> class_embedding: array<f32>;
-@group(0) @binding(3) var<storage, read> position: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> pixels: array<f32>;
+@group(0) @binding(2) var<storage, read> patches: array<f32>;
+@group(0) @binding(3) var<storage, read> class_embedding: array<f32>;
+@group(0) @binding(4) var<storage, read> position: array<f32>;
+@group(0) @binding(5) var<storage, read> dtokens: array<f32>;
+@group(0) @binding(6) var<storage, read> dunfolded: array<f32>;
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
-fn unfold(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn unfold(id: Invocation) {
+    let i = number_of(id);
     let area = p.side * p.side;
     let depth = 3u * area;
     if i >= p.batch * p.grid * p.grid * depth {
@@ -38,18 +38,14 @@ fn unfold(
     let channel = within / area;
     let py = (cell / p.grid) * p.side + (within % area) / p.side;
     let px = (cell % p.grid) * p.side + within % p.side;
-    y[i] = x[((image * 3u + channel) * p.size + py) * p.size + px];
+    y[i] = pixels[((image * 3u + channel) * p.size + py) * p.size + px];
 }
 
 @compute @workgroup_size(64)
-fn assemble(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
-    let patches = p.grid * p.grid;
-    let tokens = patches + 1u;
+fn assemble(id: Invocation) {
+    let i = number_of(id);
+    let cells = p.grid * p.grid;
+    let tokens = cells + 1u;
     if i >= p.batch * tokens * p.width {
         return;
     }
@@ -59,31 +55,23 @@ fn assemble(
     if token == 0u {
         y[i] = class_embedding[col] + position[col];
     } else {
-        y[i] = x[(image * patches + token - 1u) * p.width + col] + position[token * p.width + col];
+        y[i] = patches[(image * cells + token - 1u) * p.width + col] + position[token * p.width + col];
     }
 }
 
 @compute @workgroup_size(64)
-fn strip(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn strip(id: Invocation) {
+    let i = number_of(id);
     let image = p.grid * p.grid * p.width;
     if i >= p.batch * image {
         return;
     }
-    y[i] = x[i + (i / image + 1u) * p.width];
+    y[i] = dtokens[i + (i / image + 1u) * p.width];
 }
 
 @compute @workgroup_size(64)
-fn fold(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn fold(id: Invocation) {
+    let i = number_of(id);
     if i >= p.batch * 3u * p.size * p.size {
         return;
     }
@@ -98,5 +86,5 @@ fn fold(
         return;
     }
     let row = (image * p.grid + cell_y) * p.grid + cell_x;
-    y[i] = x[((row * 3u + channel) * p.side + py % p.side) * p.side + px % p.side];
+    y[i] = dunfolded[((row * 3u + channel) * p.side + py % p.side) * p.side + px % p.side];
 }

@@ -2,6 +2,7 @@
 //
 // multiply: each invocation runs eight chains of vectors that do not wait for each other, `steps` times; y keeps the result
 // from being thrown away. copy: y = x, a vector at a time.
+//# import linear
 
 struct Params {
     n: u32,     // invocations of multiply, vectors of copy
@@ -13,17 +14,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 
-fn number(wid: vec3<u32>, nwg: vec3<u32>, lid: u32) -> u32 {
-    return (wid.y * nwg.x + wid.x) * 64u + lid;
-}
-
 @compute @workgroup_size(64)
-fn multiply(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = number(wid, nwg, lid);
+fn multiply(id: Invocation) {
+    let i = number_of(id);
     if i >= p.n {
         return;
     }
@@ -59,12 +52,8 @@ fn multiply(
 }
 
 @compute @workgroup_size(64)
-fn copy(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = number(wid, nwg, lid);
+fn copy(id: Invocation) {
+    let i = number_of(id);
     if i < p.n {
         y[i] = x[i];
     }

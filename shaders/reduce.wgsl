@@ -1,6 +1,7 @@
 // Strided sums: y[g,d] = scale · Σ_t x[g·group_step + t·term_step + d], for d below width, t below terms, g below
 // groups. Means over views or templates, bias gradients and sums over draws are all this. The order of the sum is
 // fixed, so equal inputs give equal bits.
+//# import linear
 
 struct Params {
     groups: u32,
@@ -16,12 +17,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn main(id: Invocation) {
+    let i = number_of(id);
     if i >= p.groups * p.width {
         return;
     }

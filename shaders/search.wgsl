@@ -7,7 +7,8 @@
 // than f32 can blur, and `outer`, outside of which it loses by more than that. The few points between are decided by
 // the plain comparison of the logits themselves, so that the counts are those of a plain loop over the grid.
 //
-// Open constants: ALPHAS (room for values of α), KL (whether there is a kl term).
+// Open constants: ALPHAS (room for values of α), GAMMAS (values of γ that a workgroup takes, up to 8), KL (whether there is a kl term).
+//# import linear, quads
 
 struct Params {
     rows: u32,
@@ -23,7 +24,9 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> base: array<f32>;   // [rows, classes]
 @group(0) @binding(2) var<storage, read> cache: array<f32>;  // [betas, rows, classes]
+//# if KL
 @group(0) @binding(3) var<storage, read> kl: array<f32>;     // [rows, classes]
+//# end
 @group(0) @binding(4) var<storage, read> labels: array<u32>; // [rows]
 @group(0) @binding(5) var<storage, read> alphas: array<f32>;
 @group(0) @binding(6) var<storage, read> gammas: array<f32>;
@@ -34,17 +37,15 @@ struct Params {
 const BLUR: f32 = 4.8e-7;
 const HUGE: f32 = 1.0e30;
 
-// Values of γ that a workgroup takes.
-const GAMMAS: u32 = 8u; // as in kernels/search.rs
-
 // Of each of its values of γ: where intervals begin, less where they end, and single points.
 var<workgroup> edges: array<atomic<u32>, GAMMAS * (ALPHAS + 1)>;
 
 fn static_parts(at: u32, gamma: vec4<f32>) -> vec4<f32> {
-    if KL == 1u {
-        return fma(gamma, vec4<f32>(kl[at]), vec4<f32>(base[at]));
-    }
+    //# if KL
+    return fma(gamma, vec4<f32>(kl[at]), vec4<f32>(base[at]));
+    //# else
     return vec4<f32>(base[at]);
+    //# end
 }
 
 fn static_part(at: u32, gamma: f32) -> f32 {
@@ -147,23 +148,19 @@ fn tally_four(b: Bounds, first: u32, count: u32, at: u32, label: u32, from_cache
 }
 
 fn four_gammas(first: u32) -> vec4<f32> {
-    let at = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.gammas - 1u));
+    let at = four_from(first, p.gammas);
     return vec4<f32>(gammas[at.x], gammas[at.y], gammas[at.z], gammas[at.w]);
 }
 
 // Eight values of γ per workgroup: they share all that is loaded.
 @compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let group = wid.y * nwg.x + wid.x;
+fn main(id: Invocation) {
+    let group = workgroup_of(id);
     let eights = (p.gammas + GAMMAS - 1u) / GAMMAS;
     if group >= p.betas * eights {
         return;
     }
-    for (var k = lid; k < GAMMAS * (ALPHAS + 1u); k += 64u) {
+    for (var k = id.lid; k < GAMMAS * (ALPHAS + 1u); k += 64u) {
         atomicStore(&edges[k], 0u);
     }
     workgroupBarrier();
@@ -172,7 +169,7 @@ fn main(
     let count = min(GAMMAS, p.gammas - first);
     let gamma0 = four_gammas(first);
     let gamma1 = four_gammas(first + 4u);
-    for (var row = lid; row < p.rows; row += 64u) {
+    for (var row = id.lid; row < p.rows; row += 64u) {
         let at = row * p.classes;
         let from_cache = (beta * p.rows + row) * p.classes;
         let label = min(labels[row], p.classes - 1u);
@@ -190,11 +187,11 @@ fn main(
             let fixed = base[at + c];
             var there0 = vec4<f32>(fixed);
             var there1 = there0;
-            if KL == 1u {
-                let k = vec4<f32>(kl[at + c]);
-                there0 = fma(gamma0, k, there0);
-                there1 = fma(gamma1, k, there1);
-            }
+            //# if KL
+            let k = vec4<f32>(kl[at + c]);
+            there0 = fma(gamma0, k, there0);
+            there1 = fma(gamma1, k, there1);
+            //# end
             let gain = own_slope - slope;
             let both = vec4<f32>(reach + p.reach * abs(slope));
             b0 = bounded(b0, own0 - there0, gain, BLUR * (abs(own0) + abs(there0) + both));
@@ -211,11 +208,11 @@ fn main(
         }
     }
     workgroupBarrier();
-    if lid < count {
+    if id.lid < count {
         var right = 0u;
         for (var i = 0u; i < p.alphas; i++) {
-            right += atomicLoad(&edges[lid * (ALPHAS + 1u) + i]);
-            counts[(beta * p.gammas + first + lid) * p.alphas + i] = right;
+            right += atomicLoad(&edges[id.lid * (ALPHAS + 1u) + i]);
+            counts[(beta * p.gammas + first + id.lid) * p.alphas + i] = right;
         }
     }
 }

@@ -2,6 +2,7 @@
 //
 // stage: y = x [rows, cols]. stage_transposed: y = xᵀ for x [cols, rows].
 // `first` is where the rows that are staged begin in x.
+//# import linear
 
 struct Params {
     rows: u32,
@@ -14,12 +15,8 @@ struct Params {
 @group(0) @binding(2) var y: texture_storage_2d<rgba32float, write>;
 
 @compute @workgroup_size(64)
-fn stage(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+fn stage(id: Invocation) {
+    let i = number_of(id);
     let width = (p.cols + 3u) / 4u;
     if i >= p.rows * width {
         return;
@@ -39,13 +36,9 @@ fn stage(
 }
 
 @compute @workgroup_size(64)
-fn stage_transposed(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
+fn stage_transposed(id: Invocation) {
     // Neighbouring invocations take neighbouring rows of y, which lie side by side in x.
-    let i = (wid.y * nwg.x + wid.x) * 64u + lid;
+    let i = number_of(id);
     let width = (p.cols + 3u) / 4u;
     if i >= p.rows * width {
         return;

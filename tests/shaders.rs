@@ -1,17 +1,24 @@
 //! Every shader variant passes naga's validator and translates to SPIR-V, MSL and HLSL, without any GPU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
+
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
+use tipi::gpu::{Shader, Variant};
 use tipi::kernels;
+
+fn text(variant: &Variant) -> String {
+    variant.wgsl().unwrap().text
+}
 
 /// SPIR-V 1.3 is what Vulkan 1.1 reads, and the first with subgroups.
 fn spv_options() -> spv::Options<'static> {
     spv::Options { lang_version: (1, 3), ..Default::default() }
 }
 
-/// Parses, validates and translates one entry point; the error names the stage that refused it.
-fn translate(wgsl: &str, entry: &str) -> Result<(), String> {
+/// Parses, validates and translates one entry point, and gives its SPIR-V; the error names the stage that refused it.
+fn translate(wgsl: &str, entry: &str) -> Result<Vec<u32>, String> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| format!("WGSL: {}", e.emit_to_string(wgsl)))?;
     // What some variants ask for; they are chosen only where it is there.
     let matrices = wgsl.contains("enable wgpu_cooperative_matrix;");
@@ -48,7 +55,7 @@ fn translate(wgsl: &str, entry: &str) -> Result<(), String> {
 
     if matrices {
         // DX12 has no cooperative matrices, and naga no HLSL for them.
-        return Ok(());
+        return Ok(words);
     }
     let pipeline = hlsl::PipelineOptions { entry_point: Some((stage, entry.into())) };
     let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() };
@@ -65,7 +72,7 @@ fn translate(wgsl: &str, entry: &str) -> Result<(), String> {
             return Err(format!("HLSL: no entry point {name}"));
         }
     }
-    Ok(())
+    Ok(words)
 }
 
 #[test]
@@ -73,9 +80,23 @@ fn every_variant_validates_and_translates() {
     let variants = kernels::variants();
     assert!(variants.len() > 100, "only {} variants", variants.len());
     for variant in variants {
-        if let Err(error) = translate(&variant.wgsl(), variant.entry) {
+        if let Err(error) = translate(&text(&variant), variant.entry) {
             panic!("{}: {error}", variant.key());
         }
+    }
+}
+
+/// Writes every variant's SPIR-V to the folder in `TIPI_SPIRV`, to compare before and after a change that must not change what
+/// is computed.
+#[test]
+#[ignore = "writes files"]
+fn write_spirv() {
+    let dir = std::path::PathBuf::from(std::env::var_os("TIPI_SPIRV").expect("TIPI_SPIRV names a folder"));
+    std::fs::create_dir_all(&dir).unwrap();
+    for variant in kernels::variants() {
+        let words = translate(&text(&variant), variant.entry).unwrap();
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        std::fs::write(dir.join(format!("{}.spv", variant.key().replace('/', "."))), bytes).unwrap();
     }
 }
 
@@ -92,8 +113,8 @@ fn variants_have_names_of_their_own() {
 #[test]
 fn unsound_shaders_are_refused() {
     let sound = kernels::variants().into_iter().find(|v| v.key() == "softmax/forward").unwrap();
-    let text = sound.wgsl();
-    assert_eq!(translate(&text, sound.entry), Ok(()));
+    let text = text(&sound);
+    assert!(translate(&text, sound.entry).is_ok());
     let plant = |from: &str, to: &str| {
         assert!(text.contains(from), "{from} is no longer in the shader: plant another error");
         text.replacen(from, to, 1)
@@ -104,7 +125,7 @@ fn unsound_shaders_are_refused() {
         ("unknown name", plant("exp(", "expp(")),
         ("missing helper", plant("fn total(", "fn summed(")),
         ("write to a read-only binding", plant("y[at + i] =", "x[at + i] =")),
-        ("two variables on one binding", plant("@binding(1)", "@binding(2)")),
+        ("two variables on one binding", plant("@binding(1)", "@binding(4)")),
     ] {
         assert!(translate(&planted, sound.entry).is_err(), "{what} passed");
     }
@@ -113,56 +134,118 @@ fn unsound_shaders_are_refused() {
 
 #[test]
 fn variants_cover_every_file() {
-    let variants = kernels::variants();
+    let used: BTreeSet<_> = kernels::variants().iter().flat_map(|v| v.wgsl().unwrap().texts()).collect();
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut files = 0;
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "wgsl") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            assert!(variants.iter().any(|v| v.shader.source.contains(&text)), "{} is in no variant", path.display());
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            assert!(used.contains(name), "{} is in no variant", path.display());
             files += 1;
         }
     }
-    assert!(files > 0);
+    assert_eq!(files, used.len());
 }
 
-/// Each compute entry point of each shader is listed, and the bindings that the host declares are those of the text.
+/// Each compute entry point of each shader is listed, and what a variant is said to bind is what its entry point uses.
 #[test]
-fn variants_cover_every_entry_point_and_declare_the_bindings_right() {
+fn variants_cover_every_entry_point_and_bind_what_it_uses() {
     use tipi::gpu::Access;
     let variants = kernels::variants();
     for variant in &variants {
-        let text = variant.wgsl();
-        let module = naga::front::wgsl::parse_str(&text).unwrap();
+        let wgsl = variant.wgsl().unwrap();
+        let module = naga::front::wgsl::parse_str(&wgsl.text).unwrap();
         for entry in &module.entry_points {
             let listed = variants.iter().any(|v| v.shader.name == variant.shader.name && v.entry == entry.name);
             assert!(listed, "{}: entry point {} is in no variant", variant.shader.name, entry.name);
         }
-        let mut storage: Vec<_> = module
-            .global_variables
-            .iter()
-            .filter_map(|(_, v)| match v.space {
-                naga::AddressSpace::Storage { access } => {
-                    let written = access.contains(naga::StorageAccess::STORE);
-                    let binding = v.binding.as_ref().unwrap().binding;
-                    Some((binding, if written { Access::Write } else { Access::Read }))
-                }
-                naga::AddressSpace::Handle => {
-                    let binding = v.binding.as_ref().unwrap().binding;
-                    let naga::TypeInner::Image { class, .. } = &module.types[v.ty].inner else {
-                        panic!("{}: binding {binding} is neither buffer nor texture", variant.key());
-                    };
-                    let stored = matches!(class, naga::ImageClass::Storage { .. });
-                    Some((binding, if stored { Access::WriteTexels } else { Access::ReadTexels }))
-                }
-                _ => None,
+        let entry = module.entry_points.iter().position(|e| e.name == variant.entry).unwrap();
+        let info = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).unwrap();
+        let used = module.global_variables.iter().filter(|(v, _)| !info.get_entry_point(entry)[*v].is_empty());
+        let mut used: Vec<_> = used
+            .filter_map(|(_, v)| {
+                let access = match v.space {
+                    naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                        Access::Write
+                    }
+                    naga::AddressSpace::Storage { .. } => Access::Read,
+                    naga::AddressSpace::Handle => match module.types[v.ty].inner {
+                        naga::TypeInner::Image { class: naga::ImageClass::Storage { .. }, .. } => Access::WriteTexels,
+                        _ => Access::ReadTexels,
+                    },
+                    _ => return None,
+                };
+                Some((v.binding.unwrap().binding, v.name.clone().unwrap(), access))
             })
             .collect();
-        storage.sort_by_key(|(binding, _)| *binding);
-        let declared: Vec<_> = (1..).zip(variant.shader.access.iter().copied()).collect();
-        assert_eq!(storage, declared, "{}", variant.key());
+        used.sort_by_key(|(number, ..)| *number);
+        let said: Vec<_> = wgsl.bindings.into_iter().map(|b| (b.number, b.name, b.access)).collect();
+        assert_eq!(said, used, "{}", variant.key());
     }
+}
+
+/// A shader of a test's own, and what it comes to with the constant N = 2.
+fn composed(texts: &[(&'static str, &'static str)]) -> tipi::Result<tipi::gpu::Wgsl> {
+    let texts: &'static [_] = Box::leak(texts.to_vec().into_boxed_slice());
+    let shader = Box::leak(Box::new(Shader { name: "test", text: texts[0].0, texts, instead: &[("other", "b")] }));
+    Variant::new(shader, "main", &[("N", 2), ("OFF", 0)]).wgsl()
+}
+
+#[test]
+fn texts_are_put_together_as_they_say() {
+    let a = "enable f16;\n//# import b, c, other\nfn main() {\n    b();\n    //# if OFF\n    x[0] = 1;\n    //# else\n    \
+             y[0] = 1;\n    //# end\n}\n@group(0) @binding(7) var<storage, read> x: array<u32>;";
+    let b = "//# import c\n@group(0) @binding(3) var z: texture_2d<f32>;\nfn b() { c(z, a.x); }";
+    let c = "enable f16;\n@group(0) @binding(9) var<storage, read_write> y: array<u32>; // x\nfn c() {}\nfn x() {}";
+    let wgsl = composed(&[("a", a), ("b", b), ("c", c)]).unwrap();
+    let expected = "enable f16;\nconst N: u32 = 2u;\nconst OFF: u32 = 0u;\nfn main() {\n    b();\n    y[0] = 1;\n}\n\
+                    @group(0) @binding(7) var<storage, read> x: array<u32>;\n\
+                    @group(0) @binding(3) var z: texture_2d<f32>;\nfn b() { c(z, a.x); }\n\
+                    @group(0) @binding(9) var<storage, read_write> y: array<u32>; // x\nfn c() {}\nfn x() {}\n";
+    assert_eq!(wgsl.text, expected);
+    assert_eq!(wgsl.bindings.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["z", "y"]);
+
+    let loops = "const M: u32 = 3u;\nfn main() {\n    //# unroll\n    for (var i = 1u; i < M; i++) {\n        //# unroll\n        \
+                 for (var j = 0u; j < N; j++) {\n            s[i * j].i = ii; // i\n        }\n        let x = i8 + 1i;\n    }\n}";
+    let written = |i: u32| {
+        format!(
+            "{{\n            s[{i}u * 0u].{i}u = ii; // i\n            s[{i}u * 1u].{i}u = ii; // i\n        let x = i8 + 1i;\n}}\n"
+        )
+    };
+    let text = composed(&[("a", loops)]).unwrap().text;
+    assert!(text.ends_with(&format!("fn main() {{\n{}{}}}\n", written(1), written(2))), "{text}");
+}
+
+#[test]
+fn texts_that_cannot_be_put_together_are_refused_with_their_place() {
+    for (what, text) in [
+        ("a.wgsl:1: there is no text 'd'", "//# import d\nfn main() {}"),
+        ("a.wgsl:2: no constant", "fn main() {}\n//# if M\n//# end"),
+        ("a.wgsl: 'if' without 'end'", "fn main() {}\n//# if N"),
+        ("a.wgsl:1: 'end' without", "//# end\nfn main() {}"),
+        ("a.wgsl:2: 'else' without", "fn main() {}\n//# else"),
+        ("a.wgsl:1: 'unrol' is none", "//# unrol\nfn main() {}"),
+        ("a.wgsl:2: 'unroll' wants", "fn main() {\n//# unroll\nfor (var i = 0u; i < p.n; i++) {\n}\n}"),
+        ("a.wgsl:2: the loop to unroll has no end", "fn main() {\n//# unroll\nfor (var i = 0u; i < N; i++) {"),
+        ("there is no entry point 'main'", "fn other() {}"),
+        ("a.wgsl:1: not the form", "@group(0) @binding(1) var<private> x: u32;\nfn main() {}"),
+    ] {
+        let error = composed(&[("a", text)]).unwrap_err().to_string();
+        assert!(error.contains(what), "{what}: {error}");
+    }
+}
+
+/// What a compiler says has files and lines, behind imports and unrolled loops.
+#[test]
+fn errors_of_compilers_name_files_and_lines() {
+    let a = "//# import b\nfn main() {\n    //# unroll\n    for (var i = 0u; i < 9u; i++) {\n        let x = i;\n    }\n    b();\n}";
+    let b = "// A comment.\n\nfn b() {\n    let wrong = undeclared;\n}";
+    let wgsl = composed(&[("a", a), ("b", b)]).unwrap();
+    let error = naga::front::wgsl::parse_str(&wgsl.text).unwrap_err().emit_to_string(&wgsl.text);
+    let located = wgsl.located(&error);
+    assert!(located.contains("┌─ b.wgsl:4:17"), "{located}");
+    assert!(located.lines().any(|l| l.trim_start().starts_with("4 │") && l.contains("undeclared")), "{located}");
 }
 
 /// What the grammar of WGSL says about operators side by side, and naga lets pass: bitwise operators take nothing but their
@@ -220,7 +303,7 @@ fn mixed_operators(wgsl: &str) -> Result<(), String> {
 #[test]
 fn operators_are_mixed_as_the_grammar_allows() {
     for variant in kernels::variants() {
-        if let Err(error) = mixed_operators(&variant.wgsl()) {
+        if let Err(error) = mixed_operators(&text(&variant)) {
             panic!("{}: {error}", variant.key());
         }
     }
@@ -326,7 +409,7 @@ fn is_bounded(function: &naga::Function, body: &naga::Block) -> bool {
 #[test]
 fn loops_over_the_parts_of_vectors_say_where_they_end() {
     for variant in kernels::variants() {
-        let module = naga::front::wgsl::parse_str(&variant.wgsl()).unwrap();
+        let module = naga::front::wgsl::parse_str(&text(&variant)).unwrap();
         if let Err(error) = endless_parts(&module) {
             panic!("{}: {error}", variant.key());
         }

@@ -25,6 +25,7 @@ mod profile;
 mod recorder;
 mod tensor;
 mod transfer;
+mod wgsl;
 
 pub use adapters::{AdapterReport, list_adapters};
 pub use capabilities::{Capabilities, Matrices};
@@ -39,3 +40,4 @@ pub use profile::{Profile, ProfileRow};
 pub use recorder::{Dispatch, Grid, Recorder};
 pub use tensor::{DType, Element, Tensor};
 pub use transfer::ReadBack;
+pub use wgsl::{Binding, Wgsl};

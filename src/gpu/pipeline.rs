@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::wgsl::{Wgsl, compose};
 use crate::files::write_cache;
+use crate::{Error, Result};
 
 /// How a shader uses a storage binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +34,18 @@ impl Access {
     }
 }
 
-/// One WGSL file. Binding 0 is the uniform parameter block; bindings 1… are storage buffers and textures in the order
-/// of `access`.
+/// A WGSL text and what it imports. Binding 0 is the uniform parameter block; bindings 1… are storage buffers and textures.
+/// Which of them an entry point has, and how it uses them, the text says (see [`super::wgsl`]).
 #[derive(Debug)]
 pub struct Shader {
-    /// Name of the family, as in `shaders/<name>.wgsl`.
+    /// Name of the family, for labels and caches.
     pub name: &'static str,
-    /// The WGSL text. Constants that it leaves open come from [`Variant::consts`].
-    pub source: &'static str,
-    /// What bindings 1… are and how they are used.
-    pub access: &'static [Access],
+    /// Which of `texts` has the entry points.
+    pub text: &'static str,
+    /// Names and WGSL of all texts that may be imported, and of the shader's own.
+    pub texts: &'static [(&'static str, &'static str)],
+    /// What stands for a name that is imported: the name, and the text in its place.
+    pub instead: &'static [(&'static str, &'static str)],
 }
 
 /// A shader with its entry point chosen and its open constants filled in.
@@ -51,8 +55,7 @@ pub struct Variant {
     pub shader: &'static Shader,
     /// Entry point.
     pub entry: &'static str,
-    /// Values for the constants that the WGSL text leaves open, declared as `const NAME: u32 = value;` before it (but
-    /// after directives: lines at the top that start with `enable`).
+    /// Values for the constants that the WGSL text leaves open, declared as `const NAME: u32 = value;` before it.
     pub consts: Vec<(&'static str, u32)>,
 }
 
@@ -62,17 +65,13 @@ impl Variant {
         Variant { shader, entry, consts: consts.to_vec() }
     }
 
-    /// The complete WGSL text.
-    pub fn wgsl(&self) -> String {
-        let source = self.shader.source;
-        let directives: usize =
-            source.split_inclusive('\n').take_while(|l| l.starts_with("enable ")).map(str::len).sum();
-        let mut text = source[..directives].to_string();
-        for (name, value) in &self.consts {
-            text.push_str(&format!("const {name}: u32 = {value}u;\n"));
-        }
-        text.push_str(&source[directives..]);
-        text
+    /// The complete WGSL, and what it binds.
+    ///
+    /// # Errors
+    /// A text that imports what there is not, or is otherwise not as [`super::wgsl`] wants it.
+    pub fn wgsl(&self) -> Result<Wgsl> {
+        compose(self.shader, self.entry, &self.consts)
+            .map_err(|what| Error::invalid(format!("shader {}: {what}", self.key())))
     }
 
     /// A name that tells this variant from all others, for labels and caches.
@@ -95,6 +94,7 @@ pub(super) struct Pipeline {
 /// All pipelines of one device.
 #[derive(Debug)]
 pub(super) struct Pipelines {
+    composed: Mutex<HashMap<String, Arc<Wgsl>>>,
     compiled: Mutex<HashMap<String, Arc<Pipeline>>>,
     cache: Option<(wgpu::PipelineCache, PathBuf)>,
     checked: bool,
@@ -111,25 +111,45 @@ impl Pipelines {
             let cache = unsafe { device.create_pipeline_cache(&desc) };
             (cache, path)
         });
-        Pipelines { compiled: Mutex::new(HashMap::new()), cache, checked }
+        Pipelines { composed: Mutex::default(), compiled: Mutex::default(), cache, checked }
+    }
+
+    /// The text of `variant`, put together on first use.
+    pub fn wgsl(&self, variant: &Variant) -> Result<Arc<Wgsl>> {
+        let mut composed = self.composed.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = variant.key();
+        if let Some(wgsl) = composed.get(&key) {
+            return Ok(wgsl.clone());
+        }
+        let wgsl = Arc::new(variant.wgsl()?);
+        composed.insert(key, wgsl.clone());
+        Ok(wgsl)
     }
 
     /// The pipeline of `variant`, compiled on first use.
-    pub fn get(&self, device: &wgpu::Device, variant: &Variant) -> Arc<Pipeline> {
+    ///
+    /// # Errors
+    /// A text that the compiler refuses; the message has files and lines.
+    pub fn get(&self, device: &wgpu::Device, variant: &Variant) -> Result<Arc<Pipeline>> {
+        let wgsl = self.wgsl(variant)?;
         let key = variant.key();
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = compiled.get(&key) {
-            return pipeline.clone();
+            return Ok(pipeline.clone());
         }
         let checks =
             if self.checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let desc = wgpu::ShaderModuleDescriptor {
             label: Some(&key),
-            source: wgpu::ShaderSource::Wgsl(Cow::Owned(variant.wgsl())),
+            source: wgpu::ShaderSource::Wgsl(Cow::Borrowed(&wgsl.text)),
         };
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         // SAFETY: every kernel guards its indices by the sizes in its parameter block, which the modules in
         // `kernels` check against the tensors before recording; the tests run with the checks on.
         let module = unsafe { device.create_shader_module_trusted(desc, checks) };
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(Error::Gpu(wgsl.located(&error.to_string())));
+        }
         let entry = |binding: u32, ty: wgpu::BindingType| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -138,8 +158,8 @@ impl Pipelines {
         };
         let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
         let mut entries = vec![entry(0, buffer(wgpu::BufferBindingType::Uniform))];
-        for (i, access) in variant.shader.access.iter().enumerate() {
-            let ty = match access {
+        for binding in &wgsl.bindings {
+            let ty = match binding.access {
                 Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
                 Access::Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
                 Access::ReadTexels => wgpu::BindingType::Texture {
@@ -153,7 +173,7 @@ impl Pipelines {
                     view_dimension: wgpu::TextureViewDimension::D2,
                 },
             };
-            entries.push(entry(i as u32 + 1, ty));
+            entries.push(entry(binding.number, ty));
         }
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(variant.shader.name),
@@ -178,7 +198,7 @@ impl Pipelines {
         });
         let pipeline = Arc::new(Pipeline { compute, layout });
         compiled.insert(key, pipeline.clone());
-        pipeline
+        Ok(pipeline)
     }
 
     /// Writes the driver's cache to disk, through a temporary file. A failure only costs the next start some time,

@@ -10,6 +10,7 @@ use super::memory::Memory;
 use super::pipeline::{Pipeline, Variant};
 use super::plan::{Footprint, Plan, Step};
 use super::tensor::{DType, Storage, Tensor, extent};
+use super::wgsl::Binding;
 use crate::{Error, Result};
 
 /// Work in one submission, in floating-point operations with a byte counted as ten. A slow integrated GPU does this
@@ -57,7 +58,7 @@ pub struct Dispatch<'a> {
     pub label: &'static str,
     /// The parameter block (binding 0), a multiple of 16 bytes.
     pub params: &'a [u8],
-    /// Storage bindings 1…, in the shader's order.
+    /// What the entry point binds besides the parameters, in the order of the numbers in its text.
     pub bindings: &'a [&'a Tensor],
     /// Workgroups.
     pub grid: Grid,
@@ -79,8 +80,8 @@ struct Op {
     pipeline: Arc<Pipeline>,
     label: &'static str,
     params: Range<usize>,
-    /// The bound memory, and how much of it.
-    bindings: Vec<(Bound, Extent)>,
+    /// The bindings' numbers, the bound memory, and how much of it.
+    bindings: Vec<(u32, Bound, Extent)>,
     grid: [u32; 3],
     flops: f64,
     bytes: f64,
@@ -156,25 +157,25 @@ impl Recorder {
     /// Appends a dispatch.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when bindings do not fit the shader, or one buffer would be read and written at once.
+    /// [`Error::Invalid`] when bindings do not fit the shader, or one buffer would be read and written at once; [`Error::Gpu`]
+    /// when the driver's compiler refused it.
     pub fn dispatch(&mut self, dispatch: &Dispatch<'_>) -> Result<()> {
-        let access = dispatch.variant.shader.access;
+        let wgsl = self.gpu.0.pipelines.wgsl(&dispatch.variant)?;
         let key = || dispatch.variant.key();
-        if access.len() != dispatch.bindings.len() {
-            return Err(Error::invalid(format!(
-                "{}: {} bindings, the shader has {}",
-                key(),
-                dispatch.bindings.len(),
-                access.len()
-            )));
+        if wgsl.bindings.len() != dispatch.bindings.len() {
+            let names: Vec<_> = wgsl.bindings.iter().map(|binding| binding.name.as_str()).collect();
+            let (given, names) = (dispatch.bindings.len(), names.join(", "));
+            return Err(Error::invalid(format!("{}: {given} tensors, the shader binds {names}", key())));
         }
-        for (i, a) in dispatch.bindings.iter().enumerate() {
-            if access[i].is_texture() != a.dtype().is_texture() {
-                return Err(Error::invalid(format!("{}: binding {i} is a tensor of {:?}", key(), a.dtype())));
+        let bound = || wgsl.bindings.iter().zip(dispatch.bindings);
+        for (i, (binding, a)) in bound().enumerate() {
+            let Binding { name, access, .. } = binding;
+            if access.is_texture() != a.dtype().is_texture() {
+                return Err(Error::invalid(format!("{}: {name} is a tensor of {:?}", key(), a.dtype())));
             }
-            for (j, b) in dispatch.bindings.iter().enumerate().skip(i + 1) {
-                if a.same_buffer(b) && (access[i].writes() || access[j].writes()) {
-                    return Err(Error::invalid(format!("{}: bindings {i} and {j} share a buffer", key())));
+            for (other, b) in bound().skip(i + 1) {
+                if a.same_buffer(b) && (access.writes() || other.access.writes()) {
+                    return Err(Error::invalid(format!("{}: {name} and {} share a buffer", key(), other.name)));
                 }
             }
         }
@@ -188,7 +189,7 @@ impl Recorder {
         let number = self.count;
         self.count += 1;
         let rehearses = self.gpu.rehearses();
-        for tensor in dispatch.bindings {
+        for (binding, tensor) in bound() {
             let extent = extent(&tensor.shape, tensor.dtype)
                 .ok_or_else(|| Error::invalid(format!("{}: a tensor of shape {:?}", key(), tensor.shape)))?;
             let storage = Arc::as_ptr(&tensor.storage);
@@ -210,12 +211,12 @@ impl Recorder {
                     Bound::Outside(tensor.memory()?.clone())
                 }
             };
-            bindings.push((bound, extent));
+            bindings.push((binding.number, bound, extent));
         }
         if rehearses {
             return Ok(());
         }
-        let pipeline = self.gpu.inner.pipelines.get(&self.gpu.inner.device, &dispatch.variant);
+        let pipeline = self.gpu.inner.pipelines.get(&self.gpu.inner.device, &dispatch.variant)?;
         self.ops.push(Op {
             pipeline,
             label: dispatch.label,
@@ -331,7 +332,7 @@ fn bind(gpu: &Gpu, op: &Op, params: &wgpu::Buffer, temporaries: &[Option<Memory>
         binding: 0,
         resource: range(params, op.params.start as u64, op.params.len() as u64),
     }];
-    for (i, (bound, extent)) in op.bindings.iter().enumerate() {
+    for (number, bound, extent) in &op.bindings {
         let memory = match bound {
             Bound::Temporary(t) => {
                 temporaries[*t].as_ref().ok_or_else(|| Error::Gpu("temporary without memory".into()))?
@@ -343,7 +344,7 @@ fn bind(gpu: &Gpu, op: &Op, params: &wgpu::Buffer, temporaries: &[Option<Memory>
             Memory::Buffer(buffer) => range(buffer, 0, extent.bytes()),
             Memory::Texture(_, view) => wgpu::BindingResource::TextureView(view),
         };
-        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
+        entries.push(wgpu::BindGroupEntry { binding: *number, resource });
     }
     Ok(gpu.inner.device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: Some(op.label),

@@ -1,8 +1,8 @@
 //! QuickGELU, erf-GELU and ReLU (`shaders/activation.wgsl`).
 
 use super::expect;
+use super::texts::shader;
 use crate::Result;
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 
 /// An activation. That of a tower's MLPs comes from the checkpoint, never from a guess.
@@ -30,11 +30,7 @@ impl Activation {
     }
 }
 
-static SHADER: Shader = Shader {
-    name: "activation",
-    source: concat!(include_str!("../../shaders/activation.wgsl"), include_str!("../../shaders/gelu.wgsl")),
-    access: &[Read, Read, Write],
-};
+static SHADER: Shader = shader("activation");
 
 pub(super) fn variants() -> Vec<Variant> {
     Activation::ALL
@@ -48,7 +44,7 @@ pub(super) fn variants() -> Vec<Variant> {
 /// # Errors
 /// Out of memory.
 pub fn forward(rec: &mut Recorder, activation: Activation, x: &Tensor) -> Result<Tensor> {
-    record(rec, "forward", "activation", activation, x, x)
+    record(rec, "forward", "activation", activation, &[x])
 }
 
 /// dx = dy·act′(x); `x` is the value before the activation.
@@ -57,7 +53,7 @@ pub fn forward(rec: &mut Recorder, activation: Activation, x: &Tensor) -> Result
 /// Shapes that differ; out of memory.
 pub fn backward(rec: &mut Recorder, activation: Activation, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     expect("activation", "dy", dy, x.shape())?;
-    record(rec, "backward", "activation dx", activation, x, dy)
+    record(rec, "backward", "activation dx", activation, &[x, dy])
 }
 
 fn record(
@@ -65,15 +61,15 @@ fn record(
     entry: &'static str,
     label: &'static str,
     activation: Activation,
-    x: &Tensor,
-    other: &Tensor,
+    from: &[&Tensor],
 ) -> Result<Tensor> {
+    let x = from[0];
     let y = rec.temp("activation", x.shape())?;
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, entry, &[("ACT", activation.code())]),
         label,
         params: bytemuck::bytes_of(&[x.len() as u32, 0, 0, 0]),
-        bindings: &[x, other, &y],
+        bindings: &[from, &[&y]].concat(),
         grid: Grid::cover(x.len(), 64),
         flops: 8.0 * x.len() as f64,
         bytes: 8.0 * x.len() as f64,

@@ -4,44 +4,20 @@
 use std::ops::Range;
 
 use super::gemm::{Epilogue, Layout, matmul};
-use super::{expect, texels};
-use crate::gpu::Access::{Read, ReadTexels, Write};
+use super::texts::shader;
+use super::{expect, present, texels};
 use crate::gpu::{Capabilities, DType, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-const ACCESS: &[crate::gpu::Access] = &[Read, Read, Read, Read, Read, Read, Write];
+static TILE: Shader = shader("affinity");
 
-static TILE: Shader = Shader { name: "affinity", source: include_str!("../../shaders/affinity.wgsl"), access: ACCESS };
+static ROWS: Shader = shader("affinity_rows");
 
-static ROWS: Shader = Shader {
-    name: "affinity_rows",
-    source: concat!(
-        include_str!("../../shaders/affinity_rows.wgsl"),
-        include_str!("../../shaders/affinity_queries.wgsl")
-    ),
-    access: ACCESS,
-};
+static SUBGROUP: Shader = shader("affinity_subgroup");
 
-static SUBGROUP: Shader = Shader {
-    name: "affinity_subgroup",
-    source: concat!(
-        include_str!("../../shaders/affinity_subgroup.wgsl"),
-        include_str!("../../shaders/affinity_queries.wgsl")
-    ),
-    access: ACCESS,
-};
+static TEXEL: Shader = shader("affinity_texel");
 
-static TEXEL: Shader = Shader {
-    name: "affinity_texel",
-    source: include_str!("../../shaders/affinity_texel.wgsl"),
-    access: &[ReadTexels, ReadTexels, Read, Read, Read, Read, Write],
-};
-
-static GRAD: Shader = Shader {
-    name: "affinity_grad",
-    source: include_str!("../../shaders/affinity_grad.wgsl"),
-    access: &[Read, Read, Read, Read, Write],
-};
+static GRAD: Shader = shader("affinity_grad");
 
 /// β that one dispatch serves at most: more would not stay in registers.
 pub const MAX_BETAS: usize = 20;
@@ -274,7 +250,6 @@ pub fn cache_term_with(
         pad: [0; 2],
     };
     let variant = variant(kernel, count, base.is_some());
-    let base = base.unwrap_or(f);
     if kernel == Kernel::Texel {
         if !cache.fits_textures(rec.gpu().capabilities(), f) {
             return Err(Error::invalid("affinity: more queries or more keys of one class than a texture has rows"));
@@ -289,7 +264,15 @@ pub fn cache_term_with(
                 variant: variant.clone(),
                 label: "affinity",
                 params: bytemuck::bytes_of(&params(&held)),
-                bindings: &[&staged, &g, &cache.starts, betas, base, blocks, &y],
+                bindings: &present([
+                    Some(&staged),
+                    Some(&g),
+                    Some(&cache.starts),
+                    Some(betas),
+                    base,
+                    Some(blocks),
+                    Some(&y),
+                ]),
                 grid: Grid::Cube(queries.div_ceil(32), blocks.rows(), 1),
                 flops: flops(keys.len()),
                 bytes: bytes(keys.len()),
@@ -302,7 +285,15 @@ pub fn cache_term_with(
         variant,
         label: "affinity",
         params: bytemuck::bytes_of(&params(&(0..keys))),
-        bindings: &[f, &cache.keys, &cache.starts, betas, base, &cache.blocks, &y],
+        bindings: &present([
+            Some(f),
+            Some(&cache.keys),
+            Some(&cache.starts),
+            Some(betas),
+            base,
+            (!matches!(kernel, Kernel::Rows(_))).then_some(&cache.blocks),
+            Some(&y),
+        ]),
         grid: match kernel {
             Kernel::Tile => Grid::Cube(queries.div_ceil(64), cache.blocks.rows(), 1),
             Kernel::Rows(_) => Grid::Cube(queries.div_ceil(96), classes, 1),

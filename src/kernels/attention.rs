@@ -1,24 +1,13 @@
 //! Attention over packed sequences (`shaders/attention.wgsl`, `attention_texel.wgsl`).
 
+use super::texts::shader;
 use super::{expect, expect_matrix, texels};
-use crate::gpu::Access::{Read, ReadTexels, Write};
 use crate::gpu::{Capabilities, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "attention",
-    source: concat!(include_str!("../../shaders/attention.wgsl"), include_str!("../../shaders/attention_blocks.wgsl")),
-    access: &[Read, Read, Read, Read, Write, Write],
-};
+static SHADER: Shader = shader("attention");
 
-static TEXEL: Shader = Shader {
-    name: "attention_texel",
-    source: concat!(
-        include_str!("../../shaders/attention_texel.wgsl"),
-        include_str!("../../shaders/attention_blocks.wgsl")
-    ),
-    access: &[Read, ReadTexels, ReadTexels, Read, Write, Write],
-};
+static TEXEL: Shader = shader("attention_texel");
 
 /// The kernels that compute attention. Rows of a workgroup: a CPU driver runs 8 side by side, and sequences of a few rows
 /// (class names behind a shared prefix) would leave most of a larger workgroup idle; GPUs want 32.
@@ -241,7 +230,7 @@ pub fn forward(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize
         variant: variant(kernel, "forward", f.head, pattern.causal),
         label: "attention",
         params: bytemuck::bytes_of(&params(pattern, heads, 0)),
-        bindings: &[&pattern.blocks, &from, &from, qkv, &lse, &y],
+        bindings: &[&pattern.blocks, &from, &lse, &y],
         grid: Grid::Cube(pattern.count, heads, 1),
         flops: 4.0 * pattern.pairs * f.width as f64,
         bytes: 4.0 * (qkv.len() + y.len()) as f64,
@@ -262,7 +251,7 @@ pub fn weights(rec: &mut Recorder, qkv: &Tensor, lse: &Tensor, pattern: &Pattern
         variant: variant(in_buffers(pattern), "weights", f.head, pattern.causal),
         label: "attention weights",
         params: bytemuck::bytes_of(&params(pattern, heads, pattern.longest)),
-        bindings: &[&pattern.blocks, qkv, qkv, qkv, lse, &y],
+        bindings: &[&pattern.blocks, qkv, lse, &y],
         grid: Grid::Cube(pattern.count, heads, 1),
         flops: 2.0 * pattern.pairs * f.width as f64,
         bytes: 4.0 * (qkv.len() + y.len()) as f64,
@@ -286,13 +275,12 @@ pub fn backward(
     expect_matrix("attention dx", "dy", dy, pattern.rows, f.width)?;
     expect("attention dx", "lse", &out.lse, &[pattern.rows, heads])?;
     let delta = rec.temp("attention delta", &[pattern.rows, heads])?;
-    let unused = rec.temp("unused", &[1])?;
     let params = params(pattern, f.heads, 0);
     rec.dispatch(&Dispatch {
         variant: variant(in_buffers(pattern), "dot_rows", f.head, pattern.causal),
         label: "attention delta",
         params: bytemuck::bytes_of(&params),
-        bindings: &[&pattern.blocks, &out.y, dy, dy, &unused, &delta],
+        bindings: &[&out.y, dy, &delta],
         grid: Grid::cover(pattern.rows * heads, 64),
         flops: 2.0 * dy.len() as f64,
         bytes: 8.0 * dy.len() as f64,

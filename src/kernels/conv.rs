@@ -3,13 +3,12 @@
 
 use std::ops::Range;
 
+use super::texts::shader;
 use super::{expect, gemm};
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader =
-    Shader { name: "conv", source: include_str!("../../shaders/conv.wgsl"), access: &[Read, Read, Write] };
+static SHADER: Shader = shader("conv");
 
 pub(super) fn variants() -> Vec<Variant> {
     ["unfold", "pool", "tokens"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
@@ -113,7 +112,7 @@ pub fn forward(
             column_step: column_step as u32,
             channel_step: channel_step as u32,
         };
-        dispatch(rec, "unfold", "conv unfold", &params, [x, x, &unfolded], rows * depth)?;
+        dispatch(rec, "unfold", "conv unfold", &params, &[x, &unfolded], rows * depth)?;
         gemm::matmul(rec, gemm::Layout::Nt, &unfolded, weight, epilogue)?
     };
     let channels = y.cols();
@@ -133,7 +132,7 @@ pub fn pool(rec: &mut Recorder, x: &Tensor, side: usize) -> Result<Tensor> {
     let y = rec.temp("pool", &[batch, out, out, channels])?;
     let [batch, size, out, channels, side] = [batch, size, out, channels, side].map(|v| v as u32);
     let params = Params { batch, size, out, channels, side, ..Params::default() };
-    dispatch(rec, "pool", "pool", &params, [x, x, &y], y.len())?;
+    dispatch(rec, "pool", "pool", &params, &[x, &y], y.len())?;
     Ok(y)
 }
 
@@ -154,7 +153,7 @@ pub fn tokens(rec: &mut Recorder, x: &Tensor, position: &Tensor, y: &Tensor, fir
     }
     let [batch, size, channels, first] = [n, size, channels, first].map(|v| v as u32);
     let params = Params { batch, size, channels, first, ..Params::default() };
-    dispatch(rec, "tokens", "pool tokens", &params, [x, position, y], n * tokens * x.cols())
+    dispatch(rec, "tokens", "pool tokens", &params, &[x, position, y], n * tokens * x.cols())
 }
 
 fn dispatch(
@@ -162,14 +161,14 @@ fn dispatch(
     entry: &'static str,
     label: &'static str,
     params: &Params,
-    bindings: [&Tensor; 3],
+    bindings: &[&Tensor],
     elements: usize,
 ) -> Result<()> {
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, entry, &[]),
         label,
         params: bytemuck::bytes_of(params),
-        bindings: &bindings,
+        bindings,
         grid: Grid::cover(elements, 64),
         flops: 0.0,
         bytes: 4.0 * (bindings[0].len() + elements) as f64,

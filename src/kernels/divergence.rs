@@ -2,12 +2,11 @@
 
 use super::gemm::{Epilogue, Layout, matmul};
 use super::rowwise::{Rowwise, rowwise};
-use super::{expect, expect_matrix};
-use crate::gpu::Access::{Read, Write};
+use super::{expect, expect_matrix, present};
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Rowwise = rowwise!("divergence", &[Read, Read, Read, Read, Read, Write, Write, Write]);
+static SHADER: Rowwise = rowwise!("divergence");
 
 pub(super) fn variants() -> Vec<Variant> {
     [("rows", 0), ("class_sums", 0), ("term", 0), ("term", 1)]
@@ -61,7 +60,7 @@ pub fn distributions(rec: &mut Recorder, x: &Tensor) -> Result<Distributions> {
         variant: variant(rec, "rows", false),
         label: "distributions",
         params: bytemuck::bytes_of(&Params::new(rows, width)),
-        bindings: &[x, x, x, x, x, &centred, &shares, &stats],
+        bindings: &[x, &centred, &shares, &stats],
         grid: Grid::Linear(rows),
         flops: 40.0 * x.len() as f64,
         bytes: 12.0 * x.len() as f64,
@@ -90,12 +89,11 @@ pub fn class_sums(rec: &mut Recorder, x: &Tensor, starts: &Tensor) -> Result<Ten
         return Err(Error::invalid(format!("class sums: starts {:?} must be u32, two or more", starts.shape())));
     }
     let y = rec.temp("class sums", &[classes, x.cols()])?;
-    let unused = [rec.temp("unused", &[1])?, rec.temp("unused", &[1])?];
     rec.dispatch(&Dispatch {
         variant: variant(rec, "class_sums", false),
         label: "class sums",
         params: bytemuck::bytes_of(&Params::new(classes, x.cols())),
-        bindings: &[x, x, x, starts, x, &y, &unused[0], &unused[1]],
+        bindings: &[x, starts, &y],
         grid: Grid::cover(y.len(), Rowwise::lanes(rec.gpu().capabilities())),
         flops: x.len() as f64,
         bytes: 4.0 * (x.len() + y.len()) as f64,
@@ -147,22 +145,19 @@ pub fn class_term(
     }
     let product = matmul(rec, Layout::Nt, &queries.shares, &keys.centred, &Epilogue::default())?;
     let y = rec.temp("divergence term", &[rows, classes])?;
-    let unused = [rec.temp("unused", &[1])?, rec.temp("unused", &[1])?];
     let params = Params { slope: psi.slope, low: psi.low, floor: psi.floor, gamma, ..Params::new(rows, classes) };
     rec.dispatch(&Dispatch {
         variant: variant(rec, "term", base.is_some()),
         label: "divergence term",
         params: bytemuck::bytes_of(&params),
-        bindings: &[
-            &product,
-            &queries.stats,
-            &keys.stats,
-            &keys.starts,
-            base.unwrap_or(&product),
-            &y,
-            &unused[0],
-            &unused[1],
-        ],
+        bindings: &present([
+            Some(&product),
+            Some(&queries.stats),
+            Some(&keys.stats),
+            Some(&keys.starts),
+            base,
+            Some(&y),
+        ]),
         grid: Grid::cover(y.len(), Rowwise::lanes(rec.gpu().capabilities())),
         flops: 6.0 * y.len() as f64,
         bytes: 8.0 * y.len() as f64,

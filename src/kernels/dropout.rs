@@ -1,15 +1,11 @@
 //! ReLU with dropout (`shaders/dropout.wgsl`).
 
 use super::expect;
-use crate::gpu::Access::{Read, Write};
+use super::texts::shader;
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "dropout",
-    source: concat!(include_str!("../../shaders/dropout.wgsl"), include_str!("../../shaders/philox.wgsl")),
-    access: &[Read, Read, Read, Read, Write],
-};
+static SHADER: Shader = shader("dropout");
 
 fn variant(entry: &'static str) -> Variant {
     Variant::new(&SHADER, entry, &[])
@@ -45,7 +41,7 @@ pub fn mask(rec: &mut Recorder, counter: &Tensor, stream: u32, rate: f32, out: &
         variant: variant("mask"),
         label: "dropout",
         params: bytemuck::bytes_of(&Params { n: out.len() as u32, stream, rate, pad: 0 }),
-        bindings: &[counter, counter, counter, counter, out],
+        bindings: &[counter, out],
         grid: Grid::cover(out.len(), 256),
         flops: 30.0 * out.len() as f64,
         bytes: 4.0 * out.len() as f64,
@@ -57,7 +53,7 @@ pub fn mask(rec: &mut Recorder, counter: &Tensor, stream: u32, rate: f32, out: &
 /// # Errors
 /// Shapes that differ; out of memory.
 pub fn relu(rec: &mut Recorder, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    record(rec, "forward", "dropout relu", x, x, mask)
+    record(rec, "forward", "dropout relu", &[x, mask])
 }
 
 /// dx of [`relu`] from its input and dy.
@@ -65,25 +61,20 @@ pub fn relu(rec: &mut Recorder, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Shapes that differ; out of memory.
 pub fn relu_backward(rec: &mut Recorder, x: &Tensor, dy: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    record(rec, "backward", "dropout relu dx", x, dy, mask)
+    record(rec, "backward", "dropout relu dx", &[x, dy, mask])
 }
 
-fn record(
-    rec: &mut Recorder,
-    entry: &'static str,
-    label: &'static str,
-    x: &Tensor,
-    dy: &Tensor,
-    mask: &Tensor,
-) -> Result<Tensor> {
-    expect(label, "dy", dy, x.shape())?;
-    expect(label, "mask", mask, x.shape())?;
+fn record(rec: &mut Recorder, entry: &'static str, label: &'static str, from: &[&Tensor]) -> Result<Tensor> {
+    let x = from[0];
+    for other in from {
+        expect(label, "dy or mask", other, x.shape())?;
+    }
     let y = rec.temp(label, x.shape())?;
     rec.dispatch(&Dispatch {
         variant: variant(entry),
         label,
         params: bytemuck::bytes_of(&Params { n: x.len() as u32, stream: 0, rate: 0.0, pad: 0 }),
-        bindings: &[x, dy, mask, x, &y],
+        bindings: &[from, &[&y]].concat(),
         grid: Grid::cover(x.len(), 64),
         flops: 2.0 * x.len() as f64,
         bytes: 12.0 * x.len() as f64,

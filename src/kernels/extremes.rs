@@ -1,11 +1,11 @@
 //! The smallest and the largest element of a matrix (`shaders/extremes.wgsl`).
 
+use super::present;
 use super::rowwise::{Rowwise, rowwise};
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Rowwise = rowwise!("extremes", &[Read, Read, Write]);
+static SHADER: Rowwise = rowwise!("extremes");
 
 pub(super) fn variants() -> Vec<Variant> {
     [("rows", 0), ("rows", 1), ("all_rows", 0)]
@@ -31,7 +31,7 @@ pub fn extremes(rec: &mut Recorder, x: &Tensor, offsets: Option<&Tensor>) -> Res
         variant: SHADER.variant(&caps, "rows", &[("OFFSET", u32::from(offsets.is_some()))]),
         label: "extremes",
         params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, step as u32, 0]),
-        bindings: &[x, offsets.unwrap_or(x), &rows],
+        bindings: &present([Some(x), offsets, Some(&rows)]),
         grid: Grid::Linear(x.rows()),
         flops: 2.0 * x.len() as f64,
         bytes: 4.0 * x.len() as f64,
@@ -40,7 +40,7 @@ pub fn extremes(rec: &mut Recorder, x: &Tensor, offsets: Option<&Tensor>) -> Res
         variant: SHADER.variant(&caps, "all_rows", &[("OFFSET", 0)]),
         label: "extremes",
         params: bytemuck::bytes_of(&[x.rows() as u32, 2, 0, 0]),
-        bindings: &[&rows, &rows, &y],
+        bindings: &[&rows, &y],
         grid: Grid::Linear(1),
         flops: 2.0 * rows.len() as f64,
         bytes: 4.0 * rows.len() as f64,

@@ -1,11 +1,10 @@
 //! Rows by number (`shaders/gather.wgsl`): picking class and end tokens, and the way back.
 
-use crate::gpu::Access::{Read, Write};
+use super::texts::shader;
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader =
-    Shader { name: "gather", source: include_str!("../../shaders/gather.wgsl"), access: &[Read, Read, Write] };
+static SHADER: Shader = shader("gather");
 
 /// An index that stands for no row: the output row is zero.
 pub const NONE: u32 = u32::MAX;

@@ -1,18 +1,14 @@
 //! LayerNorm with frozen gain and shift (`shaders/layernorm.wgsl`, `layernorm_texel.wgsl`).
 
 use super::rowwise::{Rowwise, rowwise};
-use super::{expect, expect_matrix};
-use crate::gpu::Access::{Read, Write, WriteTexels};
+use super::texts::shader;
+use super::{expect, expect_matrix, present};
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Rowwise = rowwise!("layernorm", &[Read, Read, Read, Read, Write, Write]);
+static SHADER: Rowwise = rowwise!("layernorm");
 
-static TEXEL: Shader = Shader {
-    name: "layernorm_texel",
-    source: include_str!("../../shaders/layernorm_texel.wgsl"),
-    access: &[Read, Read, Read, Write, WriteTexels],
-};
+static TEXEL: Shader = shader("layernorm_texel");
 
 pub(super) fn variants() -> Vec<Variant> {
     let mut all =
@@ -53,7 +49,7 @@ pub fn forward(rec: &mut Recorder, x: &Tensor, gain: &Tensor, shift: &Tensor, ep
         variant: SHADER.variant(&caps, "forward", &[("BASE", 0)]),
         label: "layernorm",
         params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps, pad: 0 }),
-        bindings: &[x, gain, shift, x, &stats, &y],
+        bindings: &[x, gain, shift, &stats, &y],
         grid: Grid::Linear(rows),
         flops: 8.0 * x.len() as f64,
         bytes: 8.0 * x.len() as f64,
@@ -106,14 +102,13 @@ pub fn backward(
     if let Some(base) = base {
         expect_matrix("layernorm dx", "base", base, rows, width)?;
     }
-    // The shader shares its bindings with forward, where the statistics are written.
     let caps = *rec.gpu().capabilities();
     let dx = rec.temp("layernorm dx", x.shape())?;
     rec.dispatch(&Dispatch {
         variant: SHADER.variant(&caps, "backward", &[("BASE", u32::from(base.is_some()))]),
         label: "layernorm dx",
         params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps: 0.0, pad: 0 }),
-        bindings: &[x, gain, dy, base.unwrap_or(x), stats, &dx],
+        bindings: &present([Some(x), Some(gain), Some(dy), base, Some(stats), Some(&dx)]),
         grid: Grid::Linear(rows),
         flops: 12.0 * x.len() as f64,
         bytes: 12.0 * x.len() as f64,

@@ -2,11 +2,10 @@
 
 use super::expect;
 use super::rowwise::{Rowwise, rowwise};
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Rowwise = rowwise!("loss", &[Read, Read, Write, Write]);
+static SHADER: Rowwise = rowwise!("loss");
 
 pub(super) fn variants() -> Vec<Variant> {
     SHADER.both("main", &[]).to_vec()

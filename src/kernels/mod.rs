@@ -25,6 +25,7 @@ mod rowwise;
 pub mod search;
 pub mod softmax;
 pub mod texels;
+mod texts;
 
 use crate::gpu::{Tensor, Variant};
 use crate::{Error, Result};
@@ -65,6 +66,11 @@ pub(crate) fn noise_values(n: usize) -> Vec<f32> {
         (state >> 8) as f32 / (1 << 23) as f32 - 1.0
     };
     (0..n).map(|_| next()).collect()
+}
+
+/// Those of a kernel's bindings that a variant has.
+fn present<const N: usize>(bindings: [Option<&Tensor>; N]) -> Vec<&Tensor> {
+    bindings.into_iter().flatten().collect()
 }
 
 /// An error unless `tensor` has the shape that the kernel needs.

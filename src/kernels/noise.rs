@@ -2,20 +2,12 @@
 
 use std::ops::Range;
 
+use super::texts::shader;
 use super::{expect, expect_matrix};
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "noise",
-    source: concat!(
-        include_str!("../../shaders/noise.wgsl"),
-        include_str!("../../shaders/normal.wgsl"),
-        include_str!("../../shaders/philox.wgsl")
-    ),
-    access: &[Read, Read, Read, Read, Read, Write, Write],
-};
+static SHADER: Shader = shader("noise");
 
 pub(super) fn variants() -> Vec<Variant> {
     ["normal", "text_apply", "text_backward", "image_apply", "image_backward"]
@@ -33,12 +25,11 @@ pub fn normal(rec: &mut Recorder, counter: &Tensor, stream: u32, out: &Tensor) -
     if counter.dtype() != DType::U32 {
         return Err(Error::invalid("normal: the counter must be u32"));
     }
-    let unused = rec.temp("unused", &[1])?;
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "normal", &[]),
         label: "normal",
         params: bytemuck::bytes_of(&[out.len() as u32, 0, stream, 0]),
-        bindings: &[counter, counter, counter, counter, counter, out, &unused],
+        bindings: &[counter, out],
         grid: Grid::cover(out.len(), 256),
         flops: 400.0 * out.len() as f64,
         bytes: 4.0 * out.len() as f64,
@@ -67,12 +58,11 @@ pub fn text_apply(
         return Err(Error::invalid(format!("text noise on rows {noisy:?} of {rows}")));
     }
     let y = rec.temp("noisy tokens", x.shape())?;
-    let unused = rec.temp("unused", &[1])?;
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "text_apply", &[]),
         label: "text noise",
         params: bytemuck::bytes_of(&[rows, width, noisy.start, noisy.len()].map(|v| v as u32)),
-        bindings: &[x, mean, spread, eps, eps, &y, &unused],
+        bindings: &[x, mean, spread, eps, &y],
         grid: Grid::cover(x.len(), 64),
         flops: 2.0 * mean.len() as f64,
         bytes: 8.0 * x.len() as f64,
@@ -96,7 +86,7 @@ pub fn text_backward(rec: &mut Recorder, dy: &Tensor, noisy: Range<usize>, eps: 
         variant: Variant::new(&SHADER, "text_backward", &[]),
         label: "text noise dx",
         params: bytemuck::bytes_of(&[rows, width, noisy.start, noisy.len()].map(|v| v as u32)),
-        bindings: &[dy, eps, eps, eps, eps, &dmean, &dspread],
+        bindings: &[eps, dy, &dmean, &dspread],
         grid: Grid::cover(eps.len(), 64),
         flops: eps.len() as f64,
         bytes: 16.0 * eps.len() as f64,
@@ -122,12 +112,11 @@ pub fn image_apply(
     expect_matrix("image noise", "spread", spread, rows, width)?;
     expect_matrix("image noise", "eps", eps, rows * draws, width)?;
     let y = rec.temp("noisy features", &[rows * draws, width])?;
-    let unused = rec.temp("unused", &[1])?;
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "image_apply", &[]),
         label: "image noise",
         params: bytemuck::bytes_of(&[rows, width, 0, draws].map(|v| v as u32)),
-        bindings: &[v, mean, spread, eps, eps, &y, &unused],
+        bindings: &[v, mean, spread, eps, &y],
         grid: Grid::cover(y.len(), 64),
         flops: 3.0 * y.len() as f64,
         bytes: 8.0 * y.len() as f64,
@@ -156,7 +145,7 @@ pub fn image_backward(
         variant: Variant::new(&SHADER, "image_backward", &[]),
         label: "image noise dx",
         params: bytemuck::bytes_of(&[rows, width, 0, draws].map(|v| v as u32)),
-        bindings: &[dy, spread, spread, eps, eps, &dmean, &dspread],
+        bindings: &[spread, eps, dy, &dmean, &dspread],
         grid: Grid::cover(spread.len(), 64),
         flops: 3.0 * dy.len() as f64,
         bytes: 8.0 * dy.len() as f64,

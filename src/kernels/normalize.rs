@@ -3,10 +3,9 @@
 use super::rowwise::{Rowwise, rowwise};
 use super::{expect, expect_matrix};
 use crate::Result;
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Tensor, Variant};
 
-static SHADER: Rowwise = rowwise!("normalize", &[Read, Read, Write, Write]);
+static SHADER: Rowwise = rowwise!("normalize");
 
 pub(super) fn variants() -> Vec<Variant> {
     [SHADER.both("forward", &[]), SHADER.both("backward", &[])].concat()
@@ -27,7 +26,7 @@ pub struct Unit {
 pub fn forward(rec: &mut Recorder, x: &Tensor) -> Result<Unit> {
     let y = rec.temp("normalize", x.shape())?;
     let norms = rec.temp("norms", &[x.rows()])?;
-    record(rec, "forward", "normalize", x, x, &norms, &y)?;
+    record(rec, "forward", "normalize", &[x, &norms, &y])?;
     Ok(Unit { y, norms })
 }
 
@@ -39,25 +38,17 @@ pub fn backward(rec: &mut Recorder, x: &Tensor, norms: &Tensor, dy: &Tensor) -> 
     expect("normalize dx", "norms", norms, &[x.rows()])?;
     expect_matrix("normalize dx", "dy", dy, x.rows(), x.cols())?;
     let dx = rec.temp("normalize dx", x.shape())?;
-    record(rec, "backward", "normalize dx", x, dy, norms, &dx)?;
+    record(rec, "backward", "normalize dx", &[x, dy, norms, &dx])?;
     Ok(dx)
 }
 
-fn record(
-    rec: &mut Recorder,
-    entry: &'static str,
-    label: &'static str,
-    x: &Tensor,
-    other: &Tensor,
-    norms: &Tensor,
-    y: &Tensor,
-) -> Result<()> {
-    let caps = *rec.gpu().capabilities();
+fn record(rec: &mut Recorder, entry: &'static str, label: &'static str, bindings: &[&Tensor]) -> Result<()> {
+    let (caps, x) = (*rec.gpu().capabilities(), bindings[0]);
     rec.dispatch(&Dispatch {
         variant: SHADER.variant(&caps, entry, &[]),
         label,
         params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, 0, 0]),
-        bindings: &[x, other, norms, y],
+        bindings,
         grid: Grid::Linear(x.rows()),
         flops: 4.0 * x.len() as f64,
         bytes: 8.0 * x.len() as f64,

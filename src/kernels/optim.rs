@@ -1,12 +1,11 @@
 //! Optimizer steps (`shaders/optim.wgsl`).
 
 use super::expect;
+use super::texts::shader;
 use crate::Result;
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 
-static SHADER: Shader =
-    Shader { name: "optim", source: include_str!("../../shaders/optim.wgsl"), access: &[Read, Read, Write, Write] };
+static SHADER: Shader = shader("optim");
 
 pub(super) fn variants() -> Vec<Variant> {
     ["sgd", "adamw", "accumulate"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
@@ -21,7 +20,7 @@ pub fn sgd(rec: &mut Recorder, hyper: &Tensor, grad: &Tensor, velocity: &Tensor,
     expect("sgd", "hyper", hyper, &[4])?;
     expect("sgd", "grad", grad, w.shape())?;
     expect("sgd", "velocity", velocity, w.shape())?;
-    record(rec, "sgd", w.len(), [hyper, grad, velocity, w], (6.0, 20.0))
+    record(rec, "sgd", w.len(), &[hyper, grad, velocity, w], (6.0, 20.0))
 }
 
 /// AdamW's settings, named as PyTorch names them.
@@ -70,7 +69,7 @@ pub fn adamw(rec: &mut Recorder, hyper: &Tensor, grad: &Tensor, moments: &Tensor
     expect("adamw", "hyper", hyper, &[8])?;
     expect("adamw", "grad", grad, w.shape())?;
     expect("adamw", "moments", moments, &[2, w.len()])?;
-    record(rec, "adamw", w.len(), [hyper, grad, moments, w], (14.0, 28.0))
+    record(rec, "adamw", w.len(), &[hyper, grad, moments, w], (14.0, 28.0))
 }
 
 /// sum ← `keep`·sum + `share`·grad in place, with `hyper` `[2]` holding keep and share: gradients of a batch that is taken
@@ -81,22 +80,21 @@ pub fn adamw(rec: &mut Recorder, hyper: &Tensor, grad: &Tensor, moments: &Tensor
 pub fn accumulate(rec: &mut Recorder, hyper: &Tensor, grad: &Tensor, sum: &Tensor) -> Result<()> {
     expect("accumulate", "hyper", hyper, &[2])?;
     expect("accumulate", "grad", grad, sum.shape())?;
-    let unused = rec.temp("unused", &[1])?;
-    record(rec, "accumulate", sum.len(), [hyper, grad, sum, &unused], (3.0, 12.0))
+    record(rec, "accumulate", sum.len(), &[hyper, grad, sum], (3.0, 12.0))
 }
 
 fn record(
     rec: &mut Recorder,
     entry: &'static str,
     n: usize,
-    bindings: [&Tensor; 4],
+    bindings: &[&Tensor],
     (flops, bytes): (f64, f64),
 ) -> Result<()> {
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, entry, &[]),
         label: entry,
         params: bytemuck::bytes_of(&[n as u32, 0, 0, 0]),
-        bindings: &bindings,
+        bindings,
         grid: Grid::cover(n, 64),
         flops: flops * n as f64,
         bytes: bytes * n as f64,

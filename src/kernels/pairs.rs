@@ -1,12 +1,11 @@
 //! Histograms of pair similarities (`shaders/pairs.wgsl`).
 
 use super::expect;
-use crate::gpu::Access::{Read, Write};
+use super::texts::shader;
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader =
-    Shader { name: "pairs", source: include_str!("../../shaders/pairs.wgsl"), access: &[Read, Read, Read, Write] };
+static SHADER: Shader = shader("pairs");
 
 /// Bins of a histogram over the similarities −1…1: 0.02 wide, so that a few hundred pairs still fill them.
 pub const BINS: usize = 100;

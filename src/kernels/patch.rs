@@ -1,12 +1,11 @@
 //! Patch embedding (`shaders/patch.wgsl`): unfold, GEMM with the convolution's weight, assemble.
 
+use super::texts::shader;
 use super::{expect, expect_matrix, gemm};
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader =
-    Shader { name: "patch", source: include_str!("../../shaders/patch.wgsl"), access: &[Read, Read, Read, Write] };
+static SHADER: Shader = shader("patch");
 
 pub(super) fn variants() -> Vec<Variant> {
     ["unfold", "assemble", "strip", "fold"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
@@ -47,7 +46,7 @@ pub fn forward(rec: &mut Recorder, pixels: &Tensor, e: &PatchEmbedding) -> Resul
         variant: Variant::new(&SHADER, "unfold", &[]),
         label: "patch unfold",
         params: bytemuck::bytes_of(&params),
-        bindings: &[pixels, pixels, pixels, &unfolded],
+        bindings: &[pixels, &unfolded],
         grid: Grid::cover(unfolded.len(), 64),
         flops: 0.0,
         bytes: 8.0 * unfolded.len() as f64,
@@ -90,7 +89,7 @@ pub fn backward(rec: &mut Recorder, dy: &Tensor, e: &PatchEmbedding, size: usize
             variant: Variant::new(&SHADER, entry, &[]),
             label,
             params: bytemuck::bytes_of(&params),
-            bindings: &[x, x, x, &y],
+            bindings: &[x, &y],
             grid: Grid::cover(y.len(), 64),
             flops: 0.0,
             bytes: 8.0 * y.len() as f64,

@@ -1,12 +1,11 @@
 //! What an adapter can do at best (`shaders/peak.wgsl`): the two numbers that rooflines are measured against.
 
 use super::expect;
+use super::texts::shader;
 use crate::Result;
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 
-static SHADER: Shader =
-    Shader { name: "peak", source: include_str!("../../shaders/peak.wgsl"), access: &[Read, Write] };
+static SHADER: Shader = shader("peak");
 
 pub(super) fn variants() -> Vec<Variant> {
     ["multiply", "copy"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
@@ -29,14 +28,13 @@ struct Params {
 /// # Errors
 /// Out of memory.
 pub fn multiply(rec: &mut Recorder, invocations: usize, steps: usize) -> Result<Tensor> {
-    let unused = rec.temp("unused", &[4])?;
     let y = rec.temp("peak", &[invocations, 4])?;
     let params = Params { n: invocations as u32, steps: steps as u32, factor: 0.999, pad: 0 };
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "multiply", &[]),
         label: "peak multiply",
         params: bytemuck::bytes_of(&params),
-        bindings: &[&unused, &y],
+        bindings: &[&y],
         grid: Grid::cover(invocations, 64),
         flops: FLOPS_A_STEP * invocations as f64 * steps as f64,
         bytes: 16.0 * invocations as f64,

@@ -1,11 +1,10 @@
 //! Strided sums and means (`shaders/reduce.wgsl`).
 
-use crate::gpu::Access::{Read, Write};
+use super::texts::shader;
 use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader =
-    Shader { name: "reduce", source: include_str!("../../shaders/reduce.wgsl"), access: &[Read, Write] };
+static SHADER: Shader = shader("reduce");
 
 pub(super) fn variants() -> Vec<Variant> {
     vec![Variant::new(&SHADER, "main", &[])]

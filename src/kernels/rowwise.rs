@@ -31,26 +31,16 @@ impl Rowwise {
     }
 }
 
-/// The shader of this name in both forms, with its bindings' access.
+/// The shader of this name in both forms.
 macro_rules! rowwise {
-    ($name:literal, $access:expr) => {
+    ($name:literal) => {
         crate::kernels::rowwise::Rowwise {
-            workgroup: crate::gpu::Shader {
-                name: $name,
-                source: concat!(
-                    include_str!(concat!("../../shaders/", $name, ".wgsl")),
-                    include_str!("../../shaders/workgroup.wgsl")
-                ),
-                access: $access,
-            },
-            subgroup: crate::gpu::Shader {
-                name: concat!($name, "_subgroup"),
-                source: concat!(
-                    include_str!(concat!("../../shaders/", $name, ".wgsl")),
-                    include_str!("../../shaders/subgroup.wgsl")
-                ),
-                access: $access,
-            },
+            workgroup: crate::kernels::texts::rowwise_shader($name, $name, &[("rowwise", "workgroup")]),
+            subgroup: crate::kernels::texts::rowwise_shader(
+                concat!($name, "_subgroup"),
+                $name,
+                &[("rowwise", "subgroup")],
+            ),
         }
     };
 }

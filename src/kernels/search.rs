@@ -1,20 +1,16 @@
 //! Counting right answers over a grid of α, β and γ (`shaders/search.wgsl`).
 
-use super::expect;
-use crate::gpu::Access::{Read, Write};
+use super::texts::shader;
+use super::{expect, present};
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader = Shader {
-    name: "search",
-    source: include_str!("../../shaders/search.wgsl"),
-    access: &[Read, Read, Read, Read, Read, Read, Write],
-};
+static SHADER: Shader = shader("search");
 
 /// Values of α that one dispatch takes at most: their counts are kept in workgroup memory.
 pub const MAX_ALPHAS: usize = 511;
 
-/// Values of γ that a workgroup takes, as in the shader.
+/// Values of γ that a workgroup takes: two vectors of four.
 const GAMMAS: usize = 8;
 
 /// Rooms for values of α that shaders are made for.
@@ -22,7 +18,7 @@ const ROOMS: [usize; 2] = [255, MAX_ALPHAS];
 
 fn variant(alphas: usize, kl: bool) -> Variant {
     let room = if alphas <= ROOMS[0] { ROOMS[0] } else { ROOMS[1] };
-    Variant::new(&SHADER, "main", &[("ALPHAS", room as u32), ("KL", u32::from(kl))])
+    Variant::new(&SHADER, "main", &[("ALPHAS", room as u32), ("GAMMAS", GAMMAS as u32), ("KL", u32::from(kl))])
 }
 
 pub(super) fn variants() -> Vec<Variant> {
@@ -96,7 +92,15 @@ pub fn count(rec: &mut Recorder, terms: Terms<'_>, labels: &Tensor, alphas: &[f3
         variant: variant(alphas.len(), kl.is_some()),
         label: "search",
         params: bytemuck::bytes_of(&params),
-        bindings: &[base, cache, kl.unwrap_or(base), labels, &alphas_t, &gammas_t, &counts],
+        bindings: &present([
+            Some(base),
+            Some(cache),
+            kl,
+            Some(labels),
+            Some(&alphas_t),
+            Some(&gammas_t),
+            Some(&counts),
+        ]),
         grid: Grid::Linear(betas * gammas.len().div_ceil(GAMMAS)),
         flops: 10.0 * lines as f64 * base.len() as f64,
         bytes: 4.0 * (base.len() + cache.len() + counts.len()) as f64,

@@ -3,10 +3,9 @@
 use super::expect;
 use super::rowwise::{Rowwise, rowwise};
 use crate::Result;
-use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Dispatch, Grid, Recorder, Tensor, Variant};
 
-static SHADER: Rowwise = rowwise!("softmax", &[Read, Read, Write]);
+static SHADER: Rowwise = rowwise!("softmax");
 
 pub(super) fn variants() -> Vec<Variant> {
     [SHADER.both("forward", &[]), SHADER.both("backward", &[])].concat()
@@ -17,7 +16,7 @@ pub(super) fn variants() -> Vec<Variant> {
 /// # Errors
 /// Out of memory.
 pub fn forward(rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
-    record(rec, "forward", "softmax", x, x)
+    record(rec, "forward", "softmax", &[x])
 }
 
 /// dx of [`forward`], from its output `y` and dy.
@@ -26,17 +25,18 @@ pub fn forward(rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
 /// Shapes that differ; out of memory.
 pub fn backward(rec: &mut Recorder, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
     expect("softmax dx", "dy", dy, y.shape())?;
-    record(rec, "backward", "softmax dx", y, dy)
+    record(rec, "backward", "softmax dx", &[y, dy])
 }
 
-fn record(rec: &mut Recorder, entry: &'static str, label: &'static str, x: &Tensor, other: &Tensor) -> Result<Tensor> {
+fn record(rec: &mut Recorder, entry: &'static str, label: &'static str, from: &[&Tensor]) -> Result<Tensor> {
     let caps = *rec.gpu().capabilities();
+    let x = from[0];
     let y = rec.temp(label, x.shape())?;
     rec.dispatch(&Dispatch {
         variant: SHADER.variant(&caps, entry, &[]),
         label,
         params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, 0, 0]),
-        bindings: &[x, other, &y],
+        bindings: &[from, &[&y]].concat(),
         grid: Grid::Linear(x.rows()),
         flops: 5.0 * x.len() as f64,
         bytes: 8.0 * x.len() as f64,

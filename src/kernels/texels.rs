@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use crate::gpu::Access::{Read, WriteTexels};
+use super::texts::shader;
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
-static SHADER: Shader =
-    Shader { name: "texels", source: include_str!("../../shaders/texels.wgsl"), access: &[Read, WriteTexels] };
+static SHADER: Shader = shader("texels");
 
 pub(super) fn variants() -> Vec<Variant> {
     ["stage", "stage_transposed"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()

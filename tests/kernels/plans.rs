@@ -1,7 +1,7 @@
 //! Recorder and plans: equal bits from run to run, places shared, submissions cut.
 
 use tipi::Result;
-use tipi::gpu::{Access, DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
+use tipi::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
 use tipi::kernels::activation::{self, Activation};
 use tipi::kernels::attention::{self, Pattern};
 use tipi::kernels::gemm::{self, Epilogue, Layout};
@@ -123,14 +123,18 @@ fn temporaries_are_reused_and_clobber_nothing() {
 /// A kernel of the tests' own, so that its cost can be stated at will.
 static TWICE: Shader = Shader {
     name: "twice",
-    source: "@group(0) @binding(0) var<uniform> n: vec4<u32>;
+    text: "twice",
+    texts: &[(
+        "twice",
+        "@group(0) @binding(0) var<uniform> n: vec4<u32>;
         @group(0) @binding(1) var<storage, read> x: array<f32>;
         @group(0) @binding(2) var<storage, read_write> y: array<f32>;
         @compute @workgroup_size(64)
         fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             if id.x < n.x { y[id.x] = 2.0 * x[id.x] + 1.0; }
         }",
-    access: &[Access::Read, Access::Write],
+    )],
+    instead: &[],
 };
 
 fn twice(rec: &mut Recorder, x: &Tensor, flops: f64) -> Result<Tensor> {

@@ -1,8 +1,8 @@
 //! The kernels that compute a GEMM: their shaders, what each can take, and the order in which they are worth trying.
 
 use super::{Activation, Layout};
-use crate::gpu::Access::{Read, ReadTexels, Write};
-use crate::gpu::{Access, Capabilities, DType, Grid, Matrices, Measured, Shader, Variant};
+use crate::gpu::{Capabilities, DType, Grid, Matrices, Measured, Shader, Variant};
+use crate::kernels::texts::shader;
 
 /// The kernels that compute a GEMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -193,28 +193,12 @@ impl Kernel {
     }
 }
 
-const BUFFERS: &[Access] = &[Read, Read, Read, Read, Write];
-
-macro_rules! shader {
-    ($name:literal, $access:expr, $($piece:literal),+) => {
-        Shader {
-            name: $name,
-            source: concat!(
-                $(include_str!(concat!("../../../shaders/", $piece, ".wgsl")),)+
-                include_str!("../../../shaders/gemm_epilogue.wgsl"),
-                include_str!("../../../shaders/gelu.wgsl")
-            ),
-            access: $access,
-        }
-    };
-}
-
-static TILE: Shader = shader!("gemm_tile", BUFFERS, "gemm_tile");
-static MATRIX16: Shader = shader!("gemm_matrix16", BUFFERS, "gemm_matrix16", "gemm_matrix");
-static MATRIX8: Shader = shader!("gemm_matrix8", BUFFERS, "gemm_matrix8", "gemm_matrix");
-static ROWS: Shader = shader!("gemm_rows", BUFFERS, "gemm_rows", "gemm_columns");
-static SUBGROUP: Shader = shader!("gemm_subgroup", BUFFERS, "gemm_subgroup", "gemm_columns");
-static TEXEL: Shader = shader!("gemm_texel", &[ReadTexels, ReadTexels, Read, Read, Write], "gemm_texel");
+static TILE: Shader = shader("gemm_tile");
+static MATRIX16: Shader = shader("gemm_matrix16");
+static MATRIX8: Shader = shader("gemm_matrix8");
+static ROWS: Shader = shader("gemm_rows");
+static SUBGROUP: Shader = shader("gemm_subgroup");
+static TEXEL: Shader = shader("gemm_texel");
 
 /// Which parts of the epilogue a variant has.
 #[derive(Clone, Copy)]
@@ -240,8 +224,8 @@ pub(super) fn variant(kernel: Kernel, layout: Layout, b: DType, parts: Parts, ma
         Kernel::Tile => (&TILE, tile(64, 64, 32, 4)),
         Kernel::Wide => (&TILE, tile(128, 128, 16, 8)),
         Kernel::Thin => (&TILE, tile(16, 64, 32, 4)),
-        Kernel::Matrix if matrices == Some(Matrices::Square8) => (&MATRIX8, vec![half_b]),
-        Kernel::Matrix => (&MATRIX16, vec![half_b]),
+        Kernel::Matrix if matrices == Some(Matrices::Square8) => (&MATRIX8, vec![trans_a, half_b]),
+        Kernel::Matrix => (&MATRIX16, vec![trans_a, half_b]),
         Kernel::Rows => (&ROWS, vec![trans_a]),
         Kernel::Subgroup => (&SUBGROUP, vec![trans_a]),
         Kernel::Texel => (&TEXEL, vec![]),

@@ -10,7 +10,7 @@ pub use kernel::{Kernel, Order, Problem};
 pub use tune::{Timing, Timings, measure};
 
 use super::activation::Activation;
-use super::{expect_matrix, texels};
+use super::{expect_matrix, present, texels};
 use crate::gpu::{DType, Dispatch, Gpu, Recorder, Tensor};
 use crate::{Error, Result};
 use kernel::{Parts, variant};
@@ -242,12 +242,6 @@ fn record(
         Parts { bias: epilogue.bias.is_some(), activation: epilogue.activation, residual: epilogue.residual.is_some() };
     let variant = variant(kernel, layout, problem.b, parts, caps.matrices);
     let c = rec.temp(layout.label(), &[m, n])?;
-    // Bound where the variant reads none.
-    let none = if parts.bias && parts.residual { None } else { Some(rec.temp("unused", &[1])?) };
-    let (bias, residual) = (epilogue.bias.or(none.as_ref()), epilogue.residual.or(none.as_ref()));
-    let (Some(bias), Some(residual)) = (bias, residual) else {
-        return Err(Error::invalid("gemm: an epilogue without its tensors"));
-    };
     let dispatch = |rec: &mut Recorder, a: &Tensor, b: &Tensor, first: usize, rows: usize| {
         let (mf, nf, kf) = (rows as f64, n as f64, k as f64);
         rec.dispatch(&Dispatch {
@@ -261,7 +255,7 @@ fn record(
                 first: first as u32,
                 pad: [0; 3],
             }),
-            bindings: &[a, b, bias, residual, &c],
+            bindings: &present([Some(a), Some(b), epilogue.bias, epilogue.residual, Some(&c)]),
             grid: kernel.grid(rows, n, caps.matrices),
             flops: 2.0 * mf * nf * kf,
             bytes: 4.0 * (mf * kf + mf * nf) + b.bytes() as f64,

@@ -1,0 +1,61 @@
+// What all GEMM kernels share: parameters, the bindings other than the operands, and the epilogue
+// C[m,n] = act(alpha · sum + bias) + residual. All of them scale and shift a sum by one fused multiply-add, since their
+// results must be equal to the bit.
+//
+// Open constants: BIAS, RESIDUAL (0 or 1), ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU).
+//# import gelu
+
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    alpha: f32,
+    // Where A's rows lie in C and the residual; gemm_texel.wgsl only.
+    first: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+//# if BIAS
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+//# end
+//# if RESIDUAL
+@group(0) @binding(4) var<storage, read> residual: array<f32>;
+//# end
+@group(0) @binding(5) var<storage, read_write> c: array<f32>;
+
+fn bias_of(col: u32) -> f32 {
+    //# if BIAS
+    return bias[col];
+    //# else
+    return 0.0;
+    //# end
+}
+
+fn biases_of(cols: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(bias_of(cols.x), bias_of(cols.y), bias_of(cols.z), bias_of(cols.w));
+}
+
+fn activate(v: f32) -> f32 {
+    if ACT == 1u {
+        return quick_gelu(v);
+    }
+    if ACT == 2u {
+        return erf_gelu(v);
+    }
+    if ACT == 3u {
+        return max(v, 0.0);
+    }
+    return v;
+}
+
+fn with_residual(v: f32, at: u32) -> f32 {
+    //# if RESIDUAL
+    return v + residual[at];
+    //# else
+    return v;
+    //# end
+}
+
+fn epilogue(sum: f32, row: u32, col: u32) -> f32 {
+    return with_residual(activate(fma(p.alpha, sum, bias_of(col))), row * p.n + col);
+}
