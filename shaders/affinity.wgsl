@@ -2,7 +2,7 @@
 // y[s,b,c] = scale·Σ_{j in class c} exp(−β_s·(1 − f_b·g_j)), plus base[b,c] when BASE is 1,
 // for keys sorted by class, starts[c]…starts[c+1] being class c's. A class without keys gets zero. For GPUs.
 //
-// A tile is 64 queries × 16 keys, staged through workgroup memory 32 columns at a time, 4×4 products per invocation. A
+// A tile is QUERIES × KEYS, staged through workgroup memory 32 columns at a time, 4×4 products per invocation. A
 // workgroup has a block of whole classes, as many as fill a tile or one that fills several, so that sums never leave it.
 // After each tile an invocation adds up the exponentials of one query, key by key, and where a class ends stores its sums.
 //
@@ -12,18 +12,18 @@
 @group(0) @binding(1) var<storage, read> f: array<f32>;
 @group(0) @binding(2) var<storage, read> g: array<f32>;
 
-const QUERIES: u32 = 64u;
-const KEYS: u32 = 16u;
+// What this invocation's products are, below, rests on it.
+const_assert QUERIES == 64u && KEYS == 16u && PER == 1u;
 const DEPTH: u32 = 32u;
 // One more than needed, so that neighbours fall into different banks.
-const STRIDE_F: u32 = 65u;
-const STRIDE_G: u32 = 17u;
+const STRIDE_F: u32 = QUERIES + 1u;
+const STRIDE_G: u32 = KEYS + 1u;
 
 var<workgroup> tile_f: array<f32, DEPTH * STRIDE_F>;
 var<workgroup> tile_g: array<f32, DEPTH * STRIDE_G>;
 var<workgroup> dots: array<f32, QUERIES * STRIDE_G>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(QUERIES / PER)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     var class_ = blocks[2u * wid.y];
     let past = min(blocks[2u * wid.y + 1u], p.classes);
@@ -40,7 +40,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     loop {
         var d: array<vec4<f32>, 4>;
         for (var from_col = 0u; from_col < p.width; from_col += DEPTH) {
-            for (var e = lid; e < DEPTH * QUERIES; e += 64u) {
+            for (var e = lid; e < DEPTH * QUERIES; e += QUERIES) {
                 let col = from_col + e % DEPTH;
                 let row = query0 + e / DEPTH;
                 var v = 0.0;
@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 }
                 tile_f[(e % DEPTH) * STRIDE_F + e / DEPTH] = v;
             }
-            for (var e = lid; e < DEPTH * KEYS; e += 64u) {
+            for (var e = lid; e < DEPTH * KEYS; e += QUERIES) {
                 let col = from_col + e % DEPTH;
                 let row = first + e / DEPTH;
                 var v = 0.0;

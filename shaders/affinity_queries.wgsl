@@ -4,7 +4,7 @@
 @group(0) @binding(1) var<storage, read> f: array<f32>;
 @group(0) @binding(2) var<storage, read> g: array<f32>;
 
-const QUERIES: u32 = 12u;
+const_assert PER == 12u;
 
 // Where four queries start.
 fn rows_of(query: u32) -> vec4<u32> {

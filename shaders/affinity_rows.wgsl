@@ -4,13 +4,13 @@
 // taking the next queries, so that a key's address is uniform across the workgroup. The class's keys go by in tiles;
 // after each the exponentials are added to the sums of its queries, so that the affinity never leaves registers.
 //
-// Open constants: KEYS (keys in a tile: as many as a class has, up to 16), and those of the imports.
+// Open constants: those of the imports; KEYS is as many as a class has, up to 16.
 //# import affinity_queries
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(QUERIES / PER)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let class_ = wid.y;
-    let query = (wid.x * 8u + lid) * QUERIES;
+    let query = wid.x * QUERIES + lid * PER;
     let q0 = rows_of(query);
     let q1 = rows_of(query + 4u);
     let q2 = rows_of(query + 8u);

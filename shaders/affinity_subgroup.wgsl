@@ -8,13 +8,11 @@
 // Open constants: those of the imports. The subgroup size must be 8.
 //# import affinity_queries
 
-const KEYS: u32 = 16u;
-
-@compute @workgroup_size(8)
+@compute @workgroup_size(QUERIES / PER)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     var class_ = blocks[2u * wid.y];
     let past = min(blocks[2u * wid.y + 1u], p.classes);
-    let query = (wid.x * 8u + lane) * QUERIES;
+    let query = wid.x * QUERIES + lane * PER;
     let q0 = rows_of(query);
     let q1 = rows_of(query + 4u);
     let q2 = rows_of(query + 8u);

@@ -12,13 +12,13 @@
 @group(0) @binding(1) var f: texture_2d<f32>;
 @group(0) @binding(2) var g: texture_2d<f32>;
 
-const KEYS: u32 = 16u;
+const_assert PER == 4u;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(QUERIES / PER)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     var class_ = blocks[2u * wid.y];
     let past = min(blocks[2u * wid.y + 1u], p.classes);
-    let query = (wid.x * 8u + lane) * 4u;
+    let query = wid.x * QUERIES + lane * PER;
     let q = four_from(query, p.queries);
     let end = min(starts[past], p.past);
     let steps = (p.width + 3u) / 4u;

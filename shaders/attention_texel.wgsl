@@ -7,7 +7,7 @@
 // their own work on the last one and store nothing: a broadcast needs them all.
 //
 // Open constants: HEAD (head width, a multiple of 4), CAUSAL.
-//# import attention_blocks, quads
+//# import attention_blocks
 
 @group(0) @binding(2) var qkv: texture_2d<f32>;
 @group(0) @binding(4) var dy: texture_2d<f32>; // gradient of the output [rows, width]
@@ -16,47 +16,36 @@ const QUADS: u32 = HEAD / 4u;
 const LOWEST: f32 = -3.0e38;
 
 // The eight invocations' numbers, in the order of the invocations.
-struct Eight {
-    low: vec4<f32>,
-    high: vec4<f32>,
-}
+alias Eight = mat2x4<f32>;
 
 // v · w of each invocation.
 fn dots(v: vec4<f32>, w: vec4<f32>) -> Eight {
-    return Eight(
-        vec4<f32>(
-            dot(v, subgroupBroadcast(w, 0u)), dot(v, subgroupBroadcast(w, 1u)),
-            dot(v, subgroupBroadcast(w, 2u)), dot(v, subgroupBroadcast(w, 3u)),
-        ),
-        vec4<f32>(
-            dot(v, subgroupBroadcast(w, 4u)), dot(v, subgroupBroadcast(w, 5u)),
-            dot(v, subgroupBroadcast(w, 6u)), dot(v, subgroupBroadcast(w, 7u)),
-        ),
-    );
+    var all: Eight;
+    //# unroll
+    for (var i = 0u; i < 8u; i++) {
+        all[i / 4u][i % 4u] = dot(v, subgroupBroadcast(w, i));
+    }
+    return all;
 }
 
 // Σ over the invocations of factor · w.
 fn weighted(f: Eight, w: vec4<f32>) -> vec4<f32> {
-    var s = f.low.x * subgroupBroadcast(w, 0u);
-    s = fma(vec4<f32>(f.low.y), subgroupBroadcast(w, 1u), s);
-    s = fma(vec4<f32>(f.low.z), subgroupBroadcast(w, 2u), s);
-    s = fma(vec4<f32>(f.low.w), subgroupBroadcast(w, 3u), s);
-    s = fma(vec4<f32>(f.high.x), subgroupBroadcast(w, 4u), s);
-    s = fma(vec4<f32>(f.high.y), subgroupBroadcast(w, 5u), s);
-    s = fma(vec4<f32>(f.high.z), subgroupBroadcast(w, 6u), s);
-    return fma(vec4<f32>(f.high.w), subgroupBroadcast(w, 7u), s);
+    var s = f[0].x * subgroupBroadcast(w, 0u);
+    //# unroll
+    for (var i = 1u; i < 8u; i++) {
+        s = fma(vec4<f32>(f[i / 4u][i % 4u]), subgroupBroadcast(w, i), s);
+    }
+    return s;
 }
 
 // The eight invocations' v.
 fn all_of(v: f32) -> Eight {
-    return Eight(
-        vec4<f32>(
-            subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u),
-        ),
-        vec4<f32>(
-            subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u),
-        ),
-    );
+    var all: Eight;
+    //# unroll
+    for (var i = 0u; i < 8u; i++) {
+        all[i / 4u][i % 4u] = subgroupBroadcast(v, i);
+    }
+    return all;
 }
 
 // Keys that the rows of a block see between them: the prefix's, then their own sequence's.
@@ -99,16 +88,13 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_i
     let keys = keys_of(b);
     for (var i = 0u; i < keys; i += 8u) {
         let from_row = row_of_key(b, min(i + lane, keys - 1u));
-        var low = vec4<f32>();
-        var high = vec4<f32>();
+        var s = Eight();
         for (var d = 0u; d < QUADS; d++) {
-            let s = dots(q[d], texel(width + head * QUADS + d, from_row));
-            low += s.low;
-            high += s.high;
+            s += dots(q[d], texel(width + head * QUADS + d, from_row));
         }
         let sees = seen(b, row, i, keys);
-        low = select(vec4<f32>(LOWEST), low, sees[0]);
-        high = select(vec4<f32>(LOWEST), high, sees[1]);
+        let low = select(vec4<f32>(LOWEST), s[0], sees[0]);
+        let high = select(vec4<f32>(LOWEST), s[1], sees[1]);
         let most = max(low, high);
         let next = max(max(top, most.x), max(max(most.y, most.z), most.w));
         let shrink = exp(top - next);
@@ -117,7 +103,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_i
             select(vec4<f32>(), exp(low - next), sees[0]),
             select(vec4<f32>(), exp(high - next), sees[1]),
         );
-        sum = fma(sum, shrink, dot(w.low + w.high, vec4<f32>(1.0)));
+        sum = fma(sum, shrink, dot(w[0] + w[1], vec4<f32>(1.0)));
         for (var d = 0u; d < QUADS; d++) {
             acc[d] = fma(acc[d], vec4<f32>(shrink), weighted(w, texel(2u * width + head * QUADS + d, from_row)));
         }
@@ -161,16 +147,14 @@ fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocatio
         var s = Eight();
         var dw = Eight();
         for (var d = 0u; d < QUADS; d++) {
-            let from_k = dots(q[d], texel(width + head * QUADS + d, from_row));
-            let from_v = dots(g[d], texel(2u * width + head * QUADS + d, from_row));
-            s = Eight(s.low + from_k.low, s.high + from_k.high);
-            dw = Eight(dw.low + from_v.low, dw.high + from_v.high);
+            s += dots(q[d], texel(width + head * QUADS + d, from_row));
+            dw += dots(g[d], texel(2u * width + head * QUADS + d, from_row));
         }
         let sees = seen(b, row, i, keys);
         // The exponent of a seen key is at most 0; where a key is not seen it may be anything.
         let ds = Eight(
-            select(vec4<f32>(), exp(min(s.low - log_sum, vec4<f32>(1.0))) * (dw.low - dot_row) * scale, sees[0]),
-            select(vec4<f32>(), exp(min(s.high - log_sum, vec4<f32>(1.0))) * (dw.high - dot_row) * scale, sees[1]),
+            select(vec4<f32>(), exp(min(s[0] - log_sum, vec4<f32>(1.0))) * (dw[0] - dot_row) * scale, sees[0]),
+            select(vec4<f32>(), exp(min(s[1] - log_sum, vec4<f32>(1.0))) * (dw[1] - dot_row) * scale, sees[1]),
         );
         for (var d = 0u; d < QUADS; d++) {
             dq[d] += weighted(ds, texel(width + head * QUADS + d, from_row));
@@ -218,10 +202,8 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocati
         var s = Eight();
         var dw = Eight();
         for (var d = 0u; d < QUADS; d++) {
-            let from_q = dots(k[d], texel(head * QUADS + d, from_row));
-            let from_g = dots(v[d], textureLoad(dy, vec2<u32>(head * QUADS + d, from_row), 0));
-            s = Eight(s.low + from_q.low, s.high + from_q.high);
-            dw = Eight(dw.low + from_g.low, dw.high + from_g.high);
+            s += dots(k[d], texel(head * QUADS + d, from_row));
+            dw += dots(v[d], textureLoad(dy, vec2<u32>(head * QUADS + d, from_row), 0));
         }
         // Own queries see this row from its own on where causal; users of the prefix all do.
         let skipped = select(0u, row - first, CAUSAL == 1u);
@@ -229,10 +211,10 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocati
         let low = (number < vec4<u32>(queries)) & (number >= vec4<u32>(skipped));
         let high = (number + 4u < vec4<u32>(queries)) & (number + 4u >= vec4<u32>(skipped));
         let w = Eight(
-            select(vec4<f32>(), exp(min(s.low - log_sums.low, vec4<f32>(1.0))), low),
-            select(vec4<f32>(), exp(min(s.high - log_sums.high, vec4<f32>(1.0))), high),
+            select(vec4<f32>(), exp(min(s[0] - log_sums[0], vec4<f32>(1.0))), low),
+            select(vec4<f32>(), exp(min(s[1] - log_sums[1], vec4<f32>(1.0))), high),
         );
-        let ds = Eight(w.low * (dw.low - deltas.low) * scale, w.high * (dw.high - deltas.high) * scale);
+        let ds = Eight(w[0] * (dw[0] - deltas[0]) * scale, w[1] * (dw[1] - deltas[1]) * scale);
         for (var d = 0u; d < QUADS; d++) {
             dk[d] += weighted(ds, texel(head * QUADS + d, from_row));
             dv[d] += weighted(w, textureLoad(dy, vec2<u32>(head * QUADS + d, from_row), 0));

@@ -1,18 +1,18 @@
-// C[m,n] = act(alpha · A·op(B) + bias) + residual by matrix units. What they take is said by who imports
-// this text: gemm_matrix16.wgsl (f16 operands) or gemm_matrix8.wgsl (f32 operands) name the types Element, MatrixA, MatrixB,
-// MatrixC and the side of a matrix, SIDE. Sums are f32.
+// C[m,n] = act(alpha · A·op(B) + bias) + residual by matrix units. What they take is said by who imports this text:
+// gemm_matrix16.wgsl (f16 operands) or gemm_matrix8.wgsl (f32 operands) name the types Element, MatrixA, MatrixB, MatrixC
+// and the side of a matrix, SIDE. Sums are f32.
 //
 // A tile of (4·SIDE)² of C per workgroup of 128 invocations: four quarters, each 2×2 matrices, shared out among the
-// subgroups, whatever their size. A (f32, rounded to Element) and B are staged through workgroup memory, 32 steps of k at
+// subgroups, whatever their size. A (f32, rounded to Element) and B are staged through workgroup memory, DEPTH steps of k at
 // a time: loads of matrices are not bounds-checked, and staging fills edges with zeros. The sums go through workgroup
 // memory too, since a matrix's elements cannot be touched one by one.
 //
-// Open constants: those of the imports.
+// Open constants: TILE_M, TILE_N, DEPTH, PER_M and PER_N (an invocation's share of C), and those of the imports.
 //# import gemm_staged
 
-const TILE: u32 = 4u * SIDE;
-const DEPTH: u32 = 32u;
-const INVOCATIONS: u32 = 128u;
+const TILE: u32 = TILE_M;
+const_assert TILE_M == 4u * SIDE && TILE_N == TILE_M;
+const INVOCATIONS: u32 = (TILE_M / PER_M) * (TILE_N / PER_N);
 const STRIDE: u32 = DEPTH + 8u; // of A's rows and of B's
 const STRIDE_C: u32 = TILE + 4u;
 

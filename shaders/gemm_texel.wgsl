@@ -8,25 +8,26 @@
 // Edges: coordinates are clamped to the last row or column, and what they compute is not stored. Texels past k hold zeros
 // in A, so what B has there does not count.
 //
-// Open constants: TRANS_B (B is [n, k/4]), and those of the imports. The subgroup size must be 8.
+// Open constants: TILE_M, TILE_N, PER_M, PER_N, TRANS_B (B is [n, k/4]), and those of the imports. The subgroup size must be 8.
 //# import gemm, quads
 
 @group(0) @binding(1) var a: texture_2d<f32>;
 @group(0) @binding(2) var b: texture_2d<f32>;
 
-const ROWS: u32 = 16u;
+// Two rows to a lane, a vector of columns.
+const_assert PER_M == 16u && PER_N == 4u;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(TILE_N / PER_N)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let row0 = wid.y * ROWS;
-    let col0 = (wid.x * 8u + lane) * 4u;
+    let row0 = wid.y * TILE_M;
+    let col0 = wid.x * TILE_N + lane * PER_N;
     let last = p.m - 1u;
     let r0 = min(row0 + lane, last);
     let r1 = min(row0 + 8u + lane, last);
     // The four columns as rows of B's texture, or as one texel of its rows.
     let cols = four_from(col0, p.n);
     let texel = cols.x / 4u;
-    var s: array<vec4<f32>, ROWS>;
+    var s: array<vec4<f32>, PER_M>;
     let steps = (p.k + 3u) / 4u;
     for (var i = 0u; i < steps; i++) {
         let from_a = mat2x4<f32>(textureLoad(a, vec2<u32>(i, r0), 0), textureLoad(a, vec2<u32>(i, r1), 0));
@@ -47,14 +48,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) 
         //# unroll
         for (var x = 0u; x < 4u; x++) {
             //# unroll
-            for (var r = 0u; r < ROWS; r++) {
+            for (var r = 0u; r < PER_M; r++) {
                 s[r] = fma(vec4<f32>(subgroupBroadcast(from_a[r / 8u][x], r % 8u)), from_b[x], s[r]);
             }
         }
     }
     let shift = biases_of(cols);
     //# unroll
-    for (var r = 0u; r < ROWS; r++) {
+    for (var r = 0u; r < PER_M; r++) {
         store(row0 + r, col0, fma(vec4<f32>(p.alpha), s[r], shift));
     }
 }

@@ -1,4 +1,4 @@
-// Standard normals from random words by Box–Muller, in whole numbers alone; shared by noise.wgsl.
+// Standard normals from random words by Box–Muller, in whole numbers alone.
 //
 // WGSL lets a compiler fuse, split and reorder sums and products of floats, and lets log, sin and cos be off by many units in
 // the last place. Whole numbers have one result on every device, so these normals are the same bits everywhere. They are

@@ -7,7 +7,8 @@
 // than f32 can blur, and `outer`, outside of which it loses by more than that. The few points between are decided by
 // the plain comparison of the logits themselves, so that the counts are those of a plain loop over the grid.
 //
-// Open constants: ALPHAS (room for values of α), GAMMAS (values of γ that a workgroup takes, up to 8), KL (whether there is a kl term).
+// Open constants: ALPHAS (room for values of α), GAMMAS (values of γ that a workgroup takes, up to 8), KL (whether
+// there is a kl term).
 //# import linear, quads
 
 struct Params {

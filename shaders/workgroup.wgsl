@@ -1,6 +1,7 @@
 // Sums and maxima over a workgroup of 64, in a fixed order; shared by the row-wise kernels. subgroup.wgsl is the other form.
-const LANES: u32 = 64u;
 //# import linear
+
+const LANES: u32 = 64u;
 
 var<workgroup> part: array<f32, 64>;
 

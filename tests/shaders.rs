@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use tipi::gpu::{Shader, Variant};
-use tipi::kernels;
+use tipi::gpu::{Matrices, Shader, Variant};
+use tipi::kernels::{self, gemm::Kernel};
 
 fn text(variant: &Variant) -> String {
     variant.wgsl().unwrap().text
@@ -246,6 +246,44 @@ fn errors_of_compilers_name_files_and_lines() {
     let located = wgsl.located(&error);
     assert!(located.contains("┌─ b.wgsl:4:17"), "{located}");
     assert!(located.lines().any(|l| l.trim_start().starts_with("4 │") && l.contains("undeclared")), "{located}");
+}
+
+/// What a GEMM kernel wants of an adapter is what its text takes: workgroup memory and invocations.
+#[test]
+fn gemm_kernels_want_what_their_texts_take() {
+    for variant in kernels::variants().iter().filter(|v| v.shader.name.starts_with("gemm_")) {
+        let (_, rows) = variant.consts.iter().find(|(name, _)| *name == "TILE_M").unwrap();
+        let (kernel, matrices) = match (variant.shader.name, rows) {
+            ("gemm_tile", 64) => (Kernel::Tile, None),
+            ("gemm_tile", 128) => (Kernel::Wide, None),
+            ("gemm_tile", 16) => (Kernel::Thin, None),
+            ("gemm_matrix16", _) => (Kernel::Matrix, Some(Matrices::Square16)),
+            ("gemm_matrix8", _) => (Kernel::Matrix, Some(Matrices::Square8)),
+            ("gemm_rows", _) => (Kernel::Rows, None),
+            ("gemm_subgroup", _) => (Kernel::Subgroup, None),
+            ("gemm_texel", _) => (Kernel::Texel, None),
+            other => panic!("{other:?} is no kernel"),
+        };
+        let module = naga::front::wgsl::parse_str(&text(variant)).unwrap();
+        let size = |v: &naga::GlobalVariable| module.types[v.ty].inner.size(module.to_ctx());
+        let shared = module.global_variables.iter().filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup);
+        let memory: u32 = shared.map(|(_, v)| size(v)).sum();
+        let invocations: u32 = module.entry_points[0].workgroup_size.iter().product();
+        let runs = |workgroup_memory, invocations| {
+            kernel.runs_on(&tipi::gpu::Capabilities {
+                cpu: false,
+                subgroups: Some((8, 8)),
+                f16: true,
+                matrices,
+                texture: 16384,
+                workgroup_memory,
+                invocations,
+            })
+        };
+        assert!(runs(memory, invocations), "{}: {memory} bytes", variant.key());
+        assert!(memory == 0 || !runs(memory - 1, invocations), "{}: {memory} bytes", variant.key());
+        assert!(!runs(memory, invocations - 1), "{}: {invocations} invocations", variant.key());
+    }
 }
 
 /// What the grammar of WGSL says about operators side by side, and naga lets pass: bitwise operators take nothing but their

@@ -52,20 +52,45 @@ impl Kernel {
         }
     }
 
+    fn tiling(self) -> Tiling {
+        match self {
+            Kernel::Tile => Tiling { keys: TILE_KEYS, queries: 64, per: 1 },
+            Kernel::Rows(keys) => Tiling { keys, queries: 96, per: 12 },
+            Kernel::Subgroup => Tiling { keys: TILE_KEYS, queries: 96, per: 12 },
+            Kernel::Texel => Tiling { keys: TILE_KEYS, queries: 32, per: 4 },
+        }
+    }
+
     /// Whether the kernel runs on this device.
     pub fn runs_on(self, caps: &Capabilities) -> bool {
         !matches!(self, Kernel::Subgroup | Kernel::Texel) || caps.subgroups_of(8)
     }
 }
 
+/// How a kernel shares out the products of queries and keys. Grid and constants of the text follow from it.
+#[derive(Clone, Copy)]
+struct Tiling {
+    /// Keys of a tile.
+    keys: u32,
+    /// Queries of a workgroup.
+    queries: u32,
+    /// Queries of an invocation.
+    per: u32,
+}
+
+/// Keys of a tile, which classes are taken together by, in all kernels that take several at once.
+const TILE_KEYS: u32 = 16;
+
 fn variant(kernel: Kernel, betas: usize, base: bool) -> Variant {
-    let consts = [("BETAS", betas as u32), ("BASE", u32::from(base))];
-    match kernel {
-        Kernel::Tile => Variant::new(&TILE, "main", &consts),
-        Kernel::Rows(keys) => Variant::new(&ROWS, "main", &[consts[0], consts[1], ("KEYS", keys)]),
-        Kernel::Subgroup => Variant::new(&SUBGROUP, "main", &consts),
-        Kernel::Texel => Variant::new(&TEXEL, "main", &consts),
-    }
+    let Tiling { keys, queries, per } = kernel.tiling();
+    let shader = match kernel {
+        Kernel::Tile => &TILE,
+        Kernel::Rows(_) => &ROWS,
+        Kernel::Subgroup => &SUBGROUP,
+        Kernel::Texel => &TEXEL,
+    };
+    let form = [("BETAS", betas as u32), ("BASE", u32::from(base))];
+    Variant::new(shader, "main", &[form[0], form[1], ("KEYS", keys), ("QUERIES", queries), ("PER", per)])
 }
 
 pub(super) fn variants() -> Vec<Variant> {
@@ -100,9 +125,6 @@ struct GradParams {
     scale: f32,
 }
 
-/// Keys that a tile of [`Kernel::Subgroup`] and of [`Kernel::Texel`] holds.
-const TILE_KEYS: usize = 16;
-
 /// Keys that are staged as a texture at a time: as many again would take as much memory as the keys themselves.
 const PART_KEYS: u32 = 2048;
 
@@ -136,7 +158,7 @@ impl Keys {
         let mut blocks: Vec<u32> = Vec::new();
         let mut first = 0;
         for c in 1..starts.len() {
-            let over = c + 1 == starts.len() || (starts[c + 1] - starts[first]) as usize > TILE_KEYS;
+            let over = c + 1 == starts.len() || starts[c + 1] - starts[first] > TILE_KEYS;
             if over {
                 blocks.extend([first as u32, c as u32]);
                 first = c;
@@ -250,6 +272,7 @@ pub fn cache_term_with(
         pad: [0; 2],
     };
     let variant = variant(kernel, count, base.is_some());
+    let across = queries.div_ceil(kernel.tiling().queries as usize);
     if kernel == Kernel::Texel {
         if !cache.fits_textures(rec.gpu().capabilities(), f) {
             return Err(Error::invalid("affinity: more queries or more keys of one class than a texture has rows"));
@@ -273,7 +296,7 @@ pub fn cache_term_with(
                     Some(blocks),
                     Some(&y),
                 ]),
-                grid: Grid::Cube(queries.div_ceil(32), blocks.rows(), 1),
+                grid: Grid::Cube(across, blocks.rows(), 1),
                 flops: flops(keys.len()),
                 bytes: bytes(keys.len()),
             })?;
@@ -281,24 +304,14 @@ pub fn cache_term_with(
         return Ok(y);
     }
     let keys = cache.keys.rows();
+    // A tile of `Rows` takes one class.
+    let blocks = (!matches!(kernel, Kernel::Rows(_))).then_some(&cache.blocks);
     rec.dispatch(&Dispatch {
         variant,
         label: "affinity",
         params: bytemuck::bytes_of(&params(&(0..keys))),
-        bindings: &present([
-            Some(f),
-            Some(&cache.keys),
-            Some(&cache.starts),
-            Some(betas),
-            base,
-            (!matches!(kernel, Kernel::Rows(_))).then_some(&cache.blocks),
-            Some(&y),
-        ]),
-        grid: match kernel {
-            Kernel::Tile => Grid::Cube(queries.div_ceil(64), cache.blocks.rows(), 1),
-            Kernel::Rows(_) => Grid::Cube(queries.div_ceil(96), classes, 1),
-            Kernel::Subgroup | Kernel::Texel => Grid::Cube(queries.div_ceil(96), cache.blocks.rows(), 1),
-        },
+        bindings: &present([Some(f), Some(&cache.keys), Some(&cache.starts), Some(betas), base, blocks, Some(&y)]),
+        grid: Grid::Cube(across, blocks.map_or(classes, Tensor::rows), 1),
         flops: flops(keys),
         bytes: bytes(keys),
     })?;

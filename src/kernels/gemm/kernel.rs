@@ -89,18 +89,14 @@ impl Kernel {
 
     /// Whether the kernel runs on an adapter at all.
     pub fn runs_on(self, caps: &Capabilities) -> bool {
-        match self {
-            Kernel::Tile => caps.invocations >= 256 && caps.workgroup_memory >= 17_408,
-            Kernel::Wide => caps.invocations >= 256 && caps.workgroup_memory >= 16_896,
-            Kernel::Thin => caps.invocations >= 64 && caps.workgroup_memory >= 11_264,
-            Kernel::Matrix => {
-                // The shader asks for its subgroup's number.
-                let units = caps.matrices.is_some() && caps.subgroups.is_some();
-                units && caps.invocations >= 128 && caps.workgroup_memory >= 27_648
-            }
-            Kernel::Rows => true,
+        let has = match self {
+            Kernel::Tile | Kernel::Wide | Kernel::Thin | Kernel::Rows => true,
+            // The shader asks for its subgroup's number.
+            Kernel::Matrix => caps.matrices.is_some() && caps.subgroups.is_some(),
             Kernel::Subgroup | Kernel::Texel => caps.subgroups_of(8),
-        }
+        };
+        has && caps.invocations >= self.tiling(caps.matrices).invocations()
+            && caps.workgroup_memory >= self.workgroup_memory(caps.matrices)
     }
 
     /// Whether the kernel runs on an adapter and can take the problem.
@@ -173,23 +169,62 @@ impl Kernel {
         group.iter().copied().find(|kernel| measured.seconds.get(kernel.name()) != Some(&None))
     }
 
-    /// Rows and columns of C that a workgroup computes.
-    fn tile(self, matrices: Option<Matrices>) -> (usize, usize) {
+    fn tiling(self, matrices: Option<Matrices>) -> Tiling {
+        let (rows, cols, depth, per) = match self {
+            Kernel::Tile => (64, 64, 32, (4, 4)),
+            Kernel::Wide => (128, 128, 16, (8, 8)),
+            Kernel::Thin => (16, 64, 32, (4, 4)),
+            Kernel::Matrix if matrices == Some(Matrices::Square8) => (32, 32, 32, (4, 2)),
+            Kernel::Matrix => (64, 64, 32, (8, 4)),
+            Kernel::Rows => (16, 96, 0, (16, 12)),
+            Kernel::Subgroup => (32, 64, 0, (32, 8)),
+            Kernel::Texel => (16, 32, 0, (16, 4)),
+        };
+        Tiling { rows, cols, depth, per }
+    }
+
+    /// Bytes of workgroup memory that the kernel's text declares.
+    fn workgroup_memory(self, matrices: Option<Matrices>) -> u32 {
+        let Tiling { rows, cols, depth, .. } = self.tiling(matrices);
         match self {
-            Kernel::Tile => (64, 64),
-            Kernel::Wide => (128, 128),
-            Kernel::Thin => (16, 64),
-            Kernel::Matrix if matrices == Some(Matrices::Square8) => (32, 32),
-            Kernel::Matrix => (64, 64),
-            Kernel::Rows => (16, 96),
-            Kernel::Subgroup => (32, 64),
-            Kernel::Texel => (16, 32),
+            // Vectors of four numbers, and one more in each step of k, of either operand.
+            Kernel::Tile | Kernel::Wide | Kernel::Thin => 16 * depth * (rows / 4 + 1 + cols / 4 + 1),
+            // Rows of operands are 8 elements longer than needed, those of C 4.
+            Kernel::Matrix => {
+                let element = if matrices == Some(Matrices::Square8) { 4 } else { 2 };
+                element * (rows + cols) * (depth + 8) + 4 * rows * (cols + 4)
+            }
+            Kernel::Rows | Kernel::Subgroup | Kernel::Texel => 0,
         }
     }
 
     pub(super) fn grid(self, m: usize, n: usize, matrices: Option<Matrices>) -> Grid {
-        let (rows, cols) = self.tile(matrices);
-        Grid::Cube(n.div_ceil(cols), m.div_ceil(rows), 1)
+        let Tiling { rows, cols, .. } = self.tiling(matrices);
+        Grid::Cube(n.div_ceil(cols as usize), m.div_ceil(rows as usize), 1)
+    }
+}
+
+/// How a kernel shares out C. Grid, constants of the text, and what an adapter must have all follow from it.
+#[derive(Clone, Copy)]
+struct Tiling {
+    /// Rows of C that a workgroup computes.
+    rows: u32,
+    /// Columns of C that a workgroup computes.
+    cols: u32,
+    /// Steps of k that are staged in workgroup memory at a time; 0 for kernels without.
+    depth: u32,
+    /// Rows and columns of an invocation's share.
+    per: (u32, u32),
+}
+
+impl Tiling {
+    fn invocations(self) -> u32 {
+        (self.rows / self.per.0) * (self.cols / self.per.1)
+    }
+
+    fn consts(self) -> [(&'static str, u32); 5] {
+        let Tiling { rows, cols, depth, per } = self;
+        [("TILE_M", rows), ("TILE_N", cols), ("DEPTH", depth), ("PER_M", per.0), ("PER_N", per.1)]
     }
 }
 
@@ -209,28 +244,24 @@ pub(super) struct Parts {
 }
 
 pub(super) fn variant(kernel: Kernel, layout: Layout, b: DType, parts: Parts, matrices: Option<Matrices>) -> Variant {
-    let trans_a = ("TRANS_A", u32::from(layout == Layout::Tn));
-    let half_b = ("HALF_B", u32::from(b == DType::F16));
-    let common = [
+    let shader = match kernel {
+        Kernel::Tile | Kernel::Wide | Kernel::Thin => &TILE,
+        Kernel::Matrix if matrices == Some(Matrices::Square8) => &MATRIX8,
+        Kernel::Matrix => &MATRIX16,
+        Kernel::Rows => &ROWS,
+        Kernel::Subgroup => &SUBGROUP,
+        Kernel::Texel => &TEXEL,
+    };
+    let form = [
+        // Texels are staged as rows of A whatever the layout.
+        ("TRANS_A", u32::from(layout == Layout::Tn && kernel != Kernel::Texel)),
         ("TRANS_B", u32::from(layout == Layout::Nt)),
+        ("HALF_B", u32::from(b == DType::F16)),
         ("BIAS", u32::from(parts.bias)),
         ("ACT", parts.activation.map_or(0, Activation::code)),
         ("RESIDUAL", u32::from(parts.residual)),
     ];
-    let tile = |m: u32, n: u32, depth: u32, per: u32| {
-        vec![trans_a, half_b, ("TILE_M", m), ("TILE_N", n), ("DEPTH", depth), ("PER_M", per), ("PER_N", per)]
-    };
-    let (shader, mut consts) = match kernel {
-        Kernel::Tile => (&TILE, tile(64, 64, 32, 4)),
-        Kernel::Wide => (&TILE, tile(128, 128, 16, 8)),
-        Kernel::Thin => (&TILE, tile(16, 64, 32, 4)),
-        Kernel::Matrix if matrices == Some(Matrices::Square8) => (&MATRIX8, vec![trans_a, half_b]),
-        Kernel::Matrix => (&MATRIX16, vec![trans_a, half_b]),
-        Kernel::Rows => (&ROWS, vec![trans_a]),
-        Kernel::Subgroup => (&SUBGROUP, vec![trans_a]),
-        Kernel::Texel => (&TEXEL, vec![]),
-    };
-    consts.extend(common);
+    let consts = [&kernel.tiling(matrices).consts()[..], &form].concat();
     Variant::new(shader, "main", &consts)
 }
 
