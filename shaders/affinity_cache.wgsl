@@ -1,7 +1,7 @@
 // What all kernels of the cache term share: parameters, the bindings other than queries and keys, and how sums are stored.
 //
-// Open constants: BETAS (how many β are served by one pass over the similarities), BASE (whether `base` is added), KEYS (of a tile),
-// QUERIES (of a workgroup), PER (queries of an invocation).
+// Open constants: BETAS (how many β are served by one pass over the similarities), BASE (whether `base` is added),
+// KEYS (of a tile), QUERIES (of a workgroup), PER (queries of an invocation).
 
 struct Params {
     queries: u32,

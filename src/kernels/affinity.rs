@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::gemm::{Epilogue, Layout, matmul};
 use super::texts::shader;
-use super::{expect, present, texels};
+use super::{expect, texels};
 use crate::gpu::{Capabilities, DType, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
@@ -287,15 +287,7 @@ pub fn cache_term_with(
                 variant: variant.clone(),
                 label: "affinity",
                 params: bytemuck::bytes_of(&params(&held)),
-                bindings: &present([
-                    Some(&staged),
-                    Some(&g),
-                    Some(&cache.starts),
-                    Some(betas),
-                    base,
-                    Some(blocks),
-                    Some(&y),
-                ]),
+                bindings: &[&[&staged, &g, &cache.starts, betas][..], base.as_slice(), &[blocks, &y]].concat(),
                 grid: Grid::Cube(across, blocks.rows(), 1),
                 flops: flops(keys.len()),
                 bytes: bytes(keys.len()),
@@ -310,7 +302,7 @@ pub fn cache_term_with(
         variant,
         label: "affinity",
         params: bytemuck::bytes_of(&params(&(0..keys))),
-        bindings: &present([Some(f), Some(&cache.keys), Some(&cache.starts), Some(betas), base, blocks, Some(&y)]),
+        bindings: &[&[f, &cache.keys, &cache.starts, betas][..], base.as_slice(), blocks.as_slice(), &[&y]].concat(),
         grid: Grid::Cube(across, blocks.map_or(classes, Tensor::rows), 1),
         flops: flops(keys),
         bytes: bytes(keys),

@@ -2,7 +2,7 @@
 
 use super::gemm::{Epilogue, Layout, matmul};
 use super::rowwise::{Rowwise, rowwise};
-use super::{expect, expect_matrix, present};
+use super::{expect, expect_matrix};
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Tensor, Variant};
 use crate::{Error, Result};
 
@@ -150,14 +150,7 @@ pub fn class_term(
         variant: variant(rec, "term", base.is_some()),
         label: "divergence term",
         params: bytemuck::bytes_of(&params),
-        bindings: &present([
-            Some(&product),
-            Some(&queries.stats),
-            Some(&keys.stats),
-            Some(&keys.starts),
-            base,
-            Some(&y),
-        ]),
+        bindings: &[&[&product, &queries.stats, &keys.stats, &keys.starts][..], base.as_slice(), &[&y]].concat(),
         grid: Grid::cover(y.len(), Rowwise::lanes(rec.gpu().capabilities())),
         flops: 6.0 * y.len() as f64,
         bytes: 8.0 * y.len() as f64,

@@ -1,6 +1,5 @@
 //! The smallest and the largest element of a matrix (`shaders/extremes.wgsl`).
 
-use super::present;
 use super::rowwise::{Rowwise, rowwise};
 use crate::gpu::{Dispatch, Grid, Recorder, Tensor, Variant};
 use crate::{Error, Result};
@@ -31,7 +30,7 @@ pub fn extremes(rec: &mut Recorder, x: &Tensor, offsets: Option<&Tensor>) -> Res
         variant: SHADER.variant(&caps, "rows", &[("OFFSET", u32::from(offsets.is_some()))]),
         label: "extremes",
         params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, step as u32, 0]),
-        bindings: &present([Some(x), offsets, Some(&rows)]),
+        bindings: &[&[x][..], offsets.as_slice(), &[&rows]].concat(),
         grid: Grid::Linear(x.rows()),
         flops: 2.0 * x.len() as f64,
         bytes: 4.0 * x.len() as f64,

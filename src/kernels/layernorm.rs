@@ -2,7 +2,7 @@
 
 use super::rowwise::{Rowwise, rowwise};
 use super::texts::shader;
-use super::{expect, expect_matrix, present};
+use super::{expect, expect_matrix};
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
@@ -108,7 +108,7 @@ pub fn backward(
         variant: SHADER.variant(&caps, "backward", &[("BASE", u32::from(base.is_some()))]),
         label: "layernorm dx",
         params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps: 0.0, pad: 0 }),
-        bindings: &present([Some(x), Some(gain), Some(dy), base, Some(stats), Some(&dx)]),
+        bindings: &[&[x, gain, dy][..], base.as_slice(), &[stats, &dx]].concat(),
         grid: Grid::Linear(rows),
         flops: 12.0 * x.len() as f64,
         bytes: 12.0 * x.len() as f64,

@@ -68,11 +68,6 @@ pub(crate) fn noise_values(n: usize) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// Those of a kernel's bindings that a variant has.
-fn present<const N: usize>(bindings: [Option<&Tensor>; N]) -> Vec<&Tensor> {
-    bindings.into_iter().flatten().collect()
-}
-
 /// An error unless `tensor` has the shape that the kernel needs.
 fn expect(kernel: &str, what: &str, tensor: &Tensor, shape: &[usize]) -> Result<()> {
     if tensor.shape() == shape {

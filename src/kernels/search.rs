@@ -1,7 +1,7 @@
 //! Counting right answers over a grid of α, β and γ (`shaders/search.wgsl`).
 
+use super::expect;
 use super::texts::shader;
-use super::{expect, present};
 use crate::gpu::{DType, Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
@@ -92,15 +92,7 @@ pub fn count(rec: &mut Recorder, terms: Terms<'_>, labels: &Tensor, alphas: &[f3
         variant: variant(alphas.len(), kl.is_some()),
         label: "search",
         params: bytemuck::bytes_of(&params),
-        bindings: &present([
-            Some(base),
-            Some(cache),
-            kl,
-            Some(labels),
-            Some(&alphas_t),
-            Some(&gammas_t),
-            Some(&counts),
-        ]),
+        bindings: &[&[base, cache][..], kl.as_slice(), &[labels, &alphas_t, &gammas_t, &counts]].concat(),
         grid: Grid::Linear(betas * gammas.len().div_ceil(GAMMAS)),
         flops: 10.0 * lines as f64 * base.len() as f64,
         bytes: 4.0 * (base.len() + cache.len() + counts.len()) as f64,

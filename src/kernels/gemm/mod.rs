@@ -10,7 +10,7 @@ pub use kernel::{Kernel, Order, Problem};
 pub use tune::{Timing, Timings, measure};
 
 use super::activation::Activation;
-use super::{expect_matrix, present, texels};
+use super::{expect_matrix, texels};
 use crate::gpu::{DType, Dispatch, Gpu, Recorder, Tensor};
 use crate::{Error, Result};
 use kernel::{Parts, variant};
@@ -255,7 +255,7 @@ fn record(
                 first: first as u32,
                 pad: [0; 3],
             }),
-            bindings: &present([Some(a), Some(b), epilogue.bias, epilogue.residual, Some(&c)]),
+            bindings: &[&[a, b][..], epilogue.bias.as_slice(), epilogue.residual.as_slice(), &[&c]].concat(),
             grid: kernel.grid(rows, n, caps.matrices),
             flops: 2.0 * mf * nf * kf,
             bytes: 4.0 * (mf * kf + mf * nf) + b.bytes() as f64,
