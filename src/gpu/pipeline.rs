@@ -35,7 +35,7 @@ impl Access {
 }
 
 /// A WGSL text and what it imports. Binding 0 is the uniform parameter block; bindings 1… are storage buffers and textures.
-/// Which of them an entry point has, and how it uses them, the text says (see [`super::wgsl`]).
+/// Which of them an entry point has, and how it uses them, the text says (see `gpu/wgsl.rs`).
 #[derive(Debug)]
 pub struct Shader {
     /// Name of the family, for labels and caches.
@@ -68,7 +68,7 @@ impl Variant {
     /// The complete WGSL, and what it binds.
     ///
     /// # Errors
-    /// A text that imports what there is not, or is otherwise not as [`super::wgsl`] wants it.
+    /// A text that imports what there is not, or is otherwise not as `gpu/wgsl.rs` wants it.
     pub fn wgsl(&self) -> Result<Wgsl> {
         compose(self.shader, self.entry, &self.consts)
             .map_err(|what| Error::invalid(format!("shader {}: {what}", self.key())))
