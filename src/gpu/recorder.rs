@@ -160,7 +160,7 @@ impl Recorder {
     /// [`Error::Invalid`] when bindings do not fit the shader, or one buffer would be read and written at once; [`Error::Gpu`]
     /// when the driver's compiler refused it.
     pub fn dispatch(&mut self, dispatch: &Dispatch<'_>) -> Result<()> {
-        let wgsl = self.gpu.0.pipelines.wgsl(&dispatch.variant)?;
+        let wgsl = self.gpu.inner.pipelines.wgsl(&dispatch.variant)?;
         let key = || dispatch.variant.key();
         if wgsl.bindings.len() != dispatch.bindings.len() {
             let names: Vec<_> = wgsl.bindings.iter().map(|binding| binding.name.as_str()).collect();
