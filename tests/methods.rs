@@ -67,6 +67,11 @@ const TEMPLATE: &str = "an icon of {}";
 const WORDS: &str = "an icon of";
 const GRID: &str = "alpha=0:20:9,beta=0:10:4,gamma=0:10:3";
 
+/// All that are no choice among others.
+fn single() -> impl Iterator<Item = &'static dyn Method> {
+    METHODS.iter().copied().filter(|method| !method.info().needs.others)
+}
+
 /// Settings that make every method quick.
 fn quick(method: &dyn Method) -> Settings {
     let mut settings = Settings::new();
@@ -125,7 +130,7 @@ fn fit_eval_and_the_library_learn_the_same_bytes_and_look_at_no_test_picture() {
     let (correction, path) = correction(dir.path());
     let out = tempfile::tempdir().unwrap();
     by_eval(&set, &path, &out.path().join("eval"));
-    for method in METHODS.iter().copied() {
+    for method in single() {
         let expected = adapter(&out.path().join("eval"), method);
         let library = out.path().join("library.safetensors");
         by_library(method, &set, &correction, &library);
@@ -162,7 +167,7 @@ fn fit_eval_and_the_library_learn_the_same_bytes_and_look_at_no_test_picture() {
     by_eval(&set, &path, &out.path().join("other"));
     let results = |name: &str| fs::read_to_string(out.path().join(name).join("set/test.json")).unwrap();
     assert_ne!(results("eval"), results("other"), "the test pictures are the same");
-    for method in METHODS.iter().copied() {
+    for method in single() {
         let (before, after) = (adapter(&out.path().join("eval"), method), adapter(&out.path().join("other"), method));
         assert!(before == after, "{method} depends on test pictures");
     }
@@ -170,7 +175,7 @@ fn fit_eval_and_the_library_learn_the_same_bytes_and_look_at_no_test_picture() {
     let victim = walk(&set.join("train")).remove(0);
     fs::write(&victim, &contents[0]).unwrap();
     by_eval(&set, &path, &out.path().join("third"));
-    for method in METHODS.iter().copied().filter(|method| method.info().needs.support) {
+    for method in single().filter(|method| method.info().needs.support) {
         let (before, after) = (adapter(&out.path().join("eval"), method), adapter(&out.path().join("third"), method));
         assert!(before != after, "{method} does not depend on its pictures");
     }
@@ -283,6 +288,53 @@ fn a_correction_that_is_stopped_goes_on_with_the_same_bits() {
 }
 
 #[test]
+fn auto_keeps_the_method_of_the_least_log_loss() {
+    let dir = parts();
+    let set = dir.path().join("set");
+    let out = dir.path().join("auto.safetensors");
+    let fit = |more: &[&str]| {
+        let mut args = vec!["fit", "auto", "--model", MODEL, "--data", s(&set), "--seed", "7", "--out", s(&out)];
+        args.extend(["--template", TEMPLATE, "--words", WORDS, "--key-views", "2", "--grid", GRID]);
+        args.extend(more);
+        let output = tipi(&args);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
+        text
+    };
+    // Two validation pictures a class: trainings take part, as far as there is time.
+    let text = fit(&["--shots", "2", "--budget", "5s"]);
+    let chosen = File::open(&out).unwrap().meta.method.name;
+    assert!(text.contains(&format!("{chosen}: the least log-loss")) && text.contains("on 8 pictures"), "{text}");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with('│'))
+        .map(|line| line.split(['│', '┆']).map(str::trim).collect())
+        .collect();
+    let losses: Vec<(f64, bool)> =
+        rows.iter().filter_map(|row| Some((row.get(2)?.parse().ok()?, row.get(6)? == &"taken"))).collect();
+    assert!(losses.len() >= 4, "{text}");
+    let least = losses.iter().map(|(loss, _)| *loss).fold(f64::INFINITY, f64::min);
+    assert!(losses.iter().all(|(loss, taken)| !taken || *loss == least), "{text}");
+    assert_eq!(losses.iter().filter(|(_, taken)| *taken).count(), 1, "{text}");
+    for method in single().filter(|method| !method.info().needs.correction) {
+        assert!(rows.iter().any(|row| row.get(1) == Some(&method.info().title)), "{method}: {text}");
+    }
+    // One: pictures are left out, and nothing trains.
+    for part in fs::read_dir(set.join("val")).unwrap() {
+        let mut pictures = walk(&part.unwrap().path());
+        fs::remove_file(pictures.remove(0)).unwrap();
+    }
+    let text = fit(&["--shots", "3"]);
+    assert!(text.contains("left out one at a time") && text.contains("on 16 pictures"), "{text}");
+    assert!(!text.contains("PiNI") && text.contains("GDA"), "{text}");
+    let first = fs::read(&out).unwrap();
+    fit(&["--shots", "3"]);
+    assert!(fs::read(&out).unwrap() == first, "without a budget the clock decides nothing");
+    let soon = ["fit", "auto", "--model", MODEL, "--data", "x", "--shots", "1", "--out", "y", "--budget", "soon"];
+    assert!(!tipi(&soon).status.success());
+}
+
+#[test]
 fn an_adapter_of_a_method_that_is_not_known_is_named() {
     let dir = parts();
     let out = dir.path().join("a.safetensors");
@@ -306,7 +358,7 @@ fn the_program_reads_the_register() {
     let help = |args: &[&str]| String::from_utf8(tipi(args).stdout).unwrap();
     let (fit, eval) = (help(&["fit", "--help"]), help(&["eval", "--help"]));
     let info = help(&["info", MODEL, "--batch", "2", "--classes", "3", "--shots", "1"]);
-    for method in METHODS.iter().copied() {
+    for method in METHODS {
         let about = method.info();
         assert!(fit.contains(about.name) && fit.contains(&about.about[..20]), "{method}");
         let own = help(&["fit", about.name, "--help"]);

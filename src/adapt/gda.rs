@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::adapter_file::{Loading, Tensors};
 use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Method, Needs, Setting, Settings};
+use super::plans::Plans;
 use super::zero_shot::Classifier;
 use crate::clip::{Clip, Features};
 use crate::gpu::Gpu;
@@ -98,8 +99,8 @@ impl Gaussians {
         let seen: Vec<usize> = (0..classes).filter(|class| counts[*class] > 0).collect();
         let mean = |of: &dyn Fn(usize) -> f64| seen.iter().map(|class| of(*class)).sum::<f64>() / seen.len() as f64;
         let (mut weights, mut biases) = (Vec::with_capacity(classes * width), Vec::with_capacity(classes));
-        for class in 0..classes {
-            if counts[class] > 0 {
+        for (class, count) in counts.iter().enumerate() {
+            if *count > 0 {
                 weights.extend(solved.column(class).iter());
                 biases.push(bias(class));
             } else {
@@ -139,6 +140,7 @@ struct Learned {
     /// Both together.
     all: TrainableLinear,
     words: Words,
+    plans: Plans,
 }
 
 impl Learned {
@@ -150,7 +152,7 @@ impl Learned {
         let all: Vec<f32> = text.iter().zip(&weights).map(together).collect();
         let weighed: Vec<f32> = bias.iter().map(|own| (alpha * f64::from(*own)) as f32).collect();
         let all = TrainableLinear::upload(gpu, "text and Gaussians", classes, width, &all, &weighed)?;
-        Ok(Learned { classifier, weights, bias, all, words })
+        Ok(Learned { classifier, weights, bias, all, words, plans: Plans::default() })
     }
 }
 
@@ -171,6 +173,7 @@ impl Method for Gda {
                 training: false,
                 grid: false,
                 gamma: false,
+                others: false,
             },
             memory: None,
             published: None,
@@ -256,7 +259,7 @@ impl Method for Gda {
 impl Fitted for Learned {
     fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
         super::check_adapted(features, false)?;
-        super::by_rows(&clip.gpu, &features.original, self.classifier.weights.cols(), |rec, raw| {
+        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, _| {
             let f = normalize::forward(rec, raw)?.y;
             self.all.forward(rec, &f)
         })

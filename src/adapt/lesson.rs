@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::method::{Fit, Fitted, Method, SearchMap, Settings};
+use super::method::{Fit, Fitted, Method, SearchMap, Settings, Tried};
 use super::overlap::Correction;
 use super::search::{self, Found, Grid, Searched};
 use super::tip::{self, TipParams};
@@ -222,6 +222,22 @@ impl<'a> Lesson<'a> {
     /// How pictures are seen.
     pub fn how(&self) -> &'a How {
         self.how
+    }
+
+    /// The pictures.
+    pub fn choice(&self) -> Choice<'a> {
+        self.choice
+    }
+
+    /// Un-normalised features of pictures by the tower that all methods share.
+    ///
+    /// # Errors
+    /// What the source gives.
+    pub fn features(&mut self, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
+        if items.is_empty() {
+            return Ok(Features::default());
+        }
+        self.source.features(self.tower(), items, views, watch)
     }
 
     /// Seed of views and of training.
@@ -471,7 +487,7 @@ impl Epochs<'_> {
 
 /// A method that has learned, and what validation pictures say of it.
 pub struct Learned {
-    /// The method.
+    /// The method; where one was chosen, that.
     pub method: &'static dyn Method,
     /// What it learned.
     pub fitted: Box<dyn Fitted>,
@@ -479,11 +495,13 @@ pub struct Learned {
     pub search: Option<SearchMap>,
     /// Cross-entropy by epoch, where something was trained.
     pub losses: Vec<f32>,
+    /// What was chosen among, where something was.
+    pub tried: Vec<Tried>,
     /// Probabilities are softmax(logits/T): fitted on validation pictures, none where there are none.
     pub temperature: Option<f64>,
     /// Share of validation pictures that are right.
     pub val_accuracy: Option<f64>,
-    /// Mean of −log of the true class's probability over validation pictures, at temperature 1.
+    /// Logits of the validation pictures `[n, classes]`.
     pub val_logits: Vec<f32>,
 }
 
@@ -501,7 +519,8 @@ pub fn learn(
     if method.info().needs.correction {
         lesson.correction()?;
     }
-    let Fit { fitted, search, losses } = method.fit(lesson, settings, watch)?;
+    let Fit { fitted, search, losses, chosen, tried } = method.fit(lesson, settings, watch)?;
+    let method = chosen.unwrap_or(method);
     let classes = lesson.texts.classes.len();
     let (mut temperature, mut val_accuracy, mut val_logits) = (None, None, Vec::new());
     if !lesson.val_labels.is_empty() {
@@ -510,7 +529,7 @@ pub fn learn(
         temperature = calibrate::temperature(&val_logits, &lesson.val_labels, classes)?;
         val_accuracy = Some(accuracy(&val_logits, &lesson.val_labels, classes));
     }
-    Ok(Learned { method, fitted, search, losses, temperature, val_accuracy, val_logits })
+    Ok(Learned { method, fitted, search, losses, tried, temperature, val_accuracy, val_logits })
 }
 
 #[cfg(test)]

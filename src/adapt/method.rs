@@ -31,6 +31,7 @@ pub static METHODS: &[&dyn Method] = &[
     &tip_x::TipXMethod { corrected: true },
     &super::prolip::ProLip,
     &pini::PiniMethod,
+    &super::auto::Auto,
 ];
 
 /// What stands in the register of a method.
@@ -73,6 +74,8 @@ pub struct Needs {
     pub grid: bool,
     /// A grid over γ as well.
     pub gamma: bool,
+    /// Other methods, among which it chooses: it takes part where it is asked for by name.
+    pub others: bool,
 }
 
 /// A row of the memory forecast.
@@ -176,12 +179,33 @@ pub struct Fit {
     pub search: Option<SearchMap>,
     /// Cross-entropy by epoch, where something was trained.
     pub losses: Vec<f32>,
+    /// The method that it is in truth, where one was chosen.
+    pub chosen: Option<&'static dyn Method>,
+    /// What was chosen among.
+    pub tried: Vec<Tried>,
+}
+
+/// A method that was tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried {
+    /// The method.
+    pub method: &'static dyn Method,
+    /// Its mean log-loss at its own temperature; none where it did not come to its end.
+    pub log_loss: Option<f64>,
+    /// Share of pictures that were right.
+    pub accuracy: Option<f64>,
+    /// Pictures that it was judged by.
+    pub pictures: usize,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Whether it was taken.
+    pub chosen: bool,
 }
 
 impl Fit {
     /// What was learned without training or search.
     pub fn new(fitted: impl Fitted + 'static) -> Fit {
-        Fit { fitted: Box::new(fitted), search: None, losses: Vec::new() }
+        Fit { fitted: Box::new(fitted), search: None, losses: Vec::new(), chosen: None, tried: Vec::new() }
     }
 }
 

@@ -5,12 +5,14 @@
 //! something. [`method`] is the door to all of them, and [`lesson`] the one way from pictures to a method that has learned.
 
 pub mod adapter_file;
+pub mod auto;
 pub mod calibrate;
 pub mod gda;
 pub mod lesson;
 pub mod method;
 pub mod overlap;
 pub mod pini;
+mod plans;
 pub mod prolip;
 pub mod schedule;
 pub mod search;
@@ -34,9 +36,12 @@ pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Te
     let mut rec = Recorder::new(gpu);
     let y = record(&mut rec)?;
     rec.finish()?.run()?;
-    gpu.read(
-        &y.named("logits", "α, β, γ or the logit scale are too large, or the features or the adapter's weights are"),
-    )
+    gpu.read(&named_logits(&y))
+}
+
+/// Logits, with what may be wrong where they are no numbers.
+fn named_logits(y: &Tensor) -> Tensor {
+    y.clone().named("logits", "α, β, γ or the logit scale are too large, or the features or the adapter's weights are")
 }
 
 /// The loss of a step of training: the one number that may come out as no number, which whoever trains knows to explain.
@@ -81,6 +86,16 @@ pub(crate) fn check_adapted(features: &Features, corrected: bool) -> Result<()> 
         return Err(Error::invalid(format!("the adapter needs {need}adapted features, and there are {have}such")));
     }
     Ok(())
+}
+
+/// Records normalised features, and those that meet a cache's keys: the same tensor, unless the features were adapted.
+pub(crate) fn record_units(rec: &mut Recorder, raw: &Tensor, adapted: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    let f = normalize::forward(rec, raw)?.y;
+    let g = match adapted {
+        Some(adapted) => normalize::forward(rec, adapted)?.y,
+        None => f.clone(),
+    };
+    Ok((f, g))
 }
 
 /// Calls `each` with the normalised features of up to [`ROWS`] pictures at a time, and those that meet a cache's keys

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::adapter_file::{Loading, Tensors};
 use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
+use super::plans::Plans;
 use super::schedule;
 use super::train::{
     self, At, Course, EpochSource, Job, Kept, ReadTensor, Tensors as State, check_epoch, chosen, streams,
@@ -278,6 +279,7 @@ struct Learned {
     classifier: Classifier,
     projection: FrozenLinear,
     words: Words,
+    plans: Plans,
 }
 
 impl Method for ProLip {
@@ -297,6 +299,7 @@ impl Method for ProLip {
                 training: true,
                 grid: false,
                 gamma: false,
+                others: false,
             },
             memory: Some(Memory { what: "training ProLIP", by_batch: false }),
             published: None,
@@ -348,7 +351,7 @@ impl Method for ProLip {
         let (projection, losses) = train(clip, &classifier, &config, material, kept.as_mut(), watch)?;
         let views = if how.augment { how.views } else { 0 };
         let words = Words { templates, config, augmented: how.augment, views };
-        Ok(Fit { losses, ..Fit::new(Learned { classifier, projection, words }) })
+        Ok(Fit { losses, ..Fit::new(Learned { classifier, projection, words, plans: Plans::default() }) })
     }
 
     fn check_words(&self, words: &Settings) -> Result<()> {
@@ -361,7 +364,12 @@ impl Method for ProLip {
         let shape = [clip.config.embedding, own.width];
         let weight = clip.gpu.upload("projection", &file.floats("projection", &shape)?, &shape)?;
         let bias = own.bias.map(|bias| clip.gpu.upload("projection's bias", &bias, &shape[..1])).transpose()?;
-        Ok(Box::new(Learned { classifier, projection: FrozenLinear { weight, bias }, words: file.words()? }))
+        Ok(Box::new(Learned {
+            classifier,
+            projection: FrozenLinear { weight, bias },
+            words: file.words()?,
+            plans: Plans::default(),
+        }))
     }
 
     fn rehearse(&self, rehearsal: &Rehearsal<'_>, _batch: usize) -> Result<()> {
@@ -376,7 +384,7 @@ impl Method for ProLip {
 impl Fitted for Learned {
     fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
         super::check_adapted(features, false)?;
-        super::by_rows(&clip.gpu, &features.original, self.projection.weight.cols(), |rec, x| {
+        self.plans.logits(&clip.gpu, features, self.projection.weight.cols(), &|rec, x, _| {
             let v = self.projection.forward(rec, x, &Epilogue::default())?;
             let unit = normalize::forward(rec, &v)?.y;
             self.classifier.record(rec, &unit)

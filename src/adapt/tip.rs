@@ -10,6 +10,7 @@ use super::adapter_file::{CorrectionForm, Loading, Tensors};
 use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
 use super::overlap::Correction;
+use super::plans::Plans;
 use super::zero_shot::Classifier;
 use crate::clip::{Clip, Features};
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
@@ -288,6 +289,7 @@ struct Learned {
     correction: Option<Correction>,
     templates: Vec<String>,
     views: usize,
+    plans: Plans,
 }
 
 impl Method for TipAdapter {
@@ -301,6 +303,7 @@ impl Method for TipAdapter {
             training: false,
             grid: true,
             gamma: false,
+            others: false,
         };
         match self.corrected {
             false => &Info {
@@ -353,7 +356,7 @@ impl Method for TipAdapter {
         };
         let correction = if self.corrected { Some(lesson.correction()?.clone()) } else { None };
         let (templates, views) = (lesson.texts().templates.to_vec(), lesson.how().key_views);
-        let fitted = Learned { classifier, cache, params, correction, templates, views };
+        let fitted = Learned { classifier, cache, params, correction, templates, views, plans: Plans::default() };
         Ok(Fit { search, ..Fit::new(fitted) })
     }
 
@@ -367,7 +370,7 @@ impl Method for TipAdapter {
         let Words { templates, params, views, correction } = file.words()?;
         let (classifier, cache) = file.cache()?;
         let correction = correction.map(|form| file.correction(form)).transpose()?;
-        Ok(Box::new(Learned { classifier, cache, params, correction, templates, views }))
+        Ok(Box::new(Learned { classifier, cache, params, correction, templates, views, plans: Plans::default() }))
     }
 
     fn rehearse(&self, rehearsal: &Rehearsal<'_>, batch: usize) -> Result<()> {
@@ -383,7 +386,10 @@ impl Method for TipAdapter {
 impl Fitted for Learned {
     fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
         super::check_adapted(features, self.correction.is_some())?;
-        self.cache.logits(&clip.gpu, &self.classifier, features, self.params)
+        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, adapted| {
+            let (f, g) = super::record_units(rec, raw, adapted)?;
+            self.cache.record_logits(rec, &self.classifier, &f, &g, self.params)
+        })
     }
 
     fn correction(&self) -> Option<&Correction> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::adapter_file::{Loading, Tensors as FileTensors};
 use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
+use super::plans::Plans;
 use super::schedule;
 use super::tip::{Cache, TipParams};
 use super::train::{self, At, Course, EpochSource, Job, Kept, ReadTensor, Tensors, check_epoch, chosen, streams};
@@ -355,6 +356,7 @@ struct Learned {
     classifier: Classifier,
     cache: Cache,
     words: Words,
+    plans: Plans,
 }
 
 impl Method for TipAdapterF {
@@ -374,6 +376,7 @@ impl Method for TipAdapterF {
                 training: true,
                 grid: true,
                 gamma: false,
+                others: false,
             },
             memory: Some(Memory { what: "training Tip-Adapter-F", by_batch: false }),
             published: Some([64.60, 66.65, 69.67, 72.45, 75.83]),
@@ -445,8 +448,8 @@ impl Method for TipAdapterF {
             config,
             epoch: trained.epoch,
         };
-        let fitted = Learned { classifier, cache: trained.cache, words };
-        Ok(Fit { fitted: Box::new(fitted), search: chosen.search, losses: trained.losses })
+        let fitted = Learned { classifier, cache: trained.cache, words, plans: Plans::default() };
+        Ok(Fit { search: chosen.search, losses: trained.losses, ..Fit::new(fitted) })
     }
 
     fn check_words(&self, words: &Settings) -> Result<()> {
@@ -455,7 +458,7 @@ impl Method for TipAdapterF {
 
     fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
         let (classifier, cache) = file.cache()?;
-        Ok(Box::new(Learned { classifier, cache, words: file.words()? }))
+        Ok(Box::new(Learned { classifier, cache, words: file.words()?, plans: Plans::default() }))
     }
 
     fn rehearse(&self, rehearsal: &Rehearsal<'_>, _batch: usize) -> Result<()> {
@@ -468,7 +471,10 @@ impl Method for TipAdapterF {
 impl Fitted for Learned {
     fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
         super::check_adapted(features, false)?;
-        self.cache.logits(&clip.gpu, &self.classifier, features, self.words.params)
+        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, _| {
+            let f = normalize::forward(rec, raw)?.y;
+            self.cache.record_logits(rec, &self.classifier, &f, &f, self.words.params)
+        })
     }
 
     fn facts(&self) -> Facts {

@@ -16,6 +16,7 @@ use super::adapter_file::{CorrectionForm, Loading, Tensors};
 use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
 use super::overlap::Correction;
+use super::plans::Plans;
 use super::tip::{Cache, TipParams, WEIGHTS, by_class, in_order};
 use super::zero_shot::Classifier;
 use crate::clip::{Clip, Features};
@@ -336,6 +337,7 @@ struct Learned {
     tip_x: TipX,
     correction: Option<Correction>,
     words: Words,
+    plans: Plans,
 }
 
 impl Method for TipXMethod {
@@ -349,6 +351,7 @@ impl Method for TipXMethod {
             training: false,
             grid: true,
             gamma: true,
+            others: false,
         };
         match self.corrected {
             false => &Info {
@@ -421,7 +424,7 @@ impl Method for TipXMethod {
             views: lesson.how().key_views,
             correction: correction.as_ref().map(CorrectionForm::of),
         };
-        Ok(Fit { search, ..Fit::new(Learned { classifier, tip_x, correction, words }) })
+        Ok(Fit { search, ..Fit::new(Learned { classifier, tip_x, correction, words, plans: Plans::default() }) })
     }
 
     fn check_words(&self, words: &Settings) -> Result<()> {
@@ -442,7 +445,7 @@ impl Method for TipXMethod {
             None => own,
         };
         let tip_x = TipX::new(&file.clip.gpu, &classifier, cache, &keys, &labels)?;
-        Ok(Box::new(Learned { classifier, tip_x, correction, words }))
+        Ok(Box::new(Learned { classifier, tip_x, correction, words, plans: Plans::default() }))
     }
 
     fn rehearse(&self, rehearsal: &Rehearsal<'_>, batch: usize) -> Result<()> {
@@ -461,7 +464,10 @@ impl Fitted for Learned {
         super::check_adapted(features, self.correction.is_some())?;
         let Words { params, psi, .. } = &self.words;
         // ψ's range is that of validation pictures: a picture's answer does not depend on the others.
-        self.tip_x.logits(&clip.gpu, &self.classifier, features, *params, Some(*psi))
+        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, adapted| {
+            let (f, g) = super::record_units(rec, raw, adapted)?;
+            self.tip_x.record_logits(rec, &self.classifier, (&f, &g), *params, *psi)
+        })
     }
 
     fn correction(&self) -> Option<&Correction> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::adapter_file::{Loading, Tensors};
 use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Method, Needs, Settings};
+use super::plans::Plans;
 use crate::clip::{Clip, Features};
 use crate::data::class_name;
 use crate::gpu::{Gpu, Recorder, Tensor};
@@ -180,6 +181,7 @@ struct Words {
 struct OfText {
     classifier: Classifier,
     templates: Vec<String>,
+    plans: Plans,
 }
 
 impl Method for ZeroShot {
@@ -199,6 +201,7 @@ impl Method for ZeroShot {
                 training: false,
                 grid: false,
                 gamma: false,
+                others: false,
             },
             memory: None,
             published: Some([58.89; 5]),
@@ -207,7 +210,7 @@ impl Method for ZeroShot {
 
     fn fit(&self, lesson: &mut Lesson<'_>, _settings: &Settings, watch: &mut dyn Watch) -> Result<Fit> {
         let templates = lesson.texts().templates.to_vec();
-        Ok(Fit::new(OfText { classifier: lesson.classifier(watch)?, templates }))
+        Ok(Fit::new(OfText { classifier: lesson.classifier(watch)?, templates, plans: Plans::default() }))
     }
 
     fn check_words(&self, words: &Settings) -> Result<()> {
@@ -216,13 +219,17 @@ impl Method for ZeroShot {
 
     fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
         let Words { templates } = file.words()?;
-        Ok(Box::new(OfText { classifier: file.classifier()?, templates }))
+        Ok(Box::new(OfText { classifier: file.classifier()?, templates, plans: Plans::default() }))
     }
 }
 
 impl Fitted for OfText {
     fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
-        self.classifier.logits(&features.original, &clip.gpu)
+        super::check_adapted(features, false)?;
+        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, _| {
+            let f = normalize::forward(rec, raw)?.y;
+            self.classifier.record(rec, &f)
+        })
     }
 
     fn facts(&self) -> Facts {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::train::head_forward;
 use super::{Config, NoisyPrompts, Params};
+use crate::adapt::plans::Plans;
 use crate::adapt::train::streams;
 use crate::clip::Clip;
 use crate::gpu::{Gpu, Recorder, Tensor};
@@ -124,7 +125,8 @@ impl Pini {
     /// A length that does not fit; a device that fails.
     pub fn logits(&self, gpu: &Gpu, features: &[f32]) -> Result<Vec<f32>> {
         let texts = vec![self.text.clone()];
-        Predictor { pini: self.clone(), evaluation: Evaluation::Mean, texts }.logits(gpu, features, 0)
+        Predictor { plans: Plans::default(), pini: self.clone(), evaluation: Evaluation::Mean, texts }
+            .logits(gpu, features, 0)
     }
 
     /// Mean and spread `[n, D]` of the image noise of un-normalised image features `[n, D]`; the spread as it is used, without
@@ -166,7 +168,7 @@ impl Pini {
             Evaluation::Draws { count, .. } => vec![self.text.clone(); count],
             Evaluation::Mean => vec![self.text.clone()],
         };
-        Ok(Predictor { pini: self.clone(), evaluation, texts })
+        Ok(Predictor { plans: Plans::default(), pini: self.clone(), evaluation, texts })
     }
 }
 
@@ -198,6 +200,8 @@ fn counter(gpu: &Gpu, seed: u64, draw: u32) -> Result<Tensor> {
 
 /// PiNI with its text side ready, for any number of pictures.
 pub struct Predictor {
+    /// At the noise's mean all is recorded once.
+    plans: Plans,
     /// What was learned.
     pub pini: Pini,
     evaluation: Evaluation,
@@ -214,6 +218,17 @@ impl Predictor {
     /// A length that does not fit; a device that fails.
     pub fn logits(&self, gpu: &Gpu, features: &[f32], first: usize) -> Result<Vec<f32>> {
         let (pini, d) = (&self.pini, self.texts[0].0.cols());
+        if self.evaluation == Evaluation::Mean {
+            let features = features.to_vec().into();
+            return self.plans.logits(gpu, &features, d, &|rec, v, _| {
+                let (text, unit) = &self.texts[0];
+                let Some(layers) = &pini.params.image else {
+                    return Ok(head_forward(rec, None, v, (text, unit), pini.scale)?.logits);
+                };
+                let eps = gpu.zeros("eps", v.shape())?;
+                Ok(head_forward(rec, Some((layers, &eps, 1)), v, (text, unit), pini.scale)?.logits)
+            });
+        }
         adapt::check_rows("features", features, d)?;
         let mut logits = Vec::new();
         for (block, rows) in features.chunks(adapt::ROWS * d).enumerate() {

@@ -171,11 +171,12 @@ fn dataset(folder: &Path, walk: &Walk) -> Result<Dataset> {
 
 impl Args {
     fn protocol(&self, shots: &[usize]) -> Result<Protocol> {
-        let methods = METHODS.to_vec();
+        let methods: Vec<_> = METHODS.iter().copied().filter(|m| !m.info().needs.others).collect();
         let how = How { augment: false, grid: GRID.into(), ..How::default() };
-        // What takes longest.
+        // What takes longest: each step goes through the text tower.
         let epochs: Settings = [("epochs".to_string(), json!(self.epochs))].into_iter().collect();
-        let slow = methods.iter().filter(|m| m.info().needs.words).map(|m| (m.info().name.to_string(), epochs.clone()));
+        let through_text = |m: &&&dyn Method| m.info().needs.words && m.info().needs.training;
+        let slow = methods.iter().filter(through_text).map(|m| (m.info().name.to_string(), epochs.clone()));
         let settings: BTreeMap<String, Settings> = slow.collect();
         Ok(Protocol {
             setup: Setup::new(how, &methods, &settings)?,

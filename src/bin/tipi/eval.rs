@@ -36,7 +36,7 @@ pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Methods, as `tipi fit` has them, and zero-shot; by default all, without those that need a correction where there is none.
+    /// Methods, as `tipi fit` has them, and zero-shot; by default all but auto, without those that need a correction where there is none.
     #[arg(long, value_delimiter = ',', value_parser = one_method)]
     methods: Vec<&'static dyn Method>,
     /// Numbers of pictures per class to learn from, each from 1 to 1000000.
@@ -210,7 +210,11 @@ impl Args {
 
     fn protocol(&self, corrected: bool) -> Result<Protocol> {
         let methods = if self.methods.is_empty() {
-            METHODS.iter().copied().filter(|m| corrected || !m.info().needs.correction).collect()
+            METHODS
+                .iter()
+                .copied()
+                .filter(|m| !m.info().needs.others && (corrected || !m.info().needs.correction))
+                .collect()
         } else {
             self.methods.clone()
         };

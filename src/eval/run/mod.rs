@@ -281,7 +281,7 @@ impl<'a> Run<'a> {
         (learned, fit_seconds): (Learned, f64),
         watch: &mut dyn Watch,
     ) -> Result<(Record, Detail)> {
-        let Learned { fitted, search, losses, temperature, val_accuracy, .. } = learned;
+        let Learned { method, fitted, search, losses, temperature, val_accuracy, .. } = learned;
         let (clip, classes) = (self.clip, self.dataset.classes.len());
         let tower = fitted.tower();
         let start = Instant::now();
@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
         let peak_bytes = clip.gpu.peak_bytes();
         let (noise, facts) = (self.noise(&*fitted)?, fitted.facts());
         if self.protocol.adapters {
-            let description = Description::new(task.method.info().name, &*fitted)?;
+            let description = Description::new(method.info().name, &*fitted)?;
             let meta = Meta::new(clip, &self.dataset.classes, description, Some(task.shots), task.seed)?;
             let path = self.journal.adapter(task);
             let folder = path.parent().unwrap_or(&path);

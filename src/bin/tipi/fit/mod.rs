@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use tipi::Error;
 use tipi::adapt::adapter_file::{self, Adapter, Description, File, Meta};
-use tipi::adapt::method::{self, Settings};
+use tipi::adapt::method::{self, Settings, Tried};
 use tipi::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn};
 use tipi::clip::Clip;
 use tipi::data::{Dataset, Item, Split, Walk};
@@ -21,7 +21,7 @@ use tipi::text;
 use crate::bars::Bars;
 use crate::common::{self, GpuArgs, PictureArgs};
 use crate::outputs::{Beside, ForceArgs};
-use crate::terminal::note;
+use crate::terminal::{note, note_lines};
 use crate::{options, stop, ui};
 
 /// What is fitted.
@@ -86,17 +86,18 @@ impl MethodArgs {
         let command = Common::augment_args(Command::new(info.name));
         let mut command = command.about(info.about).visible_aliases(info.aliases.iter().copied());
         if info.needs.templates {
-            command = command.arg(Arg::new("template").long("template").action(ArgAction::Append).help(
-                "Prompt with {} for the class; several are averaged [default: the dataset's, 'a photo of a {}.']",
-            ));
+            command = command.arg(
+                Arg::new("template")
+                    .long("template")
+                    .action(ArgAction::Append)
+                    .help("Prompt with {} for the class; several are averaged [default: 'a photo of a {}.']"),
+            );
         }
         if info.needs.words {
-            command = command.arg(
-                Arg::new("words")
-                    .long("words")
-                    .alias("template")
-                    .help("The prompt's words before the class name [default: the dataset's, 'a photo of a']"),
-            );
+            let arg = Arg::new("words").long("words");
+            let arg = arg.help("The prompt's words before the class name, for PiNI [default: 'a photo of a']");
+            // What the option was called before methods had both.
+            command = command.arg(if info.needs.templates { arg } else { arg.alias("template") });
         }
         if info.needs.correction || method.corrected().is_some() {
             let arg = Arg::new("correction").long("correction").value_name("FILE");
@@ -296,6 +297,26 @@ fn say_stopped(error: Error, kept: Option<&Beside>) -> anyhow::Error {
     error.into()
 }
 
+/// What was chosen among, as a table.
+fn tried(all: &[Tried]) -> ui::Table {
+    let mut table = ui::table(&["method", "log-loss", "right", "pictures", "seconds", ""]);
+    for row in all {
+        let number = |value: Option<f64>, factor: f64, digits: usize| match value {
+            Some(value) => format!("{:.digits$}", factor * value),
+            None => "–".into(),
+        };
+        table.add_row([
+            row.method.info().title.to_string(),
+            number(row.log_loss, 1.0, 3),
+            number(row.accuracy, 100.0, 1),
+            row.pictures.to_string(),
+            format!("{:.1}", row.seconds),
+            if row.chosen { "taken".into() } else { String::new() },
+        ]);
+    }
+    table
+}
+
 impl MethodArgs {
     fn fit(&self) -> Result<()> {
         let clock = Instant::now();
@@ -328,10 +349,13 @@ impl MethodArgs {
         let learned = learn(self.method, &settings, &mut lesson, &mut bars);
         bars.clear();
         let learned = learned.map_err(|error| say_stopped(error, kept.as_ref()))?;
+        if !learned.tried.is_empty() {
+            note_lines(&tried(&learned.tried).to_string());
+        }
         let facts = learned.fitted.facts().to_string();
         note!(
             "{}: {} of {}{}{facts}, {:.1} s",
-            self.method,
+            learned.method,
             text::count(split.support.len(), "picture", "pictures"),
             text::count(classes.len(), "class", "classes"),
             if facts.is_empty() { "" } else { ", " },

@@ -1,0 +1,316 @@
+//! The choice of a method: several are fitted to the same pictures, those without training first, and the one whose confidence
+//! fits pictures best that it has not learned from is kept.
+//!
+//! What counts is the log-loss at each method's own temperature, on validation pictures. Where a class has fewer than two of these,
+//! too little is known to judge a training by; methods without training are then judged on support pictures as well, each
+//! classified by what was learned from the others.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::adapter_file::Loading;
+use super::calibrate::{self, confident};
+use super::lesson::{Choice, Learned, Lesson, Made, learn};
+use super::method::{self, Fit, Fitted, Info, Kind, METHODS, Method, Needs, Setting, Settings, Tried};
+use crate::clip::Features;
+use crate::data::Item;
+use crate::encode::{Source, Tower, Views};
+use crate::watch::Watch;
+use crate::{Error, Result};
+
+/// The most support pictures that are left out, one after the other.
+const MOST_LEFT_OUT: usize = 64;
+
+/// The method.
+pub struct Auto;
+
+/// Its settings.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Options {
+    /// As [`budget`] reads it; none is no end.
+    budget: Option<String>,
+}
+
+/// A time such as `90s`, `5m` or `2h`; a bare number is seconds.
+fn budget(text: &str) -> Result<Duration> {
+    let (number, unit) = match text.trim().char_indices().next_back() {
+        Some((at, 's')) => (&text[..at], 1.0),
+        Some((at, 'm')) => (&text[..at], 60.0),
+        Some((at, 'h')) => (&text[..at], 3600.0),
+        _ => (text, 1.0),
+    };
+    let seconds = number.trim().parse::<f64>().ok().map(|n| n * unit).filter(|n| (1.0..=1e7).contains(n));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| Error::invalid(format!("budget '{text}' must be a time from 1s on: 90s, 5m or 2h")))
+}
+
+/// Ends what cannot come to its end before the time is up.
+struct Deadline<'w> {
+    watch: &'w mut dyn Watch,
+    end: Option<Instant>,
+    begun: Instant,
+    total: usize,
+    /// Whether it was the time that ended it.
+    late: bool,
+}
+
+impl Watch for Deadline<'_> {
+    fn begin(&mut self, what: &str, total: usize) {
+        (self.begun, self.total) = (Instant::now(), total);
+        self.watch.begin(what, total);
+    }
+
+    fn at(&mut self, done: usize) -> Result<()> {
+        self.watch.at(done)?;
+        let Some(end) = self.end else { return Ok(()) };
+        // Some steps first: the first of all compiles its shaders.
+        let gone = self.begun.elapsed();
+        let whole = gone.mul_f64(self.total as f64 / done.max(1) as f64);
+        let hopeless = gone > Duration::from_secs(2) && done >= 3 && self.begun + whole > end;
+        if Instant::now() >= end || hopeless {
+            self.late = true;
+            return Err(Error::Stopped);
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, text: &str) {
+        self.watch.show(text);
+    }
+
+    fn end(&mut self) {
+        self.watch.end();
+    }
+
+    fn note(&mut self, text: &str) {
+        self.watch.note(text);
+    }
+}
+
+/// Mean of −log of the labels' probabilities at the temperature that makes it least, and the share of rows that are right.
+fn judged(logits: &[f32], labels: &[u32], classes: usize) -> Result<(f64, f64)> {
+    let temperature = calibrate::temperature(logits, labels, classes)?.unwrap_or(1.0);
+    let of = |(row, label): (&[f32], &u32)| -confident(row, temperature)[*label as usize].max(f64::MIN_POSITIVE).ln();
+    let sum: f64 = logits.chunks_exact(classes).zip(labels).map(of).sum();
+    Ok((sum / labels.len().max(1) as f64, super::accuracy(logits, labels, classes)))
+}
+
+/// Features that are there already, by picture.
+struct Held {
+    /// Of all views of the support pictures, and of the pictures themselves.
+    views: HashMap<PathBuf, Features>,
+    center: HashMap<PathBuf, Features>,
+}
+
+impl Held {
+    fn new(lesson: &mut Lesson<'_>, watch: &mut dyn Watch) -> Result<Held> {
+        let (items, views) = (lesson.choice().support, lesson.how().of_keys(lesson.seed()));
+        let all = lesson.features(items, &views, watch)?;
+        let mut held = Held { views: by_picture(items, &all)?, center: HashMap::new() };
+        for items in [items, lesson.choice().val] {
+            let all = lesson.features(items, &Views::Center, watch)?;
+            held.center.extend(by_picture(items, &all)?);
+        }
+        Ok(held)
+    }
+}
+
+fn by_picture(items: &[Item], features: &Features) -> Result<HashMap<PathBuf, Features>> {
+    let one = features.original.len() / items.len().max(1);
+    items.iter().enumerate().map(|(i, item)| Ok((item.path.clone(), features.rows(&[i], one)?))).collect()
+}
+
+impl Source for Held {
+    fn features(&mut self, _: Tower, items: &[Item], views: &Views, _: &mut dyn Watch) -> Result<Features> {
+        let from = if *views == Views::Center { &self.center } else { &self.views };
+        let mut all = Features::default();
+        for item in items {
+            let row = from.get(&item.path).ok_or_else(|| Error::invalid("features that are not held are asked for"))?;
+            all.extend(row.clone());
+        }
+        Ok(all)
+    }
+
+    fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
+        self.features(tower, items, views, &mut crate::watch::Unwatched)
+    }
+}
+
+/// Logits of support pictures, each by what was learned from the others, and their labels. Pictures that are alone in their class
+/// are passed over: without them nothing is known of it.
+fn left_out(
+    method: &'static dyn Method,
+    settings: &Settings,
+    (lesson, held): (&mut Lesson<'_>, &mut Held),
+    watch: &mut dyn Watch,
+) -> Result<(Vec<f32>, Vec<u32>)> {
+    let Choice { support, val, seed } = lesson.choice();
+    let mut counts: HashMap<usize, usize> = HashMap::new();
+    support.iter().for_each(|item| *counts.entry(item.label).or_default() += 1);
+    let some: Vec<usize> = (0..support.len()).filter(|i| counts[&support[*i].label] > 1).collect();
+    let step = some.len().div_ceil(MOST_LEFT_OUT).max(1);
+    let (mut logits, mut labels) = (Vec::new(), Vec::new());
+    let some: Vec<usize> = some.into_iter().step_by(step).collect();
+    let classifier = lesson.classifier(watch)?;
+    let correction = if method.info().needs.correction { Some(lesson.correction()?) } else { None };
+    watch.begin(&format!("leaving pictures out of {method}"), some.len());
+    for (done, out) in some.into_iter().enumerate() {
+        let rest: Vec<Item> =
+            support.iter().enumerate().filter(|(i, _)| *i != out).map(|(_, item)| item.clone()).collect();
+        let choice = Choice { support: &rest, val, seed };
+        let mut without = Lesson::new(lesson.clip(), lesson.texts(), choice, lesson.how(), (correction, held))?
+            .with(Made::from(classifier.clone()));
+        let Fit { fitted, .. } = method.fit(&mut without, settings, &mut crate::watch::Unwatched)?;
+        drop(without);
+        let query = held.features(fitted.tower(), std::slice::from_ref(&support[out]), &Views::Center, watch)?;
+        let query = if fitted.tower() == Tower::Plain { query.original.into() } else { query };
+        logits.extend(fitted.logits(lesson.clip(), &query, 0)?);
+        labels.push(support[out].label as u32);
+        watch.at(done + 1)?;
+    }
+    watch.end();
+    Ok((logits, labels))
+}
+
+/// The methods that a lesson has all for, those without training first.
+fn candidates(lesson: &Lesson<'_>, trained: bool) -> Vec<&'static dyn Method> {
+    let fits = |m: &&'static dyn Method| {
+        let needs = m.info().needs;
+        !needs.others && (!needs.correction || lesson.correction().is_ok()) && (trained || !needs.training)
+    };
+    let mut all: Vec<&'static dyn Method> = METHODS.iter().copied().filter(fits).collect();
+    all.sort_by_key(|m| m.info().needs.training);
+    all
+}
+
+/// Learns by a method with its defaults, and judges it: its log-loss, its accuracy, and the number of pictures that they are of.
+fn judge(
+    method: &'static dyn Method,
+    lesson: &mut Lesson<'_>,
+    held: Option<&mut Held>,
+    watch: &mut dyn Watch,
+) -> Result<(Fit, f64, f64, usize)> {
+    let settings = method::settled(method, &Settings::new())?;
+    let Learned { fitted, search, losses, val_logits: mut logits, .. } = learn(method, &settings, lesson, watch)?;
+    let mut labels = lesson.val_labels().to_vec();
+    if let Some(held) = held {
+        let (more, of) = left_out(method, &settings, (lesson, held), watch)?;
+        logits.extend(more);
+        labels.extend(of);
+    }
+    if labels.is_empty() {
+        return Err(Error::invalid("there are no pictures to judge by: give at least two per class"));
+    }
+    let (log_loss, accuracy) = judged(&logits, &labels, lesson.texts().classes.len())?;
+    Ok((Fit { fitted, search, losses, chosen: Some(method), tried: Vec::new() }, log_loss, accuracy, labels.len()))
+}
+
+impl Method for Auto {
+    fn info(&self) -> &'static Info {
+        &Info {
+            name: "auto",
+            aliases: &[],
+            title: "auto",
+            about: "Fits what the time allows of all methods, and keeps the one that fits pictures best that it has not seen.",
+            paper: "",
+            needs: Needs {
+                support: true,
+                keys: true,
+                templates: true,
+                words: true,
+                correction: false,
+                training: false,
+                grid: true,
+                gamma: false,
+                others: true,
+            },
+            memory: None,
+            published: None,
+        }
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[Setting {
+            name: "budget",
+            help: "Time for all methods together, those without training first: 90s, 5m, 2h. Without it all come to their end, and \
+                   the same pictures give the same adapter.",
+            kind: Kind::Text("TIME", |text| budget(text).map(drop)),
+            alone: false,
+        }]
+    }
+
+    fn defaults(&self) -> Settings {
+        method::untyped(&Options::default()).unwrap_or_default()
+    }
+
+    fn check(&self, settings: &Settings) -> Result<()> {
+        method::typed::<Options>(settings)?.budget.map_or(Ok(()), |text| budget(&text).map(drop))
+    }
+
+    fn fit(&self, lesson: &mut Lesson<'_>, settings: &Settings, watch: &mut dyn Watch) -> Result<Fit> {
+        let options: Options = method::typed(settings)?;
+        let end = options.budget.map(|text| budget(&text)).transpose()?.map(|budget| Instant::now() + budget);
+        let classes = lesson.texts().classes.len();
+        let val_labels = lesson.val_labels().to_vec();
+        let mut counts = vec![0usize; classes];
+        val_labels.iter().for_each(|label| counts[*label as usize] += 1);
+        let scarce = counts.iter().any(|count| *count < 2);
+        let mut held = if scarce { Some(Held::new(lesson, watch)?) } else { None };
+        let (mut best, mut tried): (Option<(f64, usize, Fit)>, Vec<Tried>) = (None, Vec::new());
+        for method in candidates(lesson, !scarce) {
+            let clock = Instant::now();
+            let mut row = Tried { method, log_loss: None, accuracy: None, pictures: 0, seconds: 0.0, chosen: false };
+            let mut deadline = Deadline { watch: &mut *watch, end, begun: clock, total: 0, late: false };
+            let judged = if end.is_some_and(|end| clock >= end) {
+                deadline.late = true;
+                Err(Error::Stopped)
+            } else {
+                judge(method, lesson, held.as_mut(), &mut deadline)
+            };
+            let late = deadline.late;
+            row.seconds = clock.elapsed().as_secs_f64();
+            match judged {
+                Ok((fit, log_loss, accuracy, pictures)) => {
+                    (row.log_loss, row.accuracy, row.pictures) = (Some(log_loss), Some(accuracy), pictures);
+                    if best.as_ref().is_none_or(|(least, ..)| log_loss < *least) {
+                        best = Some((log_loss, tried.len(), fit));
+                    }
+                }
+                Err(Error::Stopped) if late => watch.note(&format!("{method}: not within the time")),
+                // What this method cannot do another may.
+                Err(error @ (Error::Invalid(_) | Error::Diverged { .. } | Error::OutOfMemory { .. })) => {
+                    watch.note(&format!("{method}: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+            tried.push(row);
+        }
+        let none = || {
+            Error::invalid(
+                "no method came to its end, or there are no pictures to judge one by: give more time, or more pictures",
+            )
+        };
+        let (log_loss, place, fit) = best.ok_or_else(none)?;
+        tried[place].chosen = true;
+        let pictures = crate::text::count(tried[place].pictures, "picture", "pictures");
+        let how = if scarce {
+            "validation pictures, and support pictures left out one at a time"
+        } else {
+            "validation pictures"
+        };
+        watch.note(&format!("{}: the least log-loss, {log_loss:.3}, on {pictures} ({how})", tried[place].method));
+        Ok(Fit { tried, ..fit })
+    }
+
+    fn check_words(&self, _words: &Settings) -> Result<()> {
+        Err(Error::invalid("a file is of the method that was chosen"))
+    }
+
+    fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
+        Err(file.bad("a file is of the method that was chosen, never of 'auto'"))
+    }
+}
