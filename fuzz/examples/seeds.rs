@@ -1,7 +1,7 @@
 //! Writes the seeds that are not text written by hand: `fuzz/run.sh --seeds`. Run it again when a format changes, so that
 //! fuzzing begins with files that are sound.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -9,19 +9,18 @@ use std::path::Path;
 // The library is built with coverage, whose counters are libFuzzer's.
 use libfuzzer_sys as _;
 use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tipi::adapt::adapter_file::{CorrectionForm, Meta, Method as Fitted};
+use tipi::adapt::adapter_file::{Description, Meta};
 use tipi::adapt::calibrate::{BINS, Bin, Reliability};
-use tipi::adapt::pini::{self, Evaluation};
+use tipi::adapt::method::find;
 use tipi::adapt::similarity::{self, Similarities};
-use tipi::adapt::tip::TipParams;
-use tipi::adapt::tip_x::{Psi, TipXParams};
-use tipi::adapt::{overlap, tip_f};
+use tipi::adapt::{METHODS, Method, overlap, pini, prolip, tip_f};
 use tipi::clip::ModelId;
 use tipi::encode::store::Store;
 use tipi::eval::journal::Overlap;
 use tipi::eval::report;
-use tipi::eval::{About, Detail, How, Method, NoiseMap, Record, SearchMap, Settings, Task, TestSet};
+use tipi::eval::{About, Detail, How, NoiseMap, Record, SearchMap, Settings, Setup, Task, TestSet};
 use tipi::hex;
 use tipi_fuzz::{WIDTH, features_key};
 
@@ -110,46 +109,50 @@ fn checkpoints() -> Vec<Seed> {
 }
 
 fn adapters() -> Vec<Seed> {
-    let (templates, correction) =
-        (vec!["a photo of a {}.".to_owned()], Some(CorrectionForm { bottleneck: 2, scale: 0.03 }));
+    let templates = json!(["a photo of a {}."]);
     let methods = [
         (
             "tip",
-            Fitted::TipAdapter { templates: templates.clone(), params: TipParams::INITIAL, views: 0, correction: None },
+            "tip-adapter",
+            json!({ "templates": templates, "params": { "alpha": 1.0, "beta": 5.5 }, "views": 0, "correction": null }),
         ),
         (
             "tip-f",
-            Fitted::TipAdapterF {
-                templates: templates.clone(),
-                params: TipParams { alpha: 0.1, beta: 1.0 / 3.0 },
-                views: 2,
-                config: tip_f::Config::paper(1),
-                epoch: 3,
-            },
+            "tip-adapter-f",
+            json!({
+                "templates": templates, "params": { "alpha": 0.1, "beta": 1.0 / 3.0 }, "views": 2,
+                "config": tip_f::Config::paper(1), "epoch": 3,
+            }),
         ),
         (
             "tip-x",
-            Fitted::TipX {
-                templates,
-                params: TipXParams { alpha: 1.0, beta: 5.5, gamma: 0.7 },
-                psi: Psi { divergence: [0.0, 1.5], affinity: [0.1, 0.9] },
-                views: 0,
-                correction,
-            },
+            "tip-x++",
+            json!({
+                "templates": templates, "params": { "alpha": 1.0, "beta": 5.5, "gamma": 0.7 },
+                "psi": { "divergence": [0.0, 1.5], "affinity": [0.1, 0.9] }, "views": 0,
+                "correction": { "bottleneck": 2, "scale": 0.03 },
+            }),
         ),
-        ("overlap", Fitted::Overlap { config: overlap::Config::paper(1) }),
+        ("gda", "gda", json!({ "templates": templates, "alpha": 0.1, "prior": "equal", "views": 10 })),
+        (
+            "prolip",
+            "prolip",
+            json!({
+                "templates": templates, "config": prolip::Config::paper(2, 1), "augmented": true, "views": 0,
+            }),
+        ),
+        ("overlap", "overlap", json!({ "config": overlap::Config::paper(1) })),
         (
             "pini",
-            Fitted::Pini {
-                config: pini::Config::paper("a photo of a", 1),
-                noisy: 5,
-                augmented: true,
-                views: 0,
-                evaluation: Evaluation::Draws { count: 2, seed: 1 },
-            },
+            "pini",
+            json!({
+                "config": pini::Config::paper("a photo of a", 1), "noisy": 5, "augmented": true, "views": 0,
+                "evaluation": { "draws": { "count": 2, "seed": 1 } },
+            }),
         ),
     ];
-    let seed = |(name, method): (&str, Fitted)| {
+    let seed = |(file, name, words): (&str, &str, Value)| {
+        let method = Description { name: name.into(), words: words.as_object().cloned().unwrap_or_default() };
         let model = ModelId { name: "a/b".into(), sha256: "0".repeat(64) };
         let meta = Meta {
             format: "tipi-adapter/1".into(),
@@ -164,7 +167,7 @@ fn adapters() -> Vec<Seed> {
         let text = serde_json::to_string(&meta).expect("it can be written");
         let tensors =
             [("features", Dtype::F32, &[2, 2][..]), ("weights", Dtype::F32, &[2, 2]), ("labels", Dtype::I64, &[2])];
-        (format!("adapter/{name}.safetensors"), safetensors(&tensors, Some(text)))
+        (format!("adapter/{file}.safetensors"), safetensors(&tensors, Some(text)))
     };
     methods.map(seed).into()
 }
@@ -213,7 +216,7 @@ fn results() -> Vec<Seed> {
         serde_json::to_vec(value).expect("it can be written")
     }
     let settings = Settings {
-        format: "tipi-eval/1".into(),
+        format: "tipi-eval/2".into(),
         dataset: "set".into(),
         pictures: "0".repeat(64),
         classes: 2,
@@ -222,15 +225,8 @@ fn results() -> Vec<Seed> {
         correction: None,
         templates: vec!["a photo of a {}.".into()],
         words: "a photo of a".into(),
-        how: How {
-            key_views: 0,
-            augment: true,
-            views: 0,
-            grid: "paper".into(),
-            tip_f: tip_f::Config::paper(1),
-            pini: pini::Config::paper("a photo of a", 1),
-            evaluation: Evaluation::Mean,
-        },
+        setup: Setup::new(How { key_views: 0, ..How::default() }, METHODS, &BTreeMap::new())
+            .expect("they are defaults"),
     };
     let about = About {
         title: "Set".into(),
@@ -240,7 +236,7 @@ fn results() -> Vec<Seed> {
         adapter: "llvmpipe".into(),
         notes: vec!["a note".into()],
     };
-    let record = |method: Method, correct: usize| Record {
+    let record = |method: &'static dyn Method, correct: usize| Record {
         dataset: "set".into(),
         task: Task { method, shots: 1, seed: 1 },
         accuracy: correct as f64 / 4.0,
@@ -303,12 +299,14 @@ fn results() -> Vec<Seed> {
         variance: 0.5,
     };
     let overlap = Overlap { of: "4".repeat(64), before: similarities, after: None };
-    let lines = |methods: &[(Method, usize)]| {
+    let lines = |methods: &[(&'static dyn Method, usize)]| {
         let lines = methods.iter().map(|(method, correct)| [json(&record(*method, *correct)), vec![b'\n']].concat());
         lines.collect::<Vec<_>>().concat()
     };
     let written = json(&serde_json::json!({"settings": settings, "about": about}));
-    let (zero, all) = ([(Method::ZeroShot, 2)], [(Method::ZeroShot, 2), (Method::TipAdapter, 3), (Method::Pini, 4)]);
+    let named = |name: &str| find(name).expect("it is registered");
+    let (zero, all) =
+        ([(named("zero-shot"), 2)], [(named("zero-shot"), 2), (named("tip-adapter"), 3), (named("pini"), 4)]);
     let small = vec![
         ("settings.json", written.clone()),
         ("results.jsonl", lines(&zero)),

@@ -75,5 +75,5 @@ pub const WIDTH: usize = 4;
 /// What makes stored features, perhaps with corrected ones beside them.
 pub fn features_key(corrected: bool) -> Key {
     let correction = corrected.then(|| "c".repeat(64));
-    Key { model: "m".repeat(64), correction, preprocess: "as it is".into(), precision: "f32".into() }
+    Key { model: "m".repeat(64), correction, preprocess: "as it is".into(), precision: "f32".into(), of: None }
 }
