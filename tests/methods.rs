@@ -277,7 +277,8 @@ fn a_correction_that_is_stopped_goes_on_with_the_same_bits() {
         let place = Some(Place { path: state.clone(), resume: i > 0 });
         let mut stop = Stop { after, training: false };
         let stopped = overlap::learn(clip(), (&set.items, &names), &config, place, &mut stop);
-        assert!(matches!(stopped.err().unwrap(), tipi::Error::Stopped));
+        let error = stopped.err().unwrap();
+        assert!(matches!(error, tipi::Error::Stopped), "{error}");
     }
     // The program takes up what the library put down.
     let output = fit(&cut, &["--resume"]).output().unwrap();

@@ -194,7 +194,7 @@ fn judge(
     held: Option<&mut Held>,
     watch: &mut dyn Watch,
 ) -> Result<(Fit, f64, f64, usize)> {
-    let settings = method::settled(method, &Settings::new())?;
+    let settings = lesson.settings_of(method)?;
     let Learned { fitted, search, losses, val_logits: mut logits, .. } = learn(method, &settings, lesson, watch)?;
     let mut labels = lesson.val_labels().to_vec();
     if let Some(held) = held {

@@ -1,10 +1,11 @@
 //! What methods learn from: one choice of pictures, and everything that several methods make of it once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::method::{Fit, Fitted, Method, SearchMap, Settings, Tried};
+use super::method::{Fit, Fitted, Method, SearchMap, Settings, Tried, settled};
 use super::overlap::Correction;
 use super::search::{self, Found, Grid, Searched};
 use super::tip::{self, TipParams};
@@ -118,6 +119,7 @@ pub struct Lesson<'a> {
     val_labels: Vec<u32>,
     made: Made,
     place: Option<Place>,
+    settings: Option<&'a BTreeMap<String, Settings>>,
 }
 
 /// What a lesson has made of its pictures so far. Another lesson on the same choice can go on with it.
@@ -175,6 +177,7 @@ impl<'a> Lesson<'a> {
             val_labels: val,
             made: Made::default(),
             place: None,
+            settings: None,
         })
     }
 
@@ -202,6 +205,21 @@ impl<'a> Lesson<'a> {
             self.keys(needs.correction, watch)?;
         }
         self.val(needs.correction, watch).map(drop)
+    }
+
+    /// The settings of methods by name, where one is chosen among several; defaults for those that are not there.
+    #[must_use]
+    pub fn with_settings(self, settings: &'a BTreeMap<String, Settings>) -> Lesson<'a> {
+        Lesson { settings: Some(settings), ..self }
+    }
+
+    /// The settings of a method that is tried among others.
+    ///
+    /// # Errors
+    /// As [`settled`].
+    pub fn settings_of(&self, method: &dyn Method) -> Result<Settings> {
+        let given = self.settings.and_then(|all| all.get(method.info().name));
+        settled(method, given.unwrap_or(&Settings::new()))
     }
 
     /// Where the next training is put down; none where it is lost when it stops.

@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 pub use run::{Checked, Watch, check, run};
 
 pub use crate::adapt::How;
-use crate::adapt::Method;
 use crate::adapt::calibrate::Reliability;
 pub use crate::adapt::method::SearchMap;
 use crate::adapt::method::{Settings as MethodSettings, settled};
+use crate::adapt::{METHODS, Method};
 use crate::{Error, Result};
 
 /// What settings are written as.
@@ -128,6 +128,8 @@ impl Setup {
             let name = method.info().name;
             Ok((name.to_string(), settled(*method, given.get(name).unwrap_or(&none))?))
         };
+        // Who chooses among others takes them as they are set.
+        let methods = if methods.iter().any(|method| method.info().needs.others) { METHODS } else { methods };
         Ok(Setup { how, methods: methods.iter().map(of).collect::<Result<_>>()? })
     }
 

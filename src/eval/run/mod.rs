@@ -176,8 +176,8 @@ impl<'a> Run<'a> {
             let mut made = Made::from(self.classifier.clone());
             for task in left {
                 let source: &mut dyn Source = &mut self.source;
-                let mut lesson =
-                    Lesson::new(clip, texts, choice, &protocol.setup.how, (correction, source))?.with(made);
+                let lesson = Lesson::new(clip, texts, choice, &protocol.setup.how, (correction, source))?;
+                let mut lesson = lesson.with(made).with_settings(&protocol.setup.methods);
                 let path = self.journal.checkpoint(task);
                 lesson.keep_at(task.method.info().needs.training.then_some(Place { path, resume: true }));
                 lesson.prepare(task.method, watch)?;
