@@ -93,7 +93,7 @@ fn thumbnails_are_no_pictures() {
     let fit = ["fit", "tip", "--model", "weights/picto", "--data", s(&set), "--shots", "2", "--out", s(&out)];
     let (_, stderr) = good(&fit);
     assert_eq!(stderr.matches("passed over: ").count(), 1, "{stderr}");
-    assert!(stderr.contains("@eaDir") && stderr.contains("4 keys"), "{stderr}");
+    assert!(stderr.contains("@eaDir") && stderr.contains("4 pictures"), "{stderr}");
     let (json, _) = good(&["predict", "--adapter", s(&out), s(&set.join("ant")), "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap().as_array().unwrap().len(), 3);
 }

@@ -159,7 +159,7 @@ fn the_folder_that_an_adapter_names_must_hold_its_model() {
 fn one_picture_is_no_pictures() {
     let dir = tempfile::tempdir().unwrap();
     let (_, said) = fit(dir.path(), MODEL, 2);
-    assert!(said.contains("1 validation picture: ") && said.contains("2 keys of 2 classes"), "{said}");
+    assert!(said.contains("1 validation picture: ") && said.contains("2 pictures of 2 classes"), "{said}");
     let out = tipi(&["info", MODEL, "--classes", "1", "--shots", "1"]);
     let table = String::from_utf8(out.stdout).unwrap();
     assert!(table.contains("1 class, 1 shot"), "{table}");
