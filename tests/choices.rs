@@ -37,7 +37,7 @@ fn variables_that_mean_nothing_are_errors_and_say_what_would_mean_something() {
         ("TIPI_PORTABLE", "2", "on (1) or off (0)"),
         ("TIPI_MEMORY", "-4", "MiB"),
         ("TIPI_KERNEL", "fastest", "rows, subgroup, texel"),
-        ("TIPI_ADAPTER", "no such card", "tipi devices"),
+        ("TIPI_DEVICE", "no such card", "tipi devices"),
     ] {
         let out = tipi(cache.path(), &[("TIPI_TUNE", "off"), (name, value)], &args);
         let said = String::from_utf8(out.stderr).unwrap();

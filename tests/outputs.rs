@@ -25,7 +25,7 @@ fn refused(args: &[&str], files: &[&Path], needles: &[&str]) {
     let out = tipi(args);
     let stderr = String::from_utf8(out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
-    assert!(!stderr.contains("adapter:"), "{args:?}: found only after the work began: {stderr}");
+    assert!(!stderr.contains("device:"), "{args:?}: found only after the work began: {stderr}");
     for needle in needles {
         assert!(stderr.contains(needle), "{args:?}: no '{needle}' in: {stderr}");
     }
@@ -245,7 +245,7 @@ fn a_dash_is_standard_output_or_refused() {
         let out = command(args).current_dir(&work).output().unwrap();
         let stderr = String::from_utf8(out.stderr).unwrap();
         assert!(out.status.code() == Some(2) && stderr.contains("standard output"), "{args:?}: {stderr}");
-        assert!(!stderr.contains("adapter:"), "{stderr}");
+        assert!(!stderr.contains("device:"), "{stderr}");
     }
     assert!(names(&work).is_empty());
 }

@@ -116,7 +116,7 @@ fn errors_repeat_little_of_a_file() {
         &["search", "--method", &long],
         &["fit", "tip", "--shots", &long],
         &["eval", "--dataset", "d", "--model", "m", "--out", s(&out), "--methods", &long],
-        &["classify", "--model", s(&at), "--labels", "a,b", "--adapter", &long, picture],
+        &["classify", "--model", s(&at), "--labels", "a,b", "--device", &long, picture],
         &["classify", "--model", s(&at), "--labels", "a,b", "--template", &long, picture],
     ] {
         let out = tipi(args);

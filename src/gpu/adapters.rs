@@ -113,9 +113,9 @@ pub(super) fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType
     adapters.iter().map(|a| a.get_info()).map(|i| (i.name, i.device_type)).collect()
 }
 
-/// The adapter asked for: by `option`, else by `TIPI_ADAPTER`.
+/// The adapter asked for: by `option`, else by the environment.
 pub(super) fn asked(option: Option<&str>) -> Option<String> {
-    option.map(String::from).or_else(|| environment::text("TIPI_ADAPTER"))
+    option.map(String::from).or_else(|| environment::device())
 }
 
 /// All adapters, with what tipi would use of each (`tipi devices`).

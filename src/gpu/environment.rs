@@ -10,6 +10,11 @@ pub(super) fn text(name: &str) -> Option<String> {
     std::env::var_os(name).filter(|v| !v.is_empty()).map(|v| v.to_string_lossy().into_owned())
 }
 
+/// The device that `TIPI_DEVICE`, or its former name `TIPI_ADAPTER`, asks for.
+pub(super) fn device() -> Option<String> {
+    text("TIPI_DEVICE").or_else(|| text("TIPI_ADAPTER"))
+}
+
 /// A variable that switches something on or off.
 pub(super) fn switch(name: &str) -> Result<Option<bool>> {
     text(name).map(|value| switched(name, &value)).transpose()

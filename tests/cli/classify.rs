@@ -20,7 +20,7 @@ fn classify_names_what_is_in_the_pictures() {
         "--json",
         s(dir.path()),
     ]);
-    assert!(stderr.contains("adapter:"), "which adapter and why must be said: {stderr}");
+    assert!(stderr.contains("device:"), "which device and why must be said: {stderr}");
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
     assert_eq!(rows.len(), 12);
     let right = right(&rows);

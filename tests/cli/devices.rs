@@ -1,10 +1,8 @@
-//! `devices`, `tune` and `bench`, and how an adapter and a kernel are chosen.
-
-use std::process::Command;
+//! `devices`, `tune` and `bench`, and how a device and a kernel are chosen.
 
 use serde_json::Value;
 
-use crate::program::{MODEL, root, s};
+use crate::program::{MODEL, s};
 use crate::{bad, good, tipi_with};
 
 #[test]
@@ -17,22 +15,40 @@ fn devices_are_listed() {
 }
 
 #[test]
-fn an_adapter_that_is_not_there_is_an_error() {
+fn a_device_that_is_not_there_is_an_error() {
     let picture = "examples/pictos/shifted/anchor";
     bad(
-        &["classify", "--model", MODEL, "--labels", "a,b", picture, "--adapter", "no such card"],
+        &["classify", "--model", MODEL, "--labels", "a,b", picture, "--device", "no such card"],
         &["no such card", "tipi devices", "0: "],
     );
-    let out = Command::new(env!("CARGO_BIN_EXE_tipi"))
-        .env("TIPI_TUNE", "off")
-        .args(["classify", "--model", MODEL, "--labels", "a,b", picture])
-        .env("TIPI_ADAPTER", "99")
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert_eq!(out.status.code(), Some(2));
-    assert!(String::from_utf8(out.stderr).unwrap().contains("'99'"));
     bad(&["predict", "--adapter", "none.safetensors", picture], &["none.safetensors"]);
+}
+
+/// The names that the choice of a device had before still work, and say what they are called now.
+#[test]
+fn a_device_is_chosen_by_option_or_environment() {
+    let bench = ["bench", "--pictures", "1", "--budget", "1"];
+    let said = |variables: &[(&str, &str)], options: &[&str]| {
+        let out = tipi_with(variables, &[&bench[..], options].concat());
+        assert_eq!(out.status.code(), Some(2));
+        String::from_utf8(out.stderr).unwrap()
+    };
+    for (variables, options, former) in [
+        (vec![("TIPI_DEVICE", "99")], vec![], None),
+        (vec![("TIPI_DEVICE", "99"), ("TIPI_ADAPTER", "98")], vec![], None),
+        (vec![("TIPI_DEVICE", "98"), ("TIPI_ADAPTER", "97")], vec!["--device", "99"], None),
+        (vec![("TIPI_DEVICE", ""), ("TIPI_ADAPTER", "99")], vec![], Some("TIPI_ADAPTER is called TIPI_DEVICE now")),
+        (vec![], vec!["--adapter", "99"], Some("--adapter is called --device now")),
+        (vec![("TIPI_ADAPTER", "98")], vec!["--adapter", "99"], Some("--adapter is called --device now")),
+    ] {
+        let said = said(&variables, &options);
+        assert!(said.contains("'99'"), "{variables:?} {options:?}: {said}");
+        let notes: Vec<_> = said.lines().filter(|line| !line.starts_with("error:")).collect();
+        assert_eq!(notes, Vec::from_iter(former), "{variables:?} {options:?}");
+    }
+    bad(&[&bench[..], &["--device", "0", "--adapter", "0"]].concat(), &["--device", "--adapter"]);
+    let (help, _) = good(&["bench", "--help"]);
+    assert!(help.contains("--device") && !help.contains("--adapter"), "{help}");
 }
 
 #[test]

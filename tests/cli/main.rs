@@ -39,7 +39,7 @@ fn bad(args: &[&str], needles: &[&str]) {
     assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
     let lines: Vec<_> = stderr
         .lines()
-        .filter(|l| !l.starts_with("adapter:") && !l.starts_with("model:") && !l.contains("skipped"))
+        .filter(|l| !l.starts_with("device:") && !l.starts_with("model:") && !l.contains("skipped"))
         .collect();
     assert_eq!(lines.len(), 1, "{args:?}: more than one line: {stderr}");
     assert!(lines[0].starts_with("error: "), "{stderr}");

@@ -1,11 +1,11 @@
-//! `tipi bench`: how near each kernel comes to what the adapter can do.
+//! `tipi bench`: how near each kernel comes to what the device can do.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use tipi::roofline;
 
-use crate::common::{self, GpuArgs};
+use crate::common::{self, FormerGpuArgs};
 use crate::terminal;
 use crate::ui;
 
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
 }
 
 /// Measures and prints.

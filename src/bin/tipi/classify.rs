@@ -7,7 +7,7 @@ use tipi::adapt::calibrate::confident;
 use tipi::adapt::zero_shot::Classifier;
 use tipi::text;
 
-use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::common::{self, FormerGpuArgs, PictureArgs, PrecisionArgs};
 use crate::terminal;
 use crate::ui;
 
@@ -32,7 +32,7 @@ pub struct Args {
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
 }

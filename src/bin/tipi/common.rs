@@ -23,16 +23,16 @@ use crate::ui;
 /// Which GPU, and whether to time its kernels.
 #[derive(Args, Clone)]
 pub struct GpuArgs {
-    /// GPU adapter, by index or part of its name (see `tipi devices`); TIPI_ADAPTER says the same.
-    #[arg(long = "adapter", visible_alias = "device", id = "gpu_adapter", value_name = "NAME|INDEX")]
-    pub adapter: Option<String>,
+    /// GPU, by index or part of its name (see `tipi devices`); TIPI_DEVICE says the same.
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub device: Option<String>,
     /// Print a table of the time that each kernel took.
     #[arg(long)]
     pub profile: bool,
 }
 
 impl GpuArgs {
-    /// Opens the adapter; [`announce`] says which and why, once nothing else can be wrong with the command.
+    /// Opens the device; [`announce`] says which and why, once nothing else can be wrong with the command.
     pub fn open(&self) -> Result<Gpu> {
         Ok(Gpu::open(&self.options())?)
     }
@@ -43,7 +43,42 @@ impl GpuArgs {
     }
 
     fn options(&self) -> DeviceOptions {
-        DeviceOptions { adapter: self.adapter.clone(), profile: self.profile, ..DeviceOptions::default() }
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if self.device.is_none() && set("TIPI_ADAPTER") && !set("TIPI_DEVICE") {
+            note!("TIPI_ADAPTER is called TIPI_DEVICE now");
+        }
+        DeviceOptions { adapter: self.device.clone(), profile: self.profile, ..DeviceOptions::default() }
+    }
+}
+
+/// [`GpuArgs`] of the commands that take no adapter file, in which `--device` was once called `--adapter`.
+#[derive(Args, Clone)]
+pub struct FormerGpuArgs {
+    #[command(flatten)]
+    gpu: GpuArgs,
+    #[arg(long = "adapter", id = "former_device", hide = true, conflicts_with = "device", value_name = "NAME|INDEX")]
+    former: Option<String>,
+}
+
+impl FormerGpuArgs {
+    /// As [`GpuArgs::open`].
+    pub fn open(&self) -> Result<Gpu> {
+        self.now().open()
+    }
+
+    /// As [`GpuArgs::open_to_measure`].
+    pub fn open_to_measure(&self) -> Result<Gpu> {
+        self.now().open_to_measure()
+    }
+
+    /// What is said under either name.
+    fn now(&self) -> GpuArgs {
+        let mut gpu = self.gpu.clone();
+        if let Some(device) = &self.former {
+            note!("--adapter is called --device now");
+            gpu.device = Some(device.clone());
+        }
+        gpu
     }
 }
 
@@ -107,9 +142,9 @@ pub fn model_folder(model: &Path) -> Result<PathBuf> {
     Ok(model.to_path_buf())
 }
 
-/// Says which adapter was taken and why.
+/// Says which device was taken and why.
 pub fn announce(gpu: &Gpu) {
-    note!("adapter: {}", gpu.describe());
+    note!("device: {}", gpu.describe());
 }
 
 /// Prints the profile when there is one.

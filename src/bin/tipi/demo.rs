@@ -20,7 +20,7 @@ use tipi::report::{Cell, Prediction, draw_grid};
 use tipi::text;
 
 use crate::bars::Bars;
-use crate::common::{self, GpuArgs};
+use crate::common::{self, FormerGpuArgs};
 use crate::correction;
 use crate::outputs::{self, ForceArgs};
 use crate::terminal::{self, note};
@@ -71,7 +71,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1, value_parser = common::count(1, common::MOST_EPOCHS))]
     correction_epochs: usize,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
 }
 
 struct Row {

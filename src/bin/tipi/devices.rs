@@ -15,7 +15,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Lists the adapters.
+/// Lists the devices.
 pub fn run(args: &Args) -> Result<()> {
     let adapters = list_adapters()?;
     if args.json {
@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let mut table =
-        ui::table(&["", "adapter", "kind", "backend", "driver", "binding", "workgroup", "subgroup", "tipi uses"]);
+        ui::table(&["", "device", "kind", "backend", "driver", "binding", "workgroup", "subgroup", "tipi uses"]);
     for a in &adapters {
         table.add_row([
             format!("{}{}", a.index, if a.default { " *" } else { "" }),
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
             uses(a).join(", "),
         ]);
     }
-    terminal::print(&format!("{table}\n* is taken without --adapter"))?;
+    terminal::print(&format!("{table}\n* is taken without --device"))?;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use tipi::input;
 use tipi::output::{Kind, Output, mark_embeddings};
 use tipi::text;
 
-use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::common::{self, FormerGpuArgs, PictureArgs, PrecisionArgs};
 use crate::outputs::{Beside, ForceArgs};
 use crate::tensors::TensorFile;
 use crate::terminal::note;
@@ -91,7 +91,7 @@ pub struct Common {
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
 }

@@ -16,7 +16,7 @@ use tipi::output::{Kind, Output};
 use tipi::text;
 
 use crate::bars::Bars;
-use crate::common::{self, GpuArgs, PrecisionArgs, WalkArgs};
+use crate::common::{self, FormerGpuArgs, PrecisionArgs, WalkArgs};
 use crate::correction;
 use crate::options::{HowArgs, OfMethods};
 use crate::outputs::{self, ForceArgs};
@@ -92,7 +92,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
 }

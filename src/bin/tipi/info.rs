@@ -11,7 +11,7 @@ use tipi::kernels::activation::Activation;
 use tipi::memory::{self, Need, Setting};
 use tipi::text;
 
-use crate::common::{self, GpuArgs, PrecisionArgs};
+use crate::common::{self, FormerGpuArgs, PrecisionArgs};
 use crate::terminal::{self, note};
 use crate::ui;
 
@@ -23,7 +23,7 @@ pub struct Args {
     #[command(flatten)]
     precision: PrecisionArgs,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
     /// Pictures per step that the memory is worked out for, from 1 to 65536.
     #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
     batch: usize,
@@ -80,10 +80,10 @@ pub fn run(args: &Args) -> Result<()> {
 /// As far as batches are looked for.
 const LARGEST: usize = 4096;
 
-/// What a model needs of an adapter.
+/// What a model needs of a device.
 struct Needs {
     adapter: String,
-    /// What the adapter has, where that is known.
+    /// What the device has, where that is known.
     available: Option<u64>,
     weights: u64,
     methods: Vec<Need>,

@@ -47,11 +47,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the GPU adapters and what tipi would use of each.
+    /// List the GPUs and what tipi would use of each.
     Devices(devices::Args),
-    /// Measure which kernels are best on this adapter, and keep what was found.
+    /// Measure which kernels are best on this device, and keep what was found.
     Tune(tune::Args),
-    /// Time every kernel, as a share of what this adapter can do.
+    /// Time every kernel, as a share of what this device can do.
     Bench(bench::Args),
     /// Fetch a model from the Hugging Face hub into the cache that Python shares, and print its folder.
     #[cfg(feature = "hub")]
@@ -156,7 +156,7 @@ fn help(shown: &clap::Error) -> ExitCode {
 }
 
 /// Mesa's device-selection layer asks a Wayland or X server which GPU is the default, and complains on stderr where
-/// there is none. tipi picks the adapter itself.
+/// there is none. tipi picks the device itself.
 fn quiet_device_selection() {
     if cfg!(target_os = "linux") && std::env::var_os("NODEVICE_SELECT").is_none() {
         // SAFETY: nothing else runs yet; no other thread reads the environment.

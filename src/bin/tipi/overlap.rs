@@ -16,7 +16,7 @@ use crate::outputs::{self, ForceArgs};
 use crate::terminal;
 use crate::ui;
 
-/// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
+/// Options.
 #[derive(clap::Args)]
 pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
@@ -38,12 +38,8 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     pictures: PictureArgs,
-    /// GPU adapter, by index or part of its name (see `tipi devices`); TIPI_ADAPTER says the same.
-    #[arg(long, value_name = "NAME|INDEX")]
-    device: Option<String>,
-    /// Print a table of the time that each kernel took.
-    #[arg(long)]
-    profile: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
 }
@@ -69,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
         walk.refuse_picture(output.path())?;
         output.reads_folder(&model, "a file of the model")?;
     }
-    let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
+    let gpu = args.gpu.open()?;
     let clip = args.precision.load(&gpu, &model)?;
     let adapter = file.map(|file| file.bind(&clip)).transpose()?;
     let correction = match &adapter {

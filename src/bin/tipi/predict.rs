@@ -10,7 +10,7 @@ use crate::classify::{Confidence, print_ranked};
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 use crate::terminal::note;
 
-/// Options. `--adapter` is the adapter file here, so the GPU is chosen by `--device` or TIPI_ADAPTER.
+/// Options.
 #[derive(clap::Args)]
 pub struct Args {
     /// The file that `tipi fit` wrote.
@@ -32,12 +32,8 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     pictures: PictureArgs,
-    /// GPU adapter, by index or part of its name (see `tipi devices`); TIPI_ADAPTER says the same.
-    #[arg(long, value_name = "NAME|INDEX")]
-    device: Option<String>,
-    /// Print a table of the time that each kernel took.
-    #[arg(long)]
-    profile: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
 }
@@ -50,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
         note!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");
     }
-    let gpu = GpuArgs { adapter: args.device.clone(), profile: args.profile }.open()?;
+    let gpu = args.gpu.open()?;
     let clip = match &args.model {
         Some(model) => args.precision.load(&gpu, &common::model_folder(model)?)?,
         None => {

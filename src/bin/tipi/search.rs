@@ -14,7 +14,7 @@ use tipi::clip::Features;
 use tipi::gpu::Gpu;
 use tipi::{Error, numbers};
 
-use crate::common::{self, GpuArgs};
+use crate::common::{self, FormerGpuArgs};
 use crate::tensors::TensorFile;
 use crate::terminal;
 use crate::ui;
@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
 }
 
 /// Features with their labels.

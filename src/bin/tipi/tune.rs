@@ -1,4 +1,4 @@
-//! `tipi tune`: which GEMM kernel is best on this adapter, by class of problems.
+//! `tipi tune`: which GEMM kernel is best on this device, by class of problems.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,14 @@ use tipi::gpu::DType;
 use tipi::kernels::gemm::{self, Kernel, Layout, Problem, Timing, Timings};
 use tipi::text;
 
-use crate::common::{self, GpuArgs};
+use crate::common::{self, FormerGpuArgs};
 use crate::terminal::{self, note};
 use crate::ui;
 
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Forget what was measured on this adapter before, and measure nothing.
+    /// Forget what was measured on this device before, and measure nothing.
     #[arg(long)]
     forget: bool,
     /// Rows of the products to measure, each from 1 to 65536: pictures, tokens or texts at a time.
@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
 }
 
 /// Problems of CLIPs of all published sizes with so many rows; one of each class.

@@ -19,7 +19,7 @@ use tipi::output::{Kind, Output};
 use tipi::text;
 
 use crate::bars::Bars;
-use crate::common::{self, GpuArgs, PictureArgs};
+use crate::common::{self, FormerGpuArgs, PictureArgs};
 use crate::outputs::{Beside, ForceArgs};
 use crate::terminal::{note, note_lines};
 use crate::{options, stop, ui};
@@ -164,7 +164,7 @@ struct Common {
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
 }
 
 /// What is learned from, before anything is chosen.

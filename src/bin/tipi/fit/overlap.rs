@@ -13,7 +13,7 @@ use tipi::text;
 
 use super::{checkpoint, say_stopped};
 use crate::bars::Bars;
-use crate::common::{self, GpuArgs, WalkArgs};
+use crate::common::{self, FormerGpuArgs, WalkArgs};
 use crate::outputs::{self, Beside, ForceArgs};
 use crate::stop;
 use crate::terminal::note;
@@ -65,7 +65,7 @@ pub struct Args {
     #[command(flatten)]
     walk: WalkArgs,
     #[command(flatten)]
-    gpu: GpuArgs,
+    gpu: FormerGpuArgs,
 }
 
 /// Fits a correction.
