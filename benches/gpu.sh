@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What to measure on a discrete GPU over Vulkan, in one run; prints what benches/RESULTS.md wants to know of it.
-#   benches/gpu.sh [LOG]          TIPI_ADAPTER picks the adapter; SIDE, BATCH and CLASSES make the cases smaller
+#   benches/gpu.sh [LOG]          TIPI_DEVICE picks the device; SIDE, BATCH and CLASSES make the cases smaller
 # PyTorch's side needs a CUDA build of torch in the python3 that PYTHON names; without one it is left out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,11 +16,11 @@ torch() {
     date
     cargo build --release --bins --benches
     target/release/tipi devices
-    echo "# every kernel this adapter has, against its twin, and whole towers by each"
+    echo "# every kernel this device has, against its twin, and whole towers by each"
     cargo test --release --test kernels --test golden
     echo "# choosing among kernels"
     target/release/tipi tune
-    echo "# share of the adapter's own peaks"
+    echo "# share of the device's own peaks"
     target/release/tipi bench --pictures "$batch"
     echo "# a product of $side cubed; PyTorch in f32 and f16"
     cargo bench --quiet --bench probe -- gemm-large "$side"

@@ -1,5 +1,5 @@
-//! Time per kernel: record once, then run the plan and wait. `cargo bench --bench kernels`; `TIPI_ADAPTER` picks the
-//! adapter. Groups marked "flop" count floating-point operations as elements, so that criterion's Gelem/s are GFLOP/s;
+//! Time per kernel: record once, then run the plan and wait. `cargo bench --bench kernels`; `TIPI_DEVICE` picks the
+//! device. Groups marked "flop" count floating-point operations as elements, so that criterion's Gelem/s are GFLOP/s;
 //! the others count the bytes that must move.
 #![allow(missing_docs)] // of what criterion's macros make
 #![allow(clippy::unwrap_used)] // a bench that cannot run may end

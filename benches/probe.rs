@@ -44,7 +44,7 @@ fn product(gpu: &Gpu, engine: &str, kernel: Option<Kernel>) {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let gpu = Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap();
-    eprintln!("adapter: {}", gpu.describe());
+    eprintln!("device: {}", gpu.describe());
     match args.first().map(String::as_str) {
         Some("gemm") => {
             product(&gpu, "tipi", None);
@@ -70,7 +70,7 @@ fn main() {
                 report(&format!("pini {classes}"), "tipi", seconds, &megabytes(plan));
             });
         }
-        // What a discrete GPU is asked for: a large product in f32 and f16, as a share of the adapter's own peak.
+        // What a discrete GPU is asked for: a large product in f32 and f16, as a share of the device's own peak.
         Some("gemm-large") => {
             let side = args.get(1).and_then(|s| s.parse().ok()).unwrap_or(4096);
             let steps = if gpu.is_cpu() { 100 } else { 2000 };

@@ -77,7 +77,7 @@ fn keys(gpu: &Gpu, folder: &Path) {
     let (queries, width) = (256, 512);
     let f = gpu.upload("queries", &support::noise(1, queries * width), &[queries, width]).unwrap();
     let beta = gpu.upload("beta", &[5.5f32], &[1]).unwrap();
-    // One binding of some adapters holds 128 MiB, which is 65,536 keys of 512: more are taken in parts, as one would.
+    // One binding of some devices holds 128 MiB, which is 65,536 keys of 512: more are taken in parts, as one would.
     let part = (gpu.max_binding() as usize / (4 * width)).min(50_000);
     let points: Vec<Point> = [1_000, 3_000, 10_000, 30_000, 100_000]
         .into_iter()
@@ -135,7 +135,7 @@ fn main() {
     let folder = Path::new(folder);
     let wanted = |name: &str| args.first().is_some_and(|a| a == name || a == "all");
     let gpu = Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap();
-    eprintln!("adapter: {}", gpu.describe());
+    eprintln!("device: {}", gpu.describe());
     type Series = fn(&Gpu, &Path);
     let series: [(&str, Series); 4] =
         [("classes", classes), ("keys", keys), ("batch", batch), ("resolution", resolution)];

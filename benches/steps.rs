@@ -15,8 +15,8 @@ use tipi::gpu::{DeviceOptions, Gpu};
 use tipi::kernels::gemm::Precision;
 
 fn steps(c: &mut Criterion) {
-    let gpu = Gpu::open(&DeviceOptions::default()).expect("a GPU adapter");
-    eprintln!("adapter: {}", gpu.describe());
+    let gpu = Gpu::open(&DeviceOptions::default()).expect("a GPU");
+    eprintln!("device: {}", gpu.describe());
     let clip = Clip::load(&gpu, &Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto")).expect("the model");
 
     let mut group = c.benchmark_group("steps (flop)");

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that tipi can be built and has a Vulkan driver to run on. Silent when there is nothing to do.
-# With --mesa, installs Mesa's CPU driver even if there is some driver: it shows no adapter.
+# With --mesa, installs Mesa's CPU driver even if there is some driver: it shows no device.
 set -u
 
 # ldconfig lies in a folder that ordinary users often do not search.
@@ -56,7 +56,7 @@ if [ "${1:-}" != --mesa ] && has_loader && has_driver; then
     why="No C compiler found, which Rust links programs with"
 else
     packages="libvulkan1 mesa-vulkan-drivers${packages:+ $packages}"
-    why="No Vulkan adapter found"
+    why="No Vulkan device found"
 fi
 command -v apt-get >/dev/null 2>&1 || by_hand "$why."
 

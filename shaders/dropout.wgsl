@@ -1,4 +1,4 @@
-// ReLU with dropout after it, as the bottleneck adapters train with.
+// ReLU with dropout after it, as the bottlenecks train with.
 //
 // mask: drawn[i] = 0 with probability `rate`, else 1/(1 − rate): element i of stream (seed, step, stream).
 // forward: y = max(x, 0)·mask.  backward: dx = dy·mask where x > 0, else 0 (as PyTorch, 0 at x = 0).

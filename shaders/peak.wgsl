@@ -1,4 +1,4 @@
-// What an adapter can do at best, for rooflines: products and sums in registers, and moving memory.
+// What a device can do at best, for rooflines: products and sums in registers, and moving memory.
 //
 // multiply: each invocation runs eight chains of vectors that do not wait for each other, `steps` times; y keeps the result
 // from being thrown away. copy: y = x, a vector at a time.

@@ -10,24 +10,24 @@ use crate::text;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No GPU adapter at all is visible to wgpu.
+    /// No GPU at all is visible to wgpu.
     #[error(
-        "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
+        "no GPU found: install a Vulkan driver (on Debian or Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
     )]
-    NoAdapter,
-    /// The adapter asked for by name or index is not there.
-    #[error("no adapter '{}' (have: {}); `tipi devices` lists them", name(asked), reason(available))]
-    AdapterNotFound {
-        /// What `--adapter` or `TIPI_ADAPTER` said.
+    NoDevice,
+    /// The device asked for by name or index is not there.
+    #[error("no device '{}' (have: {}); `tipi devices` lists them", name(asked), reason(available))]
+    DeviceNotFound {
+        /// What [`crate::gpu::DeviceOptions::device`] or `TIPI_DEVICE` said.
         asked: String,
-        /// The adapters that exist, with their indices.
+        /// The devices that exist, with their indices.
         available: String,
     },
-    /// The adapter cannot do what was asked of it.
-    #[error("adapter {}: {}", name(adapter), self::reason(reason))]
+    /// The device cannot do what was asked of it.
+    #[error("device {}: {}", name(device), self::reason(reason))]
     Unsupported {
-        /// The adapter's name.
-        adapter: String,
+        /// The device's name.
+        device: String,
         /// What it lacks.
         reason: String,
     },
@@ -37,7 +37,7 @@ pub enum Error {
     /// The device was lost (driver reset, watchdog, unplugged).
     #[error("GPU device lost: {}; start again, with a smaller batch if it was a time-out", reason(.0))]
     DeviceLost(String),
-    /// A buffer does not fit the adapter's memory or its binding limits.
+    /// A buffer does not fit the device's memory or its binding limits.
     #[error("out of GPU memory: {what} needs {needed} bytes, {why}; use a smaller batch")]
     OutOfMemory {
         /// What was to be allocated.

@@ -1,4 +1,4 @@
-//! How near each kernel comes to what its adapter can do: time at the shapes of a CLIP, as a share of the adapter's own
+//! How near each kernel comes to what its device can do: time at the shapes of a CLIP, as a share of the device's own
 //! measured peak of arithmetic and of memory (`tipi bench`).
 
 use std::time::Duration;
@@ -24,11 +24,11 @@ pub struct Row {
     pub bytes: f64,
 }
 
-/// What was measured on an adapter.
+/// What was measured on a device.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Roofline {
-    /// The adapter, its kind and backend.
-    pub adapter: String,
+    /// The device, its kind and backend.
+    pub device: String,
     /// Products and sums in registers, FLOP/s.
     pub peak_flops: f64,
     /// Copying a buffer, bytes read and written a second.
@@ -109,7 +109,7 @@ fn tensor(gpu: &Gpu, shape: &[usize]) -> Result<Tensor> {
     gpu.upload("bench", &noise_values(shape.iter().product()), shape)
 }
 
-/// The adapter's peaks: FLOP/s, and bytes a second.
+/// The device's peaks: FLOP/s, and bytes a second.
 fn peaks(gpu: &Gpu, budget: Duration) -> Result<(f64, f64)> {
     let invocations = if gpu.is_cpu() { 4096 } else { 1 << 20 };
     let arithmetic = time(gpu, budget, "peak".into(), |rec| peak::multiply(rec, invocations, 500))?;
@@ -119,7 +119,7 @@ fn peaks(gpu: &Gpu, budget: Duration) -> Result<(f64, f64)> {
     Ok((arithmetic.flops / arithmetic.seconds, memory.bytes / memory.seconds))
 }
 
-/// Measures the adapter's peaks and every kernel at shapes of a B-size CLIP, with `pictures` pictures in a batch and
+/// Measures the device's peaks and every kernel at shapes of a B-size CLIP, with `pictures` pictures in a batch and
 /// repetitions of a kernel for `budget`. `done` is called with each row as it is measured, [`KERNELS`] times.
 ///
 /// # Errors
@@ -138,7 +138,7 @@ pub fn measure(gpu: &Gpu, pictures: usize, budget: Duration, done: &mut dyn FnMu
     rows.extend(bench.rowwise()?);
     rows.extend(bench.affinity()?);
     rows.extend(bench.convolutions()?);
-    Ok(Roofline { adapter: gpu.describe(), peak_flops, peak_bytes, rows })
+    Ok(Roofline { device: gpu.describe(), peak_flops, peak_bytes, rows })
 }
 
 /// Times kernels by family.

@@ -97,7 +97,7 @@ fn loading_holds_little_twice_and_needs_what_was_foreseen() {
     assert!(size > 600_000_000, "{size} bytes");
     let open = || Gpu::open(&DeviceOptions { tune: Some(false), ..Default::default() }).unwrap();
     let gpu = open();
-    // The adapter's memory is the host's where the adapter is the CPU: what tensors take there is not counted.
+    // The device's memory is the host's where the device is the CPU: what tensors take there is not counted.
     let on_host = |gpu: &Gpu| if gpu.is_cpu() { gpu.allocated_bytes() } else { 0 };
     let before = resident();
     let (done, peak) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -248,7 +248,7 @@ fn errors_of_compilers_name_files_and_lines() {
     assert!(located.lines().any(|l| l.trim_start().starts_with("4 │") && l.contains("undeclared")), "{located}");
 }
 
-/// What a GEMM kernel wants of an adapter is what its text takes: workgroup memory and invocations.
+/// What a GEMM kernel wants of a device is what its text takes: workgroup memory and invocations.
 #[test]
 fn gemm_kernels_want_what_their_texts_take() {
     for variant in kernels::variants().iter().filter(|v| v.shader.name.starts_with("gemm_")) {

@@ -233,7 +233,7 @@ fn results() -> Vec<Seed> {
         source: "class folders".into(),
         parts: [2, 0, 4],
         model: "model".into(),
-        adapter: "llvmpipe".into(),
+        device: "llvmpipe".into(),
         notes: vec!["a note".into()],
     };
     let record = |method: &'static dyn Method, correct: usize| Record {

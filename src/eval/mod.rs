@@ -176,8 +176,9 @@ pub struct About {
     pub parts: [usize; 3],
     /// The model's folder.
     pub model: String,
-    /// The adapter that computed, with its driver.
-    pub adapter: String,
+    /// The device that computed, with its kind.
+    #[serde(alias = "adapter")]
+    pub device: String,
     /// Warnings about the data.
     pub notes: Vec<String>,
 }
@@ -309,5 +310,13 @@ mod tests {
         let twice = Protocol { shots: vec![1, 1], ..protocol.clone() };
         assert!(twice.check().unwrap_err().to_string().contains("shots has 1 twice"));
         assert!(Protocol { seeds: Vec::new(), ..protocol }.check().is_err());
+    }
+
+    #[test]
+    fn results_from_before_devices_were_called_so_are_read() {
+        let former = r#"{"title":"a","source":"b","parts":[1,2,3],"model":"c","adapter":"llvmpipe (CPU)","notes":[]}"#;
+        let about: About = serde_json::from_str(former).unwrap();
+        assert_eq!(about.device, "llvmpipe (CPU)");
+        assert!(serde_json::to_string(&about).unwrap().contains(r#""device":"llvmpipe (CPU)""#));
     }
 }

@@ -68,7 +68,7 @@ impl Gpu {
     /// A tensor whose contents are undefined.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] past the adapter's limits.
+    /// [`Error::OutOfMemory`] past the device's limits.
     pub fn empty(&self, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let extent = self.checked_extent(what, shape, dtype)?;
         let meaning = OnceLock::new();
@@ -88,7 +88,7 @@ impl Gpu {
         Ok(tensor(Storage { memory: OnceLock::from(memory), entry: Some(entry), home: Arc::downgrade(pool), meaning }))
     }
 
-    /// The extent of a tensor, if one binding of this adapter can hold it.
+    /// The extent of a tensor, if one binding of this device can hold it.
     pub(super) fn checked_extent(&self, what: &str, shape: &[usize], dtype: DType) -> Result<Extent> {
         if shape.contains(&0) {
             return Err(Error::invalid(format!("{what}: shape {shape:?} has no elements")));
@@ -101,9 +101,9 @@ impl Gpu {
             }
             Some(Extent::Texels(w, h, _)) => {
                 let most = self.inner.limits.max_texture_dimension_2d;
-                format!("a texture of {w}×{h} texels, of which this adapter allows {most} each way")
+                format!("a texture of {w}×{h} texels, of which this device allows {most} each way")
             }
-            _ => format!("one binding of this adapter holds at most {} bytes", self.max_binding()),
+            _ => format!("one binding of this device holds at most {} bytes", self.max_binding()),
         };
         Err(Error::OutOfMemory { what: what.into(), needed: needed.map_or(u64::MAX, Extent::bytes), why })
     }

@@ -1,4 +1,4 @@
-//! What an adapter can do, as far as kernels care: plain data, so that choosing among kernels is a pure function.
+//! What a device can do, as far as kernels care: plain data, so that choosing among kernels is a pure function.
 
 use super::tensor::TEXEL_COLS;
 
@@ -77,7 +77,7 @@ impl Capabilities {
         }
     }
 
-    /// The same adapter without its optional features.
+    /// The same device without its optional features.
     pub(super) fn portable(self) -> Capabilities {
         Capabilities { subgroups: None, f16: false, matrices: None, ..self }
     }

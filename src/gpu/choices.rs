@@ -1,4 +1,4 @@
-//! What was measured on an adapter, kept on disk: under keys that whoever measures makes up, the least seconds that each of
+//! What was measured on a device, kept on disk: under keys that whoever measures makes up, the least seconds that each of
 //! several ways took, over all looks at them.
 //!
 //! Each look can only lower a number, so that a machine that was busy during one does not decide for good. A look is taken
@@ -60,7 +60,7 @@ impl Measured {
     }
 }
 
-/// The choices of one adapter and driver.
+/// The choices of one device and driver.
 #[derive(Debug)]
 pub(super) struct Choices {
     /// `None` keeps them in memory only.

@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::adapters::kind;
 use super::capabilities::Capabilities;
 use super::choices::{Choices, Measured};
+use super::devices::kind;
 use super::faults::Faults;
 use super::ledger::Ledger;
 use super::pipeline::Pipelines;
@@ -31,7 +31,7 @@ pub(super) struct Inner {
     /// The kernel that was asked for.
     pub kernel: Option<String>,
     pub measures: bool,
-    /// Why this adapter was taken.
+    /// Why this device was taken.
     pub reason: String,
     pub faults: Faults,
     pub pool: Arc<FreeList>,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// The adapter's name.
+    /// The device's name.
     pub fn name(&self) -> &str {
         &self.inner.info.name
     }
@@ -79,7 +79,7 @@ impl Gpu {
         &self.inner.capabilities
     }
 
-    /// What was measured under `key` on this adapter, in this process or, where kernels are chosen by measuring
+    /// What was measured under `key` on this device, in this process or, where kernels are chosen by measuring
     /// ([`super::DeviceOptions::tune`]), in an earlier one.
     pub fn measured(&self, key: &str) -> Option<Measured> {
         self.inner.choices.get(key)
@@ -90,7 +90,7 @@ impl Gpu {
         self.inner.choices.note(key, measured);
     }
 
-    /// Forgets all that was measured on this adapter.
+    /// Forgets all that was measured on this device.
     pub fn forget_measured(&self) {
         self.inner.choices.clear();
     }
@@ -115,7 +115,7 @@ impl Gpu {
         self.inner.capabilities.cpu
     }
 
-    /// Name, kind, backend and why this adapter was taken, in one line.
+    /// Name, kind, backend and why this device was taken, in one line.
     pub fn describe(&self) -> String {
         format!("{} ({}, {}): {}", self.name(), self.kind(), self.inner.info.backend, self.inner.reason)
     }

@@ -1,17 +1,17 @@
-//! The GPU layer: adapters, buffers, pipelines and recorded plans on wgpu. It knows nothing of CLIP.
+//! The GPU layer: devices, buffers, pipelines and recorded plans on wgpu. It knows nothing of CLIP.
 //!
-//! The way through it: [`Gpu::open`] picks an adapter and opens it; [`Gpu::upload`] makes [`Tensor`]s;
+//! The way through it: [`Gpu::open`] picks a device and opens it; [`Gpu::upload`] makes [`Tensor`]s;
 //! a [`Recorder`] collects dispatches; [`Recorder::finish`] lays out their temporaries by lifetime and turns
 //! them into a [`Plan`] whose bind groups and parameters are built once; [`Plan::run`] encodes the whole step
 //! into one pass and submits it; [`Gpu::read`] brings results back. [`Gpu::rehearsal`] does all of it but run: it counts
 //! the memory.
 
-mod adapters;
 mod allocation;
 mod arena;
 mod capabilities;
 mod choices;
 mod device;
+mod devices;
 mod environment;
 mod faults;
 mod fitting;
@@ -27,10 +27,10 @@ mod tensor;
 mod transfer;
 mod wgsl;
 
-pub use adapters::{AdapterReport, list_adapters};
 pub use capabilities::{Capabilities, Matrices};
 pub use choices::Measured;
 pub use device::Gpu;
+pub use devices::{DeviceReport, list_devices};
 pub(crate) use fitting::advise;
 pub use fitting::largest;
 pub use opening::DeviceOptions;

@@ -1,13 +1,13 @@
-//! Opening a device: what was asked for, by options and by the environment, and what its adapter gives.
+//! Opening a device: what was asked for, by options and by the environment, and what it gives.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use super::adapters::{OPTIONAL, asked, choose, enumerate, names};
 use super::capabilities::Capabilities;
 use super::choices::Choices;
 use super::device::{Gpu, Inner};
+use super::devices::{OPTIONAL, asked, choose, enumerate, names};
 use super::environment;
 use super::faults::Faults;
 use super::ledger::{Ledger, installed};
@@ -19,16 +19,16 @@ use crate::{Error, Result};
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceOptions {
-    /// Index or part of the name of the adapter; `None` takes `TIPI_ADAPTER`, else the best one.
-    pub adapter: Option<String>,
+    /// Index or part of the name of the device; `None` takes `TIPI_DEVICE`, else the best one.
+    pub device: Option<String>,
     /// Keep index and loop checks in the shaders. `None` takes `TIPI_CHECKED`, else they are on in debug builds.
     pub checked: Option<bool>,
-    /// Choose kernels by measuring them on this adapter, now and before. `Some(false)` measures nothing and leaves what was
+    /// Choose kernels by measuring them on this device, now and before. `Some(false)` measures nothing and leaves what was
     /// measured before alone: the kernel that promises most is taken. `None` takes `TIPI_TUNE`, else measures.
     pub tune: Option<bool>,
     /// The kernel that products must take where it can, by name; `None` takes `TIPI_KERNEL`, else leaves the choice open.
     pub kernel: Option<String>,
-    /// Use no optional feature that kernels choose by (subgroups, f16, matrix units): what a plain adapter would run.
+    /// Use no optional feature that kernels choose by (subgroups, f16, matrix units): what a plain device would run.
     /// `TIPI_PORTABLE=1` says the same.
     pub portable: bool,
     /// GPU memory in bytes that may be used; `None` takes `TIPI_MEMORY` (in MiB), else what the driver says there is.
@@ -36,7 +36,7 @@ pub struct DeviceOptions {
     /// The folder for compiled pipelines and for what was measured; `None` takes `TIPI_CACHE_DIR`, else the user's cache
     /// folder.
     pub cache: Option<PathBuf>,
-    /// Collect per-kernel timestamps (`--profile`). Slower: every dispatch gets a pass of its own.
+    /// Collect per-kernel timestamps. Slower: every dispatch gets a pass of its own.
     pub profile: bool,
 }
 
@@ -121,7 +121,7 @@ fn pipelines_file(info: &wgpu::AdapterInfo, cache: &Path) -> Option<PathBuf> {
     Some(cache.join(format!("pipelines-{}-{key}", env!("CARGO_PKG_VERSION"))))
 }
 
-/// The file for what was measured on an adapter: another driver may do better with another kernel.
+/// The file for what was measured on a device: another driver may do better with another kernel.
 fn choices_file(info: &wgpu::AdapterInfo, portable: bool) -> String {
     let features = if portable { " portable" } else { "" };
     let name = format!("{} {} {} {}{features}", info.name, info.backend, info.driver, info.driver_info);
@@ -130,22 +130,22 @@ fn choices_file(info: &wgpu::AdapterInfo, portable: bool) -> String {
 }
 
 impl Gpu {
-    /// Opens the adapter that `options` ask for, else the best one: discrete before integrated before CPU.
+    /// Opens the device that `options` ask for, else the best one: discrete before integrated before CPU.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an environment variable whose value means nothing, [`Error::NoAdapter`],
-    /// [`Error::AdapterNotFound`], [`Error::Unsupported`] when profiling is asked for and the
-    /// adapter has no timestamps, [`Error::Gpu`] when the driver refuses the device.
+    /// [`Error::Invalid`] for an environment variable whose value means nothing, [`Error::NoDevice`],
+    /// [`Error::DeviceNotFound`], [`Error::Unsupported`] when profiling is asked for and the device
+    /// has no timestamps, [`Error::Gpu`] when the driver refuses to open it.
     pub fn open(options: &DeviceOptions) -> Result<Gpu> {
         // What was asked for must mean something, before anything is opened.
         let wanted = Asked::of(options)?;
         let adapters = enumerate();
-        let (index, reason) = choose(&names(&adapters), asked(options.adapter.as_deref()).as_deref())?;
+        let (index, reason) = choose(&names(&adapters), asked(options.device.as_deref()).as_deref())?;
         let adapter = &adapters[index];
         let (info, limits) = (adapter.get_info(), adapter.limits());
         if options.profile && !adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(Error::Unsupported {
-                adapter: info.name,
+                device: info.name,
                 reason: "no timestamp queries, so --profile cannot work; run without it".into(),
             });
         }

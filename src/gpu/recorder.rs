@@ -44,7 +44,7 @@ impl Grid {
             Grid::Cube(x, y, z) => [x, y, z],
         };
         if dims.iter().any(|d| *d == 0 || *d > limit) {
-            return Err(Error::invalid(format!("dispatch of {dims:?} workgroups; the adapter allows 1…{limit} each")));
+            return Err(Error::invalid(format!("dispatch of {dims:?} workgroups; the device allows 1…{limit} each")));
         }
         Ok(dims.map(|d| d as u32))
     }
@@ -136,7 +136,7 @@ impl Recorder {
     /// An f32 temporary of the plan, contents undefined. It has memory once recording is finished.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] past the adapter's limits.
+    /// [`Error::OutOfMemory`] past the device's limits.
     pub fn temp(&mut self, what: &str, shape: &[usize]) -> Result<Tensor> {
         self.temp_of(what, shape, DType::F32)
     }
@@ -144,7 +144,7 @@ impl Recorder {
     /// A temporary of the plan with elements of type `dtype`, contents undefined.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] past the adapter's limits.
+    /// [`Error::OutOfMemory`] past the device's limits.
     pub fn temp_of(&mut self, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let extent = self.gpu.checked_extent(what, shape, dtype)?;
         let storage =

@@ -18,7 +18,7 @@ impl Gpu {
     /// A tensor with contents from the host.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] past the adapter's limits, [`Error::Invalid`] when `data` does not fill `shape`.
+    /// [`Error::OutOfMemory`] past the device's limits, [`Error::Invalid`] when `data` does not fill `shape`.
     pub fn upload<T: Element>(&self, what: &str, data: &[T], shape: &[usize]) -> Result<Tensor> {
         let elements = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
         if elements != Some(data.len()) {
@@ -32,7 +32,7 @@ impl Gpu {
     /// A tensor of zeros.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] past the adapter's limits.
+    /// [`Error::OutOfMemory`] past the device's limits.
     pub fn zeros(&self, what: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.empty(what, shape, DType::F32)?;
         if self.rehearses() {

@@ -12,7 +12,7 @@ pub enum Activation {
     QuickGelu,
     /// x·Φ(x), exact: LAION-2B, DataComp.
     Gelu,
-    /// max(x, 0), with slope 0 at 0: bottleneck adapters.
+    /// max(x, 0), with slope 0 at 0: bottlenecks.
     Relu,
 }
 

@@ -25,7 +25,7 @@ impl Kernel {
     /// All kernels.
     pub const ALL: [Kernel; 3] = [Kernel::Rows32, Kernel::Rows8, Kernel::Texel];
 
-    /// The kernel for an adapter and so many rows in all.
+    /// The kernel for a device and so many rows in all.
     pub fn select(caps: &Capabilities, rows: usize) -> Kernel {
         match caps.cpu {
             false => Kernel::Rows32,
@@ -34,7 +34,7 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel runs on an adapter.
+    /// Whether the kernel runs on a device.
     pub fn runs_on(self, caps: &Capabilities) -> bool {
         self != Kernel::Texel || caps.subgroups_of(8)
     }

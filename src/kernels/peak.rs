@@ -1,4 +1,4 @@
-//! What an adapter can do at best (`shaders/peak.wgsl`): the two numbers that rooflines are measured against.
+//! What a device can do at best (`shaders/peak.wgsl`): the two numbers that rooflines are measured against.
 
 use super::expect;
 use super::texts::shader;

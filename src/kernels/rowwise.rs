@@ -15,12 +15,12 @@ impl Rowwise {
         caps.cpu && caps.subgroups_of(8)
     }
 
-    /// A variant in the form for an adapter.
+    /// A variant in the form for a device.
     pub fn variant(&'static self, caps: &Capabilities, entry: &'static str, consts: &[(&'static str, u32)]) -> Variant {
         Variant::new(if Self::suits(caps) { &self.subgroup } else { &self.workgroup }, entry, consts)
     }
 
-    /// Invocations of a workgroup in the form for an adapter.
+    /// Invocations of a workgroup in the form for a device.
     pub fn lanes(caps: &Capabilities) -> usize {
         if Self::suits(caps) { 8 } else { 64 }
     }

@@ -27,7 +27,7 @@ fn demo_reports_in_json() {
         s(&picture),
     ]);
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert!(!json["adapter"].as_str().unwrap().is_empty());
+    assert!(!json["device"].as_str().unwrap().is_empty());
     let rows = json["rows"].as_array().unwrap();
     let methods: Vec<_> = rows.iter().map(|r| r["method"].as_str().unwrap()).collect();
     assert_eq!(

@@ -92,7 +92,7 @@ fn tuning_keeps_what_it_measured_and_forgets_it() {
 }
 
 #[test]
-fn every_kernel_is_timed_against_the_adapters_peaks() {
+fn every_kernel_is_timed_against_the_devices_peaks() {
     let (json, _) = good(&["bench", "--pictures", "1", "--budget", "1", "--json"]);
     let measured: Value = serde_json::from_str(&json).unwrap();
     assert!(measured["peak_flops"].as_f64().unwrap() > 1e6 && measured["peak_bytes"].as_f64().unwrap() > 1e6);
@@ -104,7 +104,7 @@ fn every_kernel_is_timed_against_the_adapters_peaks() {
     for row in rows {
         let number = |key: &str| row[key].as_f64().unwrap();
         assert!(number("seconds") > 0.0 && number("bytes") > 0.0, "{row}");
-        // A run of a millisecond may be lucky; none is twice as fast as the adapter.
+        // A run of a millisecond may be lucky; none is twice as fast as the device.
         assert!(number("flops") / number("seconds") < 2.0 * measured["peak_flops"].as_f64().unwrap(), "{row}");
     }
 }

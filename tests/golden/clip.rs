@@ -24,7 +24,7 @@ fn clip_forward() {
     }
 }
 
-/// Features by each kernel that this adapter can run, with weights of f32 and of f16 as far as it takes them, and without
+/// Features by each kernel that this device can run, with weights of f32 and of f16 as far as it takes them, and without
 /// optional features.
 #[test]
 fn clip_features_by_every_kernel() {

@@ -22,7 +22,7 @@ fn pattern(r: &Ragged, kernel: attention::Kernel) -> Pattern {
     pattern
 }
 
-/// All kernels that run here, whichever this adapter would take.
+/// All kernels that run here, whichever this device would take.
 fn attention_case(random: &mut Random, ragged: &Ragged, heads: Heads, size: f64) {
     for kernel in attention::Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu().capabilities())) {
         attention_case_by(random, ragged, heads, size, kernel);

@@ -113,7 +113,7 @@ fn profiles_have_times() {
     let gpu =
         match Gpu::open(&DeviceOptions { profile: true, checked: Some(true), tune: Some(false), ..Default::default() })
         {
-            // Some adapters have no timestamps, and say so.
+            // Some devices have no timestamps, and say so.
             Err(Error::Unsupported { .. }) => return,
             other => other.unwrap(),
         };

@@ -31,11 +31,11 @@ use tipi::{Error, Result};
 const ACTIVATIONS: [Activation; 3] = Activation::ALL;
 
 thread_local! {
-    /// Whether this thread's tests run without the adapter's optional features.
+    /// Whether this thread's tests run without the device's optional features.
     static PORTABLE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The adapter that `TIPI_ADAPTER` asks for, else the best one, with index checks in the shaders.
+/// The device that `TIPI_DEVICE` asks for, else the best one, with index checks in the shaders.
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     static WITHOUT: OnceLock<Gpu> = OnceLock::new();
@@ -46,7 +46,7 @@ fn gpu() -> &'static Gpu {
     if PORTABLE.get() { WITHOUT.get_or_init(|| open(true)) } else { GPU.get_or_init(|| open(false)) }
 }
 
-/// Runs a test with the kernels that this adapter takes, and with those that any adapter can run.
+/// Runs a test with the kernels that this device takes, and with those that any device can run.
 fn with_and_without_features(test: impl Fn()) {
     for portable in [false, true] {
         PORTABLE.set(portable);

@@ -1,4 +1,4 @@
-//! Sums, extremes, rows that are picked, and the loops that find an adapter's peaks.
+//! Sums, extremes, rows that are picked, and the loops that find a device's peaks.
 
 use tipi::kernels::{extremes, gather, peak, reduce};
 

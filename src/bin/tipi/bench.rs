@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     terminal::print(&format!(
         "{table}\n{}\nits own peaks: {:.1} GFLOP/s in registers, {:.2} GB/s copying a buffer of 64 MiB",
-        measured.adapter,
+        measured.device,
         measured.peak_flops / 1e9,
         measured.peak_bytes / 1e9
     ))?;

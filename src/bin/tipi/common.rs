@@ -47,7 +47,7 @@ impl GpuArgs {
         if self.device.is_none() && set("TIPI_ADAPTER") && !set("TIPI_DEVICE") {
             note!("TIPI_ADAPTER is called TIPI_DEVICE now");
         }
-        DeviceOptions { adapter: self.device.clone(), profile: self.profile, ..DeviceOptions::default() }
+        DeviceOptions { device: self.device.clone(), profile: self.profile, ..DeviceOptions::default() }
     }
 }
 

@@ -282,7 +282,7 @@ fn print(args: &Args, gpu: &Gpu, rows: &[Row], overlaps: &[Overlap], (seconds, c
             })
             .collect();
         let object = serde_json::json!({
-            "adapter": gpu.name(), "seeds": args.seeds, "seconds": seconds, "correction_seconds": correction,
+            "device": gpu.name(), "seeds": args.seeds, "seconds": seconds, "correction_seconds": correction,
             "picture": shown(&args.out), "rows": rows,
             "overlap": overlaps.iter().map(|o| serde_json::json!({
                 "set": o.set, "before": o.before, "after": o.after,

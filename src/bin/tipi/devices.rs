@@ -1,7 +1,7 @@
 //! `tipi devices`.
 
 use anyhow::Result;
-use tipi::gpu::{AdapterReport, DType, list_adapters};
+use tipi::gpu::{DType, DeviceReport, list_devices};
 use tipi::kernels::gemm::{Kernel, Layout, Problem};
 
 use crate::terminal;
@@ -17,9 +17,9 @@ pub struct Args {
 
 /// Lists the devices.
 pub fn run(args: &Args) -> Result<()> {
-    let adapters = list_adapters()?;
+    let devices = list_devices()?;
     if args.json {
-        let rows: Vec<_> = adapters
+        let rows: Vec<_> = devices
             .iter()
             .map(|a| {
                 serde_json::json!({
@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut table =
         ui::table(&["", "device", "kind", "backend", "driver", "binding", "workgroup", "subgroup", "tipi uses"]);
-    for a in &adapters {
+    for a in &devices {
         table.add_row([
             format!("{}{}", a.index, if a.default { " *" } else { "" }),
             a.name.clone(),
@@ -57,14 +57,14 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// What tipi would use: the GEMM that promises most for a large product (`tipi tune` measures), and optional features.
-fn uses(adapter: &AdapterReport) -> Vec<&'static str> {
+fn uses(device: &DeviceReport) -> Vec<&'static str> {
     let large = Problem { layout: Layout::Nt, m: 1024, n: 1024, k: 1024, b: DType::F32 };
-    let gemm = match Kernel::groups(&adapter.capabilities, &large).concat().first().copied() {
+    let gemm = match Kernel::groups(&device.capabilities, &large).concat().first().copied() {
         Some(Kernel::Tile | Kernel::Wide | Kernel::Thin) => "GEMM in workgroup tiles",
         Some(Kernel::Matrix) => "GEMM by matrix units",
         Some(Kernel::Texel) => "GEMM from textures",
         Some(Kernel::Subgroup) => "GEMM in register tiles shared by subgroups",
         Some(Kernel::Rows) | None => "GEMM in register tiles",
     };
-    std::iter::once(gemm).chain(adapter.uses.iter().copied()).collect()
+    std::iter::once(gemm).chain(device.uses.iter().copied()).collect()
 }

@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
     // A model can be looked at where there is no GPU; what it would need there, nobody can tell.
     let needs = match args.gpu.open() {
         Ok(gpu) => Some(Needs::of(&gpu, args, &folder)?),
-        Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoAdapter)) => {
+        Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoDevice)) => {
             note!("no memory is worked out: {error}");
             None
         }
@@ -82,7 +82,7 @@ const LARGEST: usize = 4096;
 
 /// What a model needs of a device.
 struct Needs {
-    adapter: String,
+    device: String,
     /// What the device has, where that is known.
     available: Option<u64>,
     weights: u64,
@@ -96,7 +96,7 @@ impl Needs {
         let clip = args.precision.load(&gpu.rehearsal(), folder)?;
         let setting = args.setting();
         Ok(Needs {
-            adapter: gpu.name().into(),
+            device: gpu.name().into(),
             available: gpu.memory(),
             weights: memory::weights(&clip),
             methods: memory::needs(&clip, setting)?,
@@ -117,7 +117,7 @@ impl Needs {
             })
             .collect();
         json!({
-            "adapter": self.adapter, "available": self.available, "weights": self.weights, "batch": args.batch,
+            "device": self.device, "available": self.available, "weights": self.weights, "batch": args.batch,
             "classes": args.classes, "shots": args.shots, "methods": methods, "largest batch": self.largest,
         })
     }
@@ -145,8 +145,8 @@ impl Needs {
             };
         }
         let has = match self.available {
-            Some(all) => format!("{} has {} MB", self.adapter, megabytes(all)),
-            None => format!("{} does not say how much it has", self.adapter),
+            Some(all) => format!("{} has {} MB", self.device, megabytes(all)),
+            None => format!("{} does not say how much it has", self.device),
         };
         let largest = match self.largest {
             Some(LARGEST) => format!("pictures can be encoded {LARGEST} at a time and more"),

@@ -135,9 +135,9 @@ fn title(sets: &[Set]) -> String {
 fn subtitle(sets: &[Set]) -> String {
     let mut models: Vec<&str> = sets.iter().map(|set| &set.about.model[..]).collect();
     models.dedup();
-    let mut adapters: Vec<&str> = sets.iter().map(|set| &set.about.adapter[..]).collect();
-    adapters.dedup();
-    format!("Model {}, computed on {}", models.join(", "), adapters.join(" and on "))
+    let mut devices: Vec<&str> = sets.iter().map(|set| &set.about.device[..]).collect();
+    devices.dedup();
+    format!("Model {}, computed on {}", models.join(", "), devices.join(" and on "))
 }
 
 /// The page under construction, and where plots go.
@@ -362,7 +362,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
         &format!(
             "{most} shot, mean over seeds, on {}. Learning is training and search from features (and encoding where training \
              takes fresh views); pictures are encoded once for all methods. Memory is the most in use, the model's included.",
-            set.about.adapter
+            set.about.device
         ),
     );
     drawing.page.table("Time and memory of each method.", &summary.costs(Some(&set.name)));

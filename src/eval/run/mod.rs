@@ -67,7 +67,7 @@ pub fn run(
         source: dataset.source.clone(),
         parts: [dataset.train.len(), dataset.val.len(), dataset.test.len()],
         model: clip.id()?.name.clone(),
-        adapter: format!("{} ({})", clip.gpu.name(), clip.gpu.kind()),
+        device: format!("{} ({})", clip.gpu.name(), clip.gpu.kind()),
         notes,
     };
     let journal = Journal::open(&out.join(&dataset.name), &settings, &about)?;

@@ -29,7 +29,7 @@ pub enum Kernel {
 pub enum Order {
     /// One after the other along k, each by a fused multiply-add: every kernel that runs on ordinary units.
     Ascending,
-    /// As the adapter's matrix units add, several at once.
+    /// As the device's matrix units add, several at once.
     MatrixUnits,
 }
 
@@ -87,7 +87,7 @@ impl Kernel {
         Kernel::ALL.into_iter().find(|k| k.name().eq_ignore_ascii_case(name))
     }
 
-    /// Whether the kernel runs on an adapter at all.
+    /// Whether the kernel runs on a device at all.
     pub fn runs_on(self, caps: &Capabilities) -> bool {
         let has = match self {
             Kernel::Tile | Kernel::Wide | Kernel::Thin | Kernel::Rows => true,
@@ -99,7 +99,7 @@ impl Kernel {
             && caps.workgroup_memory >= self.workgroup_memory(caps.matrices)
     }
 
-    /// Whether the kernel runs on an adapter and can take the problem.
+    /// Whether the kernel runs on a device and can take the problem.
     pub fn takes(self, caps: &Capabilities, problem: &Problem) -> bool {
         self.runs_on(caps)
             && match (self, problem.b) {
@@ -131,7 +131,7 @@ impl Kernel {
 
     /// The kernels worth measuring for a problem, in groups of one order each; in each the most promising first, which is
     /// taken where nothing was measured. The first group is the one to choose from, the next only where a driver computes
-    /// wrongly by all of it. Which order comes first follows from the adapter, the layout and B's type alone: not from the
+    /// wrongly by all of it. Which order comes first follows from the device, the layout and B's type alone: not from the
     /// sizes, since the number of pictures at a time must not change what comes out, and not from the clock.
     /// A pure function of what is known beforehand.
     pub fn groups(caps: &Capabilities, problem: &Problem) -> Vec<Vec<Kernel>> {
@@ -204,7 +204,7 @@ impl Kernel {
     }
 }
 
-/// How a kernel shares out C. Grid, constants of the text, and what an adapter must have all follow from it.
+/// How a kernel shares out C. Grid, constants of the text, and what a device must have all follow from it.
 #[derive(Clone, Copy)]
 struct Tiling {
     /// Rows of C that a workgroup computes.

@@ -155,7 +155,7 @@ pub fn freeze_rows(
 /// belongs to the problem (see [`Kernel::groups`]), checked and measured now if never before and measuring is on.
 ///
 /// # Errors
-/// `TIPI_KERNEL` with a name that is none or of a kernel that this adapter cannot run; operands that no kernel takes, or
+/// `TIPI_KERNEL` with a name that is none or of a kernel that this device cannot run; operands that no kernel takes, or
 /// that every kernel multiplies wrongly here; a device that fails while measuring.
 pub fn choose(gpu: &Gpu, problem: &Problem) -> Result<Kernel> {
     match forced(gpu)? {
@@ -173,7 +173,7 @@ fn forced(gpu: &Gpu) -> Result<Option<Kernel>> {
         Some(_) => {
             let able = names(&mut Kernel::ALL.into_iter().filter(|k| k.runs_on(gpu.capabilities())));
             let reason = format!("cannot run the kernel TIPI_KERNEL={name}; it can run {able}");
-            Err(Error::Unsupported { adapter: gpu.name().into(), reason })
+            Err(Error::Unsupported { device: gpu.name().into(), reason })
         }
         None => {
             let all = names(&mut Kernel::ALL.into_iter());

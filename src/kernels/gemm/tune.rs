@@ -1,4 +1,4 @@
-//! Which kernel is best for a class of problems on an adapter: checked and measured on first use, kept on disk.
+//! Which kernel is best for a class of problems on a device: checked and measured on first use, kept on disk.
 
 use std::time::Duration;
 
@@ -75,11 +75,11 @@ fn none_right(gpu: &Gpu, problem: &Problem, tried: &[Kernel]) -> Error {
     let names: Vec<_> = tried.iter().map(|kernel| kernel.name()).collect();
     let reason = format!(
         "every kernel for {label} with B as {:?} computes wrong products here ({}); update the driver, or take another \
-         adapter",
+         device",
         problem.b,
         names.join(", ")
     );
-    Error::Unsupported { adapter: gpu.name().into(), reason }
+    Error::Unsupported { device: gpu.name().into(), reason }
 }
 
 fn key(problem: &Problem) -> String {

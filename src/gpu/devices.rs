@@ -1,15 +1,15 @@
-//! Adapters: finding them, telling what they can do, and picking one.
+//! Devices: finding them, telling what they can do, and picking one.
 
 use super::capabilities::{Capabilities, Matrices};
 use super::environment;
 use crate::{Error, Result};
 
-/// What tipi knows of an adapter, and what it would use of it.
+/// What tipi knows of a device, and what it would use of it.
 #[derive(Clone, Debug)]
-pub struct AdapterReport {
-    /// Index, as `--adapter` takes it.
+pub struct DeviceReport {
+    /// Index, as [`super::DeviceOptions::device`] takes it.
     pub index: usize,
-    /// The adapter's name.
+    /// The device's name.
     pub name: String,
     /// "discrete GPU", "integrated GPU", "virtual GPU", "CPU" or "other".
     pub kind: &'static str,
@@ -23,13 +23,13 @@ pub struct AdapterReport {
     pub workgroup_memory: u32,
     /// Invocations per workgroup.
     pub max_invocations: u32,
-    /// Smallest and largest subgroup size; zeros where the adapter has none.
+    /// Smallest and largest subgroup size; zeros where the device has none.
     pub subgroup: (u32, u32),
     /// What kernels could count on.
     pub capabilities: Capabilities,
     /// Features that tipi uses when they are there.
     pub uses: Vec<&'static str>,
-    /// Whether it would be picked without `--adapter`.
+    /// Whether it would be picked where none is asked for.
     pub default: bool,
 }
 
@@ -62,24 +62,24 @@ fn rank(ty: wgpu::DeviceType) -> u32 {
     }
 }
 
-/// Which adapter to take, and why. `wanted` is an index or part of a name; a pure function so that it can be tested.
-pub(super) fn choose(adapters: &[(String, wgpu::DeviceType)], wanted: Option<&str>) -> Result<(usize, String)> {
-    if adapters.is_empty() {
-        return Err(Error::NoAdapter);
+/// Which device to take, and why. `wanted` is an index or part of a name; a pure function so that it can be tested.
+pub(super) fn choose(devices: &[(String, wgpu::DeviceType)], wanted: Option<&str>) -> Result<(usize, String)> {
+    if devices.is_empty() {
+        return Err(Error::NoDevice);
     }
     if let Some(wanted) = wanted {
         // A number is an index and nothing else: many names have digits in them.
         let lower = wanted.to_lowercase();
         let found = match wanted.parse::<usize>() {
-            Ok(index) => Some(index).filter(|i| *i < adapters.len()),
+            Ok(index) => Some(index).filter(|i| *i < devices.len()),
             Err(_) if lower.is_empty() => None,
-            Err(_) => adapters.iter().position(|(name, _)| name.to_lowercase().contains(&lower)),
+            Err(_) => devices.iter().position(|(name, _)| name.to_lowercase().contains(&lower)),
         };
         return match found {
             Some(i) => Ok((i, format!("asked for as '{wanted}'"))),
-            None => Err(Error::AdapterNotFound {
+            None => Err(Error::DeviceNotFound {
                 asked: wanted.into(),
-                available: adapters
+                available: devices
                     .iter()
                     .enumerate()
                     .map(|(i, (name, ty))| format!("{i}: {name} ({})", kind(*ty)))
@@ -89,15 +89,15 @@ pub(super) fn choose(adapters: &[(String, wgpu::DeviceType)], wanted: Option<&st
         };
     }
     let mut best = 0;
-    for (i, (_, ty)) in adapters.iter().enumerate() {
-        if rank(*ty) < rank(adapters[best].1) {
+    for (i, (_, ty)) in devices.iter().enumerate() {
+        if rank(*ty) < rank(devices[best].1) {
             best = i;
         }
     }
-    let why = if adapters.len() == 1 {
-        "the only adapter".to_string()
+    let why = if devices.len() == 1 {
+        "the only device".to_string()
     } else {
-        format!("best of {}: discrete before integrated before CPU", adapters.len())
+        format!("best of {}: discrete before integrated before CPU", devices.len())
     };
     Ok((best, why))
 }
@@ -113,16 +113,16 @@ pub(super) fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType
     adapters.iter().map(|a| a.get_info()).map(|i| (i.name, i.device_type)).collect()
 }
 
-/// The adapter asked for: by `option`, else by the environment.
+/// The device asked for: by `option`, else by the environment.
 pub(super) fn asked(option: Option<&str>) -> Option<String> {
-    option.map(String::from).or_else(|| environment::device())
+    option.map(String::from).or_else(environment::device)
 }
 
-/// All adapters, with what tipi would use of each (`tipi devices`).
+/// All devices, with what tipi would use of each (`tipi devices`).
 ///
 /// # Errors
-/// [`Error::NoAdapter`] when there are none.
-pub fn list_adapters() -> Result<Vec<AdapterReport>> {
+/// [`Error::NoDevice`] when there are none.
+pub fn list_devices() -> Result<Vec<DeviceReport>> {
     let adapters = enumerate();
     let (default, _) = choose(&names(&adapters), None)?;
     Ok(adapters
@@ -132,7 +132,7 @@ pub fn list_adapters() -> Result<Vec<AdapterReport>> {
             let info = adapter.get_info();
             let (features, limits) = (adapter.features(), adapter.limits());
             let capabilities = Capabilities::of(&features, &info, &limits, &adapter.cooperative_matrix_properties());
-            AdapterReport {
+            DeviceReport {
                 index,
                 kind: kind(info.device_type),
                 backend: info.backend.to_string(),
@@ -161,28 +161,28 @@ mod tests {
     use crate::Error;
     use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
 
-    fn adapters() -> Vec<(String, wgpu::DeviceType)> {
+    fn devices() -> Vec<(String, wgpu::DeviceType)> {
         vec![("llvmpipe".into(), Cpu), ("Intel Iris".into(), IntegratedGpu), ("GeForce RTX 4090".into(), DiscreteGpu)]
     }
 
     #[test]
     fn prefers_discrete_and_says_why() {
-        let (i, why) = choose(&adapters(), None).unwrap();
+        let (i, why) = choose(&devices(), None).unwrap();
         assert_eq!(i, 2);
         assert!(why.contains("discrete before integrated"));
-        assert_eq!(choose(&adapters()[..2], None).unwrap().0, 1);
-        assert_eq!(choose(&adapters()[..1], None).unwrap(), (0, "the only adapter".into()));
+        assert_eq!(choose(&devices()[..2], None).unwrap().0, 1);
+        assert_eq!(choose(&devices()[..1], None).unwrap(), (0, "the only device".into()));
     }
 
     #[test]
-    fn an_asked_for_adapter_is_taken_or_is_an_error() {
-        assert_eq!(choose(&adapters(), Some("0")).unwrap().0, 0);
-        assert_eq!(choose(&adapters(), Some("iris")).unwrap().0, 1);
-        // "4090" holds a 0 and a 4, and is still neither adapter 4 nor any other index.
-        assert!(choose(&adapters(), Some("4")).is_err() && choose(&adapters(), Some("")).is_err());
-        let error = choose(&adapters(), Some("7")).unwrap_err();
-        assert!(matches!(error, Error::AdapterNotFound { .. }));
+    fn an_asked_for_device_is_taken_or_is_an_error() {
+        assert_eq!(choose(&devices(), Some("0")).unwrap().0, 0);
+        assert_eq!(choose(&devices(), Some("iris")).unwrap().0, 1);
+        // "4090" holds a 0 and a 4, and is still neither device 4 nor any other index.
+        assert!(choose(&devices(), Some("4")).is_err() && choose(&devices(), Some("")).is_err());
+        let error = choose(&devices(), Some("7")).unwrap_err();
+        assert!(matches!(error, Error::DeviceNotFound { .. }));
         assert!(error.to_string().contains("2: GeForce RTX 4090 (discrete GPU)"), "{error}");
-        assert!(matches!(choose(&[], None), Err(Error::NoAdapter)));
+        assert!(matches!(choose(&[], None), Err(Error::NoDevice)));
     }
 }
