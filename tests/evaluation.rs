@@ -225,7 +225,7 @@ fn protocol(methods: &[&'static dyn Method], shots: &[usize], seeds: &[u64]) -> 
 fn correction() -> overlap::Correction {
     let config = overlap::Config { scale: 0.1, ..overlap::Config::paper(1) };
     let correction = overlap::Correction::init(clip(), &config).unwrap();
-    // Fresh adapters change nothing; a little of everything makes the corrected features differ.
+    // Fresh bottlenecks change nothing; a little of everything makes the corrected features differ.
     for (i, tensor) in correction.tensors().into_iter().enumerate() {
         let values: Vec<f32> = (0..tensor.len()).map(|j| 0.2 * ((i * 31 + j) as f32 * 0.7).sin()).collect();
         gpu().write(tensor, &values).unwrap();

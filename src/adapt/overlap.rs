@@ -1,11 +1,11 @@
-//! Intra-modal overlap correction (arXiv 2409.11338, BMVC 2024): a bottleneck adapter in every block of the frozen image
+//! Intra-modal overlap correction (arXiv 2409.11338, BMVC 2024): a bottleneck in every block of the frozen image
 //! tower, trained on generic pictures, that draws pictures of one class together and others apart. Affinities of its
 //! features make Tip-Adapter++ of Tip-Adapter and Tip-X++ of Tip-X.
 //!
 //! x ← x + attention(ln1 x); x ← x + mlp(ln2 x) + s·up(relu(down(x))), the branch taking the stream after attention.
 //!
 //! Trained with supervision: a linear head on the un-normalised projected features, over the classes of a generic set;
-//! AdamW at 8e-3, batch 128, one epoch, cross-entropy, dropout 0.1 after the ReLU. Only adapters and head train, and the
+//! AdamW at 8e-3, batch 128, one epoch, cross-entropy, dropout 0.1 after the ReLU. Only bottlenecks and head train, and the
 //! head is thrown away. Pixels are normalised as in evaluation (the authors' loader leaves that out in training).
 
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ impl Config {
     }
 }
 
-/// A correction: one bottleneck adapter per block of the image tower.
+/// A correction: one bottleneck per block of the image tower.
 #[derive(Clone, Debug)]
 pub struct Correction {
     /// In the order of the blocks.
@@ -113,7 +113,7 @@ pub fn shapes(blocks: usize, width: usize, bottleneck: usize) -> Vec<Vec<usize>>
 }
 
 impl Correction {
-    /// Fresh adapters for the image tower of `clip`: `down` Kaiming-uniform (a = √5: uniform in ±1/√width), all else
+    /// Fresh bottlenecks for the image tower of `clip`: `down` Kaiming-uniform (a = √5: uniform in ±1/√width), all else
     /// zero, so that the corrected tower starts as the plain one.
     ///
     /// # Errors
@@ -153,8 +153,8 @@ impl Correction {
             .chunks(4)
             .map(|v| {
                 Ok(Bottleneck {
-                    down: linear("adapter down", bottleneck, width, v)?,
-                    up: linear("adapter up", width, bottleneck, &v[2..])?,
+                    down: linear("bottleneck down", bottleneck, width, v)?,
+                    up: linear("bottleneck up", width, bottleneck, &v[2..])?,
                     scale,
                 })
             })
@@ -297,7 +297,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Records forward and backward for `n` pictures. Nothing of the frozen tower gets a gradient, and below the first
-    /// block's adapter nothing is computed backward at all.
+    /// block's bottleneck nothing is computed backward at all.
     ///
     /// # Errors
     /// Out of memory: fewer pictures at once need less.
@@ -309,11 +309,11 @@ impl<'a> Trainer<'a> {
         let counter = gpu.upload("counter", &[0u32; 4], &[4])?;
         let vit = clip.image.vit()?;
         let pattern = vit.pattern(n)?;
-        let adapters = &self.correction.blocks;
+        let bottlenecks = &self.correction.blocks;
         let shape = [n * vit.picture_tokens(), self.correction.bottleneck()];
         let masks: Vec<Tensor> = match dropout {
             Dropout::Off => Vec::new(),
-            _ => adapters.iter().map(|_| gpu.zeros("dropout", &shape)).collect::<Result<_>>()?,
+            _ => bottlenecks.iter().map(|_| gpu.zeros("dropout", &shape)).collect::<Result<_>>()?,
         };
         let mut rec = Recorder::new(gpu);
         let r = &mut rec;
@@ -322,13 +322,13 @@ impl<'a> Trainer<'a> {
                 dropout::mask(r, &counter, streams::DROPOUT + i as u32, rate, mask)?;
             }
         }
-        let (features, saved) = vit.forward_adapted(r, &pixels, &pattern, adapters, &masks)?;
+        let (features, saved) = vit.forward_adapted(r, &pixels, &pattern, bottlenecks, &masks)?;
         let logits = self.head.forward(r, &features)?;
         let ce = loss::cross_entropy(r, &logits, &labels)?;
         let loss = reduce::mean_first(r, &ce.losses)?;
         let head = self.head.backward_weight(r, &features, &ce.grad)?;
         let dfeatures = self.head.backward_input(r, &ce.grad, None)?;
-        let blocks = vit.backward_adapted(r, &dfeatures, saved, &pattern, adapters)?;
+        let blocks = vit.backward_adapted(r, &dfeatures, saved, &pattern, bottlenecks)?;
         let mut grads: Vec<Tensor> =
             blocks.into_iter().flat_map(|b| [b.down.weight, b.down.bias, b.up.weight, b.up.bias]).collect();
         grads.extend([head.weight, head.bias]);

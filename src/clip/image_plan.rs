@@ -8,7 +8,7 @@ pub struct ImagePlan {
     pub pixels: Tensor,
     /// `[batch, embedding]`, un-normalised.
     pub features: Tensor,
-    /// Features of the tower with bottleneck adapters, where it was recorded with some.
+    /// Features of the tower with bottlenecks, where it was recorded with some.
     pub adapted: Option<Tensor>,
     /// The recorded step.
     pub plan: Plan,

@@ -66,15 +66,15 @@ impl ImageTower {
         self.plan_with(batch, None)
     }
 
-    /// Records the tower for `batch` pictures, and beside it, where `adapters` are given, the tower with one of them in
-    /// every block. What both have in common (all up to the first adapter) is computed once.
+    /// Records the tower for `batch` pictures, and beside it, where `bottlenecks` are given, the tower with one of them in
+    /// every block. What both have in common (all up to the first bottleneck) is computed once.
     ///
     /// # Errors
-    /// Another number of adapters than blocks, or adapters for a ResNet; out of memory: a smaller batch needs less.
-    pub fn plan_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImagePlan> {
-        let plan = match (self, adapters) {
+    /// Another number of bottlenecks than blocks, or bottlenecks for a ResNet; out of memory: a smaller batch needs less.
+    pub fn plan_with(&self, batch: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<ImagePlan> {
+        let plan = match (self, bottlenecks) {
             (ImageTower::ResNet(net), None) => net.plan(batch),
-            (_, adapters) => self.vit()?.plan_with(batch, adapters),
+            (_, bottlenecks) => self.vit()?.plan_with(batch, bottlenecks),
         }?;
         Ok(ImagePlan {
             features: plan.features.named("image features", DAMAGED),

@@ -218,17 +218,17 @@ impl Clip {
         self.image_encoder_with(batch, None)
     }
 
-    /// An encoder that also gives the features of the tower with `adapters`, one in every block, where given. Its batch may be
+    /// An encoder that also gives the features of the tower with `bottlenecks`, one in every block, where given. Its batch may be
     /// smaller than `batch`, where more pictures at once would change their features' last bits.
     ///
     /// # Errors
-    /// Another number of adapters than blocks; out of memory: a smaller batch needs less, and the error says which would
+    /// Another number of bottlenecks than blocks; out of memory: a smaller batch needs less, and the error says which would
     /// do.
-    pub fn image_encoder_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImageEncoder<'_>> {
+    pub fn image_encoder_with(&self, batch: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<ImageEncoder<'_>> {
         let batch = batch.clamp(1, self.image.most_at_once());
-        self.try_batch(batch, adapters)
-            .map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, adapters)))?;
-        Ok(ImageEncoder { clip: self, plan: self.image.plan_with(batch, adapters)?, batch })
+        self.try_batch(batch, bottlenecks)
+            .map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, bottlenecks)))?;
+        Ok(ImageEncoder { clip: self, plan: self.image.plan_with(batch, bottlenecks)?, batch })
     }
 
     /// An encoder whose features are what the image tower's projection takes, `[n, width]`. It needs no more memory than one
@@ -245,20 +245,20 @@ impl Clip {
     /// The largest batch up to `most` that [`Clip::image_encoder_with`] has the memory for, found by rehearsing.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] when not even one picture at a time fits; another number of adapters than blocks.
-    pub fn largest_batch(&self, most: usize, adapters: Option<&[Bottleneck]>) -> Result<usize> {
-        match largest(most.max(1), &|batch| self.try_batch(batch, adapters))? {
+    /// [`Error::OutOfMemory`] when not even one picture at a time fits; another number of bottlenecks than blocks.
+    pub fn largest_batch(&self, most: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<usize> {
+        match largest(most.max(1), &|batch| self.try_batch(batch, bottlenecks))? {
             // The error says what is short.
-            0 => self.try_batch(1, adapters).map(|()| 1),
+            0 => self.try_batch(1, bottlenecks).map(|()| 1),
             batch => Ok(batch),
         }
     }
 
     /// Rehearses an encoder.
-    fn try_batch(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<()> {
+    fn try_batch(&self, batch: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<()> {
         let rehearsal = self.rehearsal();
         let before = rehearsal.gpu.allocated_bytes();
-        let plan = rehearsal.image.plan_with(batch, adapters)?;
+        let plan = rehearsal.image.plan_with(batch, bottlenecks)?;
         let needed = rehearsal.gpu.allocated_bytes() - before;
         drop(plan);
         // What else was made of the real model by now.
@@ -274,7 +274,7 @@ impl Clip {
     }
 }
 
-/// Un-normalised image features on the host: the model's own, and those of its tower with adapters.
+/// Un-normalised image features on the host: the model's own, and those of its tower with bottlenecks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Features {
     /// `[n, embedding]`.
@@ -381,7 +381,7 @@ impl<'a> ImageEncoder<'a> {
         Ok(self.encode_all(pixels, done)?.original)
     }
 
-    /// As [`ImageEncoder::encode`], with the adapted features where the encoder has adapters.
+    /// As [`ImageEncoder::encode`], with the adapted features where the encoder has bottlenecks.
     ///
     /// # Errors
     /// As [`ImageEncoder::encode`].

@@ -35,7 +35,7 @@ pub struct AdaptedTowerSaved {
 pub struct AdaptedTaps {
     /// The residual stream after each block.
     pub blocks: Vec<Tensor>,
-    /// The last block's adapter branch, its factor included.
+    /// What the last block's bottleneck adds, its factor included.
     pub branch: Tensor,
     /// `[batch, embedding]`.
     pub features: Tensor,
@@ -139,20 +139,20 @@ impl VisionTransformer {
         self.plan_with(batch, None)
     }
 
-    /// Records the tower for `batch` pictures, and beside it, where `adapters` are given, the tower with one of them in
-    /// every block. What both have in common (all up to the first adapter) is computed once.
+    /// Records the tower for `batch` pictures, and beside it, where `bottlenecks` are given, the tower with one of them in
+    /// every block. What both have in common (all up to the first bottleneck) is computed once.
     ///
     /// # Errors
-    /// Another number of adapters than blocks; out of memory: a smaller batch needs less.
-    pub fn plan_with(&self, batch: usize, adapters: Option<&[Bottleneck]>) -> Result<ImagePlan> {
+    /// Another number of bottlenecks than blocks; out of memory: a smaller batch needs less.
+    pub fn plan_with(&self, batch: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<ImagePlan> {
         let pixels = self.pixels(batch)?;
         let pattern = self.pattern(batch)?;
         let mut rec = Recorder::new(&self.gpu);
         let x = self.tokens(&mut rec, &pixels)?;
         let class = self.class_tokens(batch)?;
-        let (plain, adapted) = match adapters {
-            Some(adapters) => {
-                let (plain, adapted) = self.transformer.forward_both(&mut rec, x, &pattern, &class, adapters)?;
+        let (plain, adapted) = match bottlenecks {
+            Some(bottlenecks) => {
+                let (plain, adapted) = self.transformer.forward_both(&mut rec, x, &pattern, &class, bottlenecks)?;
                 (plain, Some(self.head(&mut rec, &adapted)?.1))
             }
             None => (self.transformer.forward(&mut rec, x, &pattern, &class)?, None),
@@ -180,7 +180,7 @@ impl VisionTransformer {
         &self.projection
     }
 
-    /// Records the adapted tower for training its adapters: un-normalised features `[batch, embedding]` of pixels
+    /// Records the adapted tower for training its bottlenecks: un-normalised features `[batch, embedding]` of pixels
     /// `[batch, 3, R, R]`, and what backward needs.
     ///
     /// # Errors
@@ -190,19 +190,19 @@ impl VisionTransformer {
         rec: &mut Recorder,
         pixels: &Tensor,
         pattern: &Pattern,
-        adapters: &[Bottleneck],
+        bottlenecks: &[Bottleneck],
         masks: &[Tensor],
     ) -> Result<(Tensor, AdaptedTowerSaved)> {
         let batch = pixels.shape().first().copied().unwrap_or(0);
         let x = self.tokens(rec, pixels)?;
         let picked = self.class_tokens(batch)?;
-        let (class, blocks) = self.transformer.forward_adapted(rec, x, pattern, &picked, adapters, masks)?;
+        let (class, blocks) = self.transformer.forward_adapted(rec, x, pattern, &picked, bottlenecks, masks)?;
         let pooled = self.post.forward(rec, &class)?;
         let features = self.projection.forward(rec, &pooled.y, &Epilogue::default())?;
         Ok((features, AdaptedTowerSaved { class, stats: pooled.stats, blocks }))
     }
 
-    /// Gradients of the adapters from those of the features `[batch, embedding]`.
+    /// Gradients of the bottlenecks from those of the features `[batch, embedding]`.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
@@ -212,24 +212,24 @@ impl VisionTransformer {
         dfeatures: &Tensor,
         saved: AdaptedTowerSaved,
         pattern: &Pattern,
-        adapters: &[Bottleneck],
+        bottlenecks: &[Bottleneck],
     ) -> Result<Vec<BottleneckGrads>> {
         let dpooled = self.projection.backward(rec, dfeatures)?;
         let dclass = self.post.backward(rec, &saved.class, &saved.stats, &dpooled, None)?;
-        self.transformer.backward_adapted(rec, dclass, saved.blocks, pattern, adapters)
+        self.transformer.backward_adapted(rec, dclass, saved.blocks, pattern, bottlenecks)
     }
 
     /// Runs the adapted tower once on `pixels`, keeping its insides. For comparison with other implementations.
     ///
     /// # Errors
     /// Pixels that do not fill `[batch, 3, R, R]`; out of memory.
-    pub fn tapped_adapted(&self, pixels: &[f32], batch: usize, adapters: &[Bottleneck]) -> Result<AdaptedTaps> {
+    pub fn tapped_adapted(&self, pixels: &[f32], batch: usize, bottlenecks: &[Bottleneck]) -> Result<AdaptedTaps> {
         let input = self.pixels(batch)?;
         self.gpu.write(&input, pixels)?;
         let pattern = self.pattern(batch)?;
         let mut rec = Recorder::new(&self.gpu);
         let x = self.tokens(&mut rec, &input)?;
-        let (blocks, branch) = self.transformer.forward_adapted_tapped(&mut rec, &x, &pattern, adapters)?;
+        let (blocks, branch) = self.transformer.forward_adapted_tapped(&mut rec, &x, &pattern, bottlenecks)?;
         let class = self.class_tokens(batch)?.of(&mut rec, blocks.last().unwrap_or(&x))?;
         let (_, features) = self.head(&mut rec, &class)?;
         rec.finish()?.run()?;

@@ -21,7 +21,7 @@ const STEPS: usize = 2;
 /// Features of pictures.
 #[derive(Debug, Default)]
 pub struct Encoded {
-    /// Un-normalised features `[pictures, views, D]`; adapted ones too where the encoder has adapters.
+    /// Un-normalised features `[pictures, views, D]`; adapted ones too where the encoder has bottlenecks.
     pub features: Features,
     /// The pictures that could be decoded, in order.
     pub items: Vec<Item>,

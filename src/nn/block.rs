@@ -1,5 +1,5 @@
 //! The pre-LN transformer of both towers: x += attention(ln1 x); x += mlp(ln2 x), and, where a tower is corrected, a
-//! bottleneck adapter beside each MLP.
+//! bottleneck beside each MLP.
 
 use super::bottleneck::{self, Bottleneck, BottleneckGrads};
 use super::{FrozenLinear, LayerNorm};
@@ -89,12 +89,12 @@ pub struct Saved {
     mlp: SavedMlp,
 }
 
-/// What backward through a block with a bottleneck adapter needs.
+/// What backward through a block with a bottleneck needs.
 pub struct AdaptedSaved {
-    /// The residual stream after attention: the adapter's input.
+    /// The residual stream after attention: the bottleneck's input.
     mid: Tensor,
-    adapter: bottleneck::Saved,
-    /// Nothing below the first block's adapter trains, so the first block keeps nothing else.
+    bottleneck: bottleneck::Saved,
+    /// Nothing below the first block's bottleneck trains, so the first block keeps nothing else.
     frozen: Option<Saved>,
 }
 
@@ -269,64 +269,64 @@ impl Transformer {
         Ok(dy)
     }
 
-    fn check_adapters(&self, adapters: &[Bottleneck]) -> Result<()> {
-        if adapters.len() == self.blocks.len() && !adapters.is_empty() {
+    fn check_bottlenecks(&self, bottlenecks: &[Bottleneck]) -> Result<()> {
+        if bottlenecks.len() == self.blocks.len() && !bottlenecks.is_empty() {
             return Ok(());
         }
-        Err(Error::invalid(format!("{} bottleneck adapters for {} blocks", adapters.len(), self.blocks.len())))
+        Err(Error::invalid(format!("{} bottlenecks for {} blocks", bottlenecks.len(), self.blocks.len())))
     }
 
-    /// Inference with and without an adapter in every block: the picked rows (plain, adapted). The first block's attention and MLP see
-    /// the same input either way and are computed once.
+    /// Inference with and without a bottleneck in every block: the picked rows (plain, adapted). The first block's attention
+    /// and MLP see the same input either way and are computed once.
     ///
     /// # Errors
-    /// Another number of adapters than blocks; shapes that do not fit; out of memory.
+    /// Another number of bottlenecks than blocks; shapes that do not fit; out of memory.
     pub fn forward_both(
         &self,
         rec: &mut Recorder,
         x: Tensor,
         pattern: &Pattern,
         picked: &Picked,
-        adapters: &[Bottleneck],
+        bottlenecks: &[Bottleneck],
     ) -> Result<(Tensor, Tensor)> {
-        self.check_adapters(adapters)?;
+        self.check_bottlenecks(bottlenecks)?;
         let mid = self.attend(rec, &self.blocks[0], &x, pattern, self.picked_in(0, picked))?;
         // Taken by value and not kept by the caller: what is held when a recording ends gets a place of its own.
         drop(x);
         let mut plain = self.mlp(rec, &self.blocks[0], &mid)?;
-        let mut adapted = adapters[0].forward(rec, &mid, Some(&plain))?;
-        for (i, (block, adapter)) in self.blocks.iter().zip(adapters).enumerate().skip(1) {
+        let mut adapted = bottlenecks[0].forward(rec, &mid, Some(&plain))?;
+        for (i, (block, bottleneck)) in self.blocks.iter().zip(bottlenecks).enumerate().skip(1) {
             let wanted = self.picked_in(i, picked);
             let mid = self.attend(rec, block, &plain, pattern, wanted)?;
             plain = self.mlp(rec, block, &mid)?;
             let mid = self.attend(rec, block, &adapted, pattern, wanted)?;
             let own = self.mlp(rec, block, &mid)?;
-            adapted = adapter.forward(rec, &mid, Some(&own))?;
+            adapted = bottleneck.forward(rec, &mid, Some(&own))?;
         }
         Ok((plain, adapted))
     }
 
-    /// Training of adapters: the picked rows of the adapted stream, and what [`Transformer::backward_adapted`] needs of each block. `masks`
-    /// holds one dropout mask `[rows, bottleneck]` per block, or none.
+    /// Training of bottlenecks: the picked rows of the adapted stream, and what [`Transformer::backward_adapted`] needs of
+    /// each block. `masks` holds one dropout mask `[rows, bottleneck]` per block, or none.
     ///
     /// # Errors
-    /// Another number of adapters or masks than blocks; shapes that do not fit; out of memory.
+    /// Another number of bottlenecks or masks than blocks; shapes that do not fit; out of memory.
     pub fn forward_adapted(
         &self,
         rec: &mut Recorder,
         x: Tensor,
         pattern: &Pattern,
         picked: &Picked,
-        adapters: &[Bottleneck],
+        bottlenecks: &[Bottleneck],
         masks: &[Tensor],
     ) -> Result<(Tensor, Vec<AdaptedSaved>)> {
-        self.check_adapters(adapters)?;
-        if !masks.is_empty() && masks.len() != adapters.len() {
-            return Err(Error::invalid(format!("{} dropout masks for {} blocks", masks.len(), adapters.len())));
+        self.check_bottlenecks(bottlenecks)?;
+        if !masks.is_empty() && masks.len() != bottlenecks.len() {
+            return Err(Error::invalid(format!("{} dropout masks for {} blocks", masks.len(), bottlenecks.len())));
         }
         let mut x = x;
         let mut all = Vec::with_capacity(self.blocks.len());
-        for (i, (block, adapter)) in self.blocks.iter().zip(adapters).enumerate() {
+        for (i, (block, bottleneck)) in self.blocks.iter().zip(bottlenecks).enumerate() {
             let wanted = self.picked_in(i, picked);
             let (mid, plain, frozen) = if i == 0 {
                 let mid = self.attend(rec, block, &x, pattern, wanted)?;
@@ -341,15 +341,15 @@ impl Transformer {
                 (Some(mask), Some(picked)) => Some(picked.of(rec, mask)?),
                 (mask, _) => mask.cloned(),
             };
-            let (y, saved) = adapter.forward_saved(rec, &mid, &plain, mask.as_ref())?;
-            all.push(AdaptedSaved { mid, adapter: saved, frozen });
+            let (y, saved) = bottleneck.forward_saved(rec, &mid, &plain, mask.as_ref())?;
+            all.push(AdaptedSaved { mid, bottleneck: saved, frozen });
             x = y;
         }
         Ok((x, all))
     }
 
-    /// The adapters' gradients, in the order of the blocks, from dY of the adapted stream. Backward ends at the first
-    /// block's adapter: below it nothing trains. `saved` is used up.
+    /// The bottlenecks' gradients, in the order of the blocks, from dY of the adapted stream. Backward ends at the first
+    /// block's bottleneck: below it nothing trains. `saved` is used up.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
@@ -359,17 +359,17 @@ impl Transformer {
         dy: Tensor,
         saved: Vec<AdaptedSaved>,
         pattern: &Pattern,
-        adapters: &[Bottleneck],
+        bottlenecks: &[Bottleneck],
     ) -> Result<Vec<BottleneckGrads>> {
         let mut dy = dy;
         let mut all = Vec::with_capacity(saved.len());
-        for ((block, adapter), s) in self.blocks.iter().zip(adapters).zip(saved).rev() {
+        for ((block, bottleneck), s) in self.blocks.iter().zip(bottlenecks).zip(saved).rev() {
             let Some(frozen) = s.frozen else {
-                all.push(adapter.backward(rec, &s.mid, &s.adapter, &dy, None)?.0);
+                all.push(bottleneck.backward(rec, &s.mid, &s.bottleneck, &dy, None)?.0);
                 break;
             };
             let dmid = self.mlp_backward(rec, block, &dy, frozen.mlp)?;
-            let (grads, total) = adapter.backward(rec, &s.mid, &s.adapter, &dy, Some(&dmid))?;
+            let (grads, total) = bottleneck.backward(rec, &s.mid, &s.bottleneck, &dy, Some(&dmid))?;
             all.push(grads);
             let dmid = total.unwrap_or(dmid);
             dy = self.attend_backward(rec, block, &dmid, frozen.attention, pattern)?;
@@ -405,8 +405,8 @@ impl Transformer {
         Ok((streams, Taps { n1, weights, mixed: attended.y, mid, n2, up, mlp }))
     }
 
-    /// The adapted residual stream after each block, and the last block's adapter branch alone, s·up(relu(down(mid))).
-    /// For comparison with other implementations.
+    /// The adapted residual stream after each block, and the last block's bottleneck alone, s·up(relu(down(mid))). For
+    /// comparison with other implementations.
     ///
     /// # Errors
     /// As [`Transformer::forward_adapted`].
@@ -415,16 +415,16 @@ impl Transformer {
         rec: &mut Recorder,
         x: &Tensor,
         pattern: &Pattern,
-        adapters: &[Bottleneck],
+        bottlenecks: &[Bottleneck],
     ) -> Result<(Vec<Tensor>, Tensor)> {
-        self.check_adapters(adapters)?;
+        self.check_bottlenecks(bottlenecks)?;
         let mut streams: Vec<Tensor> = Vec::new();
         let mut branch = None;
-        for (block, adapter) in self.blocks.iter().zip(adapters) {
+        for (block, bottleneck) in self.blocks.iter().zip(bottlenecks) {
             let mid = self.attend(rec, block, streams.last().unwrap_or(x), pattern, None)?;
             let plain = self.mlp(rec, block, &mid)?;
-            streams.push(adapter.forward(rec, &mid, Some(&plain))?);
-            branch = Some(adapter.forward(rec, &mid, None)?);
+            streams.push(bottleneck.forward(rec, &mid, Some(&plain))?);
+            branch = Some(bottleneck.forward(rec, &mid, None)?);
         }
         Ok((streams, branch.ok_or_else(|| Error::invalid("a tower without blocks"))?))
     }

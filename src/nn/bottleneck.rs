@@ -1,4 +1,4 @@
-//! The bottleneck adapter of the intra-modal-overlap paper: a trainable branch beside a frozen MLP.
+//! The bottleneck of the intra-modal-overlap paper: a trainable branch beside a frozen MLP.
 
 use super::{LinearGrads, TrainableLinear};
 use crate::Result;

@@ -9,7 +9,7 @@ use tipi::nn::TrainableLinear;
 use crate::{Case, cases, chosen, floats, gpu, host, own};
 
 /// The correction and the head of a case.
-fn adapter_of(case: &Case, clip: &Clip) -> (Correction, TrainableLinear, Vec<String>) {
+fn correction_of(case: &Case, clip: &Clip) -> (Correction, TrainableLinear, Vec<String>) {
     let names = overlap::parameter_names(clip.image.vit().unwrap().transformer.blocks.len());
     let values: Vec<Vec<f32>> = names.iter().map(|n| case.input(&format!("in.param.{n}")).f32()).collect();
     let bottleneck = case.param("bottleneck").as_u64().unwrap() as usize;
@@ -24,10 +24,10 @@ fn adapter_of(case: &Case, clip: &Clip) -> (Correction, TrainableLinear, Vec<Str
 }
 
 #[test]
-fn adapter_gradients() {
+fn correction_gradients() {
     for mut case in cases(chosen(), "adapter_gradients") {
         let clip = case.model();
-        let (correction, head, names) = adapter_of(&case, &clip);
+        let (correction, head, names) = correction_of(&case, &clip);
         let pixels = case.input("in.pixel_values").f32();
         let labels = case.input("in.labels").u32();
         let n = labels.len();
@@ -37,7 +37,7 @@ fn adapter_gradients() {
             clip.image_encoder_with(4, Some(&correction.blocks)).unwrap().encode_all(&pixels, &mut |_| {}).unwrap();
         case.compare("out.features_plain", &both.original);
         case.compare("out.features", both.adapted.as_ref().unwrap());
-        assert!(case.excess("out.features", &both.original) > 10.0, "the adapter must change something");
+        assert!(case.excess("out.features", &both.original) > 10.0, "the correction must change something");
 
         let taps = clip.image.vit().unwrap().tapped_adapted(&pixels, n, &correction.blocks).unwrap();
         let tokens = clip.image.vit().unwrap().picture_tokens();
@@ -71,9 +71,9 @@ fn adapter_gradients() {
 }
 
 #[test]
-fn adapter_training() {
+fn correction_training() {
     for mut case in cases(chosen(), "adapter_training") {
-        let worst = adapter_training_case(&mut case, None, 99);
+        let worst = training_case(&mut case, None, 99);
         assert!(worst <= 1.0);
         case.finish(|_| false);
     }
@@ -81,19 +81,19 @@ fn adapter_training() {
 
 /// A batch in parts, whose gradients are added up, takes the same steps.
 #[test]
-fn adapter_training_in_parts() {
+fn correction_training_in_parts() {
     for mut case in cases(own(), "adapter_training") {
-        let worst = adapter_training_case(&mut case, Some("nothing"), 4);
+        let worst = training_case(&mut case, Some("nothing"), 4);
         assert!(worst <= 1.0, "{}: {worst:.3} times the bound", case.name);
     }
 }
 
 #[test]
-fn adapter_training_notices_mistakes() {
+fn correction_training_notices_mistakes() {
     for mistake in ["decay", "rate", "scale", "shares"] {
         let mut worst = 0f64;
         for mut case in cases(own(), "adapter_training") {
-            worst = worst.max(adapter_training_case(&mut case, Some(mistake), 4));
+            worst = worst.max(training_case(&mut case, Some(mistake), 4));
         }
         println!("wrong {mistake}: {worst:.0} times the bound");
         assert!(worst > 10.0, "a wrong {mistake} went unnoticed: {worst}");
@@ -102,9 +102,9 @@ fn adapter_training_notices_mistakes() {
 
 /// Runs a case in parts of up to `micro` pictures; with a mistake nothing is compared and the largest excess of what
 /// training leaves is given.
-fn adapter_training_case(case: &mut Case, mistake: Option<&str>, micro: usize) -> f64 {
+fn training_case(case: &mut Case, mistake: Option<&str>, micro: usize) -> f64 {
     let clip = case.model();
-    let (mut correction, head, names) = adapter_of(case, &clip);
+    let (mut correction, head, names) = correction_of(case, &clip);
     if mistake == Some("scale") {
         correction.blocks.iter_mut().for_each(|b| b.scale *= 1.01);
     }
@@ -148,7 +148,7 @@ fn adapter_training_case(case: &mut Case, mistake: Option<&str>, micro: usize) -
         let changed = AdamW { lr: if mistake == Some("rate") { 1.01 } else { 1.0 } * optimizer.lr, ..optimizer };
         trainer.update(changed, i as u32 + 1).unwrap();
     }
-    // What predicts afterwards: the trained adapters in the tower as people run it.
+    // What predicts afterwards: the trained bottlenecks in the tower as people run it.
     let mut encoder = clip.image_encoder_with(4, Some(&trainer.correction.blocks)).unwrap();
     let pixels = case.input("in.step0.pixel_values").f32();
     let after = encoder.encode_all(&pixels, &mut |_| {}).unwrap().adapted.unwrap();

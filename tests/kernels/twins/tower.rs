@@ -1,4 +1,4 @@
-//! Twin of the corrected image tower's blocks: pre-LN transformer with a bottleneck adapter beside each MLP, made of the
+//! Twin of the corrected image tower's blocks: pre-LN transformer with a bottleneck beside each MLP, made of the
 //! other twins.
 
 use tipi::kernels::activation::Activation;
@@ -38,18 +38,18 @@ pub struct Frozen<T> {
 }
 
 /// down weight, down bias, up weight, up bias.
-pub type Adapter<T> = [Vec<T>; 4];
+pub type Branch<T> = [Vec<T>; 4];
 
 fn linear<T: Real>(x: &[T], w: &[T], b: &[T], input: usize) -> Vec<T> {
     let out = b.len();
     epilogue(&matmul(Layout::Nt, x, w, [x.len() / input, out, input]), 1.0, Some(b), None, None)
 }
 
-/// x [batch·tokens, width] through all blocks; `masks` multiply the adapters' hidden layers where given.
+/// x [batch·tokens, width] through all blocks; `masks` multiply the bottlenecks' hidden layers where given.
 pub fn forward<T: Real>(
     x: &[T],
     blocks: &[Frozen<T>],
-    adapters: &[Adapter<T>],
+    bottlenecks: &[Branch<T>],
     masks: Option<&[Vec<T>]>,
     scale: f32,
     s: Sizes,
@@ -58,7 +58,7 @@ pub fn forward<T: Real>(
     let ragged = Ragged { prefix: 0, lens: vec![s.tokens; s.batch], causal: false };
     let heads = Heads { count: s.heads, head: s.width / s.heads, unscaled: false };
     let mut x = x.to_vec();
-    for (i, (b, [dw, db, uw, ub])) in blocks.iter().zip(adapters).enumerate() {
+    for (i, (b, [dw, db, uw, ub])) in blocks.iter().zip(bottlenecks).enumerate() {
         let n1 = layernorm(&x, &b.gain1, &b.shift1, 1e-5, Flaw::None).0;
         let qkv = linear(&n1, &b.qkv, &b.qkv_bias, s.width);
         let mixed = attention::forward(&qkv, &ragged, heads).0;

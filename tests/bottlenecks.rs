@@ -1,4 +1,4 @@
-//! The corrected image tower: gradients of its adapters against finite differences, and what training them computes.
+//! The corrected image tower: gradients of its bottlenecks against finite differences, and what training them computes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "kernels/twins/mod.rs"]
@@ -15,7 +15,7 @@ use tipi::kernels::attention::Pattern;
 use tipi::kernels::optim::AdamW;
 use tipi::nn::{Block, Bottleneck, FrozenLinear, LayerNorm, Picked, TrainableLinear, Transformer};
 use tipi::watch::{Unwatched, Watch};
-use twins::tower::{Adapter, Frozen, Sizes};
+use twins::tower::{Branch, Frozen, Sizes};
 use twins::{Random, widen};
 
 fn gpu() -> &'static Gpu {
@@ -36,7 +36,7 @@ fn up(x: &[f32], shape: &[usize]) -> Tensor {
 /// A tower's weights for both sides.
 struct Weights {
     frozen: Frozen<f32>,
-    adapter: Adapter<f32>,
+    bottleneck: Branch<f32>,
 }
 
 fn draw(random: &mut Random, s: Sizes) -> Weights {
@@ -56,7 +56,7 @@ fn draw(random: &mut Random, s: Sizes) -> Weights {
         down: v(w * m, 0.3),
         down_bias: v(w, 0.2),
     };
-    Weights { frozen, adapter: [v(b * w, 0.5), v(b, 0.3), v(w * b, 0.5), v(w, 0.3)] }
+    Weights { frozen, bottleneck: [v(b * w, 0.5), v(b, 0.3), v(w * b, 0.5), v(w, 0.3)] }
 }
 
 fn block(f: &Frozen<f32>, s: Sizes) -> Block {
@@ -99,7 +99,7 @@ fn vit(clip: &Clip) -> &TowerConfig {
     }
 }
 
-/// Five and seven tokens, with and without dropout, up to three blocks: each gradient of each adapter is the slope of an
+/// Five and seven tokens, with and without dropout, up to three blocks: each gradient of each bottleneck is the slope of an
 /// f64 tower made of the twins.
 #[test]
 fn gradients_are_the_slopes_of_the_tower() {
@@ -133,10 +133,10 @@ fn gradients_are_the_slopes_of_the_tower() {
         };
         let linear =
             |w: &[f32], b: &[f32], input| TrainableLinear { weight: up(w, &[b.len(), input]), bias: up(b, &[b.len()]) };
-        let adapters: Vec<Bottleneck> = weights
+        let bottlenecks: Vec<Bottleneck> = weights
             .iter()
             .map(|w| {
-                let [dw, db, uw, ub] = &w.adapter;
+                let [dw, db, uw, ub] = &w.bottleneck;
                 Bottleneck { down: linear(dw, db, s.width), up: linear(uw, ub, s.bottleneck), scale }
             })
             .collect();
@@ -146,18 +146,17 @@ fn gradients_are_the_slopes_of_the_tower() {
         let (x_g, dy_g) = (up(&x, &[rows, s.width]), up(&dy, &[picked.len(), s.width]));
         let wanted = Picked::new(gpu(), &picked, rows).unwrap();
         let mut rec = Recorder::new(gpu());
-        let (y, saved) = tower.forward_adapted(&mut rec, x_g, &pattern, &wanted, &adapters, &masks_g).unwrap();
-        let grads = tower.backward_adapted(&mut rec, dy_g, saved, &pattern, &adapters).unwrap();
+        let (y, saved) = tower.forward_adapted(&mut rec, x_g, &pattern, &wanted, &bottlenecks, &masks_g).unwrap();
+        let grads = tower.backward_adapted(&mut rec, dy_g, saved, &pattern, &bottlenecks).unwrap();
         rec.finish().unwrap().run().unwrap();
 
         let frozen: Vec<Frozen<f64>> = weights.iter().map(|w| wide(&w.frozen)).collect();
-        let all: Vec<Adapter<f64>> =
-            weights.iter().map(|w| [0, 1, 2, 3].map(|i| widen::<f64>(&w.adapter[i]))).collect();
+        let all: Vec<Branch<f64>> =
+            weights.iter().map(|w| [0, 1, 2, 3].map(|i| widen::<f64>(&w.bottleneck[i]))).collect();
         let masks_t: Vec<Vec<f64>> = masks.iter().map(|m| widen(m)).collect();
         let masks_t = dropped.then_some(&masks_t[..]);
-        let forward = |all: &[Adapter<f64>]| {
-            of_picked(&twins::tower::forward(&widen::<f64>(&x), &frozen, all, masks_t, scale, s))
-        };
+        let forward =
+            |all: &[Branch<f64>]| of_picked(&twins::tower::forward(&widen::<f64>(&x), &frozen, all, masks_t, scale, s));
         let what = format!("{layers} blocks, {s:?}");
         let close = |got: &[f32], want: &[f64]| {
             let top = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
@@ -277,7 +276,7 @@ fn a_fresh_correction_changes_nothing_and_shares_the_first_block() {
 }
 
 #[test]
-fn training_computes_no_gradient_of_the_tower_and_stops_at_the_first_adapter() {
+fn training_computes_no_gradient_of_the_tower_and_stops_at_the_first_bottleneck() {
     let clip = picto();
     let config = Config::paper(1);
     let trainer =
@@ -285,24 +284,24 @@ fn training_computes_no_gradient_of_the_tower_and_stops_at_the_first_adapter() {
     let step = trainer.step(4, Dropout::Drawn(0.1)).unwrap();
     let count = |label: &str| step.plan.labels().iter().filter(|l| **l == label).count();
     let blocks = clip.image.vit().unwrap().transformer.blocks.len();
-    // Weight gradients: two per adapter and the head's.
+    // Weight gradients: two per bottleneck and the head's.
     assert_eq!(count("gemm tn"), 2 * blocks + 1);
     // Backward through attention: every block but the first.
     assert_eq!(count("attention dq"), blocks - 1);
-    // dX: projection, head, four frozen layers and two of the adapter in each block but the first, where the adapter's
+    // dX: projection, head, four frozen layers and two of the bottleneck in each block but the first, where the bottleneck's
     // hidden layer is all.
     assert_eq!(count("gemm nn"), 2 + 6 * (blocks - 1) + 1);
     assert_eq!(count("dropout"), blocks);
 
     // What is kept: in each block but the first the inputs of its two norms with their statistics, queries, keys and
-    // values, the attention's output and log-sums and the MLP before its activation; in each block the adapter's input
+    // values, the attention's output and log-sums and the MLP before its activation; in each block the bottleneck's input
     // and hidden layer before and after its ReLU. The inputs of frozen layers (two norms' outputs and the activated MLP,
     // 6·width) would be 40 % more.
     let (rows, width, mlp) =
         (4 * clip.image.vit().unwrap().picture_tokens(), clip.image.vit().unwrap().width(), vit(clip).mlp);
     let frozen = 6 * width + mlp + vit(clip).heads + 4;
-    let adapter = 2 * config.bottleneck;
-    let kept = 4 * rows * ((blocks - 1) * frozen + blocks * adapter + width);
+    let branch = 2 * config.bottleneck;
+    let kept = 4 * rows * ((blocks - 1) * frozen + blocks * branch + width);
     let grads: usize = step.grads.iter().map(|g| g.len() * 4).sum();
     // One block's temporaries in flight, and pools that take up to twice what is asked.
     let flying = 4 * rows * (3 * mlp + 6 * width);
