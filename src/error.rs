@@ -1,4 +1,4 @@
-//! The library's errors. Each names the thing that is wrong (a file, a tensor, an option) and,
+//! The library's errors. Each names the thing that is wrong (a file, a tensor, an argument) and,
 //! where there is one, the remedy. Applications match on the variant; [`std::fmt::Display`] gives one line.
 
 use std::borrow::Cow;
@@ -159,6 +159,14 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// A known dataset was asked for by its name alone.
+    #[error("{title}: say where the datasets are (`root`, with {folder} in it)")]
+    NoRoot {
+        /// The dataset's name for people.
+        title: &'static str,
+        /// Its folder below the root.
+        folder: &'static str,
+    },
     /// An adapter file (what `tipi fit` writes) is malformed or belongs to another model.
     #[error("{}: {}", path.display(), self::reason(reason))]
     AdapterFile {
@@ -190,7 +198,7 @@ pub enum Error {
     /// Work was asked to stop (say, by Ctrl-C) and did so in good order.
     #[error("stopped")]
     Stopped,
-    /// An option, argument or shape is out of range or contradicts another.
+    /// An argument or shape is out of range or contradicts another.
     #[error("{}", reason(.0))]
     Invalid(String),
 }

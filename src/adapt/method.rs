@@ -43,7 +43,7 @@ pub struct Info {
     pub aliases: &'static [&'static str],
     /// The name that people read.
     pub title: &'static str,
-    /// What it does, in a sentence for `--help`.
+    /// What it does, in a sentence.
     pub about: &'static str,
     /// Where it was published.
     pub paper: &'static str,

@@ -310,7 +310,7 @@ impl Method for TipAdapter {
                 name: "tip-adapter",
                 aliases: &["tip"],
                 title: "Tip-Adapter",
-                about: "A cache of the pictures' features; no training. With --correction: Tip-Adapter++.",
+                about: "A cache of the pictures' features; no training. With a correction: Tip-Adapter++.",
                 paper: "arXiv 2207.09519",
                 needs: NEEDS,
                 memory: Some(Memory { what: "classifying by Tip-Adapter", by_batch: true }),

@@ -86,14 +86,14 @@ impl Protocol {
     /// Checks that there is something to run and nothing twice.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the option.
+    /// [`Error::Invalid`] that names the field.
     pub fn check(&self) -> Result<()> {
-        fn distinct<T: PartialEq + fmt::Display>(option: &str, values: &[T]) -> Result<()> {
+        fn distinct<T: PartialEq + fmt::Display>(field: &str, values: &[T]) -> Result<()> {
             if values.is_empty() {
-                return Err(Error::invalid(format!("{option} names nothing to run")));
+                return Err(Error::invalid(format!("{field} names nothing to run")));
             }
             match values.iter().enumerate().find(|(i, v)| values[..*i].contains(v)) {
-                Some((_, twice)) => Err(Error::invalid(format!("{option} has {twice} twice"))),
+                Some((_, twice)) => Err(Error::invalid(format!("{field} has {twice} twice"))),
                 None => Ok(()),
             }
         }

@@ -146,7 +146,7 @@ impl Gpu {
         if options.profile && !adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(Error::Unsupported {
                 device: info.name,
-                reason: "no timestamp queries, so --profile cannot work; run without it".into(),
+                reason: "no timestamp queries, so kernels cannot be timed; open it without `profile`".into(),
             });
         }
         let cooperative = adapter.cooperative_matrix_properties();

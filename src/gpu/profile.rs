@@ -1,4 +1,4 @@
-//! Per-kernel times from GPU timestamps (`--profile`).
+//! Per-kernel times from GPU timestamps ([`super::DeviceOptions::profile`]).
 
 use std::collections::BTreeMap;
 

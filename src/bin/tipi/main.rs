@@ -134,6 +134,7 @@ fn main() -> ExitCode {
             // The library's errors name their cause themselves; drivers' and tokenizers' messages may have several lines.
             let text = match error.downcast_ref::<tipi::Error>() {
                 Some(error @ tipi::Error::Foreign { .. }) => format!("{error}, or overwrite it with --force"),
+                Some(error @ tipi::Error::NoRoot { .. }) => format!("{error}: --root DIR"),
                 Some(error) => error.to_string(),
                 None => format!("{error:#}"),
             };

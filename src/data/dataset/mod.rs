@@ -107,13 +107,7 @@ impl Dataset {
         let mut dataset = match (path.to_str().and_then(Known::find), root) {
             (Some(known), Some(root)) => known.open(root, walk)?,
             (None, _) | (_, None) if path.exists() => user::open(path, walk)?,
-            (Some(known), None) => {
-                let folder = known.folder;
-                return Err(Error::invalid(format!(
-                    "{}: say where the datasets are with --root DIR ({folder} in it)",
-                    known.title
-                )));
-            }
+            (Some(known), None) => return Err(Error::NoRoot { title: known.title, folder: known.folder }),
             (None, _) => {
                 return Err(Error::invalid(format!(
                     "'{}' is no file or folder and no known dataset: give a folder with one sub-folder per class, a CSV \

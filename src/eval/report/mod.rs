@@ -118,7 +118,7 @@ fn read(out: &Path) -> Result<Vec<Set>> {
         sets.push(Set { folder, name: settings.dataset.clone(), settings, about, journal, test });
     }
     if sets.is_empty() {
-        return Err(Error::data(out, "there are no results; `tipi eval --out` writes them"));
+        return Err(Error::data(out, "there are no results; `tipi eval` writes them"));
     }
     let place = |name: &str| ELEVEN.iter().chain(&SHIFTS).position(|known| *known == name).unwrap_or(usize::MAX);
     sets.sort_by(|a, b| place(&a.name).cmp(&place(&b.name)).then_with(|| a.name.cmp(&b.name)));

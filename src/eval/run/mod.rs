@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
         let test = self.encode_pictures(&choices, watch)?;
         // Results of other choices, too, are of the test pictures as they were.
         if !self.journal.records.is_empty() && self.journal.test()?.digest != test.digest {
-            let reason = "the test pictures have changed since results were kept: take another --out";
+            let reason = "the test pictures have changed since results were kept: take another folder for results";
             return Err(Error::data(self.journal.path(), reason));
         }
         let of_choice = |seed: u64, shots: usize| tasks.iter().filter(move |t| (t.seed, t.shots) == (seed, shots));
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
             let data = if records.peek().is_some() { self.shot(choice).data } else { String::new() };
             if let Some(record) = records.find(|record| record.data != data) {
                 let reason = format!(
-                    "the pictures of {} have changed since its result was kept: take another --out",
+                    "the pictures of {} have changed since its result was kept: take another folder for results",
                     record.task.file()
                 );
                 return Err(Error::data(self.journal.path(), reason));
@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
         filled.skipped.iter().for_each(|error| watch.note(&format!("skipped: {error}")));
         if !filled.skipped.is_empty() {
             let count = text::count(filled.skipped.len(), "picture", "pictures");
-            watch.note(&format!("{count} skipped (--strict makes that an error)"));
+            watch.note(&format!("{count} skipped (`strict` makes that an error)"));
         }
         let row = |rows: &Option<Vec<RowId>>| rows.as_ref().and_then(|rows| rows.first().copied());
         for (item, rows) in wanted[..first_test].iter().zip(&filled.rows) {
