@@ -283,7 +283,7 @@ fn a_correction_that_is_stopped_goes_on_with_the_same_bits() {
     // The program takes up what the library put down.
     let output = fit(&cut, &["--resume"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && text.contains("going on after step 5 of 9"), "{text}");
+    assert!(output.status.success() && text.contains("going on after step 6 of 9"), "{text}");
     assert!(fs::read(&whole).unwrap() == fs::read(&cut).unwrap());
     assert!(!state.exists());
 }
