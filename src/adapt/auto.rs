@@ -1,7 +1,8 @@
 //! The choice of a method: several are fitted to the same pictures, those without training first, and the one whose confidence
 //! fits pictures best that it has not learned from is kept.
 //!
-//! What counts is the log-loss at each method's own temperature, on validation pictures. Where a class has fewer than two of these,
+//! What counts is the log-loss at each method's own temperature, on validation pictures; what chooses something on them is judged on
+//! each half of them by what it chose on the other. Where a class has fewer than two of these,
 //! too little is known to judge a training by; methods without training are then judged on support pictures as well, each
 //! classified by what was learned from the others.
 
@@ -176,6 +177,29 @@ fn left_out(
     Ok((logits, labels))
 }
 
+/// Logits of the validation pictures, half of them each by what was chosen on the other half.
+fn crossed(
+    method: &'static dyn Method,
+    settings: &Settings,
+    lesson: &mut Lesson<'_>,
+    watch: &mut dyn Watch,
+) -> Result<Vec<f32>> {
+    let (val, classes) = (lesson.choice().val, lesson.texts().classes.len());
+    let mut logits = vec![0.0; val.len() * classes];
+    for half in 0..2 {
+        let chosen_on: Vec<Item> = val.iter().skip(half).step_by(2).cloned().collect();
+        let asked: Vec<Item> = val.iter().skip(1 - half).step_by(2).cloned().collect();
+        let mut part = lesson.validated_on(&chosen_on);
+        let Fit { fitted, .. } = method.fit(&mut part, settings, watch)?;
+        let features = part.validated_on(&asked).val_of(fitted.tower(), watch)?;
+        let rows = fitted.logits(part.clip(), &features, 0)?;
+        for (row, place) in rows.chunks_exact(classes).zip((1 - half..val.len()).step_by(2)) {
+            logits[place * classes..(place + 1) * classes].copy_from_slice(row);
+        }
+    }
+    Ok(logits)
+}
+
 /// The methods that a lesson has all for, those without training first.
 fn candidates(lesson: &Lesson<'_>, trained: bool) -> Vec<&'static dyn Method> {
     let fits = |m: &&'static dyn Method| {
@@ -195,8 +219,13 @@ fn judge(
     watch: &mut dyn Watch,
 ) -> Result<(Fit, f64, f64, usize)> {
     let settings = lesson.settings_of(method)?;
-    let Learned { fitted, search, losses, val_logits: mut logits, .. } = learn(method, &settings, lesson, watch)?;
+    let Learned { fitted, search, losses, val_logits, .. } = learn(method, &settings, lesson, watch)?;
     let mut labels = lesson.val_labels().to_vec();
+    // Of pictures that something was chosen on, a method says too much.
+    let mut logits = match method.info().needs.val && labels.len() > 1 {
+        true => crossed(method, &settings, lesson, watch)?,
+        false => val_logits,
+    };
     if let Some(held) = held {
         let (more, of) = left_out(method, &settings, (lesson, held), watch)?;
         logits.extend(more);
@@ -226,6 +255,7 @@ impl Method for Auto {
                 training: false,
                 grid: true,
                 gamma: false,
+                val: false,
                 others: true,
             },
             memory: None,

@@ -173,6 +173,7 @@ impl Method for Gda {
                 training: false,
                 grid: false,
                 gamma: false,
+                val: true,
                 others: false,
             },
             memory: None,

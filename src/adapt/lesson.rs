@@ -127,6 +127,8 @@ pub struct Lesson<'a> {
 pub struct Made {
     classifier: Option<Classifier>,
     keys: Option<Features>,
+    /// Features of all views that make the keys.
+    views: Option<Vec<f32>>,
     val: Option<Features>,
     data: Option<String>,
 }
@@ -220,6 +222,28 @@ impl<'a> Lesson<'a> {
     pub fn settings_of(&self, method: &dyn Method) -> Result<Settings> {
         let given = self.settings.and_then(|all| all.get(method.info().name));
         settled(method, given.unwrap_or(&Settings::new()))
+    }
+
+    /// The same pictures to learn from, with others to validate on.
+    pub fn validated_on<'l>(&'l mut self, val: &'l [Item]) -> Lesson<'l>
+    where
+        'a: 'l,
+    {
+        let Made { classifier, keys, views, .. } = &self.made;
+        let made = Made { classifier: classifier.clone(), keys: keys.clone(), views: views.clone(), ..Made::default() };
+        Lesson {
+            clip: self.clip,
+            texts: self.texts,
+            choice: Choice { val, ..self.choice },
+            how: self.how,
+            correction: self.correction,
+            source: self.source,
+            labels: self.labels.clone(),
+            val_labels: labels(val),
+            made,
+            place: None,
+            settings: self.settings,
+        }
     }
 
     /// Where the next training is put down; none where it is lost when it stops.
@@ -367,8 +391,11 @@ impl<'a> Lesson<'a> {
     pub fn key_views(&mut self, watch: &mut dyn Watch) -> Result<(Vec<f32>, usize)> {
         self.some_support()?;
         let views = self.how.of_keys(self.choice.seed);
-        let features = self.source.features(self.tower(), self.choice.support, &views, watch)?;
-        Ok((features.original, views.count()))
+        if self.made.views.is_none() {
+            let features = self.source.features(self.tower(), self.choice.support, &views, watch)?;
+            self.made.views = Some(features.original);
+        }
+        Ok((self.made.views.clone().unwrap_or_default(), views.count()))
     }
 
     fn of_tower(&self, features: Option<Features>, corrected: bool) -> Result<Features> {

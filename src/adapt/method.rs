@@ -74,6 +74,8 @@ pub struct Needs {
     pub grid: bool,
     /// A grid over γ as well.
     pub gamma: bool,
+    /// Validation pictures, on which it chooses something.
+    pub val: bool,
     /// Other methods, among which it chooses: it takes part where it is asked for by name.
     pub others: bool,
 }

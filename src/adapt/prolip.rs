@@ -299,6 +299,7 @@ impl Method for ProLip {
                 training: true,
                 grid: false,
                 gamma: false,
+                val: false,
                 others: false,
             },
             memory: Some(Memory { what: "training ProLIP", by_batch: false }),

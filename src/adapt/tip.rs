@@ -303,6 +303,7 @@ impl Method for TipAdapter {
             training: false,
             grid: true,
             gamma: false,
+            val: true,
             others: false,
         };
         match self.corrected {

@@ -376,6 +376,7 @@ impl Method for TipAdapterF {
                 training: true,
                 grid: true,
                 gamma: false,
+                val: true,
                 others: false,
             },
             memory: Some(Memory { what: "training Tip-Adapter-F", by_batch: false }),

@@ -351,6 +351,7 @@ impl Method for TipXMethod {
             training: false,
             grid: true,
             gamma: true,
+            val: true,
             others: false,
         };
         match self.corrected {

@@ -201,6 +201,7 @@ impl Method for ZeroShot {
                 training: false,
                 grid: false,
                 gamma: false,
+                val: false,
                 others: false,
             },
             memory: None,

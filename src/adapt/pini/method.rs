@@ -93,6 +93,7 @@ impl Method for PiniMethod {
                 training: true,
                 grid: false,
                 gamma: false,
+                val: false,
                 others: false,
             },
             memory: Some(Memory { what: "training PiNI", by_batch: true }),
