@@ -512,7 +512,7 @@ pub fn train(
 /// put down.
 ///
 /// # Errors
-/// As [`train`]; a picture that can no longer be decoded.
+/// As [`train()`]; a picture that can no longer be decoded.
 pub fn learn(
     clip: &Clip,
     (items, names): (&[Item], &[String]),

@@ -56,7 +56,7 @@ impl Config {
     /// Checks the numbers that training multiplies by.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a number outside its range in [`numbers`].
+    /// [`crate::Error::Invalid`] for a number outside its range in [`numbers`].
     pub fn check(&self) -> Result<()> {
         numbers::RATE.check("the learning rate", self.lr)?;
         numbers::RATE.check("eps", self.eps)?;
