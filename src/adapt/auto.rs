@@ -2,9 +2,9 @@
 //! fits pictures best that it has not learned from is kept.
 //!
 //! What counts is the log-loss at each method's own temperature, on validation pictures; what chooses something on them is judged on
-//! each half of them by what it chose on the other. Where a class has fewer than two of these,
-//! too little is known to judge a training by; methods without training are then judged on support pictures as well, each
-//! classified by what was learned from the others.
+//! each half of them by what it chose on the other. Where a class has fewer than two of these, too little is known to judge a
+//! training by; methods without training are then judged on support pictures as well, each classified by what was learned from
+//! the others.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -109,10 +109,10 @@ struct Held {
 
 impl Held {
     fn new(lesson: &mut Lesson<'_>, watch: &mut dyn Watch) -> Result<Held> {
-        let (items, views) = (lesson.choice().support, lesson.how().of_keys(lesson.seed()));
-        let all = lesson.features(items, &views, watch)?;
-        let mut held = Held { views: by_picture(items, &all)?, center: HashMap::new() };
-        for items in [items, lesson.choice().val] {
+        let Choice { support, val, .. } = lesson.choice();
+        let views = by_picture(support, &lesson.key_views(watch)?.0)?;
+        let mut held = Held { views, center: HashMap::new() };
+        for items in [support, val] {
             let all = lesson.features(items, &Views::Center, watch)?;
             held.center.extend(by_picture(items, &all)?);
         }
@@ -251,12 +251,9 @@ impl Method for Auto {
                 keys: true,
                 templates: true,
                 words: true,
-                correction: false,
-                training: false,
                 grid: true,
-                gamma: false,
-                val: false,
                 others: true,
+                ..Needs::NONE
             },
             memory: None,
             published: None,
@@ -342,5 +339,51 @@ impl Method for Auto {
 
     fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
         Err(file.bad("a file is of the method that was chosen, never of 'auto'"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Unwatched;
+
+    #[test]
+    fn budgets_are_times() {
+        for (text, seconds) in [("90s", 90.0), ("5m", 300.0), ("2h", 7200.0), ("7", 7.0), (" 1.5m ", 90.0)] {
+            assert_eq!(budget(text.trim()).unwrap().as_secs_f64(), seconds, "{text}");
+        }
+        for text in ["", "s", "soon", "0s", "-3m", "1e9h", "5d", "nan"] {
+            assert!(budget(text).unwrap_err().to_string().contains("90s, 5m or 2h"), "{text}");
+        }
+    }
+
+    #[test]
+    fn time_that_is_up_ends_work_and_time_that_is_left_does_not() {
+        let at = |end: Option<Duration>, gone: u64, done: usize, total: usize| {
+            let begun = Instant::now() - Duration::from_secs(gone);
+            let end = end.map(|end| begun + end);
+            let mut deadline = Deadline { watch: &mut Unwatched, end, begun, total, late: false };
+            let result = deadline.at(done);
+            assert_eq!(matches!(result, Err(Error::Stopped)), deadline.late);
+            deadline.late
+        };
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert!(at(seconds(10), 11, 5, 10), "the time is up");
+        // At ten of a hundred steps after five seconds fifty are needed.
+        assert!(at(seconds(40), 5, 10, 100) && !at(seconds(60), 5, 10, 100));
+        // Too early to tell, and no end.
+        assert!(!at(seconds(40), 1, 1, 100) && !at(seconds(40), 5, 2, 100) && !at(None, 5000, 1, 100));
+    }
+
+    #[test]
+    fn a_judgement_is_the_log_loss_at_its_own_temperature() {
+        let (logits, labels) = ([4.0, 0.0, 0.0, 4.0, 4.0, 0.0, 4.0, 0.0], [0, 1, 0, 1]);
+        let (loss, right) = judged(&logits, &labels, 2).unwrap();
+        // Three of four right: at the best temperature each is said with a probability of 3/4.
+        let least = -(3.0 * 0.75f64.ln() + 0.25f64.ln()) / 4.0;
+        assert!((loss - least).abs() < 1e-6 && right == 0.75, "{loss} for {least}");
+        // How loud a method is does not count.
+        let loud: Vec<f32> = logits.iter().map(|z| 5.0 * z).collect();
+        assert!((judged(&loud, &labels, 2).unwrap().0 - loss).abs() < 1e-5);
     }
 }

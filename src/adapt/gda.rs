@@ -164,18 +164,7 @@ impl Method for Gda {
             title: "GDA",
             about: "Gaussian discriminant analysis of the pictures' features, beside text; no training.",
             paper: "arXiv 2402.04087",
-            needs: Needs {
-                support: true,
-                keys: true,
-                templates: true,
-                words: false,
-                correction: false,
-                training: false,
-                grid: false,
-                gamma: false,
-                val: true,
-                others: false,
-            },
+            needs: Needs { support: true, keys: true, templates: true, val: true, ..Needs::NONE },
             memory: None,
             published: None,
         }
@@ -217,7 +206,7 @@ impl Method for Gda {
         let (features, views) = lesson.key_views(watch)?;
         let (clip, classes, width) = (lesson.clip(), classifier.classes(), classifier.weights.cols());
         let labels: Vec<u32> = lesson.labels().iter().flat_map(|label| std::iter::repeat_n(*label, views)).collect();
-        let Gaussians { weights, bias } = Gaussians::new(&features, &labels, classes, width, prior)?;
+        let Gaussians { weights, bias } = Gaussians::new(&features.original, &labels, classes, width, prior)?;
         let narrow = |all: &[f64]| all.iter().map(|v| *v as f32).collect::<Vec<f32>>();
         let words = Words {
             templates: lesson.texts().templates.to_vec(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,8 +128,8 @@ pub struct Lesson<'a> {
 pub struct Made {
     classifier: Option<Classifier>,
     keys: Option<Features>,
-    /// Features of all views that make the keys.
-    views: Option<Vec<f32>>,
+    /// Features of all views that make the keys, from all towers that there are.
+    views: Option<Arc<Features>>,
     val: Option<Features>,
     data: Option<String>,
 }
@@ -348,11 +349,9 @@ impl<'a> Lesson<'a> {
     /// No pictures; `corrected` without a correction; what the source gives.
     pub fn keys(&mut self, corrected: bool, watch: &mut dyn Watch) -> Result<Features> {
         if self.made.keys.is_none() {
-            self.some_support()?;
-            let (views, tower) = (self.how.of_keys(self.choice.seed), self.tower());
-            let features = self.source.features(tower, self.choice.support, &views, watch)?;
+            let (features, views) = self.key_views(watch)?;
             let width = self.clip.config.embedding;
-            self.made.keys = Some(tip::keys_of_pictures(&self.clip.gpu, &features, views.count(), width)?);
+            self.made.keys = Some(tip::keys_of_pictures(&self.clip.gpu, &features, views, width)?);
         }
         self.of_tower(self.made.keys.clone(), corrected)
     }
@@ -384,18 +383,21 @@ impl<'a> Lesson<'a> {
         }
     }
 
-    /// Un-normalised features `[N, views, D]` of all views that make the cache keys, and their number.
+    /// Un-normalised features `[N, views, D]` of all views that make the cache keys, and the number of views.
     ///
     /// # Errors
     /// As [`Lesson::keys`].
-    pub fn key_views(&mut self, watch: &mut dyn Watch) -> Result<(Vec<f32>, usize)> {
+    pub fn key_views(&mut self, watch: &mut dyn Watch) -> Result<(Arc<Features>, usize)> {
         self.some_support()?;
         let views = self.how.of_keys(self.choice.seed);
-        if self.made.views.is_none() {
-            let features = self.source.features(self.tower(), self.choice.support, &views, watch)?;
-            self.made.views = Some(features.original);
-        }
-        Ok((self.made.views.clone().unwrap_or_default(), views.count()))
+        let features = match &self.made.views {
+            Some(features) => features.clone(),
+            None => {
+                let features = self.source.features(self.tower(), self.choice.support, &views, watch)?;
+                self.made.views.insert(Arc::new(features)).clone()
+            }
+        };
+        Ok((features, views.count()))
     }
 
     fn of_tower(&self, features: Option<Features>, corrected: bool) -> Result<Features> {
@@ -408,8 +410,8 @@ impl<'a> Lesson<'a> {
     }
 
     /// What gives the support pictures' features in each epoch of training, and the labels: of fresh random views, of views drawn
-    /// from those encoded beforehand, or of the pictures as they are; by the plain tower or up to its projection. Fresh ones are numbered from `first`, so that they are no
-    /// views that were seen otherwise.
+    /// from those encoded beforehand, or of the pictures as they are; by the plain tower or up to its projection. Fresh ones are
+    /// numbered from `first`, so that they are no views that were seen otherwise.
     ///
     /// # Errors
     /// As [`Lesson::keys`].

@@ -15,8 +15,8 @@ use super::{pini, tip, tip_f, tip_x, zero_shot};
 use crate::clip::{Clip, Features};
 use crate::encode::Tower;
 use crate::gpu::Gpu;
-use crate::memory::Rehearsal;
-use crate::numbers::Range;
+use crate::memory::{MOST_EPOCHS, Rehearsal};
+use crate::numbers::{self, Range};
 use crate::watch::Watch;
 use crate::{Error, Result, text};
 
@@ -80,6 +80,22 @@ pub struct Needs {
     pub others: bool,
 }
 
+impl Needs {
+    /// Nothing.
+    pub const NONE: Needs = Needs {
+        support: false,
+        keys: false,
+        templates: false,
+        words: false,
+        correction: false,
+        training: false,
+        grid: false,
+        gamma: false,
+        val: false,
+        others: false,
+    };
+}
+
 /// A row of the memory forecast.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -100,6 +116,24 @@ pub struct Setting {
     pub kind: Kind,
     /// Whether `tipi eval` knows it without the method's name in front, too.
     pub alone: bool,
+}
+
+impl Setting {
+    /// Passes of a training that keeps its last.
+    pub const EPOCHS: Setting = Setting {
+        name: "epochs",
+        help: "Passes over the pictures, from 1 to 1000000.",
+        kind: Kind::Count(1, MOST_EPOCHS),
+        alone: false,
+    };
+
+    /// A rate that falls along [`schedule::cosine`](super::schedule::cosine).
+    pub const COSINE_RATE: Setting = Setting {
+        name: "lr",
+        help: "Learning rate at the first step, from 1e-12 to 1000; it falls to 0 along a cosine.",
+        kind: Kind::Number(numbers::RATE),
+        alone: false,
+    };
 }
 
 /// Values of a setting.

@@ -12,9 +12,7 @@ use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
 use super::plans::Plans;
 use super::schedule;
-use super::train::{
-    self, At, Course, EpochSource, Job, Kept, ReadTensor, Tensors as State, check_epoch, chosen, streams,
-};
+use super::train::{self, At, Course, EpochSource, Fed, Job, Kept, ReadTensor, Tensors as State, streams};
 use super::zero_shot::Classifier;
 use crate::Result;
 use crate::clip::{Clip, Features};
@@ -24,7 +22,7 @@ use crate::gpu::{DType, Gpu, Plan, ReadBack, Recorder, Tensor};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{loss, normalize, reduce};
-use crate::memory::{self, Rehearsal};
+use crate::memory::Rehearsal;
 use crate::nn::FrozenLinear;
 use crate::numbers::{self, Range};
 use crate::watch::Watch;
@@ -176,20 +174,16 @@ struct Training<'a> {
     trainer: Trainer<'a>,
     step: Step,
     config: &'a Config,
-    labels: &'a [u32],
-    source: &'a mut EpochSource<'a>,
-    /// The epoch's features.
-    features: Vec<f32>,
+    fed: Fed<'a>,
 }
 
 impl Job for Training<'_> {
     fn begin_epoch(&mut self, epoch: usize) -> Result<()> {
-        self.features = (self.source)(epoch)?;
-        check_epoch(&self.features, self.labels.len(), self.step.images.cols())
+        self.fed.begin(epoch)
     }
 
     fn step(&mut self, at: At, pictures: &[usize]) -> Result<ReadBack<f32>> {
-        let (images, labels) = chosen(&self.features, self.labels, self.step.images.cols(), pictures);
+        let (images, labels) = self.fed.of(pictures);
         self.trainer.run(&self.step, &images, &labels, self.config.optimizer(at.number), at.number as u32 + 1)?;
         self.trainer.gpu.begin_read(&self.step.loss)
     }
@@ -232,7 +226,7 @@ pub fn train(
     let parts = (&own.weight[..], own.bias.as_deref());
     let trainer = Trainer::new(&clip.gpu, classifier, parts, own.width, config.penalty)?;
     let step = trainer.step(labels.len())?;
-    let mut job = Training { trainer, step, config, labels, source: features, features: Vec::new() };
+    let mut job = Training { trainer, step, config, fed: Fed::new(labels, features, own.width) };
     let losses = train::run(&mut job, &course, kept, watch)?;
     Ok((job.trainer.projection, losses))
 }
@@ -290,18 +284,7 @@ impl Method for ProLip {
             title: "ProLIP",
             about: "The image tower's last projection, trained and held near where it was.",
             paper: "arXiv 2410.05270",
-            needs: Needs {
-                support: true,
-                keys: false,
-                templates: true,
-                words: false,
-                correction: false,
-                training: true,
-                grid: false,
-                gamma: false,
-                val: false,
-                others: false,
-            },
+            needs: Needs { support: true, templates: true, training: true, ..Needs::NONE },
             memory: Some(Memory { what: "training ProLIP", by_batch: false }),
             published: None,
         }
@@ -309,18 +292,8 @@ impl Method for ProLip {
 
     fn settings(&self) -> &'static [Setting] {
         &[
-            Setting {
-                name: "epochs",
-                help: "Passes over the pictures, from 1 to 1000000.",
-                kind: Kind::Count(1, memory::MOST_EPOCHS),
-                alone: false,
-            },
-            Setting {
-                name: "lr",
-                help: "Learning rate at the first step, from 1e-12 to 1000; it falls to 0 along a cosine.",
-                kind: Kind::Number(numbers::RATE),
-                alone: false,
-            },
+            Setting::EPOCHS,
+            Setting::COSINE_RATE,
             Setting {
                 name: "penalty",
                 help: "Weight of the squared distance from the projection as it was, from 0 to 1000; by default 1/shots.",

@@ -294,18 +294,7 @@ struct Learned {
 
 impl Method for TipAdapter {
     fn info(&self) -> &'static Info {
-        const NEEDS: Needs = Needs {
-            support: true,
-            keys: true,
-            templates: true,
-            words: false,
-            correction: false,
-            training: false,
-            grid: true,
-            gamma: false,
-            val: true,
-            others: false,
-        };
+        const NEEDS: Needs = Needs { support: true, keys: true, templates: true, grid: true, val: true, ..Needs::NONE };
         match self.corrected {
             false => &Info {
                 name: "tip-adapter",

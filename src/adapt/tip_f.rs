@@ -15,7 +15,7 @@ use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs,
 use super::plans::Plans;
 use super::schedule;
 use super::tip::{Cache, TipParams};
-use super::train::{self, At, Course, EpochSource, Job, Kept, ReadTensor, Tensors, check_epoch, chosen, streams};
+use super::train::{self, At, Course, EpochSource, Fed, Job, Kept, ReadTensor, Tensors, streams};
 use super::zero_shot::Classifier;
 use crate::clip::{Clip, Features};
 use crate::data::Augment;
@@ -185,10 +185,7 @@ struct Training<'a> {
     course: &'a Course,
     full: Step,
     last: Option<Step>,
-    labels: &'a [u32],
-    source: &'a mut EpochSource<'a>,
-    /// The epoch's features.
-    features: Vec<f32>,
+    fed: Fed<'a>,
     val: (&'a Features, &'a [u32]),
     best: Option<Best>,
 }
@@ -201,14 +198,13 @@ impl Training<'_> {
 
 impl Job for Training<'_> {
     fn begin_epoch(&mut self, epoch: usize) -> Result<()> {
-        self.features = (self.source)(epoch)?;
-        check_epoch(&self.features, self.labels.len(), self.trainer.keys.keys.cols())
+        self.fed.begin(epoch)
     }
 
     fn step(&mut self, at: At, pictures: &[usize]) -> Result<ReadBack<f32>> {
         let whole = pictures.len() == self.course.batch();
         let step = if whole { &self.full } else { self.last.as_ref().unwrap_or(&self.full) };
-        let (images, labels) = chosen(&self.features, self.labels, self.trainer.keys.keys.cols(), pictures);
+        let (images, labels) = self.fed.of(pictures);
         let optimizer = self.config.optimizer(at.number, self.course.steps());
         self.trainer.run(step, &images, &labels, optimizer, at.number as u32 + 1)?;
         self.trainer.gpu.begin_read(&step.loss)
@@ -292,19 +288,8 @@ pub fn train(
     let trainer = Trainer::new(gpu, classifier, cache, config.initial)?;
     let full = trainer.step(course.batch().max(1))?;
     let last = if course.rest() > 0 { Some(trainer.step(course.rest())?) } else { None };
-    let mut job = Training {
-        trainer,
-        cache,
-        config,
-        course: &course,
-        full,
-        last,
-        labels,
-        source: features,
-        features: Vec::new(),
-        val,
-        best: None,
-    };
+    let fed = Fed::new(labels, features, classifier.weights.cols());
+    let mut job = Training { trainer, cache, config, course: &course, full, last, fed, val, best: None };
     let losses = train::run(&mut job, &course, kept, watch)?;
     let Best { epoch, val_accuracy, keys } = job.best.ok_or_else(|| Error::invalid("no epoch was run"))?;
     Ok(Trained { cache: cache.with_keys(gpu, &keys)?, epoch, val_accuracy, losses })
@@ -371,13 +356,10 @@ impl Method for TipAdapterF {
                 support: true,
                 keys: true,
                 templates: true,
-                words: false,
-                correction: false,
                 training: true,
                 grid: true,
-                gamma: false,
                 val: true,
-                others: false,
+                ..Needs::NONE
             },
             memory: Some(Memory { what: "training Tip-Adapter-F", by_batch: false }),
             published: Some([64.60, 66.65, 69.67, 72.45, 75.83]),
@@ -393,12 +375,7 @@ impl Method for TipAdapterF {
                 kind: Kind::Count(1, memory::MOST_EPOCHS),
                 alone: false,
             },
-            Setting {
-                name: "lr",
-                help: "Learning rate at the first step, from 1e-12 to 1000; it falls to 0 along a cosine.",
-                kind: Kind::Number(numbers::RATE),
-                alone: false,
-            },
+            Setting::COSINE_RATE,
             Setting {
                 name: "initial_alpha",
                 help: "Weight of the cache term during training, from -1e9 to 1e9.",

@@ -342,18 +342,8 @@ struct Learned {
 
 impl Method for TipXMethod {
     fn info(&self) -> &'static Info {
-        const NEEDS: Needs = Needs {
-            support: true,
-            keys: true,
-            templates: true,
-            words: false,
-            correction: false,
-            training: false,
-            grid: true,
-            gamma: true,
-            val: true,
-            others: false,
-        };
+        const NEEDS: Needs =
+            Needs { support: true, keys: true, templates: true, grid: true, gamma: true, val: true, ..Needs::NONE };
         match self.corrected {
             false => &Info {
                 name: "tip-x",

@@ -127,18 +127,40 @@ pub type ReadTensor<'r> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>> + 'r;
 /// Gives the un-normalised features `[n, D]` of all pictures in an epoch.
 pub type EpochSource<'s> = dyn FnMut(usize) -> Result<Vec<f32>> + 's;
 
-/// Checks that an epoch's features are those of `pictures`.
-pub(crate) fn check_epoch(features: &[f32], pictures: usize, width: usize) -> Result<()> {
-    if features.len() != pictures * width {
-        return Err(Error::invalid(format!("{} feature values for {pictures} pictures", features.len())));
-    }
-    Ok(())
+/// Pictures' features, epoch by epoch, with their labels.
+pub(crate) struct Fed<'a> {
+    labels: &'a [u32],
+    source: &'a mut EpochSource<'a>,
+    width: usize,
+    /// Those of the epoch under way, `[n, width]`.
+    features: Vec<f32>,
 }
 
-/// The features and labels of a step's pictures.
-pub(crate) fn chosen(features: &[f32], labels: &[u32], width: usize, pictures: &[usize]) -> (Vec<f32>, Vec<u32>) {
-    let rows = pictures.iter().flat_map(|i| &features[i * width..(i + 1) * width]).copied().collect();
-    (rows, pictures.iter().map(|i| labels[*i]).collect())
+impl<'a> Fed<'a> {
+    /// Features `width` wide of pictures with these labels.
+    pub fn new(labels: &'a [u32], source: &'a mut EpochSource<'a>, width: usize) -> Fed<'a> {
+        Fed { labels, source, width, features: Vec::new() }
+    }
+
+    /// Gets an epoch's features.
+    ///
+    /// # Errors
+    /// What the source gives; features of another number of pictures.
+    pub fn begin(&mut self, epoch: usize) -> Result<()> {
+        self.features = (self.source)(epoch)?;
+        if self.features.len() != self.labels.len() * self.width {
+            let (values, pictures) = (self.features.len(), self.labels.len());
+            return Err(Error::invalid(format!("{values} feature values for {pictures} pictures")));
+        }
+        Ok(())
+    }
+
+    /// The features and labels of a step's pictures.
+    pub fn of(&self, pictures: &[usize]) -> (Vec<f32>, Vec<u32>) {
+        let row = |i: &usize| &self.features[i * self.width..(i + 1) * self.width];
+        let rows = pictures.iter().flat_map(row).copied().collect();
+        (rows, pictures.iter().map(|i| self.labels[*i]).collect())
+    }
 }
 
 /// Something that trains.

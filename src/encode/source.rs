@@ -288,6 +288,32 @@ impl<'a> Stored<'a> {
         let whole = self.whole();
         self.side(whole)?.store.rows(rows)
     }
+
+    /// The same by another tower: what a method that takes [`Tower`]'s features is given.
+    ///
+    /// # Errors
+    /// As [`Store::rows`].
+    pub fn rows_of(&mut self, tower: Tower, rows: &[RowId]) -> Result<Features> {
+        match tower {
+            // The plain tower's features are those of the corrected one's store.
+            Tower::Plain => Ok(self.rows(rows)?.original.into()),
+            Tower::Corrected => self.rows(rows),
+            Tower::Unprojected => self.side(tower)?.store.rows(rows),
+        }
+    }
+
+    /// Sees to it that [`Stored::rows_of`] has the rows of these pictures, which [`Stored::fill`] named. Pictures are looked at only
+    /// where some are missing.
+    ///
+    /// # Errors
+    /// As [`Source::features`].
+    pub fn provide(&mut self, tower: Tower, items: &[Item], rows: &[RowId], watch: &mut dyn Watch) -> Result<()> {
+        if tower == Tower::Unprojected && !self.side(tower)?.store.has(rows) {
+            let items: Vec<&Item> = items.iter().collect();
+            fill(self.side(tower)?, &items, &Views::Center, true, "encoding pictures", watch)?;
+        }
+        Ok(())
+    }
 }
 
 fn fill(
@@ -312,8 +338,7 @@ impl Source for Stored<'_> {
         let all: Vec<&Item> = items.iter().collect();
         let filled = fill(side, &all, views, true, "encoding views", watch)?;
         let rows: Vec<RowId> = filled.rows.into_iter().flatten().flatten().collect();
-        let features = side.store.rows(&rows)?;
-        Ok(features)
+        side.store.rows(&rows)
     }
 
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {

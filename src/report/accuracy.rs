@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::escape;
 use super::style::{self, EDGE, GRID, PAPER, SERIES, SMALL, SOFT, TEXT, WIDTH};
+use crate::adapt::method::baseline;
 
 /// One method.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +100,7 @@ impl Look {
 }
 
 fn is_zero_shot(series: &Series) -> bool {
-    series.name == "zero-shot"
+    series.name == baseline().info().title
 }
 
 /// The points that can be drawn, by number of pictures, the deviations sound and all in percent.

@@ -13,7 +13,7 @@ use crate::clip::{Clip, Features};
 use crate::data::Augment;
 use crate::encode::Tower;
 use crate::gpu::Gpu;
-use crate::memory::{self, Rehearsal};
+use crate::memory::Rehearsal;
 use crate::watch::Watch;
 use crate::{Result, numbers};
 
@@ -84,18 +84,7 @@ impl Method for PiniMethod {
             title: "PiNI",
             about: "Noise learned on prompts and image features.",
             paper: "arXiv 2412.10817",
-            needs: Needs {
-                support: true,
-                keys: false,
-                templates: false,
-                words: true,
-                correction: false,
-                training: true,
-                grid: false,
-                gamma: false,
-                val: false,
-                others: false,
-            },
+            needs: Needs { support: true, words: true, training: true, ..Needs::NONE },
             memory: Some(Memory { what: "training PiNI", by_batch: true }),
             published: None,
         }
@@ -103,12 +92,7 @@ impl Method for PiniMethod {
 
     fn settings(&self) -> &'static [Setting] {
         &[
-            Setting {
-                name: "epochs",
-                help: "Passes over the pictures, from 1 to 1000000.",
-                kind: Kind::Count(1, memory::MOST_EPOCHS),
-                alone: false,
-            },
+            Setting::EPOCHS,
             Setting {
                 name: "lr",
                 help: "Top of the learning-rate schedule, from 1e-12 to 1000; by default the paper's 0.001 at a logit scale of \

@@ -4,9 +4,7 @@ use serde_json::Value;
 
 use super::params::{ImageNoise, Params};
 use super::{Config, Noise, NoisyPrompts, Pini};
-use crate::adapt::train::{
-    self, At, Course, EpochSource, Job, Kept, ReadTensor, Tensors, check_epoch, chosen, streams,
-};
+use crate::adapt::train::{self, At, Course, EpochSource, Fed, Job, Kept, ReadTensor, Tensors, streams};
 use crate::adapt::{self, schedule};
 use crate::clip::{Clip, Packed};
 use crate::gpu::{Gpu, Plan, ReadBack, Recorder, Tensor, advise};
@@ -326,22 +324,18 @@ struct Training<'a> {
     trainer: Trainer<'a>,
     step: Step,
     config: &'a Config,
-    labels: &'a [u32],
-    source: &'a mut EpochSource<'a>,
-    /// The epoch's features.
-    features: Vec<f32>,
+    fed: Fed<'a>,
 }
 
 impl Job for Training<'_> {
     fn begin_epoch(&mut self, epoch: usize) -> Result<()> {
-        self.features = (self.source)(epoch)?;
-        check_epoch(&self.features, self.labels.len(), self.trainer.clip.config.embedding)
+        self.fed.begin(epoch)
     }
 
     fn step(&mut self, at: At, pictures: &[usize]) -> Result<ReadBack<f32>> {
         let (clip, config) = (self.trainer.clip, self.config);
         let lr = schedule::pini(at.epoch, config.epochs, config.lr);
-        let (images, labels) = chosen(&self.features, self.labels, clip.config.embedding, pictures);
+        let (images, labels) = self.fed.of(pictures);
         self.step.run(&clip.gpu, &images, &labels, config, lr, at.number as u32)?;
         clip.gpu.begin_read(&self.step.loss)
     }
@@ -395,7 +389,7 @@ pub fn train(
     let step = trainer.step(batch, config.draws, true).map_err(|error| {
         advise(error, "training PiNI with", batch, &|n| rehearse(clip, &trainer.prompts, config, n))
     })?;
-    let mut job = Training { trainer, step, config, labels, source: features, features: Vec::new() };
+    let mut job = Training { trainer, step, config, fed: Fed::new(labels, features, clip.config.embedding) };
     let losses = train::run(&mut job, &course, kept, watch)?;
     let Trainer { prompts, params, .. } = job.trainer;
     Ok((Pini::new(clip, prompts, params)?, losses))

@@ -14,8 +14,6 @@ pub struct Bars {
     all: MultiProgress,
     results: Option<ProgressBar>,
     work: Option<ProgressBar>,
-    /// What stands before a stretch's name.
-    prefix: String,
     /// Whether results are told one by one.
     tells: bool,
     start: Instant,
@@ -31,17 +29,12 @@ impl Bars {
     pub fn new() -> Bars {
         let now = Instant::now();
         let all = MultiProgress::new();
-        Bars { all, results: None, work: None, prefix: String::new(), tells: true, start: now, told: now }
+        Bars { all, results: None, work: None, tells: true, start: now, told: now }
     }
 
     /// The same, without a line for each result.
     pub fn quiet(self) -> Bars {
         Bars { tells: false, ..self }
-    }
-
-    /// Says whose work is under way.
-    pub fn name(&mut self, prefix: &str) {
-        self.prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}: ") };
     }
 
     fn say(&self, text: &str) {
@@ -59,7 +52,7 @@ impl Bars {
 impl Watch for Bars {
     fn begin(&mut self, what: &str, total: usize) {
         self.end();
-        self.work = Some(self.all.add(ui::bar(total, &format!("{}{what}", self.prefix))));
+        self.work = Some(self.all.add(ui::bar(total, what)));
     }
 
     fn at(&mut self, done: usize) -> tipi::Result<()> {
@@ -76,7 +69,7 @@ impl Watch for Bars {
 
     fn show(&mut self, text: &str) {
         if let Some(bar) = &self.work {
-            ui::show(bar, &format!("{}{text}", self.prefix));
+            ui::show(bar, text);
         }
     }
 
@@ -87,7 +80,7 @@ impl Watch for Bars {
     }
 
     fn note(&mut self, text: &str) {
-        self.say(&format!("{}{text}", self.prefix));
+        self.say(text);
     }
 }
 

@@ -133,7 +133,9 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = Clip::load(&gpu, &model)?;
     common::announce(&gpu);
     let epochs = text::count(args.epochs, "epoch", "epochs");
-    note!("shortcuts: PiNI trains {epochs} on the pictures as they are, α, β and γ are searched on the {GRID} grid");
+    note!(
+        "shortcuts: training sees the pictures as they are, PiNI {epochs}; α, β and γ are searched on the {GRID} grid"
+    );
     stop::listen();
     let mut bars = Bars::new().quiet();
     let folder = tempfile::tempdir()?;
@@ -146,7 +148,6 @@ pub fn run(args: &Args) -> Result<()> {
         let Some(dataset) = datasets.iter().find(|dataset| dataset.name == *set) else { continue };
         let protocol = args.protocol(shots)?;
         let checked = eval::check(dataset, &protocol, true)?;
-        bars.name(set);
         let features = folder.path().join("features");
         eval::run(&clip, checked, Some((&correction, &digest)), ("f32", folder.path(), &features), &mut bars)?;
         shown.add(set, &folder.path().join(set), &protocol)?;

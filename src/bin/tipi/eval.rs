@@ -36,7 +36,7 @@ pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Methods, as `tipi fit` has them, and zero-shot; by default all but auto, without those that need a correction where there is none.
+    /// Methods, as `tipi fit` has them; by default all but auto, without those that need a correction where there is none.
     #[arg(long, value_delimiter = ',', value_parser = one_method)]
     methods: Vec<&'static dyn Method>,
     /// Numbers of pictures per class to learn from, each from 1 to 1000000.
@@ -288,8 +288,7 @@ pub fn run(args: &Args) -> Result<()> {
     let digest = correction.as_ref().map(|c| c.digest(&gpu)).transpose()?;
     let corrected = correction.as_ref().zip(digest.as_deref());
     let precision = args.precision.precision.name();
-    for (checked, dataset) in checked.into_iter().zip(&datasets) {
-        bars.name(&dataset.title);
+    for checked in checked {
         match eval::run(&clip, checked, corrected, (precision, &args.out, &features), &mut bars) {
             Err(Error::Stopped) => {
                 bars.clear();

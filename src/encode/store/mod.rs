@@ -181,6 +181,12 @@ impl Store {
         self.known.read().unwrap_or_else(PoisonError::into_inner).index.len()
     }
 
+    /// Whether all these rows are on disk as they were written.
+    pub fn has(&self, ids: &[RowId]) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        ids.iter().all(|id| known.place(id).is_some_and(|(shard, row)| matches!(shard.is_sound(row), Ok(true))))
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

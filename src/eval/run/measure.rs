@@ -73,7 +73,7 @@ impl Run<'_> {
             return Ok(());
         }
         let features = self.source.rows(&rows)?;
-        watch.begin(&format!("{}: measuring overlap", self.dataset.title), 100);
+        watch.begin("measuring overlap", 100);
         let mut measure = |features: &[f32]| {
             similarity::measure(&self.clip.gpu, features, &labels, self.clip.config.embedding, &mut |_| {})
         };

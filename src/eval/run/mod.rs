@@ -22,7 +22,7 @@ use crate::adapt::zero_shot::Classifier;
 use crate::clip::Clip;
 use crate::data::{Dataset, FewShot, Item, coop_few_shot};
 use crate::encode::source::{Corrected, Keeping, Stored};
-use crate::encode::{RowId, Source, Tower, Views};
+use crate::encode::{RowId, Source, Views};
 use crate::{Error, Result, hex, text, watch};
 
 /// Test pictures that are classified at once. A multiple of the rows that methods take, so that random draws do not depend
@@ -33,6 +33,40 @@ const BLOCK: usize = crate::adapt::ROWS;
 pub trait Watch: watch::Watch {
     /// A result is kept; so many of so many are there.
     fn result(&mut self, record: &Record, done: usize, all: usize);
+}
+
+/// Says whose work is watched: the dataset's title stands before all that is said.
+struct Titled<'w> {
+    title: &'w str,
+    watch: &'w mut dyn Watch,
+}
+
+impl watch::Watch for Titled<'_> {
+    fn begin(&mut self, what: &str, total: usize) {
+        self.watch.begin(&format!("{}: {what}", self.title), total);
+    }
+
+    fn at(&mut self, done: usize) -> Result<()> {
+        self.watch.at(done)
+    }
+
+    fn show(&mut self, text: &str) {
+        self.watch.show(&format!("{}: {text}", self.title));
+    }
+
+    fn end(&mut self) {
+        self.watch.end();
+    }
+
+    fn note(&mut self, text: &str) {
+        self.watch.note(&format!("{}: {text}", self.title));
+    }
+}
+
+impl Watch for Titled<'_> {
+    fn result(&mut self, record: &Record, done: usize, all: usize) {
+        self.watch.result(record, done, all);
+    }
 }
 
 /// A dataset and what is to be run on it, looked over by [`check`].
@@ -57,6 +91,7 @@ pub fn run(
     watch: &mut dyn Watch,
 ) -> Result<()> {
     needs_correction(protocol, correction.is_some())?;
+    let watch: &mut dyn Watch = &mut Titled { title: &dataset.title, watch };
     let corrected = correction.map(|(correction, digest)| Corrected { bottlenecks: &correction.blocks, digest });
     let settings = settings(clip, dataset, protocol, corrected, precision)?;
     let mut notes = dataset.notes.clone();
@@ -71,17 +106,17 @@ pub fn run(
         notes,
     };
     let journal = Journal::open(&out.join(&dataset.name), &settings, &about)?;
-    about.notes.iter().for_each(|note| watch.note(&format!("{}: {note}", dataset.title)));
+    about.notes.iter().for_each(|note| watch.note(note));
     let tasks = protocol.tasks();
     let left = tasks.iter().filter(|task| journal.of(**task).is_none()).count();
     // A run that ended after its last result still owes what comes behind it.
     if left == 0 && journal.overlap()?.is_some() {
         let count = text::count(tasks.len(), "result is", "results are");
-        watch.note(&format!("{}: {count} there already, which is all", dataset.title));
+        watch.note(&format!("{count} there already, which is all"));
         return Ok(());
     }
     let (classifier, unclear) = Classifier::beside_pictures(clip, &dataset.classes, &dataset.templates)?;
-    unclear.iter().for_each(|reason| watch.note(&format!("{}: {reason}", dataset.title)));
+    unclear.iter().for_each(|reason| watch.note(reason));
     let pictures = dataset.test.len().max(dataset.train.len());
     let keeping = Keeping { folder: features, precision, batch: protocol.batch, pictures };
     let mut run = Run {
@@ -211,8 +246,8 @@ impl<'a> Run<'a> {
         }
         let first_test = wanted.len();
         wanted.extend(&dataset.test);
-        let what = format!("{}: encoding pictures", dataset.title);
-        let filled = self.source.fill(&wanted, &Views::Center, self.protocol.strict, &what, watch)?;
+        let strict = self.protocol.strict;
+        let filled = self.source.fill(&wanted, &Views::Center, strict, "encoding pictures", watch)?;
         filled.skipped.iter().for_each(|error| watch.note(&format!("skipped: {error}")));
         if !filled.skipped.is_empty() {
             let count = text::count(filled.skipped.len(), "picture", "pictures");
@@ -284,19 +319,13 @@ impl<'a> Run<'a> {
         let Learned { method, fitted, search, losses, temperature, val_accuracy, .. } = learned;
         let (clip, classes) = (self.clip, self.dataset.classes.len());
         let tower = fitted.tower();
+        self.source.provide(tower, &self.test_items, &self.test, watch)?;
         let start = Instant::now();
-        watch.begin(&format!("{}: {}", self.dataset.title, task.method.info().title), self.test.len());
+        watch.begin(task.method.info().title, self.test.len());
         let mut score = Score::new(classes, self.dataset.subset.as_deref(), temperature);
         for (block, rows) in self.test.chunks(BLOCK).enumerate() {
             let first = block * BLOCK;
-            let features = match tower {
-                Tower::Corrected => self.source.rows(rows)?,
-                Tower::Plain => self.source.rows(rows)?.original.into(),
-                other => {
-                    let items = &self.test_items[first..first + rows.len()];
-                    self.source.features(other, items, &Views::Center, watch)?
-                }
-            };
+            let features = self.source.rows_of(tower, rows)?;
             let logits = fitted.logits(clip, &features, first)?;
             score.add(&logits, &self.test_labels[first..first + rows.len()]);
             watch.at(first + rows.len())?;
