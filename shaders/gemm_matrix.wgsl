@@ -1,6 +1,6 @@
 // C[m,n] = act(alpha · A·op(B) + bias) + residual by matrix units. What they take is said by who imports this text:
-// gemm_matrix16.wgsl (f16 operands) or gemm_matrix8.wgsl (f32 operands) name the types Element, MatrixA, MatrixB, MatrixC
-// and the side of a matrix, SIDE. Sums are f32.
+// gemm_matrix16.wgsl and gemm_matrix8_half.wgsl (f16 operands), gemm_matrix8.wgsl (f32 operands) name the types Element,
+// MatrixA, MatrixB, MatrixC and the side of a matrix, SIDE. Sums are f32.
 //
 // A tile of (4·SIDE)² of C per workgroup of 128 invocations: four quarters, each 2×2 matrices, shared out among the
 // subgroups, whatever their size. A (f32, rounded to Element) and B are staged through workgroup memory, DEPTH steps of k at

@@ -20,6 +20,7 @@ struct Params {
     reach: f32, // largest |α|
     low: f32,   // smallest α
     high: f32,  // largest α
+    nothing: u32, // 0, which no compiler knows
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -33,9 +34,9 @@ struct Params {
 @group(0) @binding(6) var<storage, read> gammas: array<f32>;
 @group(0) @binding(7) var<storage, read_write> counts: array<u32>;
 
-// Eight half units in the last place of all that is compared: what the rounding of both ways of comparing, and of where
-// two lines cross, can come to together.
-const BLUR: f32 = 4.8e-7;
+// Sixteen half units in the last place of all that is compared: what the rounding of both ways of comparing, and of where
+// two lines cross, can come to together, with a division that is 2.5 units off as Vulkan allows.
+const BLUR: f32 = 9.6e-7;
 const HUGE: f32 = 1.0e30;
 
 // Of each of its values of γ: where intervals begin, less where they end, and single points.
@@ -49,15 +50,35 @@ fn static_parts(at: u32, gamma: vec4<f32>) -> vec4<f32> {
     //# end
 }
 
-fn static_part(at: u32, gamma: f32) -> f32 {
-    return static_parts(at, vec4<f32>(gamma)).x;
+// The size of the kl term at the most, under a value of γ of this size.
+fn kl_size(at: u32, gamma: f32) -> f32 {
+    //# if KL
+    return gamma * abs(kl[at]);
+    //# else
+    return 0.0;
+    //# end
+}
+
+// A number as it is in 32 bits. A compiler may fuse a product with a sum, which rounds once instead of twice, or compare in
+// another way; but not across this. So the plain comparison gives the same on every device.
+fn settled(v: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(v) ^ p.nothing);
+}
+
+// A logit, each operation rounded.
+fn logit(at: u32, from_cache: u32, alpha: f32, gamma: f32) -> f32 {
+    var fixed = base[at];
+    //# if KL
+    fixed = settled(fixed + settled(gamma * kl[at]));
+    //# end
+    return settled(fixed + settled(alpha * cache[from_cache]));
 }
 
 // The plain comparison.
 fn is_right(at: u32, from_cache: u32, label: u32, alpha: f32, gamma: f32) -> bool {
-    let own = fma(alpha, cache[from_cache + label], static_part(at + label, gamma));
+    let own = logit(at + label, from_cache + label, alpha, gamma);
     for (var c = 0u; c < p.classes; c++) {
-        let v = fma(alpha, cache[from_cache + c], static_part(at + c, gamma));
+        let v = logit(at + c, from_cache + c, alpha, gamma);
         if v > own || (v == own && c < label) {
             return false;
         }
@@ -170,6 +191,8 @@ fn main(id: Invocation) {
     let count = min(GAMMAS, p.gammas - first);
     let gamma0 = four_gammas(first);
     let gamma1 = four_gammas(first + 4u);
+    let sizes = max(abs(gamma0), abs(gamma1));
+    let most = max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
     for (var row = id.lid; row < p.rows; row += 64u) {
         let at = row * p.classes;
         let from_cache = (beta * p.rows + row) * p.classes;
@@ -177,7 +200,7 @@ fn main(id: Invocation) {
         let own_slope = cache[from_cache + label];
         let own0 = static_parts(at + label, gamma0);
         let own1 = static_parts(at + label, gamma1);
-        let reach = p.reach * abs(own_slope);
+        let reach = fma(p.reach, abs(own_slope), kl_size(at + label, most));
         var b0 = unbounded();
         var b1 = unbounded();
         for (var c = 0u; c < p.classes; c++) {
@@ -194,7 +217,7 @@ fn main(id: Invocation) {
             there1 = fma(gamma1, k, there1);
             //# end
             let gain = own_slope - slope;
-            let both = vec4<f32>(reach + p.reach * abs(slope));
+            let both = vec4<f32>(fma(p.reach, abs(slope), reach) + kl_size(at + c, most));
             b0 = bounded(b0, own0 - there0, gain, BLUR * (abs(own0) + abs(there0) + both));
             if count > 4u {
                 b1 = bounded(b1, own1 - there1, gain, BLUR * (abs(own1) + abs(there1) + both));

@@ -165,7 +165,7 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
         }),
         of_batch("encoding pictures with a corrected tower", &|n| {
             let correction = Correction::init(clip, &overlap::Config::paper(1))?;
-            clip.image.plan_with(n, Some(&correction.blocks)).map(drop)
+            clip.image_encoder_with(n, Some(&correction.blocks)).map(drop)
         }),
         of_batch("training a correction of the overlap", &|n| {
             overlap::rehearse(clip, classes, &overlap::Config::paper(1), n)

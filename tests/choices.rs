@@ -109,3 +109,51 @@ fn needs_of_many_classes_are_known_at_once() {
     assert_eq!(info["memory"]["classes"], 21_841);
     assert!(info["memory"]["methods"]["encoding texts"].as_u64().unwrap() > 10 << 20, "{info}");
 }
+
+/// A process that ended while it used a kernel for the first time leaves a note. The next one tries that kernel in a process of
+/// its own, leaves it out if that ends badly too, and goes on as if nothing had been if it does not.
+#[test]
+fn a_kernel_that_ended_a_process_is_not_used_in_another_untried() {
+    let cache = tempfile::tempdir().unwrap();
+    let file = |what: &str| {
+        let files = std::fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files = files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(what));
+        files.next()
+    };
+    let picture = "examples/pictos/shifted/anchor";
+    let classify = || {
+        let out = tipi(
+            cache.path(),
+            &[("TIPI_TUNE", "off")],
+            &["classify", "--model", MODEL, "--labels", "anchor,key", picture],
+        );
+        let (said, told) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+        assert!(out.status.success(), "{told}");
+        (said, told)
+    };
+    let (whole, _) = classify();
+    // What ran is remembered, and nothing else is left.
+    let ran = file("ran-").unwrap();
+    let stem = ran.file_stem().unwrap().to_str().unwrap().strip_prefix("ran-").unwrap().to_string();
+    assert!(std::fs::read_to_string(&ran).unwrap().lines().any(|key| key.starts_with("attention")));
+    assert!(file("first-").is_none() && file("deadly-").is_none());
+    let note = cache.path().join(format!("first-{stem}.1-0"));
+    let trial = |text: &str| {
+        serde_json::json!({"key": "attention_texel/forward,HEAD=64,CAUSAL=0", "entry": "main", "text": text, "bindings": []})
+            .to_string()
+    };
+    // Killed from outside: the kernel is well.
+    std::fs::write(&note, trial("@compute @workgroup_size(1) fn main() {}")).unwrap();
+    let (said, told) = classify();
+    assert_eq!((said, told.contains("left out")), (whole, false), "{told}");
+    assert!(!note.exists() && file("deadly-").is_none());
+    // Its fault: nothing that needs what it needs is used any more.
+    std::fs::write(&note, trial("this compiles nowhere")).unwrap();
+    let (_, told) = classify();
+    assert!(told.contains("attention_texel/forward") && told.contains("left out"), "{told}");
+    assert!(!note.exists() && file("deadly-").is_some());
+    let (_, told) = classify();
+    assert!(!told.contains("left out"), "said again: {told}");
+    let ran = std::fs::read_to_string(&ran).unwrap();
+    assert!(ran.lines().any(|key| key.starts_with("attention/")), "{ran}");
+}

@@ -258,6 +258,7 @@ fn gemm_kernels_want_what_their_texts_take() {
             ("gemm_tile", 128) => (Kernel::Wide, None),
             ("gemm_tile", 16) => (Kernel::Thin, None),
             ("gemm_matrix16", _) => (Kernel::Matrix, Some(Matrices::Square16)),
+            ("gemm_matrix8_half", _) => (Kernel::Matrix, Some(Matrices::Half8)),
             ("gemm_matrix8", _) => (Kernel::Matrix, Some(Matrices::Square8)),
             ("gemm_rows", _) => (Kernel::Rows, None),
             ("gemm_subgroup", _) => (Kernel::Subgroup, None),

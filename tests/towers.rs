@@ -270,3 +270,25 @@ fn full_size_towers() {
         assert!(full.0 < F32 && full.1 < F32 && half.0 < F16 && half.1 < F16, "{name}");
     }
 }
+
+/// Pictures of 8 bits go to the GPU as they are and give the bits that their pixels give, in whole batches and in part of one.
+#[test]
+fn pictures_give_what_their_pixels_give() {
+    let clip = Clip::load(gpu(), &Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto")).unwrap();
+    let size = clip.preprocess.size;
+    let pictures: Vec<tipi::data::Rgb> = (0..5usize)
+        .map(|n| {
+            let data = (0..3 * size * size).map(|i| (i * (n + 3) % 251) as u8).collect();
+            tipi::data::Rgb::new(size, size, data).unwrap()
+        })
+        .collect();
+    let pixels: Vec<f32> = pictures.iter().flat_map(|picture| clip.view_pixels(picture)).collect();
+    let samples: Vec<u8> = pictures.iter().flat_map(|picture| picture.data.clone()).collect();
+    let mut encoder = clip.image_encoder(2).unwrap();
+    let (mut steps, mut done) = (Vec::new(), 0);
+    let of_pictures = encoder.encode_pictures(&samples, &mut |n| steps.push(n)).unwrap();
+    let of_pixels = encoder.encode_all(&pixels, &mut |n| done += n).unwrap();
+    assert_eq!(of_pictures.original, of_pixels.original);
+    assert_eq!((steps, done), (vec![2, 2, 1], 5));
+    assert!(encoder.encode_pictures(&samples[1..], &mut |_| {}).is_err());
+}

@@ -1,6 +1,9 @@
 //! What every kind of image tower is recorded as.
 
-use crate::gpu::{Plan, Tensor};
+use crate::Result;
+use crate::data::Normalize;
+use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
+use crate::kernels::samples;
 
 /// An image tower recorded for one batch size: write `pixels`, run, read `features`.
 pub struct ImagePlan {
@@ -12,4 +15,41 @@ pub struct ImagePlan {
     pub adapted: Option<Tensor>,
     /// The recorded step.
     pub plan: Plan,
+}
+
+/// What turns prepared pictures of 8 bits into a plan's pixels. They come to the GPU as they are, a quarter of the bytes.
+pub struct Samples {
+    words: Tensor,
+    plan: Plan,
+}
+
+impl Samples {
+    /// In front of a plan with these `pixels`.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(gpu: &Gpu, pixels: &Tensor, normalize: &Normalize) -> Result<Samples> {
+        let (batch, size) = (pixels.shape()[0], pixels.shape()[2]);
+        let words = gpu.empty("pictures", &[samples::words(batch, size)], DType::U32)?;
+        let table = gpu.upload("what samples mean", &normalize.table().concat(), &[3, 256])?;
+        let mut rec = Recorder::new(gpu);
+        samples::pixels(&mut rec, &words, &table, pixels)?;
+        Ok(Samples { words, plan: rec.finish()? })
+    }
+
+    /// Overwrites the pictures, fewer than there is room for followed by black ones.
+    ///
+    /// # Errors
+    /// More pictures than there is room for; a lost device.
+    pub fn write(&self, gpu: &Gpu, pictures: &[u8]) -> Result<()> {
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |word, byte| (word << 8) | u32::from(*byte));
+        let mut words: Vec<u32> = pictures.chunks(4).map(word).collect();
+        words.resize(self.words.len().max(words.len()), 0);
+        gpu.write(&self.words, &words)
+    }
+
+    /// The plan that makes pixels of them.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
 }

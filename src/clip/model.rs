@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
 use super::config::{ClipConfig, OPEN_CLIP};
-use super::image_plan::ImagePlan;
+use super::image_plan::{ImagePlan, Samples};
 use super::image_tower::ImageTower;
 use super::loader::Loader;
 use super::preprocess::Preprocess;
@@ -190,6 +190,11 @@ impl Clip {
         Ok(self.id.get_or_init(|| id))
     }
 
+    /// A picture as the model sees it, before normalisation: R×R, as the checkpoint's preprocessor resizes and crops.
+    pub fn prepare(&self, picture: &Rgb) -> Rgb {
+        self.preprocess.prepare(picture)
+    }
+
     /// Pixels `[3, R, R]` of a picture: resize, crop, normalise as the checkpoint's preprocessor does.
     pub fn pixels(&self, picture: &Rgb) -> Vec<f32> {
         self.preprocess.normalized(&self.preprocess.prepare(picture))
@@ -228,7 +233,8 @@ impl Clip {
         let batch = batch.clamp(1, self.image.most_at_once());
         self.try_batch(batch, bottlenecks)
             .map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, bottlenecks)))?;
-        Ok(ImageEncoder { clip: self, plan: self.image.plan_with(batch, bottlenecks)?, batch })
+        let plan = self.image.plan_with(batch, bottlenecks)?;
+        Ok(ImageEncoder { clip: self, samples: self.samples(&plan)?, plan, batch })
     }
 
     /// An encoder whose features are what the image tower's projection takes, `[n, width]`. It needs no more memory than one
@@ -239,7 +245,13 @@ impl Clip {
     pub fn unprojected_encoder(&self, batch: usize) -> Result<ImageEncoder<'_>> {
         let batch = batch.clamp(1, self.image.most_at_once());
         self.try_batch(batch, None).map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, None)))?;
-        Ok(ImageEncoder { clip: self, plan: self.image.plan_unprojected(batch)?, batch })
+        let plan = self.image.plan_unprojected(batch)?;
+        Ok(ImageEncoder { clip: self, samples: self.samples(&plan)?, plan, batch })
+    }
+
+    /// What brings prepared pictures to a plan of the image tower.
+    pub(crate) fn samples(&self, plan: &ImagePlan) -> Result<Samples> {
+        Samples::new(&self.gpu, &plan.pixels, &self.preprocess.normalize)
     }
 
     /// The largest batch up to `most` that [`Clip::image_encoder_with`] has the memory for, found by rehearsing.
@@ -259,8 +271,9 @@ impl Clip {
         let rehearsal = self.rehearsal();
         let before = rehearsal.gpu.allocated_bytes();
         let plan = rehearsal.image.plan_with(batch, bottlenecks)?;
+        let samples = rehearsal.samples(&plan)?;
         let needed = rehearsal.gpu.allocated_bytes() - before;
-        drop(plan);
+        drop((plan, samples));
         // What else was made of the real model by now.
         let taken = self.gpu.allocated_bytes();
         match self.gpu.memory() {
@@ -353,6 +366,7 @@ fn strip(error: &Error) -> String {
 pub struct ImageEncoder<'a> {
     clip: &'a Clip,
     plan: ImagePlan,
+    samples: Samples,
     batch: usize,
 }
 
@@ -386,9 +400,42 @@ impl<'a> ImageEncoder<'a> {
     /// # Errors
     /// As [`ImageEncoder::encode`].
     pub fn encode_all(&mut self, pixels: &[f32], done: &mut dyn FnMut(usize)) -> Result<Features> {
+        let gpu = &self.clip.gpu;
+        self.steps("pixel values", pixels, done, &|chunk| {
+            if chunk.len() == self.plan.pixels.len() {
+                gpu.write(&self.plan.pixels, chunk)?;
+            } else {
+                let mut padded = chunk.to_vec();
+                padded.resize(self.plan.pixels.len(), 0.0);
+                gpu.write(&self.plan.pixels, &padded)?;
+            }
+            self.plan.plan.run()
+        })
+    }
+
+    /// As [`ImageEncoder::encode_all`], of prepared pictures (see [`Clip::prepare`]) one after the other, 8 bits a sample. The
+    /// features are the same bits, and a quarter of the bytes goes to the GPU.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `pictures` does not hold whole ones; a lost device.
+    pub fn encode_pictures(&mut self, pictures: &[u8], done: &mut dyn FnMut(usize)) -> Result<Features> {
+        self.steps("samples", pictures, done, &|chunk| {
+            self.samples.write(&self.clip.gpu, chunk)?;
+            self.plan.plan.run_after(&[self.samples.plan()])
+        })
+    }
+
+    /// Runs steps of at most a batch of pictures each; `run` begins one.
+    fn steps<T>(
+        &self,
+        what: &str,
+        values: &[T],
+        done: &mut dyn FnMut(usize),
+        run: &dyn Fn(&[T]) -> Result<()>,
+    ) -> Result<Features> {
         let one = 3 * self.clip.preprocess.size.pow(2);
-        if !pixels.len().is_multiple_of(one) {
-            return Err(Error::invalid(format!("{} pixel values; one picture has {one}", pixels.len())));
+        if !values.len().is_multiple_of(one) {
+            return Err(Error::invalid(format!("{} {what}; one picture has {one}", values.len())));
         }
         let gpu = &self.clip.gpu;
         let width = self.width();
@@ -407,16 +454,9 @@ impl<'a> ImageEncoder<'a> {
             Ok::<_, Error>(())
         };
         let mut running: Option<Step> = None;
-        for chunk in pixels.chunks(one * self.batch) {
+        for chunk in values.chunks(one * self.batch) {
             let n = chunk.len() / one;
-            if n == self.batch {
-                gpu.write(&self.plan.pixels, chunk)?;
-            } else {
-                let mut padded = chunk.to_vec();
-                padded.resize(one * self.batch, 0.0);
-                gpu.write(&self.plan.pixels, &padded)?;
-            }
-            self.plan.plan.run()?;
+            run(chunk)?;
             let adapted = self.plan.adapted.as_ref().map(|t| gpu.begin_read(t)).transpose()?;
             let step = (n, gpu.begin_read(&self.plan.features)?, adapted);
             if let Some(earlier) = running.replace(step) {

@@ -403,15 +403,21 @@ impl Normalize {
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
     /// To −1…1.
     pub const HALF: Self = Self { mean: [0.5; 3], std: [0.5; 3] };
+
+    /// What each value of a sample becomes, by channel: (v/255 − mean)/std, each step rounded to f32.
+    pub fn table(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|channel| {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std)
+        })
+    }
 }
 
 /// The picture as numbers `[3, height, width]` (one plane per channel): (v/255 − mean)/std, each step rounded to f32
 /// as torchvision's `ToTensor` and `Normalize` do.
 pub fn to_pixels(src: &Rgb, normalize: &Normalize) -> Vec<f32> {
     let mut pixels = Vec::with_capacity(src.data.len());
-    for (channel, (&mean, &std)) in normalize.mean.iter().zip(&normalize.std).enumerate() {
-        // A sample has 256 values: the divisions are done once for each.
-        let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
+    for (channel, table) in normalize.table().iter().enumerate() {
         pixels.extend(src.data.iter().skip(channel).step_by(CHANNELS).map(|&sample| table[usize::from(sample)]));
     }
     pixels

@@ -9,7 +9,7 @@ mod views;
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::decode::PictureFile;
 use crate::data::folder::map_items;
-use crate::data::{Dataset, Folder, Item, Split, coop_few_shot, decode_map, few_shot};
+use crate::data::{Dataset, Folder, Item, Rgb, Split, coop_few_shot, decode_map, few_shot};
 use crate::{Error, Result, numbers};
 
 pub use source::{Direct, Source, Stored, Tower, encoder};
@@ -41,15 +41,15 @@ impl Encoded {
 /// # Errors
 /// The first picture that cannot be decoded.
 pub fn pixels(clip: &Clip, items: &[Item], views: &Views) -> Result<Vec<f32>> {
-    let decoded = map_items(items, true, &|_| {}, |_, item| picture_pixels(clip, item, views))?;
-    Ok(decoded.items.into_iter().flat_map(|(_, values)| values).collect())
+    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, item, views))?;
+    Ok(decoded.items.iter().flat_map(|(_, views)| views).flat_map(|view| clip.view_pixels(view)).collect())
 }
 
-/// Pixels `[views, 3, R, R]` of a picture's views.
-fn picture_pixels(clip: &Clip, item: &Item, views: &Views) -> Result<Vec<f32>> {
+/// A picture's views, R×R.
+fn prepared(clip: &Clip, item: &Item, views: &Views) -> Result<Vec<Rgb>> {
     let file = PictureFile::read(&item.path)?;
     let contents = views::digest(&file);
-    file.decoded(|picture| views.all_pixels(clip, &picture, &contents))
+    file.decoded(|picture| views.all_prepared(clip, &picture, &contents))
 }
 
 /// Checks that there is memory for the features of pictures under `views`, and for the pixels of one picture's views, which
@@ -57,7 +57,7 @@ fn picture_pixels(clip: &Clip, item: &Item, views: &Views) -> Result<Vec<f32>> {
 fn foresee(clip: &Clip, pictures: usize, views: &Views) -> Result<()> {
     let (views, size) = ((views.count(), "views"), clip.preprocess.size);
     numbers::check_memory("features", &[(pictures, "pictures"), views, (clip.config.embedding, "values")], 4)?;
-    numbers::check_memory("a picture's views", &[views, (3 * size * size, "values")], 4)
+    numbers::check_memory("a picture's views", &[views, (3 * size * size, "samples")], 1)
 }
 
 /// Encodes pictures under `views`. `done` is called with the number of views after each step of the tower.
@@ -76,17 +76,16 @@ pub fn encode(
     foresee(clip, items.len(), views)?;
     // The bound is on pixels, so more views mean fewer pictures at a time.
     let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
-    let decoded = items
-        .chunks(at_once)
-        .map(|chunk| map_items(chunk, strict, &|_| {}, |_, item| picture_pixels(clip, item, views)));
+    let decoded =
+        items.chunks(at_once).map(|chunk| map_items(chunk, strict, &|_| {}, |_, item| prepared(clip, item, views)));
     ahead(decoded, |decoded| {
         let decoded = decoded?;
-        let mut pixels = Vec::new();
-        for (item, values) in decoded.items {
+        let mut pictures = Vec::new();
+        for (item, views) in decoded.items {
             all.items.push(item);
-            pixels.extend(values);
+            views.iter().for_each(|view| pictures.extend_from_slice(&view.data));
         }
-        all.features.extend(encoder.encode_all(&pixels, done)?);
+        all.features.extend(encoder.encode_pictures(&pictures, done)?);
         all.skipped.extend(decoded.skipped);
         Ok(())
     })?;

@@ -156,21 +156,22 @@ impl<'a> Direct<'a> {
         // The bound is on pixels, so more views mean fewer pictures at a time.
         let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
         let held: &Mutex<Pictures> = held;
-        let pixels = |item: &Item| match views {
+        let prepared = |item: &Item| match views {
             // Once is enough: nothing is held.
-            Views::Center => super::picture_pixels(clip, item, views),
+            Views::Center => super::prepared(clip, item, views),
             Views::Random { .. } => {
                 let (contents, picture) = look(item, held)?;
-                Ok(views.all_pixels(clip, &picture, &contents))
+                Ok(views.all_prepared(clip, &picture, &contents))
             }
         };
-        let decoded = items.chunks(at_once).map(|chunk| map_items(chunk, true, &|_| {}, |_, item| pixels(item)));
+        let decoded = items.chunks(at_once).map(|chunk| map_items(chunk, true, &|_| {}, |_, item| prepared(item)));
         let (mut features, mut pictures) = (Features::default(), 0);
         ahead(decoded, |decoded| {
             let decoded = decoded?.items;
             pictures += decoded.len();
-            let values: Vec<f32> = decoded.into_iter().flat_map(|(_, values)| values).collect();
-            features.extend(encoder.encode_all(&values, &mut |_| {})?);
+            let mut samples = Vec::new();
+            decoded.iter().flat_map(|(_, views)| views).for_each(|view| samples.extend_from_slice(&view.data));
+            features.extend(encoder.encode_pictures(&samples, &mut |_| {})?);
             done(pictures)
         })?;
         Ok(features)

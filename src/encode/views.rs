@@ -55,22 +55,21 @@ impl Views {
         (*first..first.saturating_add(*count)).map(id).collect()
     }
 
-    /// Pixels `[3, R, R]` of the view with this name.
-    pub(super) fn pixels(&self, clip: &Clip, picture: &Rgb, id: &RowId) -> Vec<f32> {
-        let view = match self {
-            Views::Center => clip.preprocess.prepare(picture),
+    /// The view with this name, R×R.
+    pub(super) fn prepared(&self, clip: &Clip, picture: &Rgb, id: &RowId) -> Rgb {
+        match self {
+            Views::Center => clip.prepare(picture),
             Views::Random { augment, .. } => {
                 let mut seed = [0; 8];
                 seed.copy_from_slice(&id[..8]);
                 augment.view(picture, clip.preprocess.size, &mut PythonRandom::new(u64::from_le_bytes(seed)))
             }
-        };
-        clip.view_pixels(&view)
+        }
     }
 
-    /// Pixels `[views, 3, R, R]` of all views of a picture with these contents.
-    pub(super) fn all_pixels(&self, clip: &Clip, picture: &Rgb, contents: &RowId) -> Vec<f32> {
-        self.ids(contents).iter().flat_map(|id| self.pixels(clip, picture, id)).collect()
+    /// All views of a picture with these contents.
+    pub(super) fn all_prepared(&self, clip: &Clip, picture: &Rgb, contents: &RowId) -> Vec<Rgb> {
+        self.ids(contents).iter().map(|id| self.prepared(clip, picture, id)).collect()
     }
 }
 

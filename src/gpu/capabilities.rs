@@ -2,11 +2,13 @@
 
 use super::tensor::TEXEL_COLS;
 
-/// Sizes of cooperative matrices that tipi has kernels for: square tiles of f16 operands with f32 sums.
+/// Forms of cooperative matrices that tipi has kernels for: square tiles with f32 sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Matrices {
     /// 8×8 tiles of f32: Metal.
     Square8,
+    /// 8×8 tiles of f16 operands: Mesa's CPU driver from version 25 on.
+    Half8,
     /// 16×16 tiles of f16 operands: Vulkan on NVIDIA and AMD.
     Square16,
 }
@@ -16,8 +18,36 @@ impl Matrices {
     pub fn name(self) -> &'static str {
         match self {
             Matrices::Square8 => "matrix units 8×8",
+            Matrices::Half8 => "matrix units 8×8, 16-bit",
             Matrices::Square16 => "matrix units 16×16",
         }
+    }
+
+    /// Rows and columns of a tile.
+    pub fn side(self) -> u32 {
+        if self == Matrices::Square16 { 16 } else { 8 }
+    }
+
+    /// Whether operands are rounded to f16.
+    pub fn half(self) -> bool {
+        self != Matrices::Square8
+    }
+
+    /// The form that a device has kernels for, the largest first.
+    fn of(offered: &[wgpu::CooperativeMatrixProperties], f16: bool) -> Option<Matrices> {
+        [Matrices::Square16, Matrices::Half8, Matrices::Square8].into_iter().filter(|form| f16 || !form.half()).find(
+            |form| {
+                let (side, operands) = (
+                    form.side(),
+                    if form.half() { wgpu::CooperativeScalarType::F16 } else { wgpu::CooperativeScalarType::F32 },
+                );
+                offered.iter().any(|p| {
+                    (p.m_size, p.n_size, p.k_size) == (side, side, side)
+                        && p.ab_type == operands
+                        && p.cr_type == wgpu::CooperativeScalarType::F32
+                })
+            },
+        )
     }
 }
 
@@ -48,22 +78,8 @@ impl Capabilities {
         matrices: &[wgpu::CooperativeMatrixProperties],
     ) -> Capabilities {
         let f16 = features.contains(wgpu::Features::SHADER_F16);
-        let size = |p: &wgpu::CooperativeMatrixProperties| (p.m_size, p.n_size, p.k_size);
-        let sixteen = matrices.iter().any(|p| {
-            size(p) == (16, 16, 16)
-                && p.ab_type == wgpu::CooperativeScalarType::F16
-                && p.cr_type == wgpu::CooperativeScalarType::F32
-        });
-        let eight = matrices.iter().any(|p| {
-            size(p) == (8, 8, 8)
-                && p.ab_type == wgpu::CooperativeScalarType::F32
-                && p.cr_type == wgpu::CooperativeScalarType::F32
-        });
-        let matrices = match features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-            true if sixteen && f16 => Some(Matrices::Square16),
-            true if eight => Some(Matrices::Square8),
-            _ => None,
-        };
+        let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let matrices = if cooperative { Matrices::of(matrices, f16) } else { None };
         Capabilities {
             cpu: info.device_type == wgpu::DeviceType::Cpu,
             subgroups: features
@@ -75,6 +91,11 @@ impl Capabilities {
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             invocations: limits.max_compute_invocations_per_workgroup,
         }
+    }
+
+    /// The same device as one of another kind with so little: nothing is chosen as for a CPU driver.
+    pub(super) fn pretended(self) -> Capabilities {
+        Capabilities { cpu: false, ..self }
     }
 
     /// The same device without its optional features.

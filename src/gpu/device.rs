@@ -13,6 +13,7 @@ use super::ledger::Ledger;
 use super::pipeline::Pipelines;
 use super::pool::FreeList;
 use super::profile::Profile;
+use super::trials::Trials;
 use crate::{Error, Result};
 
 /// How long a submission may run before tipi gives up on it. Plans are split so that each submission takes far
@@ -23,6 +24,7 @@ pub(super) struct Inner {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub pipelines: Pipelines,
+    pub trials: Trials,
     pub profile: Option<Mutex<Profile>>,
     pub info: wgpu::AdapterInfo,
     pub limits: wgpu::Limits,
@@ -44,8 +46,12 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.pipelines.save();
         // Drivers dislike a device that goes away with work under way.
-        let _ =
-            self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(5)) });
+        let timeout = Some(Duration::from_secs(5));
+        let submitted = self.trials.submitted();
+        if self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout }).is_ok() {
+            self.trials.ran(&submitted);
+        }
+        self.trials.close();
     }
 }
 
@@ -105,6 +111,12 @@ impl Gpu {
         self.inner.kernel.as_deref()
     }
 
+    /// Whether a kernel that `which` is true of (by its variant's key) ended a program on this device before. Who has another
+    /// for the same work takes that.
+    pub fn leaves_out(&self, which: &dyn Fn(&str) -> bool) -> bool {
+        self.inner.trials.leaves_out(which)
+    }
+
     /// Whether to measure what was not measured enough before.
     pub fn measures(&self) -> bool {
         self.inner.measures && !self.rehearses()
@@ -131,13 +143,18 @@ impl Gpu {
     /// Waits until a submission, or everything submitted, has run.
     pub(super) fn wait_for(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
         let start = Instant::now();
+        // A later submission may still be under way, but what this one waits for is most of what was submitted.
+        let submitted = self.inner.trials.submitted();
         loop {
             let timeout = Some(Duration::from_secs(10));
             let submission_index = submission.cloned();
             let poll = self.inner.device.poll(wgpu::PollType::Wait { submission_index, timeout });
             self.check()?;
             match poll {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.inner.trials.ran(&submitted);
+                    return Ok(());
+                }
                 Err(wgpu::PollError::Timeout) if start.elapsed() < PATIENCE => {}
                 Err(wgpu::PollError::Timeout) => {
                     return Err(Error::DeviceLost(format!("no answer for {} s", PATIENCE.as_secs())));

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::limits::LimitSet;
 use crate::{Error, Result};
 
 /// The value of a variable, where it has one.
@@ -26,6 +27,12 @@ fn switched(name: &str, value: &str) -> Result<bool> {
         "0" | "off" => Ok(false),
         _ => Err(Error::invalid(format!("{name}={value} means nothing; {name} is on (1) or off (0)"))),
     }
+}
+
+/// The limits that `TIPI_LIMITS` names.
+pub(super) fn limits() -> Result<Option<LimitSet>> {
+    let set = |name: String| name.parse().map_err(|e| Error::invalid(format!("TIPI_LIMITS={name} means nothing: {e}")));
+    text("TIPI_LIMITS").map(set).transpose()
 }
 
 /// A variable that says how much memory, in MiB; the value in bytes.

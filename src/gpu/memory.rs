@@ -65,7 +65,7 @@ fn buffer(device: &wgpu::Device, what: &str, size: u64) -> Memory {
     }))
 }
 
-fn texture(device: &wgpu::Device, what: &str, (width, height): (u32, u32), texel: u32) -> Memory {
+pub(super) fn texture(device: &wgpu::Device, what: &str, (width, height): (u32, u32), texel: u32) -> Memory {
     let texture = device.create_texture(&wgpu::TextureDescriptor {
         label: Some(what),
         size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },

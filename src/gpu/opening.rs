@@ -11,9 +11,11 @@ use super::devices::{OPTIONAL, asked, choose, enumerate, names};
 use super::environment;
 use super::faults::Faults;
 use super::ledger::{Ledger, installed};
+use super::limits::LimitSet;
 use super::pipeline::Pipelines;
 use super::pool::FreeList;
 use super::profile::Profile;
+use super::trials::{Trials, listed};
 use crate::{Error, Result};
 
 /// How to open a device.
@@ -31,6 +33,12 @@ pub struct DeviceOptions {
     /// Use no optional feature that kernels choose by (subgroups, f16, matrix units): what a plain device would run.
     /// `TIPI_PORTABLE=1` says the same.
     pub portable: bool,
+    /// Open it as a device that has no more than this; `None` takes `TIPI_LIMITS`, else all that there is.
+    pub limits: Option<LimitSet>,
+    /// A program that tries kernels whose first use was under way when a process ended: it is called with `try-kernels`, a
+    /// device's index and a file, and ends with status 0 where [`Gpu::try_kernels`] does well. tipi's own is one. `None`
+    /// tries them in this process.
+    pub trial: Option<PathBuf>,
     /// GPU memory in bytes that may be used; `None` takes `TIPI_MEMORY` (in MiB), else what the driver says there is.
     pub memory: Option<u64>,
     /// The folder for compiled pipelines and for what was measured; `None` takes `TIPI_CACHE_DIR`, else the user's cache
@@ -43,6 +51,7 @@ pub struct DeviceOptions {
 /// Options and environment together.
 struct Asked {
     portable: bool,
+    limits: Option<LimitSet>,
     checked: bool,
     tune: bool,
     memory: Option<u64>,
@@ -57,9 +66,11 @@ impl Asked {
         let checked = environment::switch("TIPI_CHECKED")?.unwrap_or(cfg!(debug_assertions));
         let tune = environment::switch("TIPI_TUNE")?.unwrap_or(true);
         let memory = environment::mebibytes("TIPI_MEMORY")?;
+        let limits = environment::limits()?;
         let kernel = options.kernel.clone().filter(|name| !name.is_empty());
         Ok(Asked {
             portable: options.portable || portable,
+            limits: options.limits.or(limits),
             checked: options.checked.unwrap_or(checked),
             tune: options.tune.unwrap_or(tune),
             memory: options.memory.or(memory),
@@ -69,50 +80,77 @@ impl Asked {
     }
 }
 
-/// The features of `adapter` that tipi uses.
-fn useful_features(adapter: &wgpu::Adapter) -> wgpu::Features {
-    OPTIONAL.iter().fold(wgpu::Features::empty(), |all, (_, feature)| all | (adapter.features() & *feature))
+/// What a device is opened with.
+struct Wanted {
+    features: wgpu::Features,
+    limits: wgpu::Limits,
+    capabilities: Capabilities,
+}
+
+impl Wanted {
+    /// All of `adapter` that tipi uses and that was asked for.
+    fn of(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, asked: &Asked) -> Wanted {
+        let all = OPTIONAL.iter().fold(wgpu::Features::empty(), |all, (_, feature)| all | *feature)
+            | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let pretended = asked.limits.map_or(all, |set| all & set.features());
+        let features = adapter.features() & pretended;
+        let limits = adapter.limits();
+        let limits = asked.limits.map_or(limits.clone(), |set| set.of(&limits));
+        let capabilities = Capabilities::of(&features, info, &limits, &adapter.cooperative_matrix_properties());
+        let capabilities = if asked.portable { capabilities.portable() } else { capabilities };
+        let capabilities = if asked.limits.is_some() { capabilities.pretended() } else { capabilities };
+        Wanted { features, limits, capabilities }
+    }
 }
 
 /// Asks the driver for a device, with cooperative matrices or without.
 fn request(
     adapter: &wgpu::Adapter,
+    wanted: &Wanted,
     with_matrices: bool,
-) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
-    let mut required_features = useful_features(adapter);
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), String> {
+    let mut required_features = wanted.features;
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    required_features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, with_matrices);
     if with_matrices {
-        required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         // SAFETY: what is experimental about cooperative matrices is that their loads and stores are not
         // bounds-checked; the kernels that use them stay within their tensors by the sizes that the host checks.
         experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
     }
-    pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+    let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("tipi"),
         required_features,
-        required_limits: adapter.limits(),
+        required_limits: wanted.limits.clone(),
         experimental_features,
         memory_hints: wgpu::MemoryHints::Performance,
         trace: wgpu::Trace::Off,
-    }))
+    }));
+    opened.map_err(|error| error.to_string())
 }
 
-/// Opens `adapter`, and strikes from `capabilities` what it does not open with.
-fn connect(
+/// [`request`] with cooperative matrices, which some drivers announce and wgpu then panics over.
+fn request_with_matrices(
     adapter: &wgpu::Adapter,
-    name: &str,
-    capabilities: &mut Capabilities,
-) -> Result<(wgpu::Device, wgpu::Queue)> {
-    let opened = match request(adapter, capabilities.matrices.is_some()) {
-        // An experimental feature must not keep anybody from a device that works without.
-        Err(error) if capabilities.matrices.is_some() => {
-            tracing::warn!("{name}: matrix units are left out: {error}");
-            capabilities.matrices = None;
-            request(adapter, false)
+    wanted: &Wanted,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), String> {
+    // Nothing is left half done: neither value is used again after a panic but to ask once more.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| request(adapter, wanted, true)))
+        .unwrap_or_else(|_| Err("the driver does not keep what it promises".into()))
+}
+
+/// Opens `adapter`, and strikes from what is wanted what it does not open with.
+fn connect(adapter: &wgpu::Adapter, name: &str, wanted: &mut Wanted) -> Result<(wgpu::Device, wgpu::Queue)> {
+    if wanted.capabilities.matrices.is_some() {
+        match request_with_matrices(adapter, wanted) {
+            Ok(opened) => return Ok(opened),
+            // An experimental feature must not keep anybody from a device that works without.
+            Err(error) => {
+                tracing::warn!("{name}: matrix units are left out: {error}");
+                wanted.capabilities.matrices = None;
+            }
         }
-        opened => opened,
-    };
-    opened.map_err(|e| Error::Gpu(format!("{name}: {e}")))
+    }
+    request(adapter, wanted, false).map_err(|e| Error::Gpu(format!("{name}: {e}")))
 }
 
 /// The file of compiled pipelines, where the driver can tell for which device they are.
@@ -121,12 +159,28 @@ fn pipelines_file(info: &wgpu::AdapterInfo, cache: &Path) -> Option<PathBuf> {
     Some(cache.join(format!("pipelines-{}-{key}", env!("CARGO_PKG_VERSION"))))
 }
 
-/// The file for what was measured on a device: another driver may do better with another kernel.
-fn choices_file(info: &wgpu::AdapterInfo, portable: bool) -> String {
-    let features = if portable { " portable" } else { "" };
-    let name = format!("{} {} {} {}{features}", info.name, info.backend, info.driver, info.driver_info);
+/// What tells a device and its driver from others, as part of a file's name: another driver may do better with another kernel.
+fn file_stem(info: &wgpu::AdapterInfo, asked: &Asked) -> String {
+    let features = if asked.portable { " portable" } else { "" };
+    let limits = asked.limits.map_or(String::new(), |set| format!(" {}", set.name()));
+    let name = format!("{} {} {} {}{features}{limits}", info.name, info.backend, info.driver, info.driver_info);
     let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
-    format!("kernels-{}-{}.json", env!("CARGO_PKG_VERSION"), plain.chars().take(120).collect::<String>())
+    format!("{}-{}", env!("CARGO_PKG_VERSION"), plain.chars().take(120).collect::<String>())
+}
+
+/// What is left of `capabilities` where kernels ended programs on this device: those that need subgroups, or matrix units,
+/// have others beside them that do without.
+fn without_deadly(capabilities: &mut Capabilities, trials: &Trials) {
+    if trials.leaves_out(&|key| key.starts_with("gemm_matrix")) {
+        capabilities.matrices = None;
+    }
+    let by_subgroups = |key: &str| {
+        let family = key.split('/').next().unwrap_or_default();
+        family.ends_with("_subgroup") || family.ends_with("_texel")
+    };
+    if trials.leaves_out(&by_subgroups) {
+        (capabilities.subgroups, capabilities.matrices) = (None, None);
+    }
 }
 
 impl Gpu {
@@ -138,34 +192,45 @@ impl Gpu {
     /// has no timestamps, [`Error::Gpu`] when the driver refuses to open it.
     pub fn open(options: &DeviceOptions) -> Result<Gpu> {
         // What was asked for must mean something, before anything is opened.
-        let wanted = Asked::of(options)?;
+        let asked_for = Asked::of(options)?;
         let adapters = enumerate();
         let (index, reason) = choose(&names(&adapters), asked(options.device.as_deref()).as_deref())?;
         let adapter = &adapters[index];
-        let (info, limits) = (adapter.get_info(), adapter.limits());
-        if options.profile && !adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+        let info = adapter.get_info();
+        let mut wanted = Wanted::of(adapter, &info, &asked_for);
+        if options.profile && !wanted.features.contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(Error::Unsupported {
                 device: info.name,
                 reason: "no timestamp queries, so kernels cannot be timed; open it without `profile`".into(),
             });
         }
-        let cooperative = adapter.cooperative_matrix_properties();
-        let capabilities = Capabilities::of(&adapter.features(), &info, &limits, &cooperative);
-        let mut capabilities = if wanted.portable { capabilities.portable() } else { capabilities };
-        let (device, queue) = connect(adapter, &info.name, &mut capabilities)?;
+        let (device, queue) = connect(adapter, &info.name, &mut wanted)?;
+        let Wanted { limits, mut capabilities, .. } = wanted;
 
-        let cache_file = wanted.cache.as_ref().and_then(|cache| pipelines_file(&info, cache));
+        let stem = file_stem(&info, &asked_for);
+        let cache_file = asked_for.cache.as_ref().and_then(|cache| pipelines_file(&info, cache));
+        let pipelines = Pipelines::new(&device, asked_for.checked, cache_file);
+        // Kernels with index checks are others.
+        let checked = if asked_for.checked { "-checked" } else { "" };
+        let trials = Trials::open(asked_for.cache.clone().map(|folder| (folder, format!("{stem}{checked}"))));
+        let number = index.to_string();
+        let program = options.trial.as_deref().map(|program| (program, ["try-kernels", "--device", number.as_str()]));
+        trials.settle(program.as_ref().map(|(program, args)| (*program, args.as_slice())), &|trial| {
+            pipelines.attempt(&device, &queue, trial)
+        });
+        without_deadly(&mut capabilities, &trials);
         // Without measuring nothing is read from the file either, nor written there.
-        let choices_dir = wanted.cache.filter(|_| wanted.tune);
-        let choices = Choices::open(choices_dir.map(|dir| dir.join(choices_file(&info, wanted.portable))));
-        let memory = wanted.memory.or_else(|| installed(adapter, capabilities.cpu));
+        let choices_dir = asked_for.cache.filter(|_| asked_for.tune);
+        let choices = Choices::open(choices_dir.map(|dir| dir.join(format!("kernels-{stem}.json"))));
+        let memory = asked_for.memory.or_else(|| installed(adapter, capabilities.cpu));
         let inner = Inner {
             faults: Faults::of(&device),
-            pipelines: Pipelines::new(&device, wanted.checked, cache_file),
+            pipelines,
+            trials,
             profile: options.profile.then(|| Mutex::new(Profile::new(queue.get_timestamp_period()))),
             // Measuring would count among what is profiled.
-            measures: wanted.tune && !options.profile,
-            kernel: wanted.kernel,
+            measures: asked_for.tune && !options.profile,
+            kernel: asked_for.kernel,
             pool: Arc::new(FreeList::default()),
             ledger: Arc::new(Ledger::new(memory)),
             staged: AtomicU64::new(0),
@@ -178,5 +243,15 @@ impl Gpu {
             reason,
         };
         Ok(Gpu { inner: Arc::new(inner), rehearsal: None })
+    }
+    /// Compiles and runs the kernels that a file lists, as [`DeviceOptions::trial`] says: whether all of them did well. A driver
+    /// that cannot do it may end the process.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no such list.
+    pub fn try_kernels(&self, list: &Path) -> Result<bool> {
+        let Inner { pipelines, device, queue, .. } = &*self.inner;
+        let trials = listed(list)?;
+        Ok(trials.iter().all(|trial| pipelines.attempt(device, queue, trial)) && self.check().is_ok())
     }
 }

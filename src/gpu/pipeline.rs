@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::wgsl::{Wgsl, compose};
+use super::memory::{self, Memory};
+use super::trials::{Trial, Trials};
+use super::wgsl::{Binding, Wgsl, compose};
 use crate::files::write_cache;
 use crate::{Error, Result};
 
 /// How a shader uses a storage binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Access {
     /// `var<storage, read>`
     Read,
@@ -87,6 +89,7 @@ impl Variant {
 /// A compiled variant.
 #[derive(Debug)]
 pub(super) struct Pipeline {
+    pub key: String,
     pub compute: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
 }
@@ -126,29 +129,51 @@ impl Pipelines {
         Ok(wgsl)
     }
 
-    /// The pipeline of `variant`, compiled on first use.
+    /// The pipeline of `variant`, compiled on first use, which `trials` are told of.
     ///
     /// # Errors
-    /// A text that the compiler refuses; the message has files and lines.
-    pub fn get(&self, device: &wgpu::Device, variant: &Variant) -> Result<Arc<Pipeline>> {
+    /// A text that the compiler refuses, with files and lines; a variant that ended a program on this device before.
+    pub fn get(&self, gpu: (&wgpu::Device, &str), trials: &Trials, variant: &Variant) -> Result<Arc<Pipeline>> {
+        let (device, name) = gpu;
         let wgsl = self.wgsl(variant)?;
         let key = variant.key();
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = compiled.get(&key) {
             return Ok(pipeline.clone());
         }
+        if trials.leaves_out(&|out| out == key) {
+            let file = trials.deadly_file().map(|path| format!("; to try again, remove {}", path.display()));
+            let file = file.unwrap_or_default();
+            let reason = format!(
+                "kernel {key} ended a program here before, and no other does its work; update the driver, or take another \
+                 device{file}"
+            );
+            return Err(Error::Unsupported { device: name.into(), reason });
+        }
+        trials.begin(variant, &wgsl);
+        let trial = (key.as_str(), variant.entry, wgsl.text.as_str(), wgsl.bindings.as_slice());
+        let pipeline = self.compile(device, trial).map_err(|error| Error::Gpu(wgsl.located(&error)))?;
+        let pipeline = Arc::new(pipeline);
+        compiled.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Compiles a variant, given as its key, entry point, text and what it binds, or tells what the compiler says.
+    fn compile(
+        &self,
+        device: &wgpu::Device,
+        (key, entry_point, text, bindings): (&str, &str, &str, &[Binding]),
+    ) -> std::result::Result<Pipeline, String> {
         let checks =
             if self.checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
-        let desc = wgpu::ShaderModuleDescriptor {
-            label: Some(&key),
-            source: wgpu::ShaderSource::Wgsl(Cow::Borrowed(&wgsl.text)),
-        };
+        let desc =
+            wgpu::ShaderModuleDescriptor { label: Some(key), source: wgpu::ShaderSource::Wgsl(Cow::Borrowed(text)) };
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         // SAFETY: every kernel guards its indices by the sizes in its parameter block, which the modules in
         // `kernels` check against the tensors before recording; the tests run with the checks on.
         let module = unsafe { device.create_shader_module_trusted(desc, checks) };
         if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(Error::Gpu(wgsl.located(&error.to_string())));
+            return Err(error.to_string());
         }
         let entry = |binding: u32, ty: wgpu::BindingType| wgpu::BindGroupLayoutEntry {
             binding,
@@ -158,7 +183,7 @@ impl Pipelines {
         };
         let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
         let mut entries = vec![entry(0, buffer(wgpu::BufferBindingType::Uniform))];
-        for binding in &wgsl.bindings {
+        for binding in bindings {
             let ty = match binding.access {
                 Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
                 Access::Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
@@ -175,20 +200,18 @@ impl Pipelines {
             };
             entries.push(entry(binding.number, ty));
         }
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(variant.shader.name),
-            entries: &entries,
-        });
+        let layout =
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(key), entries: &entries });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(variant.shader.name),
+            label: Some(key),
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
         let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&key),
+            label: Some(key),
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some(variant.entry),
+            entry_point: Some(entry_point),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &[],
                 // Every kernel writes its workgroup memory before it reads it.
@@ -196,9 +219,47 @@ impl Pipelines {
             },
             cache: self.cache.as_ref().map(|(cache, _)| cache),
         });
-        let pipeline = Arc::new(Pipeline { compute, layout });
-        compiled.insert(key, pipeline.clone());
-        Ok(pipeline)
+        Ok(Pipeline { key: key.into(), compute, layout })
+    }
+
+    /// Compiles a variant again and runs it once on nothing, since some drivers compile no earlier. Whether that went well.
+    pub fn attempt(&self, device: &wgpu::Device, queue: &wgpu::Queue, trial: &Trial) -> bool {
+        let described = (trial.key.as_str(), trial.entry.as_str(), trial.text.as_str(), trial.bindings.as_slice());
+        let Ok(pipeline) = self.compile(device, described) else { return false };
+        let buffer = |size: u64, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+        };
+        // Sizes of zero: whatever the kernel is, it has nothing to do.
+        let params = buffer(256, wgpu::BufferUsages::UNIFORM);
+        let memory: Vec<Memory> = (trial.bindings.iter())
+            .map(|binding| match binding.access {
+                Access::Read | Access::Write => Memory::Buffer(buffer(1 << 16, wgpu::BufferUsages::STORAGE)),
+                Access::ReadTexels | Access::WriteTexels => memory::texture(device, "nothing", (4, 4), 16),
+            })
+            .collect();
+        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() }];
+        for (binding, memory) in trial.bindings.iter().zip(&memory) {
+            let resource = match memory {
+                Memory::Buffer(buffer) => buffer.as_entire_binding(),
+                Memory::Texture(_, view) => wgpu::BindingResource::TextureView(view),
+            };
+            entries.push(wgpu::BindGroupEntry { binding: binding.number, resource });
+        }
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipeline.compute);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(1, 1, 1);
+        }
+        queue.submit([encoder.finish()]);
+        let timeout = Some(std::time::Duration::from_secs(60));
+        device.poll(wgpu::PollType::Wait { submission_index: None, timeout }).is_ok()
     }
 
     /// Writes the driver's cache to disk, through a temporary file. A failure only costs the next start some time,

@@ -50,19 +50,33 @@ impl Plan {
     /// # Errors
     /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
     pub fn run(&self) -> Result<()> {
+        self.run_after(&[])
+    }
+
+    /// As [`Plan::run`], with other plans' steps before its own, in the same pass.
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub fn run_after(&self, before: &[&Plan]) -> Result<()> {
         if self.gpu.rehearses() {
             return Ok(());
         }
+        let before = before.iter().flat_map(|plan| &plan.steps);
         // The first submission carries over all that was written.
         self.gpu.inner.staged.store(0, Ordering::Relaxed);
-        if self.gpu.inner.profile.is_some() {
-            return self.run_profiled();
+        if self.gpu.inner.trials.noting() {
+            let all = before.clone().chain(&self.steps);
+            self.gpu.inner.trials.submit(all.map(|step| step.pipeline.key.as_str()));
         }
+        if self.gpu.inner.profile.is_some() {
+            return self.run_profiled(&before.chain(&self.steps).collect::<Vec<_>>());
+        }
+        let mut before: Vec<&Step> = before.collect();
         for chunk in self.steps.split_inclusive(|s| s.cut) {
             let mut encoder = self.gpu.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for step in chunk {
+                for step in before.drain(..).chain(chunk) {
                     pass.set_pipeline(&step.pipeline.compute);
                     pass.set_bind_group(0, &step.group, &[]);
                     pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
@@ -75,10 +89,10 @@ impl Plan {
     }
 
     /// As [`Plan::run`], each dispatch in a pass of its own between two timestamps.
-    fn run_profiled(&self) -> Result<()> {
+    fn run_profiled(&self, steps: &[&Step]) -> Result<()> {
         let gpu = &self.gpu.inner;
         // A query set holds at most 4096 timestamps.
-        for chunk in self.steps.chunks(2048) {
+        for chunk in steps.chunks(2048) {
             let count = chunk.len() as u32 * 2;
             let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("profile"),

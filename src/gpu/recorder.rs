@@ -216,7 +216,8 @@ impl Recorder {
         if rehearses {
             return Ok(());
         }
-        let pipeline = self.gpu.inner.pipelines.get(&self.gpu.inner.device, &dispatch.variant)?;
+        let gpu = &self.gpu.inner;
+        let pipeline = gpu.pipelines.get((&gpu.device, &gpu.info.name), &gpu.trials, &dispatch.variant)?;
         self.ops.push(Op {
             pipeline,
             label: dispatch.label,

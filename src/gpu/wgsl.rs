@@ -28,7 +28,7 @@ use super::pipeline::{Access, Shader};
 type Result<T> = std::result::Result<T, String>;
 
 /// Something that an entry point binds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Binding {
     /// Its number in group 0.
     pub number: u32,

@@ -62,6 +62,11 @@ fn variant(kernel: Kernel, entry: &'static str, head: usize, causal: bool) -> Va
     }
 }
 
+/// Whether a variant, named by its key, is of the kernel with blocks of so many rows.
+fn is_by_rows(key: &str, rows: usize) -> bool {
+    key.starts_with("attention/") && key.ends_with(&format!(",BLOCK={rows}"))
+}
+
 pub(super) fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     for head in [12, 16, 64, 80] {
@@ -105,7 +110,13 @@ impl Pattern {
     /// Spans that are empty or do not lie one after the other; out of memory.
     pub fn new(gpu: &Gpu, prefix: Option<Span>, sequences: &[Span], causal: bool) -> Result<Pattern> {
         let rows = prefix.iter().chain(sequences).map(|s| s.len).sum();
-        Pattern::with_kernel(gpu, Kernel::select(gpu.capabilities(), rows), prefix, sequences, causal)
+        let kernel = match Kernel::select(gpu.capabilities(), rows) {
+            // Blocks of either size do on any device.
+            Kernel::Rows32 if gpu.leaves_out(&|key| is_by_rows(key, 32)) => Kernel::Rows8,
+            Kernel::Rows8 if gpu.leaves_out(&|key| is_by_rows(key, 8)) => Kernel::Rows32,
+            kernel => kernel,
+        };
+        Pattern::with_kernel(gpu, kernel, prefix, sequences, causal)
     }
 
     /// As [`Pattern::new`], for the kernel given.

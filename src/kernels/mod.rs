@@ -22,6 +22,7 @@ pub mod patch;
 pub mod peak;
 pub mod reduce;
 mod rowwise;
+pub mod samples;
 pub mod search;
 pub mod softmax;
 pub mod texels;
@@ -51,6 +52,7 @@ pub fn variants() -> Vec<Variant> {
         patch::variants(),
         peak::variants(),
         reduce::variants(),
+        samples::variants(),
         search::variants(),
         softmax::variants(),
         texels::variants(),

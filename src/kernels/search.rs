@@ -36,6 +36,8 @@ struct Params {
     reach: f32,
     low: f32,
     high: f32,
+    nothing: u32,
+    pad: [u32; 3],
 }
 
 /// Logits as the search takes them apart: base + γ·kl + α·cache\[β\].
@@ -87,6 +89,8 @@ pub fn count(rec: &mut Recorder, terms: Terms<'_>, labels: &Tensor, alphas: &[f3
         reach: alphas.iter().fold(0.0, |m, a| m.max(a.abs())),
         low: alphas[0],
         high: alphas[alphas.len() - 1],
+        nothing: 0,
+        pad: [0; 3],
     };
     rec.dispatch(&Dispatch {
         variant: variant(alphas.len(), kl.is_some()),

@@ -19,6 +19,7 @@ mod plans;
 mod proofs;
 mod reduce;
 mod rowwise;
+mod samples;
 mod search;
 
 use std::cell::Cell;

@@ -109,24 +109,33 @@ fn search_decides_near_ties_as_a_plain_loop() {
     let cache = random.vector_in(rows * classes, 1.0, 2.0);
     let (base, cache) = (near(&base, &mut random), near(&cache, &mut random));
     let labels = random.labels(rows, classes);
-    // Powers of two: α·cache is exact, so that one rounding is all there is, fused or not.
-    let axes = Axes { alphas: &[0.0, 0.25, 0.5, 1.0, 2.0, 4.0], gammas: &[0.0] };
-    let got = counts(&base, &cache, None, &labels, axes);
-    let plain: Vec<u32> = axes
-        .alphas
-        .iter()
-        .map(|alpha| {
-            let right = |row: usize| {
-                let at = row * classes;
-                let v: Vec<f32> = (at..at + classes).map(|i| alpha.mul_add(cache[i], base[i])).collect();
-                v.iter().enumerate().all(|(c, x)| {
-                    let own = v[labels[row] as usize];
-                    c == labels[row] as usize || own > *x || (own == *x && (labels[row] as usize) < c)
+    let kl = near(&random.vector_in(rows * classes, -0.5, -0.1), &mut random);
+    // The first axes make products exact, the others round them: fused with a sum they would come out otherwise.
+    let axes = [
+        Axes { alphas: &[0.0, 0.25, 0.5, 1.0, 2.0, 4.0], gammas: &[0.0] },
+        Axes { alphas: &[0.1, 0.3, 0.7, 1.3, 2.9, 3.7], gammas: &[0.3, 1.7, 2.1] },
+    ];
+    for axes in axes {
+        let got = counts(&base, &cache, Some(&kl), &labels, axes);
+        let plain = |fused: bool| -> Vec<u32> {
+            let sum = |a: f32, b: f32, c: f32| if fused { a.mul_add(b, c) } else { c + a * b };
+            let points = axes.gammas.iter().flat_map(|gamma| axes.alphas.iter().map(move |alpha| (*gamma, *alpha)));
+            points
+                .map(|(gamma, alpha)| {
+                    let right = |row: usize| {
+                        let own = labels[row] as usize;
+                        let at = row * classes..(row + 1) * classes;
+                        let v: Vec<f32> = at.map(|i| sum(alpha, cache[i], sum(gamma, kl[i], base[i]))).collect();
+                        v.iter().enumerate().all(|(c, x)| c == own || v[own] > *x || (v[own] == *x && own < c))
+                    };
+                    (0..rows).filter(|row| right(*row)).count() as u32
                 })
-            };
-            (0..rows).filter(|row| right(*row)).count() as u32
-        })
-        .collect();
-    assert_eq!(got, plain);
-    assert!(plain.iter().all(|c| *c > 0 && *c < rows as u32), "{plain:?} says nothing");
+                .collect()
+        };
+        assert_eq!(got, plain(false));
+        assert!(got.iter().all(|c| *c > 0 && *c < rows as u32), "{got:?} says nothing");
+        if axes.gammas.len() > 1 {
+            assert_ne!(got, plain(true), "fused sums passed");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use tipi::Error;
 use tipi::adapt::adapter_file;
 use tipi::adapt::overlap::Correction;
 use tipi::clip::{Clip, Features, ImageEncoder};
-use tipi::data::{Folder, Item, Walk, decode, decode_map, list_pictures_with};
+use tipi::data::{Folder, Item, Rgb, Walk, decode, decode_map, list_pictures_with};
 use tipi::encode::source::BATCH;
 use tipi::encode::{self, Tower, ahead};
 use tipi::gpu::{DeviceOptions, Gpu};
@@ -47,7 +47,9 @@ impl GpuArgs {
         if self.device.is_none() && set("TIPI_ADAPTER") && !set("TIPI_DEVICE") {
             note!("TIPI_ADAPTER is called TIPI_DEVICE now");
         }
-        DeviceOptions { device: self.device.clone(), profile: self.profile, ..DeviceOptions::default() }
+        // What may end a process is tried in one of its own: by this program, called with `try-kernels`.
+        let trial = std::env::current_exe().ok();
+        DeviceOptions { device: self.device.clone(), profile: self.profile, trial, ..DeviceOptions::default() }
     }
 }
 
@@ -296,15 +298,15 @@ pub fn encode_paths(
     let mut skipped = 0;
     let decoded = paths.chunks(2 * encoder.batch()).map(|chunk| {
         use rayon::prelude::*;
-        let pixels = |path| decode(path).map(|picture| clip.pixels(&picture));
-        (chunk, chunk.par_iter().map(|(path, _)| pixels(path)).collect::<Vec<Result<Vec<f32>, Error>>>())
+        let prepared = |path| decode(path).map(|picture| clip.prepare(&picture));
+        (chunk, chunk.par_iter().map(|(path, _)| prepared(path)).collect::<Vec<Result<Rgb, Error>>>())
     });
     ahead(decoded, |(chunk, decoded)| {
-        let mut pixels = Vec::new();
+        let mut pictures = Vec::new();
         for ((path, explicit), result) in chunk.iter().zip(decoded) {
             match result {
-                Ok(values) => {
-                    pixels.extend(values);
+                Ok(picture) => {
+                    pictures.extend(picture.data);
                     all.paths.push(path.clone());
                 }
                 Err(error) if *explicit || args.strict => return Err(error),
@@ -315,7 +317,7 @@ pub fn encode_paths(
                 }
             }
         }
-        all.features.extend(encoder.encode_all(&pixels, &mut |n| bar.inc(n as u64))?);
+        all.features.extend(encoder.encode_pictures(&pictures, &mut |n| bar.inc(n as u64))?);
         Ok(())
     })?;
     bar.finish_and_clear();

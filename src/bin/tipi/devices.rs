@@ -15,6 +15,20 @@ pub struct Args {
     json: bool,
 }
 
+/// Options of `tipi try-kernels`, which the program calls itself with.
+#[derive(clap::Args)]
+pub struct TryArgs {
+    #[command(flatten)]
+    gpu: crate::common::GpuArgs,
+    list: std::path::PathBuf,
+}
+
+/// Tries kernels whose first use was under way when a process ended (see `tipi::gpu::DeviceOptions::trial`).
+pub fn try_kernels(args: &TryArgs) -> Result<()> {
+    anyhow::ensure!(args.gpu.open()?.try_kernels(&args.list)?, "a kernel of {} does not run", args.list.display());
+    Ok(())
+}
+
 /// Lists the devices.
 pub fn run(args: &Args) -> Result<()> {
     let devices = list_devices()?;

@@ -49,6 +49,8 @@ struct Cli {
 enum Command {
     /// List the GPUs and what tipi would use of each.
     Devices(devices::Args),
+    #[command(hide = true)]
+    TryKernels(devices::TryArgs),
     /// Measure which kernels are best on this device, and keep what was found.
     Tune(tune::Args),
     /// Time every kernel, as a share of what this device can do.
@@ -108,6 +110,7 @@ fn main() -> ExitCode {
     };
     let result = match &cli.command {
         Command::Devices(args) => devices::run(args),
+        Command::TryKernels(args) => devices::try_kernels(args),
         Command::Tune(args) => tune::run(args),
         Command::Bench(args) => bench::run(args),
         #[cfg(feature = "hub")]

@@ -26,9 +26,9 @@ pub use super::views::RowId;
 use super::views::digest;
 use super::{STEPS, Views, ahead};
 use crate::clip::{Clip, Features, ImageEncoder};
-use crate::data::Item;
 use crate::data::decode::PictureFile;
 use crate::data::walk::{self, mark_results, unmark_results};
+use crate::data::{Item, Rgb};
 use crate::files::{hex, is_part, sweep, write_atomic};
 use crate::{Error, Result};
 
@@ -276,14 +276,14 @@ impl Store {
                 .chunks(at_once)
                 .map(|chunk| chunk.par_iter().map(|item| look_up(clip, item, views, &known)).collect::<Vec<_>>());
             let mut encode = |chunk: Vec<Result<Found>>| {
-                let mut pixels = Vec::new();
+                let mut pictures = Vec::new();
                 let mut new = Vec::new();
                 for found in chunk {
                     match found {
                         Ok(Found { ids, missing, damaged: more }) => {
                             damaged.extend(more);
-                            for (id, values) in missing {
-                                pixels.extend(values);
+                            for (id, view) in missing {
+                                pictures.extend(view.data);
                                 new.push(id);
                             }
                             filled.rows.push(Some(ids));
@@ -296,7 +296,7 @@ impl Store {
                     }
                 }
                 if !new.is_empty() {
-                    self.pending.features.extend(encoder.encode_all(&pixels, &mut |_| {})?);
+                    self.pending.features.extend(encoder.encode_pictures(&pictures, &mut |_| {})?);
                     self.pending.ids.extend(&new);
                     filled.encoded += new.len();
                     if self.pending.ids.len() >= SHARD || self.flushed.elapsed() >= FLUSH {
@@ -397,10 +397,10 @@ pub fn remove(folder: &Path) {
     let _ = std::fs::remove_dir(folder);
 }
 
-/// A picture's rows, and the pixels of those that have to be encoded.
+/// A picture's rows, and the views that have to be encoded.
 struct Found {
     ids: Vec<RowId>,
-    missing: Vec<(RowId, Vec<f32>)>,
+    missing: Vec<(RowId, Rgb)>,
     /// Rows that are there and not what was written.
     damaged: Vec<String>,
 }
@@ -429,7 +429,8 @@ fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<Known>) -> Re
     if missing.is_empty() {
         return Ok(Found { ids, missing: Vec::new(), damaged });
     }
-    let missing = file
-        .decoded(|picture| missing.into_iter().map(|id| (id, views.pixels(clip, &picture, &id))).collect::<Vec<_>>())?;
+    let missing = file.decoded(|picture| {
+        missing.into_iter().map(|id| (id, views.prepared(clip, &picture, &id))).collect::<Vec<_>>()
+    })?;
     Ok(Found { ids, missing, damaged })
 }

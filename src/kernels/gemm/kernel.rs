@@ -136,7 +136,7 @@ impl Kernel {
     /// A pure function of what is known beforehand.
     pub fn groups(caps: &Capabilities, problem: &Problem) -> Vec<Vec<Kernel>> {
         let ascending: &[Kernel] = if caps.cpu {
-            &[Kernel::Texel, Kernel::Subgroup, Kernel::Rows, Kernel::Tile]
+            &[Kernel::Texel, Kernel::Subgroup, Kernel::Rows, Kernel::Tile, Kernel::Thin]
         } else if problem.m <= THIN {
             &[Kernel::Thin, Kernel::Tile, Kernel::Rows]
         } else if problem.m >= 512 && problem.n >= 512 {
@@ -147,7 +147,7 @@ impl Kernel {
         let mut ascending: Vec<Kernel> = ascending.iter().copied().filter(|k| k.takes(caps, problem)).collect();
         // What is there for the case that nothing better runs need not be measured against what does.
         if ascending.len() > 1 {
-            ascending.retain(|k| if caps.cpu { *k != Kernel::Tile } else { *k != Kernel::Rows });
+            ascending.retain(|k| if caps.cpu { !matches!(k, Kernel::Tile | Kernel::Thin) } else { *k != Kernel::Rows });
         }
         let matrix = (!caps.cpu && Kernel::Matrix.takes(caps, problem)).then(|| vec![Kernel::Matrix]);
         matrix.into_iter().chain([ascending]).filter(|group| !group.is_empty()).collect()
@@ -174,7 +174,7 @@ impl Kernel {
             Kernel::Tile => (64, 64, 32, (4, 4)),
             Kernel::Wide => (128, 128, 16, (8, 8)),
             Kernel::Thin => (16, 64, 32, (4, 4)),
-            Kernel::Matrix if matrices == Some(Matrices::Square8) => (32, 32, 32, (4, 2)),
+            Kernel::Matrix if matrices.is_some_and(|m| m.side() == 8) => (32, 32, 32, (4, 2)),
             Kernel::Matrix => (64, 64, 32, (8, 4)),
             Kernel::Rows => (16, 96, 0, (16, 12)),
             Kernel::Subgroup => (32, 64, 0, (32, 8)),
@@ -191,11 +191,24 @@ impl Kernel {
             Kernel::Tile | Kernel::Wide | Kernel::Thin => 16 * depth * (rows / 4 + 1 + cols / 4 + 1),
             // Rows of operands are 8 elements longer than needed, those of C 4.
             Kernel::Matrix => {
-                let element = if matrices == Some(Matrices::Square8) { 4 } else { 2 };
+                let element = if matrices.is_some_and(Matrices::half) { 2 } else { 4 };
                 element * (rows + cols) * (depth + 8) + 4 * rows * (cols + 4)
             }
             Kernel::Rows | Kernel::Subgroup | Kernel::Texel => 0,
         }
+    }
+
+    /// Whether a variant, named by its key, is this kernel's.
+    pub(super) fn is_of(self, key: &str) -> bool {
+        let shader = match self {
+            Kernel::Tile | Kernel::Wide | Kernel::Thin => &TILE,
+            Kernel::Matrix => return key.starts_with("gemm_matrix"),
+            Kernel::Rows => &ROWS,
+            Kernel::Subgroup => &SUBGROUP,
+            Kernel::Texel => &TEXEL,
+        };
+        let tile = Variant::new(shader, "main", &self.tiling(None).consts()[..2]);
+        key.strip_prefix(&tile.key()).is_some_and(|rest| rest.starts_with(','))
     }
 
     pub(super) fn grid(self, m: usize, n: usize, matrices: Option<Matrices>) -> Grid {
@@ -231,6 +244,7 @@ impl Tiling {
 static TILE: Shader = shader("gemm_tile");
 static MATRIX16: Shader = shader("gemm_matrix16");
 static MATRIX8: Shader = shader("gemm_matrix8");
+static MATRIX8_HALF: Shader = shader("gemm_matrix8_half");
 static ROWS: Shader = shader("gemm_rows");
 static SUBGROUP: Shader = shader("gemm_subgroup");
 static TEXEL: Shader = shader("gemm_texel");
@@ -246,8 +260,11 @@ pub(super) struct Parts {
 pub(super) fn variant(kernel: Kernel, layout: Layout, b: DType, parts: Parts, matrices: Option<Matrices>) -> Variant {
     let shader = match kernel {
         Kernel::Tile | Kernel::Wide | Kernel::Thin => &TILE,
-        Kernel::Matrix if matrices == Some(Matrices::Square8) => &MATRIX8,
-        Kernel::Matrix => &MATRIX16,
+        Kernel::Matrix => match matrices {
+            Some(Matrices::Square8) => &MATRIX8,
+            Some(Matrices::Half8) => &MATRIX8_HALF,
+            Some(Matrices::Square16) | None => &MATRIX16,
+        },
         Kernel::Rows => &ROWS,
         Kernel::Subgroup => &SUBGROUP,
         Kernel::Texel => &TEXEL,
@@ -275,6 +292,7 @@ pub(in crate::kernels) fn variants() -> Vec<Variant> {
         (Kernel::Thin, DType::F32, None),
         (Kernel::Thin, DType::F16, None),
         (Kernel::Matrix, DType::F16, Some(Matrices::Square16)),
+        (Kernel::Matrix, DType::F16, Some(Matrices::Half8)),
         (Kernel::Matrix, DType::F16, Some(Matrices::Square8)),
         (Kernel::Matrix, DType::F32, Some(Matrices::Square8)),
         (Kernel::Rows, DType::F32, None),
