@@ -2,23 +2,72 @@
 // gemm_matrix16.wgsl and gemm_matrix8_half.wgsl (f16 operands), gemm_matrix8.wgsl (f32 operands) name the types Element,
 // MatrixA, MatrixB, MatrixC and the side of a matrix, SIDE. Sums are f32.
 //
-// A tile of (4·SIDE)² of C per workgroup of 128 invocations: four quarters, each 2×2 matrices, shared out among the
-// subgroups, whatever their size. A (f32, rounded to Element) and B are staged through workgroup memory, DEPTH steps of k at
-// a time: loads of matrices are not bounds-checked, and staging fills edges with zeros. The sums go through workgroup
-// memory too, since a matrix's elements cannot be touched one by one.
+// A tile of TILE_M×TILE_N of C per workgroup, cut into parts of two by two matrices (by four where WIDE), which are shared out
+// among the subgroups, whatever their size. A (f32, rounded to Element) and B are staged through workgroup memory, DEPTH steps
+// of k at a time, the next ones on their way into registers meanwhile: loads of matrices are not bounds-checked, and staging
+// fills edges with zeros. Sums leave through workgroup memory, a matrix of each part at a time, since a matrix's elements
+// cannot be touched one by one.
 //
-// Open constants: TILE_M, TILE_N, DEPTH, PER_M and PER_N (an invocation's share of C), and those of the imports.
+// Open constants: TILE_M, TILE_N, DEPTH, PER_M and PER_N (an invocation's share of C), LOADS_A and LOADS_B (vectors of an operand
+// that each invocation stages), WIDE, and those of the imports.
 //# import gemm_staged
 
-const TILE: u32 = TILE_M;
-const_assert TILE_M == 4u * SIDE && TILE_N == TILE_M;
 const INVOCATIONS: u32 = (TILE_M / PER_M) * (TILE_N / PER_N);
+const PART_M: u32 = 2u * SIDE;
+const PART_N: u32 = (2u + 2u * WIDE) * SIDE;
+const PARTS_ACROSS: u32 = TILE_N / PART_N;
+const PARTS: u32 = (TILE_M / PART_M) * PARTS_ACROSS;
 const STRIDE: u32 = DEPTH + 8u; // of A's rows and of B's
-const STRIDE_C: u32 = TILE + 4u;
+const STRIDE_C: u32 = SIDE + 4u;
+const SLOT: u32 = SIDE * STRIDE_C;
+const_assert LOADS_A * INVOCATIONS * 4u == DEPTH * TILE_M;
+const_assert LOADS_B * INVOCATIONS * 4u == DEPTH * TILE_N;
 
-var<workgroup> tile_a: array<Element, TILE * STRIDE>; // [row, kk]
-var<workgroup> tile_b: array<Element, TILE * STRIDE>; // [col, kk]
-var<workgroup> tile_c: array<f32, TILE * STRIDE_C>;
+var<workgroup> tile_a: array<Element, TILE_M * STRIDE>; // [row, kk]
+var<workgroup> tile_b: array<Element, TILE_N * STRIDE>; // [col, kk]
+var<workgroup> slots: array<f32, PARTS * SLOT>; // of each part a matrix [row, col]
+
+// Where the e-th four of A's tile lie: row and step of k.
+fn place_a(e: u32) -> vec2<u32> {
+    return vec2<u32>(e / (DEPTH / 4u), 4u * (e % (DEPTH / 4u)));
+}
+
+// The same of B's tile: column and step of k. Neighbouring invocations take neighbouring addresses.
+fn place_b(e: u32) -> vec2<u32> {
+    if TRANS_B == 1u {
+        return place_a(e);
+    }
+    return vec2<u32>(4u * (e % (TILE_N / 4u)), e / (TILE_N / 4u));
+}
+
+fn put_a(e: u32, four: vec4<f32>) {
+    let at = place_a(e);
+    for (var j = 0u; j < 4u; j++) {
+        tile_a[at.x * STRIDE + at.y + j] = Element(four[j]);
+    }
+}
+
+fn put_b(e: u32, four: vec4<f32>) {
+    let at = place_b(e);
+    for (var j = 0u; j < 4u; j++) {
+        let along = select(vec2<u32>(j, 0u), vec2<u32>(0u, j), TRANS_B == 1u);
+        tile_b[(at.x + along.x) * STRIDE + at.y + along.y] = Element(four[j]);
+    }
+}
+
+// Writes a matrix of each part of a turn from the slots; `row` and `col` are where it lies in its part.
+fn write_slots(tile: vec2<u32>, turn: u32, count: u32, row: u32, col: u32, index: u32) {
+    for (var e = index; e < min(count, PARTS) * SIDE * SIDE; e += INVOCATIONS) {
+        let part = (turn + e / (SIDE * SIDE)) % PARTS;
+        let r = (e / SIDE) % SIDE;
+        let x = e % SIDE;
+        let to_row = tile.x + (part / PARTS_ACROSS) * PART_M + row + r;
+        let to_col = tile.y + (part % PARTS_ACROSS) * PART_N + col + x;
+        if to_row < p.m && to_col < p.n {
+            c[to_row * p.n + to_col] = epilogue(slots[part * SLOT + r * STRIDE_C + x], to_row, to_col);
+        }
+    }
+}
 
 @compute @workgroup_size(INVOCATIONS)
 fn main(
@@ -27,30 +76,62 @@ fn main(
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) subgroups: u32,
 ) {
-    let row0 = wid.y * TILE;
-    let col0 = wid.x * TILE;
-    // Four subgroups take a quarter each; fewer take several, one after the other.
-    for (var first = 0u; first < 4u; first += subgroups) {
-        let quarter = first + subgroup;
-        let row = (quarter / 2u % 2u) * 2u * SIDE;
-        let col = (quarter % 2u) * 2u * SIDE;
+    let row0 = wid.y * TILE_M;
+    let col0 = wid.x * TILE_N;
+    let tile = vec2<u32>(row0, col0);
+    let whole = row0 + TILE_M <= p.m && col0 + TILE_N <= p.n;
+    // As many subgroups as parts take one each; fewer take several, one after the other, and more do some twice.
+    for (var turn = 0u; turn < PARTS; turn += subgroups) {
+        let part = (turn + subgroup) % PARTS;
+        let row = (part / PARTS_ACROSS) * PART_M;
+        let col = (part % PARTS_ACROSS) * PART_N;
         var c00 = MatrixC();
         var c01 = MatrixC();
         var c10 = MatrixC();
         var c11 = MatrixC();
+        //# if WIDE
+        var c02 = MatrixC();
+        var c03 = MatrixC();
+        var c12 = MatrixC();
+        var c13 = MatrixC();
+        //# end
+        var next_a: array<vec4<f32>, LOADS_A>;
+        var next_b: array<vec4<f32>, LOADS_B>;
+        let first = whole && DEPTH <= p.k;
+        //# unroll
+        for (var i = 0u; i < LOADS_A; i++) {
+            let at_a = place_a(index + i * INVOCATIONS);
+            next_a[i] = fetch_a(row0 + at_a.x, at_a.y, first);
+        }
+        //# unroll
+        for (var i = 0u; i < LOADS_B; i++) {
+            let at_b = place_b(index + i * INVOCATIONS);
+            next_b[i] = fetch_b(at_b.y, col0 + at_b.x, first);
+        }
         for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
-            for (var e = index; e < TILE * DEPTH; e += INVOCATIONS) {
-                let r = e / DEPTH;
-                let kk = e % DEPTH;
-                tile_a[r * STRIDE + kk] = Element(load_a(row0 + r, k0 + kk));
+            //# unroll
+            for (var i = 0u; i < LOADS_A; i++) {
+                put_a(index + i * INVOCATIONS, next_a[i]);
             }
-            for (var e = index; e < TILE * DEPTH; e += INVOCATIONS) {
-                // Neighbouring invocations read neighbouring addresses, whichever way B is stored.
-                let kk = select(e / TILE, e % DEPTH, TRANS_B == 1u);
-                let x = select(e % TILE, e / DEPTH, TRANS_B == 1u);
-                tile_b[x * STRIDE + kk] = Element(load_b(k0 + kk, col0 + x));
+            //# unroll
+            for (var i = 0u; i < LOADS_B; i++) {
+                put_b(index + i * INVOCATIONS, next_b[i]);
             }
             workgroupBarrier();
+            let k1 = k0 + DEPTH;
+            if k1 < p.k {
+                let inside = whole && k1 + DEPTH <= p.k;
+                //# unroll
+                for (var i = 0u; i < LOADS_A; i++) {
+                    let at_a = place_a(index + i * INVOCATIONS);
+                    next_a[i] = fetch_a(row0 + at_a.x, k1 + at_a.y, inside);
+                }
+                //# unroll
+                for (var i = 0u; i < LOADS_B; i++) {
+                    let at_b = place_b(index + i * INVOCATIONS);
+                    next_b[i] = fetch_b(k1 + at_b.y, col0 + at_b.x, inside);
+                }
+            }
             for (var kk = 0u; kk < DEPTH; kk += SIDE) {
                 // Bound with `let`: an inline expression as a stride makes some compilers give up.
                 let stride = STRIDE;
@@ -67,25 +148,54 @@ fn main(
                 c01 = coopMultiplyAdd(a0, b1, c01);
                 c10 = coopMultiplyAdd(a1, b0, c10);
                 c11 = coopMultiplyAdd(a1, b1, c11);
+                //# if WIDE
+                let at_b2 = (col + 2u * SIDE) * STRIDE + kk;
+                let at_b3 = (col + 3u * SIDE) * STRIDE + kk;
+                let b2 = coopLoad<MatrixB>(&tile_b[at_b2], stride);
+                let b3 = coopLoad<MatrixB>(&tile_b[at_b3], stride);
+                c02 = coopMultiplyAdd(a0, b2, c02);
+                c03 = coopMultiplyAdd(a0, b3, c03);
+                c12 = coopMultiplyAdd(a1, b2, c12);
+                c13 = coopMultiplyAdd(a1, b3, c13);
+                //# end
             }
             workgroupBarrier();
         }
+        let slot = part * SLOT;
         let stride_c = STRIDE_C;
-        let at00 = row * STRIDE_C + col;
-        let at01 = row * STRIDE_C + col + SIDE;
-        let at10 = (row + SIDE) * STRIDE_C + col;
-        let at11 = (row + SIDE) * STRIDE_C + col + SIDE;
-        coopStoreT(c00, &tile_c[at00], stride_c);
-        coopStoreT(c01, &tile_c[at01], stride_c);
-        coopStoreT(c10, &tile_c[at10], stride_c);
-        coopStoreT(c11, &tile_c[at11], stride_c);
-    }
-    workgroupBarrier();
-    for (var e = index; e < TILE * TILE; e += INVOCATIONS) {
-        let row = row0 + e / TILE;
-        let col = col0 + e % TILE;
-        if row < p.m && col < p.n {
-            c[row * p.n + col] = epilogue(tile_c[(e / TILE) * STRIDE_C + e % TILE], row, col);
-        }
+        coopStoreT(c00, &slots[slot], stride_c);
+        workgroupBarrier();
+        write_slots(tile, turn, subgroups, 0u, 0u, index);
+        workgroupBarrier();
+        coopStoreT(c01, &slots[slot], stride_c);
+        workgroupBarrier();
+        write_slots(tile, turn, subgroups, 0u, SIDE, index);
+        workgroupBarrier();
+        coopStoreT(c10, &slots[slot], stride_c);
+        workgroupBarrier();
+        write_slots(tile, turn, subgroups, SIDE, 0u, index);
+        workgroupBarrier();
+        coopStoreT(c11, &slots[slot], stride_c);
+        workgroupBarrier();
+        write_slots(tile, turn, subgroups, SIDE, SIDE, index);
+        workgroupBarrier();
+        //# if WIDE
+        coopStoreT(c02, &slots[slot], stride_c);
+        workgroupBarrier();
+        write_slots(tile, turn, subgroups, 0u, 2u * SIDE, index);
+        workgroupBarrier();
+        coopStoreT(c03, &slots[slot], stride_c);
+        workgroupBarrier();
+        write_slots(tile, turn, subgroups, 0u, 3u * SIDE, index);
+        workgroupBarrier();
+        coopStoreT(c12, &slots[slot], stride_c);
+        workgroupBarrier();
+        write_slots(tile, turn, subgroups, SIDE, 2u * SIDE, index);
+        workgroupBarrier();
+        coopStoreT(c13, &slots[slot], stride_c);
+        workgroupBarrier();
+        write_slots(tile, turn, subgroups, SIDE, 3u * SIDE, index);
+        workgroupBarrier();
+        //# end
     }
 }

@@ -1,15 +1,19 @@
 // C[m,n] = act(alpha · op(A)·op(B) + bias) + residual, for GPUs.
 //
 // A tile of TILE_M×TILE_N of C per workgroup, PER_M×PER_N of it in each invocation's registers; A and B are staged
-// through workgroup memory, DEPTH steps of k at a time, four neighbours in m or n to a vector. Edges are staged as zeros
-// and not stored. Sums are f32 whatever B is stored as.
+// through workgroup memory, DEPTH steps of k at a time, four neighbours in m or n to a vector. While one stretch of k is
+// computed with, the next is on its way into registers. Edges are staged as zeros and not stored. Sums are f32 whatever B is
+// stored as.
 //
-// Open constants: TILE_M, TILE_N, DEPTH, PER_M, PER_N (multiples of 4, but DEPTH), and those of the imports.
+// Open constants: TILE_M, TILE_N, DEPTH, PER_M, PER_N (multiples of 4), LOADS_A and LOADS_B (vectors of an operand that each
+// invocation stages), and those of the imports.
 //# import gemm_staged
 
 const ACROSS: u32 = TILE_N / PER_N;
 const DOWN: u32 = TILE_M / PER_M;
 const INVOCATIONS: u32 = ACROSS * DOWN;
+const_assert LOADS_A * INVOCATIONS * 4u == DEPTH * TILE_M;
+const_assert LOADS_B * INVOCATIONS * 4u == DEPTH * TILE_N;
 // One vector more than needed, so that neighbouring steps of k fall into different banks.
 const STRIDE_A: u32 = TILE_M / 4u + 1u;
 const STRIDE_B: u32 = TILE_N / 4u + 1u;
@@ -17,6 +21,45 @@ const SUMS: u32 = PER_M * PER_N / 4u;
 
 var<workgroup> tile_a: array<vec4<f32>, DEPTH * STRIDE_A>;
 var<workgroup> tile_b: array<vec4<f32>, DEPTH * STRIDE_B>;
+
+// Where the e-th vector of A's tile begins: row and step of k. Neighbouring invocations take neighbouring addresses, whichever
+// way the operand is stored.
+fn place_a(e: u32) -> vec2<u32> {
+    if TRANS_A == 1u {
+        return vec2<u32>(4u * (e % (TILE_M / 4u)), e / (TILE_M / 4u));
+    }
+    return vec2<u32>(e / (DEPTH / 4u), 4u * (e % (DEPTH / 4u)));
+}
+
+// The same of B's tile: column and step of k.
+fn place_b(e: u32) -> vec2<u32> {
+    if TRANS_B == 1u {
+        return vec2<u32>(e / (DEPTH / 4u), 4u * (e % (DEPTH / 4u)));
+    }
+    return vec2<u32>(4u * (e % (TILE_N / 4u)), e / (TILE_N / 4u));
+}
+
+fn put_a(e: u32, four: vec4<f32>) {
+    let at = place_a(e);
+    if TRANS_A == 1u {
+        tile_a[at.y * STRIDE_A + at.x / 4u] = four;
+        return;
+    }
+    for (var j = 0u; j < 4u; j++) {
+        tile_a[(at.y + j) * STRIDE_A + at.x / 4u][at.x % 4u] = four[j];
+    }
+}
+
+fn put_b(e: u32, four: vec4<f32>) {
+    let at = place_b(e);
+    if TRANS_B == 0u {
+        tile_b[at.y * STRIDE_B + at.x / 4u] = four;
+        return;
+    }
+    for (var j = 0u; j < 4u; j++) {
+        tile_b[(at.y + j) * STRIDE_B + at.x / 4u][at.x % 4u] = four[j];
+    }
+}
 
 @compute @workgroup_size(ACROSS, DOWN)
 fn main(
@@ -26,20 +69,45 @@ fn main(
 ) {
     let row0 = wid.y * TILE_M;
     let col0 = wid.x * TILE_N;
+    let whole = row0 + TILE_M <= p.m && col0 + TILE_N <= p.n;
     var sums: array<vec4<f32>, SUMS>;
+    var next_a: array<vec4<f32>, LOADS_A>;
+    var next_b: array<vec4<f32>, LOADS_B>;
+    let first = whole && DEPTH <= p.k;
+    //# unroll
+    for (var i = 0u; i < LOADS_A; i++) {
+        let at_a = place_a(index + i * INVOCATIONS);
+        next_a[i] = fetch_a(row0 + at_a.x, at_a.y, first);
+    }
+    //# unroll
+    for (var i = 0u; i < LOADS_B; i++) {
+        let at_b = place_b(index + i * INVOCATIONS);
+        next_b[i] = fetch_b(at_b.y, col0 + at_b.x, first);
+    }
     for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
-        for (var e = index; e < DEPTH * TILE_M; e += INVOCATIONS) {
-            // Neighbouring invocations read neighbouring addresses, whichever way the operand is stored.
-            let kk = select(e % DEPTH, e / TILE_M, TRANS_A == 1u);
-            let row = select(e / DEPTH, e % TILE_M, TRANS_A == 1u);
-            tile_a[kk * STRIDE_A + row / 4u][row % 4u] = load_a(row0 + row, k0 + kk);
+        //# unroll
+        for (var i = 0u; i < LOADS_A; i++) {
+            put_a(index + i * INVOCATIONS, next_a[i]);
         }
-        for (var e = index; e < DEPTH * TILE_N; e += INVOCATIONS) {
-            let kk = select(e / TILE_N, e % DEPTH, TRANS_B == 1u);
-            let col = select(e % TILE_N, e / DEPTH, TRANS_B == 1u);
-            tile_b[kk * STRIDE_B + col / 4u][col % 4u] = load_b(k0 + kk, col0 + col);
+        //# unroll
+        for (var i = 0u; i < LOADS_B; i++) {
+            put_b(index + i * INVOCATIONS, next_b[i]);
         }
         workgroupBarrier();
+        let k1 = k0 + DEPTH;
+        if k1 < p.k {
+            let inside = whole && k1 + DEPTH <= p.k;
+            //# unroll
+            for (var i = 0u; i < LOADS_A; i++) {
+                let at_a = place_a(index + i * INVOCATIONS);
+                next_a[i] = fetch_a(row0 + at_a.x, k1 + at_a.y, inside);
+            }
+            //# unroll
+            for (var i = 0u; i < LOADS_B; i++) {
+                let at_b = place_b(index + i * INVOCATIONS);
+                next_b[i] = fetch_b(k1 + at_b.y, col0 + at_b.x, inside);
+            }
+        }
         for (var kk = 0u; kk < DEPTH; kk++) {
             var vb: array<vec4<f32>, PER_N / 4u>;
             for (var j = 0u; j < PER_N / 4u; j++) {

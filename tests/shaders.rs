@@ -253,13 +253,15 @@ fn errors_of_compilers_name_files_and_lines() {
 fn gemm_kernels_want_what_their_texts_take() {
     for variant in kernels::variants().iter().filter(|v| v.shader.name.starts_with("gemm_")) {
         let (_, rows) = variant.consts.iter().find(|(name, _)| *name == "TILE_M").unwrap();
+        let wide = variant.consts.iter().any(|(name, value)| *name == "WIDE" && *value == 1);
+        let matrix = if wide { Kernel::MatrixWide } else { Kernel::Matrix };
         let (kernel, matrices) = match (variant.shader.name, rows) {
             ("gemm_tile", 64) => (Kernel::Tile, None),
             ("gemm_tile", 128) => (Kernel::Wide, None),
             ("gemm_tile", 16) => (Kernel::Thin, None),
-            ("gemm_matrix16", _) => (Kernel::Matrix, Some(Matrices::Square16)),
-            ("gemm_matrix8_half", _) => (Kernel::Matrix, Some(Matrices::Half8)),
-            ("gemm_matrix8", _) => (Kernel::Matrix, Some(Matrices::Square8)),
+            ("gemm_matrix16", _) => (matrix, Some(Matrices::Square16)),
+            ("gemm_matrix8_half", _) => (matrix, Some(Matrices::Half8)),
+            ("gemm_matrix8", _) => (matrix, Some(Matrices::Square8)),
             ("gemm_rows", _) => (Kernel::Rows, None),
             ("gemm_subgroup", _) => (Kernel::Subgroup, None),
             ("gemm_texel", _) => (Kernel::Texel, None),

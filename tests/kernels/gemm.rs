@@ -136,7 +136,7 @@ fn gemm_of_frozen_operands_by_all_kernels() {
                         residual: Some(&residual_g),
                     };
                     // Matrix units that take f16 take A in it, too.
-                    let halves = kernel == Kernel::Matrix && caps.matrices.is_some_and(Matrices::half);
+                    let halves = kernel.by_matrix_units() && caps.matrices.is_some_and(Matrices::half);
                     let taken_a: Vec<f32> =
                         if halves { a.iter().map(|v| half::f16::from_f32(*v).to_f32()).collect() } else { a.clone() };
                     let product = twins::linear::matmul(layout, &widen::<Tracked>(&taken_a), &widen(values), [m, n, k]);

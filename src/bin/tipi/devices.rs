@@ -75,7 +75,7 @@ fn uses(device: &DeviceReport) -> Vec<&'static str> {
     let large = Problem { layout: Layout::Nt, m: 1024, n: 1024, k: 1024, b: DType::F32 };
     let gemm = match Kernel::groups(&device.capabilities, &large).concat().first().copied() {
         Some(Kernel::Tile | Kernel::Wide | Kernel::Thin) => "GEMM in workgroup tiles",
-        Some(Kernel::Matrix) => "GEMM by matrix units",
+        Some(Kernel::Matrix | Kernel::MatrixWide) => "GEMM by matrix units",
         Some(Kernel::Texel) => "GEMM from textures",
         Some(Kernel::Subgroup) => "GEMM in register tiles shared by subgroups",
         Some(Kernel::Rows) | None => "GEMM in register tiles",

@@ -7,14 +7,16 @@ use crate::kernels::texts::shader;
 /// The kernels that compute a GEMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// 64×64 tiles through workgroup memory, 32 deep, 4×4 per invocation: any GPU.
+    /// 64×64 tiles through workgroup memory, 16 deep, 4×4 per invocation: any GPU.
     Tile,
-    /// 128×128 tiles through workgroup memory, 16 deep, 8×8 per invocation: large products on GPUs.
+    /// 128×128 tiles through workgroup memory, 8 deep, 8×8 per invocation: large products on GPUs.
     Wide,
     /// 16×64 tiles through workgroup memory, 32 deep, 4×4 per invocation: few rows, on GPUs.
     Thin,
     /// Matrix units, through workgroup memory: GPUs that have them.
     Matrix,
+    /// As `Matrix`, larger tiles: large products.
+    MatrixWide,
     /// 16×12 register tiles without workgroup memory: drivers that run on the CPU.
     Rows,
     /// 32×8 register tiles that share loads across a subgroup of eight: CPU drivers that have such.
@@ -66,8 +68,16 @@ impl Problem {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Kernel; 7] =
-        [Kernel::Tile, Kernel::Wide, Kernel::Thin, Kernel::Matrix, Kernel::Rows, Kernel::Subgroup, Kernel::Texel];
+    pub const ALL: [Kernel; 8] = [
+        Kernel::Tile,
+        Kernel::Wide,
+        Kernel::Thin,
+        Kernel::Matrix,
+        Kernel::MatrixWide,
+        Kernel::Rows,
+        Kernel::Subgroup,
+        Kernel::Texel,
+    ];
 
     /// As `TIPI_KERNEL` and tables spell it.
     pub fn name(self) -> &'static str {
@@ -76,6 +86,7 @@ impl Kernel {
             Kernel::Wide => "wide",
             Kernel::Thin => "thin",
             Kernel::Matrix => "matrix",
+            Kernel::MatrixWide => "matrix-wide",
             Kernel::Rows => "rows",
             Kernel::Subgroup => "subgroup",
             Kernel::Texel => "texel",
@@ -90,9 +101,9 @@ impl Kernel {
     /// Whether the kernel runs on a device at all.
     pub fn runs_on(self, caps: &Capabilities) -> bool {
         let has = match self {
-            Kernel::Tile | Kernel::Wide | Kernel::Thin | Kernel::Rows => true,
             // The shader asks for its subgroup's number.
-            Kernel::Matrix => caps.matrices.is_some() && caps.subgroups.is_some(),
+            Kernel::Matrix | Kernel::MatrixWide => caps.matrices.is_some() && caps.subgroups.is_some(),
+            Kernel::Tile | Kernel::Wide | Kernel::Thin | Kernel::Rows => true,
             Kernel::Subgroup | Kernel::Texel => caps.subgroups_of(8),
         };
         has && caps.invocations >= self.tiling(caps.matrices).invocations()
@@ -112,8 +123,8 @@ impl Kernel {
                 },
                 (Kernel::Tile | Kernel::Wide | Kernel::Thin, DType::F32 | DType::F16) => true,
                 // A is rounded to what the matrix units take, which only those who ask for f16 have agreed to.
-                (Kernel::Matrix, DType::F16) => problem.layout != Layout::Tn,
-                (Kernel::Matrix, DType::F32) => {
+                (Kernel::Matrix | Kernel::MatrixWide, DType::F16) => problem.layout != Layout::Tn,
+                (Kernel::Matrix | Kernel::MatrixWide, DType::F32) => {
                     caps.matrices == Some(Matrices::Square8) && problem.layout != Layout::Tn
                 }
                 (Kernel::Rows | Kernel::Subgroup, DType::F32) => true,
@@ -121,10 +132,15 @@ impl Kernel {
             }
     }
 
+    /// Whether it is the matrix units that compute.
+    pub fn by_matrix_units(self) -> bool {
+        matches!(self, Kernel::Matrix | Kernel::MatrixWide)
+    }
+
     /// The order in which the kernel adds.
     pub fn order(self) -> Order {
         match self {
-            Kernel::Matrix => Order::MatrixUnits,
+            Kernel::Matrix | Kernel::MatrixWide => Order::MatrixUnits,
             _ => Order::Ascending,
         }
     }
@@ -146,11 +162,17 @@ impl Kernel {
         };
         let mut ascending: Vec<Kernel> = ascending.iter().copied().filter(|k| k.takes(caps, problem)).collect();
         // What is there for the case that nothing better runs need not be measured against what does.
-        if ascending.len() > 1 {
-            ascending.retain(|k| if caps.cpu { !matches!(k, Kernel::Tile | Kernel::Thin) } else { *k != Kernel::Rows });
+        let spare = |k: &Kernel| if caps.cpu { matches!(k, Kernel::Tile | Kernel::Thin) } else { *k == Kernel::Rows };
+        if !ascending.iter().all(spare) {
+            ascending.retain(|k| !spare(k));
         }
-        let matrix = (!caps.cpu && Kernel::Matrix.takes(caps, problem)).then(|| vec![Kernel::Matrix]);
-        matrix.into_iter().chain([ascending]).filter(|group| !group.is_empty()).collect()
+        let matrix: &[Kernel] = match problem.m >= 512 && problem.n >= 512 {
+            _ if caps.cpu => &[],
+            true => &[Kernel::MatrixWide, Kernel::Matrix],
+            false => &[Kernel::Matrix, Kernel::MatrixWide],
+        };
+        let matrix: Vec<Kernel> = matrix.iter().copied().filter(|k| k.takes(caps, problem)).collect();
+        std::iter::once(matrix).chain([ascending]).filter(|group| !group.is_empty()).collect()
     }
 
     /// Of a group the first kernel that was not found wrong, or another that was measured to be faster by more than noise.
@@ -171,11 +193,13 @@ impl Kernel {
 
     fn tiling(self, matrices: Option<Matrices>) -> Tiling {
         let (rows, cols, depth, per) = match self {
-            Kernel::Tile => (64, 64, 32, (4, 4)),
-            Kernel::Wide => (128, 128, 16, (8, 8)),
+            Kernel::Tile => (64, 64, 16, (4, 4)),
+            Kernel::Wide => (128, 128, 8, (8, 8)),
             Kernel::Thin => (16, 64, 32, (4, 4)),
             Kernel::Matrix if matrices.is_some_and(|m| m.side() == 8) => (32, 32, 32, (4, 2)),
             Kernel::Matrix => (64, 64, 32, (8, 4)),
+            Kernel::MatrixWide if matrices.is_some_and(|m| m.side() == 8) => (64, 64, 32, (4, 4)),
+            Kernel::MatrixWide => (128, 128, 32, (8, 8)),
             Kernel::Rows => (16, 96, 0, (16, 12)),
             Kernel::Subgroup => (32, 64, 0, (32, 8)),
             Kernel::Texel => (16, 32, 0, (16, 4)),
@@ -189,10 +213,12 @@ impl Kernel {
         match self {
             // Vectors of four numbers, and one more in each step of k, of either operand.
             Kernel::Tile | Kernel::Wide | Kernel::Thin => 16 * depth * (rows / 4 + 1 + cols / 4 + 1),
-            // Rows of operands are 8 elements longer than needed, those of C 4.
-            Kernel::Matrix => {
-                let element = if matrices.is_some_and(Matrices::half) { 2 } else { 4 };
-                element * (rows + cols) * (depth + 8) + 4 * rows * (cols + 4)
+            // Rows of operands are 8 elements longer than needed, those of C's matrices, one of each part, 4.
+            Kernel::Matrix | Kernel::MatrixWide => {
+                let (element, side) = matrices.map_or((2, 16), |m| (if m.half() { 2 } else { 4 }, m.side()));
+                let across = if self == Kernel::MatrixWide { 4 } else { 2 };
+                let parts = (rows / (2 * side)) * (cols / (across * side));
+                element * (rows + cols) * (depth + 8) + 4 * parts * side * (side + 4)
             }
             Kernel::Rows | Kernel::Subgroup | Kernel::Texel => 0,
         }
@@ -202,7 +228,7 @@ impl Kernel {
     pub(super) fn is_of(self, key: &str) -> bool {
         let shader = match self {
             Kernel::Tile | Kernel::Wide | Kernel::Thin => &TILE,
-            Kernel::Matrix => return key.starts_with("gemm_matrix"),
+            Kernel::Matrix | Kernel::MatrixWide => return key.starts_with("gemm_matrix"),
             Kernel::Rows => &ROWS,
             Kernel::Subgroup => &SUBGROUP,
             Kernel::Texel => &TEXEL,
@@ -235,9 +261,14 @@ impl Tiling {
         (self.rows / self.per.0) * (self.cols / self.per.1)
     }
 
-    fn consts(self) -> [(&'static str, u32); 5] {
+    fn consts(self) -> Vec<(&'static str, u32)> {
         let Tiling { rows, cols, depth, per } = self;
-        [("TILE_M", rows), ("TILE_N", cols), ("DEPTH", depth), ("PER_M", per.0), ("PER_N", per.1)]
+        let mut all = vec![("TILE_M", rows), ("TILE_N", cols), ("DEPTH", depth), ("PER_M", per.0), ("PER_N", per.1)];
+        if depth > 0 {
+            let loads = |across: u32| across * depth / 4 / self.invocations();
+            all.extend([("LOADS_A", loads(rows)), ("LOADS_B", loads(cols))]);
+        }
+        all
     }
 }
 
@@ -257,10 +288,28 @@ pub(super) struct Parts {
     pub residual: bool,
 }
 
-pub(super) fn variant(kernel: Kernel, layout: Layout, b: DType, parts: Parts, matrices: Option<Matrices>) -> Variant {
+/// How a product's operands are stored.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    pub layout: Layout,
+    pub b: DType,
+    /// Whether rows of A and of B, as stored, are whole fours.
+    pub fours: (bool, bool),
+}
+
+impl Form {
+    pub fn of(problem: &Problem) -> Form {
+        let Problem { layout, m, n, k, b } = *problem;
+        let (a_width, b_width) = (if layout == Layout::Tn { m } else { k }, if layout == Layout::Nt { k } else { n });
+        Form { layout, b, fours: (a_width.is_multiple_of(4), b_width.is_multiple_of(4)) }
+    }
+}
+
+pub(super) fn variant(kernel: Kernel, form: Form, parts: Parts, matrices: Option<Matrices>) -> Variant {
+    let Form { layout, b, fours } = form;
     let shader = match kernel {
         Kernel::Tile | Kernel::Wide | Kernel::Thin => &TILE,
-        Kernel::Matrix => match matrices {
+        Kernel::Matrix | Kernel::MatrixWide => match matrices {
             Some(Matrices::Square8) => &MATRIX8,
             Some(Matrices::Half8) => &MATRIX8_HALF,
             Some(Matrices::Square16) | None => &MATRIX16,
@@ -278,7 +327,14 @@ pub(super) fn variant(kernel: Kernel, layout: Layout, b: DType, parts: Parts, ma
         ("ACT", parts.activation.map_or(0, Activation::code)),
         ("RESIDUAL", u32::from(parts.residual)),
     ];
-    let consts = [&kernel.tiling(matrices).consts()[..], &form].concat();
+    let tiling = kernel.tiling(matrices);
+    let mut consts = [&tiling.consts()[..], &form].concat();
+    if tiling.depth > 0 {
+        consts.extend([("FOUR_A", u32::from(fours.0)), ("FOUR_B", u32::from(fours.1))]);
+    }
+    if kernel.by_matrix_units() {
+        consts.push(("WIDE", u32::from(kernel == Kernel::MatrixWide)));
+    }
     Variant::new(shader, "main", &consts)
 }
 
@@ -295,19 +351,35 @@ pub(in crate::kernels) fn variants() -> Vec<Variant> {
         (Kernel::Matrix, DType::F16, Some(Matrices::Half8)),
         (Kernel::Matrix, DType::F16, Some(Matrices::Square8)),
         (Kernel::Matrix, DType::F32, Some(Matrices::Square8)),
+        (Kernel::MatrixWide, DType::F16, Some(Matrices::Square16)),
+        (Kernel::MatrixWide, DType::F16, Some(Matrices::Half8)),
+        (Kernel::MatrixWide, DType::F16, Some(Matrices::Square8)),
+        (Kernel::MatrixWide, DType::F32, Some(Matrices::Square8)),
         (Kernel::Rows, DType::F32, None),
         (Kernel::Subgroup, DType::F32, None),
         (Kernel::Texel, DType::F32, None),
     ];
     for (kernel, b, matrices) in forms {
         for layout in Layout::ALL {
-            if layout == Layout::Tn && matches!(kernel, Kernel::Matrix | Kernel::Texel) {
+            if layout == Layout::Tn && (kernel.by_matrix_units() || kernel == Kernel::Texel) {
                 continue;
             }
-            for bias in [false, true] {
-                for activation in std::iter::once(None).chain(Activation::ALL.map(Some)) {
-                    for residual in [false, true] {
-                        all.push(variant(kernel, layout, b, Parts { bias, activation, residual }, matrices));
+            let staged = kernel.tiling(matrices).depth > 0;
+            for (number, fours) in [(true, true), (false, false), (true, false), (false, true)].into_iter().enumerate()
+            {
+                // Kernels that stage nothing have one form. How operands are loaded and what is done with sums do not meet:
+                // all epilogues with one way of loading, two with the others.
+                if number > 0 && !staged {
+                    continue;
+                }
+                for bias in [false, true] {
+                    for activation in std::iter::once(None).chain(Activation::ALL.map(Some)) {
+                        for residual in [false, true] {
+                            if number == 0 || (bias == residual && bias == (activation == Some(Activation::Gelu))) {
+                                let parts = Parts { bias, activation, residual };
+                                all.push(variant(kernel, Form { layout, b, fours }, parts, matrices));
+                            }
+                        }
                     }
                 }
             }
@@ -366,14 +438,17 @@ mod tests {
         assert_eq!(first(&plain, problem(Layout::Nn, 100, 768, 768, DType::F16)), Some(Kernel::Tile));
         assert_eq!(first(&plain, problem(Layout::Tn, 4096, 4096, 4096, DType::F32)), Some(Kernel::Wide));
         let nvidia = gpu(Some(Matrices::Square16));
-        assert_eq!(first(&nvidia, problem(Layout::Nt, 4096, 4096, 4096, DType::F16)), Some(Kernel::Matrix));
+        assert_eq!(first(&nvidia, problem(Layout::Nt, 4096, 4096, 4096, DType::F16)), Some(Kernel::MatrixWide));
         assert_eq!(first(&nvidia, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Wide));
         // A single picture is added up as it is among many.
         assert_eq!(first(&nvidia, problem(Layout::Nt, 1, 768, 768, DType::F16)), Some(Kernel::Matrix));
         let apple = gpu(Some(Matrices::Square8));
-        assert_eq!(first(&apple, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Matrix));
-        let small = Capabilities { workgroup_memory: 16384, invocations: 256, ..plain };
-        assert_eq!(first(&small, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Thin));
+        assert_eq!(first(&apple, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::MatrixWide));
+        // What WebGPU promises is enough, and a phone's 128 invocations are for thin tiles.
+        let browser = Capabilities { workgroup_memory: 16384, invocations: 256, subgroups: None, ..plain };
+        assert_eq!(first(&browser, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Wide));
+        let phone = Capabilities { invocations: 128, ..browser };
+        assert_eq!(first(&phone, problem(Layout::Nt, 4096, 4096, 4096, DType::F16)), Some(Kernel::Thin));
     }
 
     fn measured(all: &[(Kernel, Option<f64>)]) -> Measured {

@@ -13,7 +13,7 @@ use super::activation::Activation;
 use super::{expect_matrix, texels};
 use crate::gpu::{DType, Dispatch, Gpu, Recorder, Tensor};
 use crate::{Error, Result};
-use kernel::{Parts, variant};
+use kernel::{Form, Parts, variant};
 
 /// How the operands are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -240,7 +240,7 @@ fn record(
     }
     let parts =
         Parts { bias: epilogue.bias.is_some(), activation: epilogue.activation, residual: epilogue.residual.is_some() };
-    let variant = variant(kernel, layout, problem.b, parts, caps.matrices);
+    let variant = variant(kernel, Form::of(problem), parts, caps.matrices);
     let c = rec.temp(layout.label(), &[m, n])?;
     let dispatch = |rec: &mut Recorder, a: &Tensor, b: &Tensor, first: usize, rows: usize| {
         let (mf, nf, kf) = (rows as f64, n as f64, k as f64);
