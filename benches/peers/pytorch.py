@@ -162,7 +162,7 @@ def pini(classes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = best(1 if classes > 200 else 2, step)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-    report("PyTorch", f"pini {classes}", seconds, megabytes=round(grown))
+    report("PyTorch", f"pini {classes}", seconds, megabytes=round(grown), dtype=str(DTYPE))
 
 
 def main():
