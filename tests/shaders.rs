@@ -458,22 +458,16 @@ fn sets_a_part(module: &naga::Module, function: &naga::Function, block: &naga::B
     })
 }
 
-/// Whether a loop's condition compares with a constant, or with the lesser of one and something else.
+/// Whether a loop's condition compares with a constant. The lesser of one and something else would do where wgpu bounds loops
+/// by itself, which it does not in release builds.
 fn is_bounded(function: &naga::Function, body: &naga::Block) -> bool {
-    use naga::{Expression, MathFunction};
-    let constant = |e: &naga::Expression| matches!(e, Expression::Literal(_) | Expression::Constant(_));
+    use naga::Expression;
     function.expressions.iter().any(|(handle, e)| {
         let Expression::Binary { op: naga::BinaryOperator::Less, right, .. } = e else { return false };
         let condition =
             |s: &naga::Statement| matches!(s, naga::Statement::If { condition, .. } if *condition == handle);
         body.iter().any(condition)
-            && match &function.expressions[*right] {
-                Expression::Math { fun: MathFunction::Min, arg, arg1, .. } => {
-                    let args = [Some(*arg), *arg1];
-                    args.into_iter().flatten().any(|arg| constant(&function.expressions[arg]))
-                }
-                other => constant(other),
-            }
+            && matches!(function.expressions[*right], Expression::Literal(_) | Expression::Constant(_))
     })
 }
 
@@ -496,6 +490,6 @@ fn loops_over_the_parts_of_vectors_say_where_they_end() {
         );
         endless_parts(&naga::front::wgsl::parse_str(&text).unwrap())
     };
-    assert!(with("j < 4u").is_ok() && with("j < min(4u, x[7])").is_ok() && with("j < min(x[7], 4u)").is_ok());
-    assert!(with("j < x[7]").is_err() && with("j < max(4u, x[7])").is_err(), "an unbounded loop passed");
+    assert!(with("j < 4u").is_ok());
+    assert!(with("j < x[7]").is_err() && with("j < min(4u, x[7])").is_err(), "an unbounded loop passed");
 }
