@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
 # Runs what pack.sh packed, without cargo and without a network, within TOTAL seconds.
 #   OUT=FOLDER run.sh [STEP...]        (default: all steps, into ./gpu-results)
-# Steps: devices smi kernels golden tune bench gemm-large image-large pini torch training towers scaling
+# Steps: devices smi kernels golden tune bench products towers pini cache torch training towers-right scaling; torch adds
+# PyTorch's side to those of products, towers, pini and cache that run.
 #
 # Leaves in OUT: results.jsonl (a JSON object for each result, with the card's and the driver's name; table.py makes a table of
 # it), summary.txt, run.log, and kernels.json, what was measured to be best.
 #
 # Environment (all optional)
-#   TOTAL      seconds for all of it (default 530), STRETCH a factor on each step's own limit (default 1; more on CPU drivers)
-#   SIDE, BATCH, CLASSES   sizes of gemm-large, image-large and pini (4096, 64, 1000)
+#   TOTAL      seconds for all of it (default 580), STRETCH a factor on each step's own limit (default 1; more on CPU drivers)
+#   SIDE, BATCHES, CLASSES, KEYS   sizes of products, towers, pini and cache (4096; 1,8,64; 100,1000; 16000)
 #   PYTHON     a python3 with PyTorch for CUDA; without one PyTorch's side is left out
 #   TREE       tipi's working tree, where the kit has no files of its own (default: the current folder)
 #   TIPI_DEVICE, VK_DRIVER_FILES, …   as always
 # The exit status is 0 when every step ended well.
 set -uo pipefail
 kit=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-OUT=${OUT:-$PWD/gpu-results} PYTHON=${PYTHON:-python3} TOTAL=${TOTAL:-530} STRETCH=${STRETCH:-1}
-SIDE=${SIDE:-4096} BATCH=${BATCH:-64} CLASSES=${CLASSES:-1000}
+OUT=${OUT:-$PWD/gpu-results} PYTHON=${PYTHON:-python3} TOTAL=${TOTAL:-580} STRETCH=${STRETCH:-1}
+SIDE=${SIDE:-4096} BATCHES=${BATCHES:-1,8,64} CLASSES=${CLASSES:-100,1000} KEYS=${KEYS:-16000}
 steps=" $* "
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
@@ -138,28 +139,37 @@ if wanted torch; then
         say "torch: no PyTorch for CUDA in $PYTHON, left out"
     fi
 fi
-# torch DTYPE CASE…: PyTorch's side of a case.
-torch() {
-    local dtype=$1
-    shift
-    [ $cuda = no ] || step "torch-$1-$dtype" 40 env TIPI_TORCH_DEVICE=cuda TIPI_TORCH_DTYPE="$dtype" \
-        "$PYTHON" benches/peers/pytorch.py "$@"
+# case_of NAME LIMIT ARGUMENT…: tipi's side of a case, and PyTorch's in f32 and f16, as it is and compiled.
+case_of() {
+    local name=$1 limit=$2 dtype compiled
+    shift 2
+    wanted "$name" || return
+    step "$name" "$limit" "$kit/bin/probe" "$@"
+    [ $cuda = yes ] || return
+    for dtype in float32 float16; do
+        for compiled in 0 1; do
+            # What is compiled are towers.
+            [ $compiled = 0 ] || [ "$name" = towers ] || continue
+            step "torch-$name-$dtype$([ $compiled = 0 ] || echo -compiled)" "$limit" env TIPI_TORCH_DEVICE=cuda \
+                TIPI_TORCH_DTYPE=$dtype TIPI_TORCH_COMPILE=$compiled "$PYTHON" benches/peers/pytorch.py "$@"
+        done
+    done
 }
+largest=${BATCHES##*,}
 wanted tune && step tune 60 "$kit/bin/tipi" tune
-if wanted bench && step bench 40 "$kit/bin/tipi" bench --pictures "$BATCH" --budget 200 --json; then
-    record "\"result\":\"bench\",\"pictures\":$BATCH,\"measured\":$(grep -av '^device' "$work/out" | tr -d '\n' | sed -E 's/^[^{]*//; s/  +/ /g')"
+if wanted bench && step bench 40 "$kit/bin/tipi" bench --pictures "$largest" --budget 200 --json; then
+    # Its one object, without what it says of the device before.
+    measured=$(sed -n '/^{/,/^}/p' "$work/out" | tr -d '\n' | sed -E 's/  +/ /g')
+    [ -z "$measured" ] || record "\"result\":\"bench\",\"pictures\":$largest,\"measured\":$measured"
 fi
-wanted gemm-large && step gemm-large 30 "$kit/bin/probe" gemm-large "$SIDE"
-torch float32 gemm-large "$SIDE"
-torch float16 gemm-large "$SIDE"
-wanted image-large && step image-large 40 "$kit/bin/probe" image-large "$BATCH"
-torch float16 image-large "$BATCH"
-wanted pini && step pini 40 "$kit/bin/probe" pini "$CLASSES"
-torch float16 pini "$CLASSES"
+case_of products 60 products "$SIDE"
+case_of towers 120 towers "$BATCHES"
+for classes in ${CLASSES//,/ }; do case_of pini 40 pini "$classes"; done
+case_of cache 40 cache "$KEYS"
 
 # ---- What is left of the time ---------------------------------------------------------------------------------------
 wanted training && step training 40 "$kit/bin/training"
-wanted towers && step towers 40 "$kit/bin/towers"
+wanted towers-right && step towers-right 40 "$kit/bin/towers"
 wanted scaling && step scaling 60 "$kit/bin/scaling" all "$work/scaling"
 cat "$TIPI_CACHE_DIR"/kernels-*.json >"$OUT/kernels.json" 2>/dev/null
 say "all of it: $((SECONDS - begun)) s; $results"

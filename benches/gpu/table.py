@@ -8,37 +8,9 @@ import json
 import sys
 
 
-def engine(row):
-    """Its name, with the type that it computed in where its line says so."""
-    kind = row.get("dtype", "").removeprefix("torch.")
-    return f"{row['engine']}, {kind}" if kind else row["engine"]
-
-
 def engine_order(row):
     """tipi first, then the others by name."""
-    return (not row["engine"].startswith("tipi"), engine(row))
-
-
-def work(row):
-    """What a case does in a repetition, and in which unit; None where its line does not say."""
-    if row["case"] == "gemm-large":
-        return 2 * row["side"] ** 3 / 1e9, "GFLOP/s"
-    if row["case"] == "image-large":
-        return row["batch"], "images/s"
-    if row["case"].startswith("pini"):
-        return 1, "steps/s"
-    return None
-
-
-def title(row):
-    """The case with its size, the same for all engines."""
-    if row["case"] == "gemm-large":
-        return f"product of {row['side']}³"
-    if row["case"] == "image-large":
-        return f"ViT-B/16, {row['batch']} pictures"
-    if row["case"].startswith("pini "):
-        return f"PiNI step, {row['case'][5:]} classes"
-    return row["case"]
+    return (not row["engine"].startswith("tipi"), row["engine"])
 
 
 def steps(rows):
@@ -51,16 +23,15 @@ def cases(rows):
     print("\n| case | engine | seconds | rate | of f32 peak | tipi is |\n| --- | --- | ---: | ---: | ---: | --- |")
     groups = {}
     for row in rows:
-        groups.setdefault(title(row), []).append(row)
+        groups.setdefault(row["case"], []).append(row)
     for name, group in groups.items():
         group.sort(key=engine_order)
         own = min((row["seconds"] for row in group if row["engine"].startswith("tipi")), default=None)
         for row in group:
-            amount = work(row)
-            rate = f"{amount[0] / row['seconds']:,.4g} {amount[1]}" if amount else ""
+            rate = f"{row['work'] / row['seconds']:,.4g} {row['unit']}/s" if "work" in row else ""
             share = f"{100 * row['of_f32_peak']:.1f} %" if "of_f32_peak" in row else ""
             beside = "" if own is None or row["engine"].startswith("tipi") else f"{row['seconds'] / own:.2f} times as fast"
-            print(f"| {name} | {engine(row)} | {row['seconds']:.4g} | {rate} | {share} | {beside} |")
+            print(f"| {name} | {row['engine']} | {row['seconds']:.4g} | {rate} | {share} | {beside} |")
 
 
 def kernels(measured):

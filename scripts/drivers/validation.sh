@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The tests under Khronos' validation layers: core checks and synchronisation.
 #   validation.sh [--gpu-assisted] [SUITE...] [-- OPTIONS OF THE TESTS]        (default: kernels golden)
-# --gpu-assisted puts checks into the shaders as well: slow. Layers and driver are Debian sid's, unpacked beside the system's.
+# --gpu-assisted puts checks into the shaders instead: slow. Layers and driver are Debian sid's, unpacked beside the system's.
 # Any message fails, but for those that validation-known.txt lists with a reason.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-name=validation assisted=false
+name=validation core=true assisted=false
 if [ "${1:-}" = --gpu-assisted ]; then
     shift
-    name=validation-gpu assisted=true
+    name=validation-gpu core=false assisted=true
 fi
 arguments kernels golden -- "$@"
 unpacked "${SUITE_OF_DEBIAN:-sid}" validation mesa-vulkan-drivers libvulkan1 vulkan-validationlayers
@@ -18,8 +18,8 @@ layer=VK_LAYER_KHRONOS_validation
 export VK_LAYER_PATH=$root/usr/share/vulkan/explicit_layer.d VK_INSTANCE_LAYERS=$layer
 export VK_LAYER_SETTINGS_PATH=$TIPI_CACHE_DIR/vk_layer_settings.txt
 cat >"$VK_LAYER_SETTINGS_PATH" <<E
-khronos_validation.validate_core = true
-khronos_validation.validate_sync = true
+khronos_validation.validate_core = $core
+khronos_validation.validate_sync = $core
 khronos_validation.gpuav_enable = $assisted
 khronos_validation.report_flags = error,warn
 khronos_validation.debug_action = VK_DBG_LAYER_ACTION_LOG_MSG
