@@ -1,7 +1,7 @@
 //! tipi's times for `benches/peers/compare.py` and `benches/gpu/run.sh`: one JSON object a line, {"engine", "case", "seconds"},
 //! with "work" and its "unit" for what is done in that time.
 //!
-//! `cargo bench --bench probe -- gemm|image|pini CLASSES|products [SIDE]|towers [BATCH,BATCH…]|cache [KEYS]`
+//! `cargo bench --bench probe -- gemm|image|pini CLASSES|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]`
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -75,10 +75,11 @@ fn products(gpu: &Gpu, side: usize) {
     }
 }
 
-/// Image towers of published size, at several numbers of pictures.
-fn towers(gpu: &Gpu, batches: &str) {
+/// Image towers of published size, all or those of these names, at several numbers of pictures.
+fn towers(gpu: &Gpu, batches: &str, names: &[String]) {
     let batches: Vec<usize> = batches.split(',').map(|b| b.parse().unwrap()).collect();
-    for size in [support::B32, support::B16, support::L14] {
+    let wanted = |size: &support::Size| names.is_empty() || names.iter().any(|name| name == size.name);
+    for size in [support::B32, support::B16, support::L14].into_iter().filter(wanted) {
         for (precision, engine) in PRECISIONS {
             let clip = support::clip(gpu, &size, precision);
             for batch in &batches {
@@ -158,7 +159,7 @@ fn main() {
             });
         }
         Some("products") => products(&gpu, args.get(1).and_then(|s| s.parse().ok()).unwrap_or(4096)),
-        Some("towers") => towers(&gpu, args.get(1).map_or("1,8,64", String::as_str)),
+        Some("towers") => towers(&gpu, args.get(1).map_or("1,8,64", String::as_str), args.get(2..).unwrap_or_default()),
         Some("cache") => cache(&gpu, args.get(1).and_then(|k| k.parse().ok()).unwrap_or(16_000)),
         // As `cargo test --benches` and a bare `cargo bench` call it: that it starts is all there is to see.
         _ => println!("say what to time: gemm, image, pini CLASSES, products, towers or cache"),

@@ -10,6 +10,7 @@
 # Environment (all optional)
 #   TOTAL      seconds for all of it (default 580), STRETCH a factor on each step's own limit (default 1; more on CPU drivers)
 #   SIDE, BATCHES, CLASSES, KEYS   sizes of products, towers, pini and cache (4096; 1,8,64; 100,1000; 16000)
+#   TOWERS     which towers (default: ViT-B-32 ViT-B-16 ViT-L-14)
 #   PYTHON     a python3 with PyTorch for CUDA; without one PyTorch's side is left out
 #   TREE       tipi's working tree, where the kit has no files of its own (default: the current folder)
 #   TIPI_DEVICE, VK_DRIVER_FILES, …   as always
@@ -163,7 +164,8 @@ if wanted bench && step bench 40 "$kit/bin/tipi" bench --pictures "$largest" --b
     [ -z "$measured" ] || record "\"result\":\"bench\",\"pictures\":$largest,\"measured\":$measured"
 fi
 case_of products 60 products "$SIDE"
-case_of towers 120 towers "$BATCHES"
+# shellcheck disable=SC2086 # names are words
+case_of towers 120 towers "$BATCHES" ${TOWERS:-}
 for classes in ${CLASSES//,/ }; do case_of pini 40 pini "$classes"; done
 case_of cache 40 cache "$KEYS"
 

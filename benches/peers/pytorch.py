@@ -3,7 +3,7 @@
 One JSON object a line: {"engine", "case", "seconds"}, the best of several runs. f32 on all cores of the CPU, or with
 TIPI_TORCH_DEVICE=cuda and TIPI_TORCH_DTYPE=float16 what these say; TIPI_TORCH_COMPILE=1 compiles towers before.
 
-    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|onnx-image|products [SIDE]|towers [BATCH,BATCH…]|cache [KEYS]
+    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|onnx-image|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]
 """
 
 import json
@@ -110,9 +110,11 @@ def products(side):
             report(ENGINE, f"product {m}×{n}×{k}", seconds, work=2 * m * n * k / 1e9, unit="GFLOP")
 
 
-def towers(batches):
+def towers(batches, names):
     with torch.no_grad():
         for name, size in TOWERS.items():
+            if names and name not in names:
+                continue
             tower = ImageTower(**size).eval()
             if COMPILE:
                 tower = torch.compile(tower)
@@ -199,7 +201,7 @@ def main():
     elif case == "products":
         products(int(number or 4096))
     elif case == "towers":
-        towers([int(batch) for batch in (number or "1,8,64").split(",")])
+        towers([int(batch) for batch in (number or "1,8,64").split(",")], sys.argv[3:])
     elif case == "cache":
         cache(int(number or 16_000))
     else:
