@@ -1,6 +1,7 @@
-//! tipi's times for `benches/peers/compare.py`: one JSON object a line, {"engine", "case", "seconds"}.
+//! tipi's times for `benches/peers/compare.py` and `benches/gpu/run.sh`: one JSON object a line, {"engine", "case", "seconds"},
+//! with "work" and its "unit" for what is done in that time.
 //!
-//! `cargo bench --bench probe -- gemm|image|pini CLASSES|gemm-large [SIDE]|image-large [BATCH]`
+//! `cargo bench --bench probe -- gemm|image|pini CLASSES|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]`
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -9,7 +10,7 @@ use support::best;
 
 use tipi::gpu::{DeviceOptions, Gpu, Plan, Recorder};
 use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
-use tipi::kernels::peak;
+use tipi::kernels::{affinity, peak, search};
 
 fn report(case: &str, engine: &str, seconds: f64, more: &str) {
     println!("{{\"engine\": \"{engine}\", \"case\": \"{case}\", \"seconds\": {seconds}{more}}}");
@@ -41,6 +42,92 @@ fn product(gpu: &Gpu, engine: &str, kernel: Option<Kernel>) {
     drop(c);
 }
 
+fn work(amount: f64, unit: &str) -> String {
+    format!(", \"work\": {amount}, \"unit\": \"{unit}\"")
+}
+
+const PRECISIONS: [(Precision, &str); 2] = [(Precision::F32, "tipi"), (Precision::F16, "tipi, f16 weights")];
+
+/// Products of the shapes that towers have, and a square one, as shares of the device's own peak in f32.
+fn products(gpu: &Gpu, side: usize) {
+    let mut rec = Recorder::new(gpu);
+    let (threads, steps) = if gpu.is_cpu() { (4096, 100) } else { (1 << 20, 2000) };
+    let peak = peak::multiply(&mut rec, threads, steps).unwrap();
+    let plan = rec.finish().unwrap();
+    let rate = plan.flops() / best(gpu, 3, &|| plan.run().unwrap());
+    drop(peak);
+    for [m, n, k] in support::PRODUCTS.into_iter().chain([[side; 3]]) {
+        // What a small device is asked for when `side` says so.
+        let m = m.min(side);
+        let a = gpu.upload("a", &support::noise(1, m * k), &[m, k]).unwrap();
+        let values = support::noise(2, n * k);
+        for (precision, engine) in PRECISIONS {
+            let b = gemm::freeze(gpu, "b", &values, [n, k], precision).unwrap();
+            let mut rec = Recorder::new(gpu);
+            let c = gemm::matmul(&mut rec, Layout::Nt, &a, &b, &Epilogue::default()).unwrap();
+            let plan = rec.finish().unwrap();
+            let seconds = best(gpu, 3, &|| plan.run().unwrap());
+            let share = plan.flops() / seconds / rate;
+            let more = format!("{}, \"of_f32_peak\": {share:.3}", work(plan.flops() / 1e9, "GFLOP"));
+            report(&format!("product {m}×{n}×{k}"), engine, seconds, &more);
+            drop(c);
+        }
+    }
+}
+
+/// Image towers of published size, all or those of these names, at several numbers of pictures.
+fn towers(gpu: &Gpu, batches: &str, names: &[String]) {
+    let batches: Vec<usize> = batches.split(',').map(|b| b.parse().unwrap()).collect();
+    let wanted = |size: &support::Size| names.is_empty() || names.iter().any(|name| name == size.name);
+    for size in [support::B32, support::B16, support::L14].into_iter().filter(wanted) {
+        for (precision, engine) in PRECISIONS {
+            let clip = support::clip(gpu, &size, precision);
+            for batch in &batches {
+                let step = clip.image.plan(*batch).unwrap();
+                let seconds = best(gpu, 3, &|| step.plan.run().unwrap());
+                let done = format!("{}{}", work(*batch as f64, "images"), megabytes(&step.plan));
+                report(&format!("{}, {batch} pictures", size.name), engine, seconds, &done);
+            }
+        }
+    }
+}
+
+/// The cache term of so many keys, ten a class, and the search over what comes of it.
+fn cache(gpu: &Gpu, count: usize) {
+    let (queries, width) = (256, 512);
+    let classes = count.div_ceil(10);
+    let f = gpu.upload("queries", &support::noise(1, queries * width), &[queries, width]).unwrap();
+    let keys = gpu.upload("keys", &support::noise(2, count * width), &[count, width]).unwrap();
+    let starts: Vec<u32> = (0..=classes).map(|c| (10 * c).min(count) as u32).collect();
+    let keys = affinity::Keys::new(gpu, keys, &starts).unwrap();
+    let even = |n: usize| (1..=n).map(|i| 7.0 * i as f32 / n as f32).collect::<Vec<_>>();
+    for betas in [1, 20] {
+        let beta = gpu.upload("beta", &even(betas), &[betas]).unwrap();
+        let mut rec = Recorder::new(gpu);
+        let term = affinity::cache_term(&mut rec, &f, &keys, &beta, 1.0, None).unwrap();
+        let plan = rec.finish().unwrap();
+        let seconds = best(gpu, 3, &|| plan.run().unwrap());
+        let done = format!("{}{}", work(plan.flops() / 1e9, "GFLOP"), megabytes(&plan));
+        report(&format!("cache term, {count} keys, {betas} β"), "tipi", seconds, &done);
+        drop(term);
+    }
+    let (rows, classes) = (1000, 100);
+    let logits = |seed, many: usize| {
+        let shape = [many, rows, classes];
+        gpu.upload("logits", &support::noise(seed, many * rows * classes), &shape[usize::from(many == 1)..]).unwrap()
+    };
+    let (base, terms, kl) = (logits(3, 1), logits(4, 20), logits(5, 1));
+    let labels: Vec<u32> = (0..rows as u32).map(|i| i % classes as u32).collect();
+    let labels = gpu.upload("labels", &labels, &[rows]).unwrap();
+    let mut rec = Recorder::new(gpu);
+    let terms = search::Terms { base: &base, cache: &terms, kl: Some(&kl) };
+    let counts = search::count(&mut rec, terms, &labels, &even(200), &even(50)).unwrap();
+    let plan = rec.finish().unwrap();
+    let seconds = best(gpu, 3, &|| plan.run().unwrap());
+    report("search, 200×20×50 points", "tipi", seconds, &work(200_000.0, "points"));
+    drop(counts);
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let gpu = Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap();
@@ -56,7 +143,7 @@ fn main() {
             product(&gpu, "plain 64x64x32 tile", Some(Kernel::Tile));
         }
         Some("image") => {
-            for (precision, engine) in [(Precision::F32, "tipi"), (Precision::F16, "tipi, f16 weights")] {
+            for (precision, engine) in PRECISIONS {
                 let clip = support::clip(&gpu, &support::B32, precision);
                 let step = clip.image.plan(8).unwrap();
                 report("image", engine, best(&gpu, 3, &|| step.plan.run().unwrap()), &megabytes(&step.plan));
@@ -67,41 +154,14 @@ fn main() {
             let clip = support::clip(&gpu, &support::B16_TEXT, Precision::F32);
             support::pini_step(&clip, classes, 32, |run, plan| {
                 let seconds = best(&gpu, 2, run);
-                report(&format!("pini {classes}"), "tipi", seconds, &megabytes(plan));
+                let done = format!("{}{}", work(1.0, "steps"), megabytes(plan));
+                report(&format!("pini {classes}"), "tipi", seconds, &done);
             });
         }
-        // What a discrete GPU is asked for: a large product in f32 and f16, as a share of the device's own peak.
-        Some("gemm-large") => {
-            let side = args.get(1).and_then(|s| s.parse().ok()).unwrap_or(4096);
-            let steps = if gpu.is_cpu() { 100 } else { 2000 };
-            let mut rec = Recorder::new(&gpu);
-            let peak = peak::multiply(&mut rec, if gpu.is_cpu() { 4096 } else { 1 << 20 }, steps).unwrap();
-            let plan = rec.finish().unwrap();
-            let rate = plan.flops() / best(&gpu, 3, &|| plan.run().unwrap());
-            drop(peak);
-            let a = gpu.upload("a", &support::noise(1, side * side), &[side, side]).unwrap();
-            let values = support::noise(2, side * side);
-            for (precision, engine) in [(Precision::F32, "tipi"), (Precision::F16, "tipi, f16 weights")] {
-                let b = gemm::freeze(&gpu, "b", &values, [side, side], precision).unwrap();
-                let mut rec = Recorder::new(&gpu);
-                let c = gemm::matmul(&mut rec, Layout::Nt, &a, &b, &Epilogue::default()).unwrap();
-                let plan = rec.finish().unwrap();
-                let seconds = best(&gpu, 3, &|| plan.run().unwrap());
-                let share = plan.flops() / seconds / rate;
-                report("gemm-large", engine, seconds, &format!(", \"side\": {side}, \"of_f32_peak\": {share:.3}"));
-                drop(c);
-            }
-        }
-        Some("image-large") => {
-            let batch = args.get(1).and_then(|b| b.parse().ok()).unwrap_or(64);
-            for (precision, engine) in [(Precision::F32, "tipi"), (Precision::F16, "tipi, f16 weights")] {
-                let clip = support::clip(&gpu, &support::B16, precision);
-                let step = clip.image.plan(batch).unwrap();
-                let seconds = best(&gpu, 3, &|| step.plan.run().unwrap());
-                report("image-large", engine, seconds, &format!(", \"batch\": {batch}{}", megabytes(&step.plan)));
-            }
-        }
+        Some("products") => products(&gpu, args.get(1).and_then(|s| s.parse().ok()).unwrap_or(4096)),
+        Some("towers") => towers(&gpu, args.get(1).map_or("1,8,64", String::as_str), args.get(2..).unwrap_or_default()),
+        Some("cache") => cache(&gpu, args.get(1).and_then(|k| k.parse().ok()).unwrap_or(16_000)),
         // As `cargo test --benches` and a bare `cargo bench` call it: that it starts is all there is to see.
-        _ => println!("say what to time: gemm, image, pini CLASSES, gemm-large or image-large"),
+        _ => println!("say what to time: gemm, image, pini CLASSES, products, towers or cache"),
     }
 }

@@ -69,7 +69,7 @@ fn log1p(v: f32) -> f32 {
 }
 
 @compute @workgroup_size(LANES)
-fn rows(id: Invocation) {
+fn rows(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
@@ -77,18 +77,18 @@ fn rows(id: Invocation) {
     let at = row * p.width;
     let n = f32(p.width);
     var sum = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         sum += x[at + i];
     }
-    let mean = total(sum, id.lid) / n;
+    let mean = total(sum, lid) / n;
     var grown = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         grown += expm1(x[at + i] - mean);
     }
     // Mean of exp z, less 1: not negative but for rounding, since z has mean 0.
-    let u = max(total(grown, id.lid) / n, 0.0);
+    let u = max(total(grown, lid) / n, 0.0);
     var own = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         let v = x[at + i] - mean;
         let share = (expm1(v) - u) / ((1.0 + u) * n);
         centred[at + i] = v;
@@ -96,16 +96,16 @@ fn rows(id: Invocation) {
         own += share * v;
     }
     let m = log1p(u);
-    own = total(own, id.lid);
-    if id.lid == 0u {
+    own = total(own, lid);
+    if lid == 0u {
         stats[2u * row] = own - m;
         stats[2u * row + 1u] = m;
     }
 }
 
 @compute @workgroup_size(LANES)
-fn class_sums(id: Invocation) {
-    let i = workgroup_of(id) * LANES + id.lid;
+fn class_sums(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
+    let i = workgroup_of(id) * LANES + lid;
     if i >= p.rows * p.width {
         return;
     }
@@ -119,8 +119,8 @@ fn class_sums(id: Invocation) {
 }
 
 @compute @workgroup_size(LANES)
-fn term(id: Invocation) {
-    let i = workgroup_of(id) * LANES + id.lid;
+fn term(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
+    let i = workgroup_of(id) * LANES + lid;
     if i >= p.rows * p.width {
         return;
     }

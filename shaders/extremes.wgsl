@@ -17,20 +17,20 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(LANES)
-fn rows(id: Invocation) {
+fn rows(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
     }
     var low = 3.0e38;
     var high = -3.0e38;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         low = min(low, x[row * p.width + i]);
         high = max(high, x[row * p.width + i]);
     }
-    low = -largest(-low, id.lid);
-    high = largest(high, id.lid);
-    if id.lid == 0u {
+    low = -largest(-low, lid);
+    high = largest(high, lid);
+    if lid == 0u {
         var offset = 0.0;
         //# if OFFSET
         offset = offsets[row * p.step];

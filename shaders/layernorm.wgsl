@@ -25,7 +25,7 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> dx: array<f32>;
 
 @compute @workgroup_size(LANES)
-fn forward(id: Invocation) {
+fn forward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
@@ -33,28 +33,28 @@ fn forward(id: Invocation) {
     let at = row * p.width;
     let width = f32(p.width);
     var sum = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         sum += x[at + i];
     }
-    let mean = total(sum, id.lid) / width;
+    let mean = total(sum, lid) / width;
     // A second pass over the row: the variance as mean(x²) − mean² would cancel.
     var squares = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         let d = x[at + i] - mean;
         squares += d * d;
     }
-    let rstd = inverseSqrt(total(squares, id.lid) / width + p.eps);
-    for (var i = id.lid; i < p.width; i += LANES) {
+    let rstd = inverseSqrt(total(squares, lid) / width + p.eps);
+    for (var i = lid; i < p.width; i += LANES) {
         y[at + i] = (x[at + i] - mean) * rstd * gain[i] + shift[i];
     }
-    if id.lid == 0u {
+    if lid == 0u {
         stats[row * 2u] = mean;
         stats[row * 2u + 1u] = rstd;
     }
 }
 
 @compute @workgroup_size(LANES)
-fn backward(id: Invocation) {
+fn backward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
@@ -64,14 +64,14 @@ fn backward(id: Invocation) {
     let rstd = stats[row * 2u + 1u];
     var plain = 0.0;
     var along = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         let g = dy[at + i] * gain[i];
         plain += g;
         along += g * (x[at + i] - mean) * rstd;
     }
-    let mean_g = total(plain, id.lid) / f32(p.width);
-    let mean_gx = total(along, id.lid) / f32(p.width);
-    for (var i = id.lid; i < p.width; i += LANES) {
+    let mean_g = total(plain, lid) / f32(p.width);
+    let mean_gx = total(along, lid) / f32(p.width);
+    for (var i = lid; i < p.width; i += LANES) {
         let g = dy[at + i] * gain[i];
         var d = rstd * (g - mean_g - (x[at + i] - mean) * rstd * mean_gx);
         //# if BASE

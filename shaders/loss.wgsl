@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> grad: array<f32>;
 
 @compute @workgroup_size(LANES)
-fn main(id: Invocation) {
+fn main(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
@@ -23,21 +23,21 @@ fn main(id: Invocation) {
     let at = row * p.classes;
     let label = min(labels[row], p.classes - 1u); // a wrong label must not read past the row
     var top = -3.0e38;
-    for (var i = id.lid; i < p.classes; i += LANES) {
+    for (var i = lid; i < p.classes; i += LANES) {
         top = max(top, x[at + i]);
     }
-    top = largest(top, id.lid);
+    top = largest(top, lid);
     var sum = 0.0;
-    for (var i = id.lid; i < p.classes; i += LANES) {
+    for (var i = lid; i < p.classes; i += LANES) {
         sum += exp(x[at + i] - top);
     }
-    sum = total(sum, id.lid);
+    sum = total(sum, lid);
     let rows = f32(p.rows);
-    for (var i = id.lid; i < p.classes; i += LANES) {
+    for (var i = lid; i < p.classes; i += LANES) {
         let hot = select(0.0, 1.0, i == label);
         grad[at + i] = (exp(x[at + i] - top) / sum - hot) / rows;
     }
-    if id.lid == 0u {
+    if lid == 0u {
         losses[row] = log(sum) + top - x[at + label];
     }
 }

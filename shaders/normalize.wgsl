@@ -17,27 +17,27 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>;
 
 @compute @workgroup_size(LANES)
-fn forward(id: Invocation) {
+fn forward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
     }
     let at = row * p.width;
     var squares = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         squares += x[at + i] * x[at + i];
     }
-    let norm = max(sqrt(total(squares, id.lid)), 1e-12);
-    for (var i = id.lid; i < p.width; i += LANES) {
+    let norm = max(sqrt(total(squares, lid)), 1e-12);
+    for (var i = lid; i < p.width; i += LANES) {
         y[at + i] = x[at + i] / norm;
     }
-    if id.lid == 0u {
+    if lid == 0u {
         norms[row] = norm;
     }
 }
 
 @compute @workgroup_size(LANES)
-fn backward(id: Invocation) {
+fn backward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
@@ -45,11 +45,11 @@ fn backward(id: Invocation) {
     let at = row * p.width;
     let norm = norms[row];
     var dot = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         dot += x[at + i] / norm * dy[at + i];
     }
-    dot = total(dot, id.lid);
-    for (var i = id.lid; i < p.width; i += LANES) {
+    dot = total(dot, lid);
+    for (var i = lid; i < p.width; i += LANES) {
         dx[at + i] = (dy[at + i] - x[at + i] / norm * dot) / norm;
     }
 }

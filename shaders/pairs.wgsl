@@ -22,15 +22,15 @@ var<workgroup> tally: array<atomic<u32>, 2 * BINS>;
 
 // One workgroup per row.
 @compute @workgroup_size(64)
-fn main(id: Invocation) {
+fn main(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
-    for (var k = id.lid; k < 2u * BINS; k += 64u) {
+    for (var k = lid; k < 2u * BINS; k += 64u) {
         atomicStore(&tally[k], 0u);
     }
     workgroupBarrier();
     if row < p.rows {
         let label = row_labels[row];
-        for (var col = id.lid; col < p.cols; col += 64u) {
+        for (var col = lid; col < p.cols; col += 64u) {
             if p.first_row + row < p.first_col + col {
                 let at = clamp((x[row * p.cols + col] + 1.0) * (0.5 * f32(BINS)), 0.0, f32(BINS) - 1.0);
                 let other = select(BINS, 0u, label == col_labels[col]);
@@ -39,7 +39,7 @@ fn main(id: Invocation) {
         }
     }
     workgroupBarrier();
-    for (var k = id.lid; k < 2u * BINS; k += 64u) {
+    for (var k = lid; k < 2u * BINS; k += 64u) {
         let count = atomicLoad(&tally[k]);
         if count > 0u {
             atomicAdd(&counts[k], count);

@@ -176,13 +176,13 @@ fn four_gammas(first: u32) -> vec4<f32> {
 
 // Eight values of γ per workgroup: they share all that is loaded.
 @compute @workgroup_size(64)
-fn main(id: Invocation) {
+fn main(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let group = workgroup_of(id);
     let eights = (p.gammas + GAMMAS - 1u) / GAMMAS;
     if group >= p.betas * eights {
         return;
     }
-    for (var k = id.lid; k < GAMMAS * (ALPHAS + 1u); k += 64u) {
+    for (var k = lid; k < GAMMAS * (ALPHAS + 1u); k += 64u) {
         atomicStore(&edges[k], 0u);
     }
     workgroupBarrier();
@@ -193,7 +193,7 @@ fn main(id: Invocation) {
     let gamma1 = four_gammas(first + 4u);
     let sizes = max(abs(gamma0), abs(gamma1));
     let most = max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
-    for (var row = id.lid; row < p.rows; row += 64u) {
+    for (var row = lid; row < p.rows; row += 64u) {
         let at = row * p.classes;
         let from_cache = (beta * p.rows + row) * p.classes;
         let label = min(labels[row], p.classes - 1u);
@@ -232,11 +232,11 @@ fn main(id: Invocation) {
         }
     }
     workgroupBarrier();
-    if id.lid < count {
+    if lid < count {
         var right = 0u;
         for (var i = 0u; i < p.alphas; i++) {
-            right += atomicLoad(&edges[id.lid * (ALPHAS + 1u) + i]);
-            counts[(beta * p.gammas + first + id.lid) * p.alphas + i] = right;
+            right += atomicLoad(&edges[lid * (ALPHAS + 1u) + i]);
+            counts[(beta * p.gammas + first + lid) * p.alphas + i] = right;
         }
     }
 }

@@ -16,7 +16,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>;
 
 @compute @workgroup_size(LANES)
-fn forward(id: Invocation) {
+fn forward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
@@ -24,33 +24,33 @@ fn forward(id: Invocation) {
     let at = row * p.width;
     // A large finite number, not −∞: fast-math compilers may assume that there are no infinities.
     var top = -3.0e38;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         top = max(top, x[at + i]);
     }
-    top = largest(top, id.lid);
+    top = largest(top, lid);
     var sum = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         sum += exp(x[at + i] - top);
     }
-    sum = total(sum, id.lid);
-    for (var i = id.lid; i < p.width; i += LANES) {
+    sum = total(sum, lid);
+    for (var i = lid; i < p.width; i += LANES) {
         y[at + i] = exp(x[at + i] - top) / sum;
     }
 }
 
 @compute @workgroup_size(LANES)
-fn backward(id: Invocation) {
+fn backward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     let row = workgroup_of(id);
     if row >= p.rows {
         return;
     }
     let at = row * p.width;
     var sum = 0.0;
-    for (var i = id.lid; i < p.width; i += LANES) {
+    for (var i = lid; i < p.width; i += LANES) {
         sum += s[at + i] * dy[at + i];
     }
-    sum = total(sum, id.lid);
-    for (var i = id.lid; i < p.width; i += LANES) {
+    sum = total(sum, lid);
+    for (var i = lid; i < p.width; i += LANES) {
         dx[at + i] = s[at + i] * (dy[at + i] - sum);
     }
 }

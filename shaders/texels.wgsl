@@ -28,8 +28,10 @@ fn stage(id: Invocation) {
     if col + 4u <= p.cols {
         v = vec4<f32>(v.x, x[at + 1u], x[at + 2u], x[at + 3u]);
     } else {
-        for (var j = 1u; j < min(4u, p.cols - col); j++) {
-            v[j] = x[at + j];
+        for (var j = 1u; j < 4u; j++) {
+            if j < p.cols - col {
+                v[j] = x[at + j];
+            }
         }
     }
     textureStore(y, vec2<u32>(i % width, row), v);
@@ -47,8 +49,10 @@ fn stage_transposed(id: Invocation) {
     let col = i / p.rows * 4u;
     let at = col * p.rows + row;
     var v = vec4<f32>(x[at], 0.0, 0.0, 0.0);
-    for (var j = 1u; j < min(4u, p.cols - col); j++) {
-        v[j] = x[at + j * p.rows];
+    for (var j = 1u; j < 4u; j++) {
+        if j < p.cols - col {
+            v[j] = x[at + j * p.rows];
+        }
     }
     textureStore(y, vec2<u32>(i / p.rows, row), v);
 }

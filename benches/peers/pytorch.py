@@ -1,9 +1,9 @@
 """Times of PyTorch and ONNX Runtime on the cases that compare.py puts side by side with tipi's.
 
 One JSON object a line: {"engine", "case", "seconds"}, the best of several runs. f32 on all cores of the CPU, or with
-TIPI_TORCH_DEVICE=cuda and TIPI_TORCH_DTYPE=float16 what these say.
+TIPI_TORCH_DEVICE=cuda and TIPI_TORCH_DTYPE=float16 what these say; TIPI_TORCH_COMPILE=1 compiles towers before.
 
-    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|onnx-image|gemm-large [SIDE]|image-large [BATCH]
+    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|onnx-image|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]
 """
 
 import json
@@ -16,7 +16,14 @@ from torch import nn
 
 DEVICE = os.environ.get("TIPI_TORCH_DEVICE", "cpu")
 DTYPE = getattr(torch, os.environ.get("TIPI_TORCH_DTYPE", "float32"))
+# What was run on what, by one name.
+ENGINE = "PyTorch" + (f", {str(DTYPE).removeprefix('torch.')}" if DTYPE != torch.float32 else "")
+COMPILE = os.environ.get("TIPI_TORCH_COMPILE") == "1"
+ENGINE += ", compiled" if COMPILE else ""
 GEMM = (1600, 3072, 768)
+# As in benches/support/mod.rs.
+PRODUCTS = [(3200, 3072, 768), (3200, 768, 3072), (50, 3072, 768), (12608, 2304, 768), (2056, 4096, 1024), (5000, 2048, 512)]
+TOWERS = {"ViT-B-32": {}, "ViT-B-16": {"patch": 16}, "ViT-L-14": {"width": 1024, "layers": 24, "patch": 14, "out": 768}}
 BATCH = 8
 
 
@@ -94,17 +101,38 @@ def gemm():
         report("PyTorch", "gemm", best(5, lambda: a @ b.T))
 
 
-def gemm_large(side):
-    a, b = torch.randn(side, side), torch.randn(side, side)
+def products(side):
     with torch.no_grad():
-        report("PyTorch", "gemm-large", best(5, lambda: a @ b.T), side=side, dtype=str(DTYPE))
+        for m, n, k in [*PRODUCTS, (side, side, side)]:
+            m = min(m, side)
+            a, b = torch.randn(m, k), torch.randn(n, k)
+            seconds = best(5, lambda a=a, b=b: a @ b.T)
+            report(ENGINE, f"product {m}×{n}×{k}", seconds, work=2 * m * n * k / 1e9, unit="GFLOP")
 
 
-def image_large(batch):
-    tower = ImageTower(patch=16).eval()
-    pixels = torch.randn(batch, 3, 224, 224)
+def towers(batches, names):
     with torch.no_grad():
-        report("PyTorch", "image-large", best(3, lambda: tower(pixels)), batch=batch, dtype=str(DTYPE))
+        for name, size in TOWERS.items():
+            if names and name not in names:
+                continue
+            tower = ImageTower(**size).eval()
+            if COMPILE:
+                tower = torch.compile(tower)
+            for batch in batches:
+                pixels = torch.randn(batch, 3, 224, 224)
+                seconds = best(3, lambda tower=tower, pixels=pixels: tower(pixels))
+                report(ENGINE, f"{name}, {batch} pictures", seconds, work=batch, unit="images")
+
+
+def cache(keys):
+    """Tip-Adapter's cache term as its authors wrote it."""
+    queries, width, classes = 256, 512, -(-keys // 10)
+    f, g = torch.randn(queries, width), torch.randn(keys, width)
+    values = nn.functional.one_hot(torch.arange(keys) // 10, classes).to(DTYPE)
+    with torch.no_grad():
+        f, g = nn.functional.normalize(f), nn.functional.normalize(g)
+        seconds = best(3, lambda: (5.5 * (f @ g.T) - 5.5).exp() @ values)
+    report(ENGINE, f"cache term, {keys} keys, 1 β", seconds)
 
 
 def image():
@@ -162,18 +190,20 @@ def pini(classes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = best(1 if classes > 200 else 2, step)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-    report("PyTorch", f"pini {classes}", seconds, megabytes=round(grown))
+    report(ENGINE, f"pini {classes}", seconds, megabytes=round(grown), work=1, unit="steps")
 
 
 def main():
     case = sys.argv[1]
-    number = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    number = sys.argv[2] if len(sys.argv) > 2 else None
     if case == "pini":
-        pini(number)
-    elif case == "gemm-large":
-        gemm_large(number or 4096)
-    elif case == "image-large":
-        image_large(number or 64)
+        pini(int(number))
+    elif case == "products":
+        products(int(number or 4096))
+    elif case == "towers":
+        towers([int(batch) for batch in (number or "1,8,64").split(",")], sys.argv[3:])
+    elif case == "cache":
+        cache(int(number or 16_000))
     else:
         {"gemm": gemm, "image": image, "onnx-image": onnx_image}[case]()
 

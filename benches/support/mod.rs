@@ -39,6 +39,14 @@ pub const B32: Size = Size {
 
 pub const B16: Size = Size { name: "ViT-B-16", patch: 16, ..B32 };
 
+pub const L14: Size =
+    Size { name: "ViT-L-14", image_width: 1024, image_layers: 24, patch: 14, text_width: 768, embedding: 768, ..B32 };
+
+/// Rows, columns and depth of products in towers: B/32's MLP for 64 pictures and for one, B/16's projections for 64, L/14's MLP
+/// for 8, and a text tower's for 1,000 classes.
+pub const PRODUCTS: [[usize; 3]; 6] =
+    [[3200, 3072, 768], [3200, 768, 3072], [50, 3072, 768], [12_608, 2304, 768], [2056, 4096, 1024], [5000, 2048, 512]];
+
 /// B/16's text tower with an image tower of one layer, for steps that take image features as given.
 pub const B16_TEXT: Size = Size { name: "ViT-B-16 text", image_layers: 1, ..B16 };
 

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Runs the scripts of this folder one after the other, and prints a table of drivers and suites.
+#   all.sh [--quick] [LOGS]        LOGS: a folder for what each prints, and results.jsonl (default: a new one)
+# --quick leaves out what takes long: narrow vectors, FXC, the validation layers and whole towers.
+# The exit status is 0 when nothing failed; what cannot run here is said, and does not fail.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+quick=no
+[ "${1:-}" != --quick ] || { quick=yes; shift; }
+logs=${1:-$(mktemp -d)}
+mkdir -p "$logs"
+: >"$logs/results.jsonl"
+failed=0
+notes=()
+
+# run NAME SCRIPT ARGUMENT...: runs a script, and keeps its result lines.
+run() {
+    local name=$1 script=$2 begun=$SECONDS status=0
+    shift 2
+    printf '%s: %s\n' "$name" "$script $*"
+    "$here/$script" "$@" >"$logs/$name.log" 2>&1 || status=$?
+    grep -a '^{"driver":' "$logs/$name.log" >>"$logs/results.jsonl"
+    case $status in
+        0) ;;
+        77) notes+=("$name: $(grep -a '^skipped: ' "$logs/$name.log" | tail -1)") ;;
+        *)
+            failed=1
+            # Without a result line, the table would not show it.
+            grep -aq '^{"driver":' "$logs/$name.log" || notes+=("$name: failed: $(tail -1 "$logs/$name.log")")
+            ;;
+    esac
+    printf '%s: status %d after %d s\n' "$name" "$status" "$((SECONDS - begun))"
+}
+
+if [ $quick = yes ]; then
+    run mesa-portable mesa.sh --portable kernels golden
+    run mesa-newer mesa-newer.sh kernels golden
+    run swiftshader swiftshader.sh kernels
+    run tint tint.sh
+else
+    run mesa mesa.sh kernels golden towers training
+    run mesa-portable mesa.sh --portable kernels golden towers training
+    run mesa-newer mesa-newer.sh kernels golden towers training
+    run mesa-newer-128 mesa-newer.sh --width 128 kernels golden
+    run swiftshader swiftshader.sh kernels golden towers
+    run tint tint.sh
+    run fxc fxc.sh
+    run validation validation.sh kernels golden
+    run validation-gpu validation.sh --gpu-assisted golden
+fi
+printf '\n'
+"$here/table.sh" "$logs/results.jsonl"
+[ ${#notes[@]} -eq 0 ] || printf '\n%s\n' "${notes[@]}"
+printf '\nlogs: %s\n' "$logs"
+exit $failed
