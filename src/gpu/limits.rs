@@ -11,8 +11,8 @@ pub enum LimitSet {
     WebGpu,
     /// A phone: as [`LimitSet::WebGpu`], with 128 invocations and textures of 4096 texels each way.
     Mobile,
-    /// An old integrated GPU: 128 MiB a binding, 32 KiB of workgroup memory, 512 invocations, timestamps, but no subgroups
-    /// and no 16-bit floats.
+    /// An old integrated GPU: 128 MiB a binding, 32 KiB of workgroup memory, 512 invocations, subgroups, timestamps, but no
+    /// 16-bit floats.
     Integrated,
 }
 
@@ -58,7 +58,9 @@ impl LimitSet {
     pub(super) fn features(self) -> wgpu::Features {
         match self {
             LimitSet::WebGpu | LimitSet::Mobile => wgpu::Features::empty(),
-            LimitSet::Integrated => wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE,
+            LimitSet::Integrated => {
+                wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE | wgpu::Features::SUBGROUP
+            }
         }
     }
 }

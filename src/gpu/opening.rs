@@ -176,7 +176,7 @@ fn without_deadly(capabilities: &mut Capabilities, trials: &Trials) {
     }
     let by_subgroups = |key: &str| {
         let family = key.split('/').next().unwrap_or_default();
-        family.ends_with("_subgroup") || family.ends_with("_texel")
+        ["_subgroup", "_subgroups", "_texel"].iter().any(|form| family.ends_with(form))
     };
     if trials.leaves_out(&by_subgroups) {
         (capabilities.subgroups, capabilities.matrices) = (None, None);

@@ -56,7 +56,7 @@ pub struct Dispatch<'a> {
     pub variant: Variant,
     /// What profiles and errors call it.
     pub label: &'static str,
-    /// The parameter block (binding 0), a multiple of 16 bytes.
+    /// The parameter block (binding 0), in 32-bit words; what a uniform block needs behind it is added.
     pub params: &'a [u8],
     /// What the entry point binds besides the parameters, in the order of the numbers in its text.
     pub bindings: &'a [&'a Tensor],

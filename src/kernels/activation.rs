@@ -68,7 +68,7 @@ fn record(
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, entry, &[("ACT", activation.code())]),
         label,
-        params: bytemuck::bytes_of(&[x.len() as u32, 0, 0, 0]),
+        params: bytemuck::bytes_of(&[x.len() as u32]),
         bindings: &[from, &[&y]].concat(),
         grid: Grid::cover(x.len(), 64),
         flops: 8.0 * x.len() as f64,

@@ -113,7 +113,6 @@ struct Params {
     /// Keys that `Kernel::Texel` has in its texture.
     first: u32,
     past: u32,
-    pad: [u32; 2],
 }
 
 #[repr(C)]
@@ -269,7 +268,6 @@ pub fn cache_term_with(
         scale,
         first: keys.start as u32,
         past: keys.end as u32,
-        pad: [0; 2],
     };
     let variant = variant(kernel, count, base.is_some());
     let across = queries.div_ceil(kernel.tiling().queries as usize);
@@ -343,7 +341,6 @@ pub fn backward_keys(
         flops: 5.0 * slopes.len() as f64,
         bytes: 8.0 * slopes.len() as f64,
     })?;
-    drop(similarity);
     matmul(rec, Layout::Nn, &slopes, f, &Epilogue::default())
 }
 

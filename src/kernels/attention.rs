@@ -1,4 +1,4 @@
-//! Attention over packed sequences (`shaders/attention.wgsl`, `attention_texel.wgsl`).
+//! Attention over packed sequences (`shaders/attention.wgsl`, `attention_tile.wgsl`, `attention_texel.wgsl`).
 
 use super::texts::shader;
 use super::{expect, expect_matrix, texels};
@@ -7,13 +7,17 @@ use crate::{Error, Result};
 
 static SHADER: Shader = shader("attention");
 
+static TILE: Shader = shader("attention_tile");
+
 static TEXEL: Shader = shader("attention_texel");
 
 /// The kernels that compute attention. Rows of a workgroup: a CPU driver runs 8 side by side, and sequences of a few rows
 /// (class names behind a shared prefix) would leave most of a larger workgroup idle; GPUs want 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// 32 rows, from buffers: GPUs.
+    /// 32 rows, in tiles in workgroup memory: GPUs, for heads whose width is a multiple of 16.
+    Tile,
+    /// 32 rows, from buffers: GPUs with other heads, or with little workgroup memory.
     Rows32,
     /// 8 rows, from buffers: drivers that run on the CPU.
     Rows8,
@@ -23,11 +27,12 @@ pub enum Kernel {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Kernel; 3] = [Kernel::Rows32, Kernel::Rows8, Kernel::Texel];
+    pub const ALL: [Kernel; 4] = [Kernel::Tile, Kernel::Rows32, Kernel::Rows8, Kernel::Texel];
 
     /// The kernel for a device and so many rows in all.
     pub fn select(caps: &Capabilities, rows: usize) -> Kernel {
         match caps.cpu {
+            false if Kernel::Tile.runs_on(caps) => Kernel::Tile,
             false => Kernel::Rows32,
             true if Kernel::Texel.runs_on(caps) && rows <= caps.texture as usize => Kernel::Texel,
             true => Kernel::Rows8,
@@ -36,11 +41,33 @@ impl Kernel {
 
     /// Whether the kernel runs on a device.
     pub fn runs_on(self, caps: &Capabilities) -> bool {
-        self != Kernel::Texel || caps.subgroups_of(8)
+        match self {
+            Kernel::Tile => caps.invocations >= TILE_INVOCATIONS && caps.workgroup_memory >= tile_memory("forward", 16),
+            Kernel::Rows32 | Kernel::Rows8 => true,
+            Kernel::Texel => caps.subgroups_of(8),
+        }
     }
 
     fn rows(self) -> usize {
-        if self == Kernel::Rows32 { 32 } else { 8 }
+        match self {
+            Kernel::Tile | Kernel::Rows32 => 32,
+            Kernel::Rows8 | Kernel::Texel => 8,
+        }
+    }
+}
+
+/// Invocations of a tile's workgroup: four a row.
+const TILE_INVOCATIONS: u32 = 128;
+
+/// Bytes of workgroup memory that an entry point of the tiles takes for heads of this width.
+fn tile_memory(entry: &str, head: u32) -> u32 {
+    let (rows, keys) = (32, 16);
+    // Vectors of rows and of keys, one more in each than needed; scores, of which a row has one more than needed.
+    let (vectors, scores) = (16 * (head / 4 + 1) * (rows + keys), 4 * rows * (keys + 1));
+    match entry {
+        "forward" => vectors + scores,
+        "backward_q" => 2 * vectors + scores,
+        _ => 2 * (vectors + scores),
     }
 }
 
@@ -52,12 +79,14 @@ pub fn most_rows(gpu: &Gpu) -> Option<usize> {
 }
 
 const ENTRIES: [&str; 5] = ["forward", "weights", "dot_rows", "backward_q", "backward_kv"];
-const TEXEL_ENTRIES: [&str; 3] = ["forward", "backward_q", "backward_kv"];
+/// What texels and tiles have of these.
+const MAIN_ENTRIES: [&str; 3] = ["forward", "backward_q", "backward_kv"];
 
 fn variant(kernel: Kernel, entry: &'static str, head: usize, causal: bool) -> Variant {
     let consts = [("HEAD", head as u32), ("CAUSAL", u32::from(causal)), ("BLOCK", kernel.rows() as u32)];
     match kernel {
         Kernel::Texel => Variant::new(&TEXEL, entry, &consts[..2]),
+        Kernel::Tile => Variant::new(&TILE, entry, &consts),
         Kernel::Rows8 | Kernel::Rows32 => Variant::new(&SHADER, entry, &consts),
     }
 }
@@ -74,7 +103,10 @@ pub(super) fn variants() -> Vec<Variant> {
             for kernel in [Kernel::Rows8, Kernel::Rows32] {
                 all.extend(ENTRIES.map(|entry| variant(kernel, entry, head, causal)));
             }
-            all.extend(TEXEL_ENTRIES.map(|entry| variant(Kernel::Texel, entry, head, causal)));
+            all.extend(MAIN_ENTRIES.map(|entry| variant(Kernel::Texel, entry, head, causal)));
+            if head.is_multiple_of(16) {
+                all.extend(MAIN_ENTRIES.map(|entry| variant(Kernel::Tile, entry, head, causal)));
+            }
         }
     }
     all
@@ -112,6 +144,7 @@ impl Pattern {
         let rows = prefix.iter().chain(sequences).map(|s| s.len).sum();
         let kernel = match Kernel::select(gpu.capabilities(), rows) {
             // Blocks of either size do on any device.
+            Kernel::Tile if gpu.leaves_out(&|key| key.starts_with("attention_tile/")) => Kernel::Rows32,
             Kernel::Rows32 if gpu.leaves_out(&|key| is_by_rows(key, 32)) => Kernel::Rows8,
             Kernel::Rows8 if gpu.leaves_out(&|key| is_by_rows(key, 8)) => Kernel::Rows32,
             kernel => kernel,
@@ -204,24 +237,35 @@ fn form(qkv: &Tensor, pattern: &Pattern, heads: usize) -> Result<Form> {
     Ok(Form { heads, width, head: width / heads })
 }
 
-/// The kernel for these operands, and qkv and dy as it reads them.
-fn operands(rec: &mut Recorder, pattern: &Pattern, f: &Form, inputs: [&Tensor; 2]) -> Result<(Kernel, [Tensor; 2])> {
-    let fits = rec.gpu().capabilities().holds_texels(pattern.rows, 3 * f.width);
-    if pattern.kernel != Kernel::Texel {
-        return Ok((pattern.kernel, inputs.map(Clone::clone)));
-    }
-    // Blocks of 8 rows suit both kernels for CPU drivers.
-    if !f.head.is_multiple_of(4) || !fits {
-        return Ok((Kernel::Rows8, inputs.map(Clone::clone)));
+/// The kernel for an entry point and these operands, and qkv and dy as it reads them.
+fn operands(
+    rec: &mut Recorder,
+    pattern: &Pattern,
+    f: &Form,
+    (entry, inputs): (&str, [&Tensor; 2]),
+) -> Result<(Kernel, [Tensor; 2])> {
+    let caps = *rec.gpu().capabilities();
+    let fits = match pattern.kernel {
+        Kernel::Tile => f.head.is_multiple_of(16) && tile_memory(entry, f.head as u32) <= caps.workgroup_memory,
+        Kernel::Texel => f.head.is_multiple_of(4) && caps.holds_texels(pattern.rows, 3 * f.width),
+        Kernel::Rows32 | Kernel::Rows8 => true,
+    };
+    if !fits || pattern.kernel != Kernel::Texel {
+        let kernel = if fits { pattern.kernel } else { in_buffers(pattern) };
+        return Ok((kernel, inputs.map(Clone::clone)));
     }
     let qkv = texels::stage(rec, inputs[0])?;
     let dy = if inputs[1].same_buffer(inputs[0]) { qkv.clone() } else { texels::stage(rec, inputs[1])? };
     Ok((Kernel::Texel, [qkv, dy]))
 }
 
-/// The kernel for what only reads buffers.
+/// The kernel with blocks of as many rows that takes any head, and any entry point.
 fn in_buffers(pattern: &Pattern) -> Kernel {
-    if pattern.kernel == Kernel::Texel { Kernel::Rows8 } else { pattern.kernel }
+    match pattern.kernel {
+        Kernel::Tile => Kernel::Rows32,
+        Kernel::Texel => Kernel::Rows8,
+        kernel => kernel,
+    }
 }
 
 fn params(pattern: &Pattern, heads: usize, keys: usize) -> [u32; 4] {
@@ -236,7 +280,7 @@ pub fn forward(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize
     let f = form(qkv, pattern, heads)?;
     let y = rec.temp("attention", &[pattern.rows, f.width])?;
     let lse = rec.temp("attention lse", &[pattern.rows, heads])?;
-    let (kernel, [from, _]) = operands(rec, pattern, &f, [qkv, qkv])?;
+    let (kernel, [from, _]) = operands(rec, pattern, &f, ("forward", [qkv, qkv]))?;
     rec.dispatch(&Dispatch {
         variant: variant(kernel, "forward", f.head, pattern.causal),
         label: "attention",
@@ -297,7 +341,8 @@ pub fn backward(
         bytes: 8.0 * dy.len() as f64,
     })?;
     let dqkv = rec.temp("dqkv", qkv.shape())?;
-    let (kernel, [from, gradient]) = operands(rec, pattern, &f, [qkv, dy])?;
+    // The last entry point takes the most memory: both by one kernel.
+    let (kernel, [from, gradient]) = operands(rec, pattern, &f, ("backward_kv", [qkv, dy]))?;
     for (entry, label, products) in [("backward_q", "attention dq", 6.0), ("backward_kv", "attention dkv", 8.0)] {
         rec.dispatch(&Dispatch {
             variant: variant(kernel, entry, f.head, pattern.causal),
@@ -310,4 +355,28 @@ pub fn backward(
         })?;
     }
     Ok(dqkv)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kernel, MAIN_ENTRIES, TILE_INVOCATIONS, tile_memory, variant};
+
+    #[test]
+    fn tiles_want_what_their_text_takes() {
+        for (head, entry) in [16, 64, 80].into_iter().flat_map(|head| MAIN_ENTRIES.map(|entry| (head, entry))) {
+            let text = variant(Kernel::Tile, entry, head, true).wgsl().unwrap().text;
+            let module = naga::front::wgsl::parse_str(&text).unwrap();
+            let info = naga::valid::Validator::new(Default::default(), naga::valid::Capabilities::all());
+            let info = { info }.validate(&module).unwrap();
+            let i = module.entry_points.iter().position(|e| e.name == entry).unwrap();
+            let used = module.global_variables.iter().filter(|(handle, variable)| {
+                variable.space == naga::AddressSpace::WorkGroup && !info.get_entry_point(i)[*handle].is_empty()
+            });
+            let memory: u32 = used.map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx())).sum();
+            assert_eq!(memory, tile_memory(entry, head as u32), "{entry}, {head}");
+            assert_eq!(module.entry_points[i].workgroup_size.iter().product::<u32>(), TILE_INVOCATIONS);
+        }
+        // What WebGPU promises is enough for the usual head.
+        assert!(tile_memory("forward", 64) <= 16 << 10 && tile_memory("backward_kv", 64) <= 32 << 10);
+    }
 }

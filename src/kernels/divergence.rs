@@ -10,7 +10,7 @@ static SHADER: Rowwise = rowwise!("divergence");
 
 pub(super) fn variants() -> Vec<Variant> {
     [("rows", 0), ("class_sums", 0), ("term", 0), ("term", 1)]
-        .map(|(e, base)| SHADER.both(e, &[("BASE", base)]))
+        .map(|(e, base)| SHADER.all(e, &[("BASE", base)]))
         .concat()
 }
 
@@ -27,12 +27,11 @@ struct Params {
     low: f32,
     floor: f32,
     gamma: f32,
-    pad: [u32; 2],
 }
 
 impl Params {
     fn new(rows: usize, width: usize) -> Params {
-        Params { rows: rows as u32, width: width as u32, slope: 0.0, low: 0.0, floor: 0.0, gamma: 0.0, pad: [0; 2] }
+        Params { rows: rows as u32, width: width as u32, slope: 0.0, low: 0.0, floor: 0.0, gamma: 0.0 }
     }
 }
 

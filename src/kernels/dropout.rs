@@ -21,7 +21,6 @@ struct Params {
     n: u32,
     stream: u32,
     rate: f32,
-    pad: u32,
 }
 
 /// Fills `out` with 0 (with probability `rate`) or 1/(1 − rate). `counter` is u32 `[4]` as in
@@ -40,7 +39,7 @@ pub fn mask(rec: &mut Recorder, counter: &Tensor, stream: u32, rate: f32, out: &
     rec.dispatch(&Dispatch {
         variant: variant("mask"),
         label: "dropout",
-        params: bytemuck::bytes_of(&Params { n: out.len() as u32, stream, rate, pad: 0 }),
+        params: bytemuck::bytes_of(&Params { n: out.len() as u32, stream, rate }),
         bindings: &[counter, out],
         grid: Grid::cover(out.len(), 256),
         flops: 30.0 * out.len() as f64,
@@ -73,7 +72,7 @@ fn record(rec: &mut Recorder, entry: &'static str, label: &'static str, from: &[
     rec.dispatch(&Dispatch {
         variant: variant(entry),
         label,
-        params: bytemuck::bytes_of(&Params { n: x.len() as u32, stream: 0, rate: 0.0, pad: 0 }),
+        params: bytemuck::bytes_of(&Params { n: x.len() as u32, stream: 0, rate: 0.0 }),
         bindings: &[from, &[&y]].concat(),
         grid: Grid::cover(x.len(), 64),
         flops: 2.0 * x.len() as f64,

@@ -7,9 +7,7 @@ use crate::{Error, Result};
 static SHADER: Rowwise = rowwise!("extremes");
 
 pub(super) fn variants() -> Vec<Variant> {
-    [("rows", 0), ("rows", 1), ("all_rows", 0)]
-        .map(|(entry, offset)| SHADER.both(entry, &[("OFFSET", offset)]))
-        .concat()
+    [("rows", 0), ("rows", 1), ("all_rows", 0)].map(|(entry, offset)| SHADER.all(entry, &[("OFFSET", offset)])).concat()
 }
 
 /// `[2]`: the smallest and the largest element of x `[rows, width]`, after the first column of `offsets` `[rows, any]` has
@@ -38,7 +36,7 @@ pub fn extremes(rec: &mut Recorder, x: &Tensor, offsets: Option<&Tensor>) -> Res
     rec.dispatch(&Dispatch {
         variant: SHADER.variant(&caps, "all_rows", &[("OFFSET", 0)]),
         label: "extremes",
-        params: bytemuck::bytes_of(&[x.rows() as u32, 2, 0, 0]),
+        params: bytemuck::bytes_of(&[x.rows() as u32, 2]),
         bindings: &[&rows, &y],
         grid: Grid::Linear(1),
         flops: 2.0 * rows.len() as f64,

@@ -27,7 +27,7 @@ pub fn rows(rec: &mut Recorder, x: &Tensor, index: &Tensor) -> Result<Tensor> {
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "main", &[]),
         label: "gather",
-        params: bytemuck::bytes_of(&[n as u32, width as u32, 0, 0]),
+        params: bytemuck::bytes_of(&[n as u32, width as u32]),
         bindings: &[x, index, &y],
         grid: Grid::cover(y.len(), 64),
         flops: 0.0,

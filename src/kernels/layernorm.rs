@@ -12,7 +12,7 @@ static TEXEL: Shader = shader("layernorm_texel");
 
 pub(super) fn variants() -> Vec<Variant> {
     let mut all =
-        [("forward", 0), ("backward", 0), ("backward", 1)].map(|(e, base)| SHADER.both(e, &[("BASE", base)])).concat();
+        [("forward", 0), ("backward", 0), ("backward", 1)].map(|(e, base)| SHADER.all(e, &[("BASE", base)])).concat();
     all.push(Variant::new(&TEXEL, "forward", &[]));
     all
 }
@@ -23,7 +23,6 @@ struct Params {
     rows: u32,
     width: u32,
     eps: f32,
-    pad: u32,
 }
 
 /// Output of [`forward`].
@@ -48,7 +47,7 @@ pub fn forward(rec: &mut Recorder, x: &Tensor, gain: &Tensor, shift: &Tensor, ep
     rec.dispatch(&Dispatch {
         variant: SHADER.variant(&caps, "forward", &[("BASE", 0)]),
         label: "layernorm",
-        params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps, pad: 0 }),
+        params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps }),
         bindings: &[x, gain, shift, &stats, &y],
         grid: Grid::Linear(rows),
         flops: 8.0 * x.len() as f64,
@@ -74,7 +73,7 @@ pub fn forward_texels(rec: &mut Recorder, x: &Tensor, gain: &Tensor, shift: &Ten
     rec.dispatch(&Dispatch {
         variant: Variant::new(&TEXEL, "forward", &[]),
         label: "layernorm",
-        params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps, pad: 0 }),
+        params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps }),
         bindings: &[x, gain, shift, &stats, &y],
         grid: Grid::cover(rows, 4),
         flops: 8.0 * x.len() as f64,
@@ -107,7 +106,7 @@ pub fn backward(
     rec.dispatch(&Dispatch {
         variant: SHADER.variant(&caps, "backward", &[("BASE", u32::from(base.is_some()))]),
         label: "layernorm dx",
-        params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps: 0.0, pad: 0 }),
+        params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps: 0.0 }),
         bindings: &[&[x, gain, dy][..], base.as_slice(), &[stats, &dx]].concat(),
         grid: Grid::Linear(rows),
         flops: 12.0 * x.len() as f64,

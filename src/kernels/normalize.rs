@@ -8,7 +8,7 @@ use crate::gpu::{Dispatch, Grid, Recorder, Tensor, Variant};
 static SHADER: Rowwise = rowwise!("normalize");
 
 pub(super) fn variants() -> Vec<Variant> {
-    [SHADER.both("forward", &[]), SHADER.both("backward", &[])].concat()
+    [SHADER.all("forward", &[]), SHADER.all("backward", &[])].concat()
 }
 
 /// Output of [`forward`].
@@ -47,7 +47,7 @@ fn record(rec: &mut Recorder, entry: &'static str, label: &'static str, bindings
     rec.dispatch(&Dispatch {
         variant: SHADER.variant(&caps, entry, &[]),
         label,
-        params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32, 0, 0]),
+        params: bytemuck::bytes_of(&[x.rows() as u32, x.cols() as u32]),
         bindings,
         grid: Grid::Linear(x.rows()),
         flops: 4.0 * x.len() as f64,

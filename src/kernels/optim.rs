@@ -93,7 +93,7 @@ fn record(
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, entry, &[]),
         label: entry,
-        params: bytemuck::bytes_of(&[n as u32, 0, 0, 0]),
+        params: bytemuck::bytes_of(&[n as u32]),
         bindings,
         grid: Grid::cover(n, 64),
         flops: flops * n as f64,

@@ -40,7 +40,7 @@ pub fn forward(rec: &mut Recorder, pixels: &Tensor, e: &PatchEmbedding) -> Resul
     }
     expect_matrix("patch", "weight", &e.weight, width, 3 * e.patch * e.patch)?;
     expect("patch", "position", &e.position, &[grid * grid + 1, width])?;
-    let params = [batch, size, e.patch, grid, width, 0, 0, 0].map(|v| v as u32);
+    let params = [batch, size, e.patch, grid, width].map(|v| v as u32);
     let unfolded = rec.temp("unfold", &[batch * grid * grid, 3 * e.patch * e.patch])?;
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "unfold", &[]),
@@ -52,7 +52,6 @@ pub fn forward(rec: &mut Recorder, pixels: &Tensor, e: &PatchEmbedding) -> Resul
         bytes: 8.0 * unfolded.len() as f64,
     })?;
     let patches = gemm::matmul(rec, gemm::Layout::Nt, &unfolded, &e.weight, &gemm::Epilogue::default())?;
-    drop(unfolded);
     let y = rec.temp("tokens", &[batch, grid * grid + 1, width])?;
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "assemble", &[]),
@@ -82,7 +81,7 @@ pub fn backward(rec: &mut Recorder, dy: &Tensor, e: &PatchEmbedding, size: usize
     let batch = dy.rows() / tokens;
     expect_matrix("patch dx", "dy", dy, batch * tokens, width)?;
     expect_matrix("patch dx", "weight", &e.weight, width, 3 * e.patch * e.patch)?;
-    let params = [batch, size, e.patch, grid, width, 0, 0, 0].map(|v| v as u32);
+    let params = [batch, size, e.patch, grid, width].map(|v| v as u32);
     let moved = |rec: &mut Recorder, entry: &'static str, label: &'static str, x: &Tensor, shape: &[usize]| {
         let y = rec.temp(label, shape)?;
         rec.dispatch(&Dispatch {
@@ -98,6 +97,5 @@ pub fn backward(rec: &mut Recorder, dy: &Tensor, e: &PatchEmbedding, size: usize
     };
     let dpatches = moved(rec, "strip", "patch strip", dy, &[batch * grid * grid, width])?;
     let dunfolded = gemm::matmul(rec, gemm::Layout::Nn, &dpatches, &e.weight, &gemm::Epilogue::default())?;
-    drop(dpatches);
     moved(rec, "fold", "patch fold", &dunfolded, &[batch, 3, size, size])
 }

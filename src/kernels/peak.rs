@@ -20,7 +20,6 @@ struct Params {
     n: u32,
     steps: u32,
     factor: f32,
-    pad: u32,
 }
 
 /// Fused products and sums in registers, `steps` rounds in each of `invocations`; y `[invocations, 4]` is of no interest.
@@ -29,7 +28,7 @@ struct Params {
 /// Out of memory.
 pub fn multiply(rec: &mut Recorder, invocations: usize, steps: usize) -> Result<Tensor> {
     let y = rec.temp("peak", &[invocations, 4])?;
-    let params = Params { n: invocations as u32, steps: steps as u32, factor: 0.999, pad: 0 };
+    let params = Params { n: invocations as u32, steps: steps as u32, factor: 0.999 };
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "multiply", &[]),
         label: "peak multiply",
@@ -52,7 +51,7 @@ pub fn copy(rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "copy", &[]),
         label: "peak copy",
-        params: bytemuck::bytes_of(&Params { n: x.rows() as u32, steps: 0, factor: 0.0, pad: 0 }),
+        params: bytemuck::bytes_of(&Params { n: x.rows() as u32, steps: 0, factor: 0.0 }),
         bindings: &[x, &y],
         grid: Grid::cover(x.rows(), 64),
         flops: 0.0,

@@ -19,7 +19,6 @@ struct Params {
     group_step: u32,
     term_step: u32,
     scale: f32,
-    pad: [u32; 2],
 }
 
 /// Mean over the middle dimension of x `[groups, terms, width]` → `[groups, width]`.
@@ -85,7 +84,6 @@ fn record(
         group_step: group_step as u32,
         term_step: term_step as u32,
         scale,
-        pad: [0; 2],
     };
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "main", &[]),

@@ -30,7 +30,7 @@ pub fn pixels(rec: &mut Recorder, samples: &Tensor, table: &Tensor, pixels: &Ten
     }
     expect("samples", "samples", samples, &[words(batch, size)])?;
     expect("samples", "table", table, &[3, 256])?;
-    let params = [pixels.len(), size * size, 0, 0].map(|v| v as u32);
+    let params = [pixels.len(), size * size].map(|v| v as u32);
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "main", &[]),
         label: "samples",

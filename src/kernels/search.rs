@@ -37,7 +37,6 @@ struct Params {
     low: f32,
     high: f32,
     nothing: u32,
-    pad: [u32; 3],
 }
 
 /// Logits as the search takes them apart: base + γ·kl + α·cache\[β\].
@@ -90,7 +89,6 @@ pub fn count(rec: &mut Recorder, terms: Terms<'_>, labels: &Tensor, alphas: &[f3
         low: alphas[0],
         high: alphas[alphas.len() - 1],
         nothing: 0,
-        pad: [0; 3],
     };
     rec.dispatch(&Dispatch {
         variant: variant(alphas.len(), kl.is_some()),

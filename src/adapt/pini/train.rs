@@ -223,7 +223,6 @@ impl<'a> Trainer<'a> {
             (Texts::Noisy(tokens, packed), Some(noise), Some(eps)) => {
                 let x = noise::text_apply(r, tokens, self.prompts.rows(), &noise.mean, &noise.spread, eps)?;
                 let (text, saved) = self.clip.text.forward_saved(r, &x, packed)?;
-                drop(x);
                 let unit = normalize::forward(r, &text)?;
                 (text, unit.y, Some((saved, packed, unit.norms, eps)))
             }

@@ -66,7 +66,6 @@ struct Params {
     k: u32,
     alpha: f32,
     first: u32,
-    pad: [u32; 3],
 }
 
 /// What frozen weights are stored as.
@@ -253,7 +252,6 @@ fn record(
                 k: k as u32,
                 alpha: epilogue.alpha,
                 first: first as u32,
-                pad: [0; 3],
             }),
             bindings: &[&[a, b][..], epilogue.bias.as_slice(), epilogue.residual.as_slice(), &[&c]].concat(),
             grid: kernel.grid(rows, n, caps.matrices),
