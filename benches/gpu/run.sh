@@ -24,8 +24,7 @@ mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 work=$(mktemp -d)
 log=$OUT/run.log summary=$OUT/summary.txt results=$OUT/results.jsonl
-: >"$log" >"$summary"
-: >"$results"
+for file in "$log" "$summary" "$results"; do : >"$file"; done
 failed=0
 say() { echo "$*" | tee -a "$summary" "$log"; }
 quoted() {
@@ -119,7 +118,8 @@ step() {
     fi
     record "$fields"
     local line
-    while read -r line; do record "\"result\":\"case\",${line:1:-1}"; done < <(grep -a '^{.*"case".*}$' "$work/out")
+    grep -a '^{.*"case".*}$' "$work/out" >"$work/cases"
+    while read -r line; do record "\"result\":\"case\",${line:1:-1}"; done <"$work/cases"
     say "$name: $word after $((SECONDS - start)) s $(grep -a '^test result:' "$work/out")"
     [ $status -eq 0 ] || { failed=1; grep -aE "panicked at|^(error|Error)|\.\.\. FAILED|lost" -A1 "$work/out" | head -20 | tee -a "$summary"; }
     return $status

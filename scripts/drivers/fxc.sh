@@ -2,7 +2,7 @@
 # Shader variants through naga's HLSL and Microsoft's compiler FXC, which Windows brings along and wgpu uses where there is no
 # newer one; under Wine, with the library that npm's package webgpu carries.
 #   fxc.sh [entries|all]        (default: entries)
-# entries takes one variant per entry point; all takes every one, which takes hours. Variants with subgroups are for newer
+# entries takes one variant per entry point; all takes every one, which takes a quarter of an hour and more. Variants with subgroups are for newer
 # compilers only, and left out.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 arguments entries -- "$@"

@@ -30,8 +30,8 @@ E
 describe "$name" "validation layers $(sed -nE 's/^vulkan-validationlayers_([^_]*)_.*/\1/p' "$root/complete") on Mesa \
 $(sed -nE 's/^mesa-vulkan-drivers_([^_]*)_.*/\1/p' "$root/complete")"
 # Without the layers, silence would mean nothing.
-VK_LOADER_DEBUG=layer "${launcher[@]}" "${binary[tipi]}" devices 2>&1 | grep -q "Insert instance layer \"$layer\"" ||
-    broken "the loader does not take the layers"
+said=$(VK_LOADER_DEBUG=layer "${launcher[@]}" "${binary[tipi]}" devices 2>&1)
+grep -qF "Insert instance layer \"$layer\"" <<<"$said" || broken "the loader does not take the layers"
 
 # judge: fails the suite where the layers said something new.
 judge() {
@@ -46,6 +46,10 @@ judge() {
         fi
     done < <(grep -aoE 'Validation (Error|Warning|Performance Warning): \[ [^]]+ \]' "$TIPI_CACHE_DIR/out" |
         sed -E 's/.*\[ (.*) \]/\1/' | sort | uniq -c)
+    # Tests keep their devices to the end of the process, where the layers' own clearing up may abort with GPU-assisted checks.
+    if [ $assisted = true ] && [ "$status" -eq 134 ] && grep -aq '^test result: ok' "$TIPI_CACHE_DIR/out"; then
+        word=passed note="${note:+$note; }the layers abort at exit, after the last test"
+    fi
     [ "$new" -eq 0 ] || word=failed note="${note:+$note; }$new kinds of messages that are not known"
 }
 
