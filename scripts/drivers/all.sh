@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the scripts of this folder one after the other, and prints a table of drivers and suites.
 #   all.sh [--quick] [LOGS]        LOGS: a folder for what each prints, and results.jsonl (default: a new one)
-# --quick leaves out what takes long: other widths of vectors, the validation layers and whole towers.
+# --quick leaves out what takes long or installs much: narrow vectors, FXC, the validation layers and whole towers.
 # The exit status is 0 when nothing failed; what cannot run here is said, and does not fail.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -33,11 +33,10 @@ run() {
 }
 
 if [ $quick = yes ]; then
-    run mesa-portable mesa.sh --portable kernels golden
+    run mesa-portable mesa.sh --portable kernels
     run mesa-newer mesa-newer.sh kernels golden
     run swiftshader swiftshader.sh kernels
     run tint tint.sh
-    run fxc fxc.sh
 else
     run mesa mesa.sh kernels golden towers training
     run mesa-portable mesa.sh --portable kernels golden towers training

@@ -7,7 +7,7 @@ use super::tensor::TEXEL_COLS;
 pub enum Matrices {
     /// 8×8 tiles of f32: Metal.
     Square8,
-    /// 8×8 tiles of f16 operands: Mesa's CPU driver from version 25 on.
+    /// 8×8 tiles of f16 operands: Mesa's CPU driver, in newer versions (26.2 has them, 25.0 not).
     Half8,
     /// 16×16 tiles of f16 operands: Vulkan on NVIDIA and AMD.
     Square16,
