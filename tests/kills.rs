@@ -5,7 +5,8 @@
 //! cargo test --release --test kills -- --ignored --nocapture
 //! ```
 //!
-//! `TIPI_KILLS=30` kills so many runs in all, 1,000 by default; `TIPI_SEED` chooses other moments.
+//! `TIPI_KILLS=30` kills so many runs in all, 1,000 by default; `TIPI_SEED` chooses other moments, `TIPI_CASE` the cases with this
+//! in their names.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -127,11 +128,12 @@ fn a_thousand_kills_lose_nothing_and_leave_nothing() {
     }
     let before = contents(&data);
     let model = contents(&root().join("weights/picto"));
-    for case in &CASES {
+    let chosen = std::env::var("TIPI_CASE").unwrap_or_default();
+    for case in CASES.iter().filter(|case| case.name.contains(&chosen)) {
         let whole = tempfile::tempdir().unwrap();
         let clock = Instant::now();
         end(case, &data, whole.path(), false);
-        let time = clock.elapsed();
+        let mut time = clock.elapsed();
         let expected = (case.results)(whole.path());
         assert!(expected.iter().all(|(_, bytes)| !bytes.is_empty()), "{}", case.name);
         let (mut killed, mut swept, mut finished) = (0, 0, 0);
@@ -147,6 +149,9 @@ fn a_thousand_kills_lose_nothing_and_leave_nothing() {
             if child.try_wait().unwrap().is_none() {
                 child.kill().unwrap();
                 killed += 1;
+            } else {
+                // The machine does less besides than when this was measured: later moments would come too late.
+                time = time.min(clock.elapsed());
             }
             let ended = child.wait_with_output().unwrap();
             let said = String::from_utf8_lossy(&ended.stderr).into_owned();
