@@ -50,6 +50,9 @@ class Data:
         for c in per_concept:
             words = [t for t in split["tags"].get(c, []) if t != c and not any(n in t for n in novel)]
             self.tags[c] = words[:TAGS_AT_MOST]
+        # What kind of thing it is by its set's own categories.
+        self.groups = {g: g.replace("-", " ").lower() for g in {e["group"] for e in self.entries}
+                       if g and not any(n in g.lower() for n in novel)}
         self.flips = np.array([not (set(re.split(r"\W+", e["concept"])) & SIDED) for e in self.entries])
         self.words = sorted({w for c in per_concept for w in c.split() if w.isalpha()})
         self.tokenizer = Tokenizer.from_file(str(root / "tokenizer" / "tokenizer.json"))
@@ -81,7 +84,7 @@ class Data:
         for i in indices:
             e = self.entries[i]
             name = self.random.choice(e["aliases"]) if e["aliases"] and self.random.random() < 0.2 else e["concept"]
-            tags = [*self.tags.get(e["concept"], []), *([e["group"].replace("-", " ").lower()] if e["group"] else [])]
+            tags = [*self.tags.get(e["concept"], []), *([self.groups[e["group"]]] if e["group"] in self.groups else [])]
             text = captions.caption(name, self.styles[int(i)], tags, self.random)
             n = self.random.randint(0, junk) if junk else 0
             out.append((captions.junk(n, self.words, self.random) if n else "") + text)

@@ -57,10 +57,14 @@ def words_of(text: str) -> set[str]:
     return {singular(w) for w in re.split(r"[^a-z]+", text.lower()) if w}
 
 
-def says(entry: dict, forms: set[str]) -> bool:
-    """Whether name, alias or tag of an icon has one of the words, alone or, if long enough, within another word."""
-    text = " ".join([entry["name"], entry["concept"], *entry["aliases"], *entry["tags"]]).lower()
-    return bool(words_of(text) & forms) or any(len(f) >= 5 and f in text for f in forms)
+def spoken(entry: dict) -> str:
+    """All that an icon is called: name, aliases and tags."""
+    return " ".join([entry["name"], entry["concept"], *entry["aliases"], *entry["tags"]]).lower()
+
+
+def says(text: str, words: set[str], forms: set[str]) -> bool:
+    """Whether it is called by one of the forms, alone or, if long enough, within another word."""
+    return not words.isdisjoint(forms) or any(len(f) >= 5 and f in text for f in forms)
 
 
 def choose(pool: list[int], entries: list[dict], prints: np.ndarray, per_family: int, most: int, rng: random.Random) -> list[int]:
@@ -100,12 +104,12 @@ def main() -> None:
         e["aliases"] = sorted(set(e["aliases"]) | aliases.get(e["concept"], set()) if e["set"] == "mdi" else e["aliases"])
         for n in e["aliases"]:
             by_alias[e["concept"]].add(n)
+    called = [(t, words_of(t)) for t in map(spoken, entries)]
     prints = twins.all_fingerprints(store)
     held = [e["set"] in sets.HELD_OUT for e in entries]
     inside, outside = defaultdict(list), defaultdict(list)
     for i, e in enumerate(entries):
-        if (e["set"], e["name"]) not in WRONG:
-            (outside if held[i] else inside)[e["concept"]].append(i)
+        (outside if held[i] else inside)[e["concept"]].append(i)
     known = nouns()
 
     # Shifted first: few nouns have enough drawings in the sets held out.
@@ -128,7 +132,7 @@ def main() -> None:
         drawn = choose(inside[w] + outside[w], entries, prints, 2, MOST, rng)
         if len(drawn) < 12 or len({family(entries[i]["set"]) for i in drawn}) < 8:
             continue
-        out = {i for i, e in enumerate(entries) if says(e, forms)}
+        out = {i for i, (text, words) in enumerate(called) if says(text, words, forms)}
         lost = defaultdict(int)
         for i in out:
             if entries[i]["concept"] in counts and not held[i]:
@@ -178,9 +182,15 @@ def main() -> None:
         if len(valid) < min(4000, len(left) // 50) and len(sizes[entries[i]["concept"]]) >= 6:
             valid.append(i)
     train = sorted(set(left) - set(valid))
+
+    def right(chosen: dict[str, list[int]]) -> dict[str, list[int]]:
+        """Without the pictures of `wrong.txt`: taken out last, so that looking at the pictures changes nothing in training."""
+        return {w: [i for i in got if (entries[i]["set"], entries[i]["name"]) not in WRONG] for w, got in chosen.items()}
+
     result = {
         "seed": a.seed, "twin": twins.TWIN,
-        "shifted": {w: pictures[w] for w in shifted}, "novel": {w: drawings[w] for w in novel}, "novel_words": all_forms, "generic": generic,
+        "shifted": right({w: pictures[w] for w in shifted}), "novel": right({w: drawings[w] for w in novel}),
+        "novel_words": all_forms, "generic": right(generic),
         "train": train, "valid": sorted(valid), "barred": sorted(barred), "twins": dropped,
         "tags": {c: sorted(t) for c, t in tags.items()},
         "aliases": {c: sorted(n) for c, n in by_alias.items() if n},

@@ -147,23 +147,23 @@ def main() -> None:
                                   betas=(0.9, 0.98), eps=1e-6, fused=True)
     g = torch.Generator().manual_seed(a.seed)
     step = cooled = 0
-    seconds = 0.0
+    seconds = worked = 0.0
     if have:
         net.load_state_dict(have["model"])
         optimizer.load_state_dict(have["optimizer"])
         data.set_rng_state(have["data"])
         g.set_state(have["generator"])
-        step, cooled, seconds = have["step"], have.get("cooled", 0), have["seconds"]
+        step, cooled, seconds, worked = have["step"], have["cooled"], have["seconds"], have["worked"]
     half = a.device == "cuda"
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {shape.dict()}, {len(data.train)} icons, batch {a.batch}, "
           f"from step {step}", flush=True)
 
     def state() -> dict:
         return {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "data": data.rng_state(), "generator": g.get_state(),
-                "step": step, "cooled": cooled, "start": start, "seconds": seconds, "shape": shape.dict()}
+                "step": step, "cooled": cooled, "start": start, "seconds": seconds, "worked": worked, "shape": shape.dict()}
 
     began = saved = said = time.time()
-    before, total, count = seconds, 0.0, 0
+    before, worked_before, worked_began, total, count = seconds, worked, time.process_time(), 0.0, 0
     while not stop and step < a.steps and (a.cooldown or seconds < 60 * a.minutes) and (not a.cooldown or cooled < a.cooldown):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, a, cooled)
@@ -181,13 +181,13 @@ def main() -> None:
         step, cooled = step + 1, cooled + (1 if a.cooldown else 0)
         total, count = total + loss.detach(), count + 1
         now = time.time()
-        seconds = before + now - began
+        seconds, worked = before + now - began, worked_before + time.process_time() - worked_began
         if step % 50 == 0:
             per = (now - said) / count
             goal = (a.cooldown - cooled) if a.cooldown else a.steps - step
             left = f"{goal * per / 3600:.1f} h left" if goal < 10 ** 8 else "until stopped"
             print(f"step {step} loss {float(total) / count:.4f} scale {float(net.logit_scale().detach()):.1f} rate {rate(step, a, cooled):.2e} "
-                  f"{a.batch / per:.0f}/s {seconds / 3600:.2f} h {left}", flush=True)
+                  f"{a.batch / per:.0f}/s {seconds / 3600:.2f} h, {worked / 3600:.2f} h of cores, {left}", flush=True)
             said, total, count = now, 0.0, 0
         if step % a.validate_every == 0:
             print(f"step {step} validation {validate(data, net, a.device)}", flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from store import SIZE, Store
+from store import Store
 
 SIDE = 24
 TWIN = 0.90
@@ -19,7 +19,7 @@ _store: Store | None = None
 
 def fingerprint(rgb: np.ndarray) -> np.ndarray:
     """Of one RGB picture on white, values 0 to 255."""
-    dark = 255.0 - rgb @ np.array([0.299, 0.587, 0.114], np.float32)
+    dark = 255.0 - 0.299 * rgb[..., 0] - 0.587 * rgb[..., 1] - 0.114 * rgb[..., 2]
     rows, cols = np.where(dark.max(1) > 16)[0], np.where(dark.max(0) > 16)[0]
     if len(rows) and len(cols):
         top, left, side = rows[0], cols[0], max(rows[-1] - rows[0], cols[-1] - cols[0]) + 1
@@ -67,6 +67,3 @@ def nearest(prints: np.ndarray, held: np.ndarray, chunk: int = 8192) -> tuple[np
         best.append(p.max(1))
         who.append(p.argmax(1) % len(held))
     return np.concatenate(best), np.concatenate(who)
-
-
-assert SIZE >= SIDE
