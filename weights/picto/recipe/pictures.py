@@ -16,19 +16,13 @@ from PIL import Image
 import sets
 from captions import SETS as NAMED
 from captions import WORDS
-from store import Store
+from store import Store, wrong
 
 LICENCES = {
     "MIT": "MIT", "Apache-2.0": "Apache-2.0", "ISC": "ISC", "BSD-3-Clause": "BSD-3-Clause", "CC0-1.0": "CC0 1.0", "Unlicense": "Unlicense",
     "MPL-2.0": "MPL-2.0", "OFL-1.1": "OFL 1.1", "CC-BY-3.0": "CC BY 3.0", "CC-BY-4.0": "CC BY 4.0", "CC-BY-SA-3.0": "CC BY-SA 3.0",
     "CC-BY-SA-4.0": "CC BY-SA 4.0",
 }
-
-
-def wrong() -> set[tuple[str, str]]:
-    """Pictures that show another thing under the concept's name: found by looking at every one, left out here, not trained on either."""
-    lines = (Path(__file__).parent / "wrong.txt").read_text().splitlines()
-    return {(line.split()[0], name) for line in lines if line and line[0] != "#" for name in line.split()[1:]}
 
 
 def write(store: Store, chosen: dict[str, list[int]], to: Path) -> Counter:

@@ -35,3 +35,9 @@ def family(set_id: str) -> str:
             return head
     return {"uil": "uni", "uim": "uni", "uit": "uni", "uis": "uni", "bx": "boxicons", "bxs": "boxicons", "mono-icons": "mi",
             "ic": "material-symbols", "famicons": "ion"}.get(set_id, set_id)
+
+
+def wrong() -> set[tuple[str, str]]:
+    """Pictures that show another thing under the concept's name: found by looking at every one."""
+    lines = (Path(__file__).parent / "wrong.txt").read_text().splitlines()
+    return {(line.split()[0], name) for line in lines if line and line[0] != "#" for name in line.split()[1:]}
