@@ -13,10 +13,10 @@ class Shape:
     vocab: int = 4096
     context: int = 40
     image: int = 64
-    patch: int = 16
-    vision_width: int = 256
+    patch: int = 8
+    vision_width: int = 128
     vision_blocks: int = 6
-    vision_heads: int = 4
+    vision_heads: int = 2
     text_width: int = 192
     text_blocks: int = 4
     text_heads: int = 3

@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--warmup", type=int, default=500)
     p.add_argument("--decay", type=float, default=0.1)
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--keep", type=float, default=1.0, help="share of the patches that training sees; the cool-down sees all")
+    p.add_argument("--keep", type=float, default=0.5, help="share of the patches that training sees; the cool-down sees all")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--validate-every", type=int, default=1000)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
