@@ -1,0 +1,85 @@
+"""Writes a state as a model folder in transformers' layout, matrices in f16.
+
+    python export.py DIR STATE.pt OUT
+"""
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from model import Shape
+from tokens import CONTEXT
+
+
+def block(state: dict, ours: str, theirs: str, out: dict) -> None:
+    """One transformer block: queries, keys and values become three matrices."""
+    for kind in ("weight", "bias"):
+        for part, x in zip("qkv", state[f"{ours}.qkv.{kind}"].chunk(3)):
+            out[f"{theirs}.self_attn.{part}_proj.{kind}"] = x
+        for a, b in (("out", "self_attn.out_proj"), ("norm1", "layer_norm1"), ("norm2", "layer_norm2"), ("up", "mlp.fc1"), ("down", "mlp.fc2")):
+            out[f"{theirs}.{b}.{kind}"] = state[f"{ours}.{a}.{kind}"]
+
+
+def weights(state: dict, shape: Shape) -> dict[str, torch.Tensor]:
+    """All tensors by transformers' names."""
+    out = {
+        "logit_scale": state["scale"].clamp(max=4.6051701),
+        "visual_projection.weight": state["vision_out.weight"], "text_projection.weight": state["text_out.weight"],
+        "vision_model.embeddings.class_embedding": state["cls"],
+        "vision_model.embeddings.patch_embedding.weight": state["patches.weight"],
+        "vision_model.embeddings.position_embedding.weight": state["where"],
+        "text_model.embeddings.token_embedding.weight": state["tokens.weight"],
+        "text_model.embeddings.position_embedding.weight": state["order"],
+    }
+    # The name of the first norm is misspelt in transformers.
+    for ours, theirs in (("pre", "vision_model.pre_layrnorm"), ("post", "vision_model.post_layernorm"), ("final", "text_model.final_layer_norm")):
+        for kind in ("weight", "bias"):
+            out[f"{theirs}.{kind}"] = state[f"{ours}.{kind}"]
+    for i in range(shape.vision_blocks):
+        block(state, f"vision.{i}", f"vision_model.encoder.layers.{i}", out)
+    for i in range(shape.text_blocks):
+        block(state, f"text.{i}", f"text_model.encoder.layers.{i}", out)
+    return out
+
+
+def config(s: Shape) -> dict:
+    common = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "projection_dim": s.joint}
+    return {
+        "architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": s.joint, "logit_scale_init_value": 2.6592,
+        "text_config": {"model_type": "clip_text_model", "hidden_size": s.text_width, "intermediate_size": 4 * s.text_width,
+                        "num_hidden_layers": s.text_blocks, "num_attention_heads": s.text_heads, "max_position_embeddings": s.context,
+                        "vocab_size": s.vocab, "bos_token_id": s.vocab - 2, "eos_token_id": s.vocab - 1, "pad_token_id": s.vocab - 1, **common},
+        "vision_config": {"model_type": "clip_vision_model", "hidden_size": s.vision_width, "intermediate_size": 4 * s.vision_width,
+                          "num_hidden_layers": s.vision_blocks, "num_attention_heads": s.vision_heads, "image_size": s.image,
+                          "patch_size": s.patch, "num_channels": 3, **common},
+    }
+
+
+def preprocessing(s: Shape) -> dict:
+    return {"image_processor_type": "CLIPImageProcessor", "do_resize": True, "size": {"shortest_edge": s.image}, "resample": 3,
+            "do_center_crop": True, "crop_size": {"height": s.image, "width": s.image}, "do_rescale": True, "rescale_factor": 1 / 255,
+            "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_convert_rgb": True}
+
+
+def main() -> None:
+    root, path, to = (Path(p) for p in sys.argv[1:4])
+    have = torch.load(path, map_location="cpu", weights_only=False)
+    shape = Shape(**have["shape"])
+    to.mkdir(parents=True, exist_ok=True)
+    tensors = {k: (v.half() if v.dim() else v.float()).contiguous().clone() for k, v in weights(have["model"], shape).items()}
+    save_file(tensors, to / "model.safetensors", metadata={"format": "pt"})
+    (to / "config.json").write_text(json.dumps(config(shape), indent=1) + "\n")
+    (to / "preprocessor_config.json").write_text(json.dumps(preprocessing(shape), indent=1) + "\n")
+    rules = json.loads((root / "tokenizer" / "tokenizer.json").read_text())
+    rules["truncation"] = {"direction": "Right", "max_length": CONTEXT, "strategy": "LongestFirst", "stride": 0}
+    rules["padding"] = None
+    (to / "tokenizer.json").write_text(json.dumps(rules, ensure_ascii=False) + "\n")
+    size = sum(f.stat().st_size for f in to.iterdir()) / 1e6
+    print(f"{to}: {sum(t.numel() for t in tensors.values()) / 1e6:.2f} M parameters, {size:.1f} MB, step {have['step']}, "
+          f"scale {float(tensors['logit_scale'].exp()):.1f}")
+
+
+if __name__ == "__main__":
+    main()
