@@ -153,7 +153,7 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
         need(what, &|| work(batch).map_err(|error| advise(error, &format!("{what} with"), batch, work)))
     };
     let mut needs = vec![
-        of_batch("encoding pictures", &|n| clip.image.plan(n).map(drop)),
+        of_batch("encoding pictures", &|n| clip.encoder(n, None).map(drop)),
         need("encoding texts", &|| {
             let end = match clip.config.end {
                 EndToken::HighestId => clip.config.vocabulary as u32 - 1,
@@ -165,7 +165,7 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
         }),
         of_batch("encoding pictures with a corrected tower", &|n| {
             let correction = Correction::init(clip, &overlap::Config::paper(1))?;
-            clip.image_encoder_with(n, Some(&correction.blocks)).map(drop)
+            clip.encoder(n, Some(&correction.blocks)).map(drop)
         }),
         of_batch("training a correction of the overlap", &|n| {
             overlap::rehearse(clip, classes, &overlap::Config::paper(1), n)

@@ -52,7 +52,8 @@ fn folders(count: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
         }
     }
     fs::create_dir(&model).unwrap();
-    for name in names(&root().join(MODEL)) {
+    // Files; how the model was made lies in a folder beside them.
+    for name in names(&root().join(MODEL)).into_iter().filter(|name| root().join(MODEL).join(name).is_file()) {
         fs::copy(root().join(MODEL).join(&name), model.join(&name)).unwrap();
     }
     (dir, data, model)

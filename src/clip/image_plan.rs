@@ -23,15 +23,31 @@ pub struct Samples {
     plan: Plan,
 }
 
+/// What [`Samples`] keep on the GPU.
+pub struct Kept {
+    words: Tensor,
+    table: Tensor,
+}
+
 impl Samples {
-    /// In front of a plan with these `pixels`.
+    /// Room for `batch` pictures of `size`×`size`, and what their samples mean. Made before the plan that they stand in front of:
+    /// what recording that sets free is kept for reuse on a device and is gone in a rehearsal, which then counts the same.
     ///
     /// # Errors
     /// Out of memory.
-    pub fn new(gpu: &Gpu, pixels: &Tensor, normalize: &Normalize) -> Result<Samples> {
-        let (batch, size) = (pixels.shape()[0], pixels.shape()[2]);
-        let words = gpu.empty("pictures", &[samples::words(batch, size)], DType::U32)?;
-        let table = gpu.upload("what samples mean", &normalize.table().concat(), &[3, 256])?;
+    pub fn room(gpu: &Gpu, batch: usize, size: usize, normalize: &Normalize) -> Result<Kept> {
+        Ok(Kept {
+            words: gpu.empty("pictures", &[samples::words(batch, size)], DType::U32)?,
+            table: gpu.upload("what samples mean", &normalize.table().concat(), &[3, 256])?,
+        })
+    }
+
+    /// In front of a plan with these `pixels`.
+    ///
+    /// # Errors
+    /// Another number of pictures, or another size, than there is room for.
+    pub fn new(gpu: &Gpu, kept: Kept, pixels: &Tensor) -> Result<Samples> {
+        let Kept { words, table } = kept;
         let mut rec = Recorder::new(gpu);
         samples::pixels(&mut rec, &words, &table, pixels)?;
         Ok(Samples { words, plan: rec.finish()? })

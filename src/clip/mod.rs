@@ -20,7 +20,7 @@ mod vit;
 pub use bpe::{Bpe, Markers};
 pub use checkpoint::{Checkpoint, Names, Parameters};
 pub use config::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
-pub use image_plan::{ImagePlan, Samples};
+pub use image_plan::{ImagePlan, Kept, Samples};
 pub use image_tower::{ImageTower, Projection};
 pub use model::{Clip, Features, ImageEncoder, ModelId};
 pub use preprocess::{Preprocess, Resize};

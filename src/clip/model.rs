@@ -233,8 +233,7 @@ impl Clip {
         let batch = batch.clamp(1, self.image.most_at_once());
         self.try_batch(batch, bottlenecks)
             .map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, bottlenecks)))?;
-        let plan = self.image.plan_with(batch, bottlenecks)?;
-        Ok(ImageEncoder { clip: self, samples: self.samples(&plan)?, plan, batch })
+        self.encoder(batch, bottlenecks)
     }
 
     /// An encoder whose features are what the image tower's projection takes, `[n, width]`. It needs no more memory than one
@@ -245,13 +244,19 @@ impl Clip {
     pub fn unprojected_encoder(&self, batch: usize) -> Result<ImageEncoder<'_>> {
         let batch = batch.clamp(1, self.image.most_at_once());
         self.try_batch(batch, None).map_err(|error| advise(error, "encoding", batch, &|n| self.try_batch(n, None)))?;
-        let plan = self.image.plan_unprojected(batch)?;
-        Ok(ImageEncoder { clip: self, samples: self.samples(&plan)?, plan, batch })
+        self.encoder_of(batch, &|| self.image.plan_unprojected(batch))
     }
 
-    /// What brings prepared pictures to a plan of the image tower.
-    pub(crate) fn samples(&self, plan: &ImagePlan) -> Result<Samples> {
-        Samples::new(&self.gpu, &plan.pixels, &self.preprocess.normalize)
+    /// An encoder for exactly `batch` pictures, whether that is wise or not.
+    pub(crate) fn encoder(&self, batch: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<ImageEncoder<'_>> {
+        self.encoder_of(batch, &|| self.image.plan_with(batch, bottlenecks))
+    }
+
+    fn encoder_of(&self, batch: usize, plan: &dyn Fn() -> Result<ImagePlan>) -> Result<ImageEncoder<'_>> {
+        let kept = Samples::room(&self.gpu, batch, self.preprocess.size, &self.preprocess.normalize)?;
+        let plan = plan()?;
+        let samples = Samples::new(&self.gpu, kept, &plan.pixels)?;
+        Ok(ImageEncoder { clip: self, samples, plan, batch })
     }
 
     /// The largest batch up to `most` that [`Clip::image_encoder_with`] has the memory for, found by rehearsing.
@@ -270,10 +275,9 @@ impl Clip {
     fn try_batch(&self, batch: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<()> {
         let rehearsal = self.rehearsal();
         let before = rehearsal.gpu.allocated_bytes();
-        let plan = rehearsal.image.plan_with(batch, bottlenecks)?;
-        let samples = rehearsal.samples(&plan)?;
+        let encoder = rehearsal.encoder(batch, bottlenecks)?;
         let needed = rehearsal.gpu.allocated_bytes() - before;
-        drop((plan, samples));
+        drop(encoder);
         // What else was made of the real model by now.
         let taken = self.gpu.allocated_bytes();
         match self.gpu.memory() {

@@ -397,6 +397,13 @@ pub fn remove(folder: &Path) {
     let _ = std::fs::remove_dir(folder);
 }
 
+/// Removes temporary files that ended programs left in the stores below `folder` more than a day ago, for who has nothing to
+/// ask of a store: [`Store::open`] does the same for its own.
+pub(crate) fn sweep_all(folder: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).for_each(|entry| sweep(&entry.path()));
+}
+
 /// A picture's rows, and the views that have to be encoded.
 struct Found {
     ids: Vec<RowId>,

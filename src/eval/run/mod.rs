@@ -22,6 +22,7 @@ use crate::adapt::zero_shot::Classifier;
 use crate::clip::Clip;
 use crate::data::{Dataset, FewShot, Item, coop_few_shot};
 use crate::encode::source::{Corrected, Keeping, Stored};
+use crate::encode::store::sweep_all;
 use crate::encode::{RowId, Source, Views};
 use crate::{Error, Result, hex, text, watch};
 
@@ -111,6 +112,7 @@ pub fn run(
     let left = tasks.iter().filter(|task| journal.of(**task).is_none()).count();
     // A run that ended after its last result still owes what comes behind it.
     if left == 0 && journal.overlap()?.is_some() {
+        sweep_all(features);
         let count = text::count(tasks.len(), "result is", "results are");
         watch.note(&format!("{count} there already, which is all"));
         return Ok(());
