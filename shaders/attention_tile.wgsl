@@ -45,6 +45,26 @@ fn four_of(row: u32, third: u32, head: u32, f: u32) -> vec4<f32> {
     return qkv[(row * 3u + third) * p.heads * FOURS + head * FOURS + f];
 }
 
+// Products with a vector of each of four keys, the first at `at`. Written out: FXC unrolls what assigns to a part of a vector
+// by number, and all that it stands in.
+fn four_dots_a(v: vec4<f32>, at: u32) -> vec4<f32> {
+    return vec4<f32>(
+        dot(v, keys_a[at]),
+        dot(v, keys_a[at + STRIDE]),
+        dot(v, keys_a[at + 2u * STRIDE]),
+        dot(v, keys_a[at + 3u * STRIDE]),
+    );
+}
+
+fn four_dots_b(v: vec4<f32>, at: u32) -> vec4<f32> {
+    return vec4<f32>(
+        dot(v, keys_b[at]),
+        dot(v, keys_b[at + STRIDE]),
+        dot(v, keys_b[at + 2u * STRIDE]),
+        dot(v, keys_b[at + 3u * STRIDE]),
+    );
+}
+
 @compute @workgroup_size(INVOCATIONS)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let b = block_at(wid.x);
@@ -75,12 +95,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         let at = quarter * 4u * STRIDE;
         for (var f = 0u; f < FOURS; f++) {
             let q = rows_a[mine * STRIDE + f];
-            s += vec4<f32>(
-                dot(q, keys_a[at + f]),
-                dot(q, keys_a[at + STRIDE + f]),
-                dot(q, keys_a[at + 2u * STRIDE + f]),
-                dot(q, keys_a[at + 3u * STRIDE + f]),
-            );
+            s += four_dots_a(q, at + f);
         }
         for (var x = 0u; x < 4u; x++) {
             let i = quarter * 4u + x;
@@ -163,10 +178,8 @@ fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         for (var f = 0u; f < FOURS; f++) {
             let q = rows_a[mine * STRIDE + f];
             let g = rows_b[mine * STRIDE + f];
-            for (var x = 0u; x < 4u; x++) {
-                s[x] += dot(q, keys_a[at + x * STRIDE + f]);
-                dw[x] += dot(g, keys_b[at + x * STRIDE + f]);
-            }
+            s += four_dots_a(q, at + f);
+            dw += four_dots_b(g, at + f);
         }
         for (var x = 0u; x < 4u; x++) {
             let i = quarter * 4u + x;
@@ -227,10 +240,8 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         for (var f = 0u; f < FOURS; f++) {
             let k = rows_a[mine * STRIDE + f];
             let v = rows_b[mine * STRIDE + f];
-            for (var x = 0u; x < 4u; x++) {
-                s[x] += dot(k, keys_a[at + x * STRIDE + f]);
-                dw[x] += dot(v, keys_b[at + x * STRIDE + f]);
-            }
+            s += four_dots_a(k, at + f);
+            dw += four_dots_b(v, at + f);
         }
         for (var x = 0u; x < 4u; x++) {
             let i = k0 + quarter * 4u + x;
