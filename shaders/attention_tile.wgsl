@@ -45,24 +45,35 @@ fn four_of(row: u32, third: u32, head: u32, f: u32) -> vec4<f32> {
     return qkv[(row * 3u + third) * p.heads * FOURS + head * FOURS + f];
 }
 
-// Products with a vector of each of four keys, the first at `at`. Written out: FXC unrolls what assigns to a part of a vector
-// by number, and all that it stands in.
-fn four_dots_a(v: vec4<f32>, at: u32) -> vec4<f32> {
-    return vec4<f32>(
-        dot(v, keys_a[at]),
-        dot(v, keys_a[at + STRIDE]),
-        dot(v, keys_a[at + 2u * STRIDE]),
-        dot(v, keys_a[at + 3u * STRIDE]),
-    );
+// Products of a row with four keys, the first at vector `at`. Written out: FXC unrolls what assigns to a part of a vector by
+// number, and all that it stands in.
+fn four_scores_a(mine: u32, at: u32) -> vec4<f32> {
+    var s = vec4<f32>(0.0);
+    for (var f = 0u; f < FOURS; f++) {
+        let v = rows_a[mine * STRIDE + f];
+        s += vec4<f32>(
+            dot(v, keys_a[at + f]),
+            dot(v, keys_a[at + STRIDE + f]),
+            dot(v, keys_a[at + 2u * STRIDE + f]),
+            dot(v, keys_a[at + 3u * STRIDE + f]),
+        );
+    }
+    return s;
 }
 
-fn four_dots_b(v: vec4<f32>, at: u32) -> vec4<f32> {
-    return vec4<f32>(
-        dot(v, keys_b[at]),
-        dot(v, keys_b[at + STRIDE]),
-        dot(v, keys_b[at + 2u * STRIDE]),
-        dot(v, keys_b[at + 3u * STRIDE]),
-    );
+// The same of the second rows and keys.
+fn four_scores_b(mine: u32, at: u32) -> vec4<f32> {
+    var s = vec4<f32>(0.0);
+    for (var f = 0u; f < FOURS; f++) {
+        let v = rows_b[mine * STRIDE + f];
+        s += vec4<f32>(
+            dot(v, keys_b[at + f]),
+            dot(v, keys_b[at + STRIDE + f]),
+            dot(v, keys_b[at + 2u * STRIDE + f]),
+            dot(v, keys_b[at + 3u * STRIDE + f]),
+        );
+    }
+    return s;
 }
 
 @compute @workgroup_size(INVOCATIONS)
@@ -91,12 +102,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             }
         }
         workgroupBarrier();
-        var s = vec4<f32>(0.0);
-        let at = quarter * 4u * STRIDE;
-        for (var f = 0u; f < FOURS; f++) {
-            let q = rows_a[mine * STRIDE + f];
-            s += four_dots_a(q, at + f);
-        }
+        let s = four_scores_a(mine, quarter * 4u * STRIDE);
         for (var x = 0u; x < 4u; x++) {
             let i = quarter * 4u + x;
             scores_a[mine * STRIDE_S + i] = select(HIDDEN, s[x], sees(b, row, k0 + i, keys));
@@ -172,15 +178,8 @@ fn backward_q(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
             }
         }
         workgroupBarrier();
-        var s = vec4<f32>(0.0);
-        var dw = vec4<f32>(0.0);
-        let at = quarter * 4u * STRIDE;
-        for (var f = 0u; f < FOURS; f++) {
-            let q = rows_a[mine * STRIDE + f];
-            let g = rows_b[mine * STRIDE + f];
-            s += four_dots_a(q, at + f);
-            dw += four_dots_b(g, at + f);
-        }
+        let s = four_scores_a(mine, quarter * 4u * STRIDE);
+        let dw = four_scores_b(mine, quarter * 4u * STRIDE);
         for (var x = 0u; x < 4u; x++) {
             let i = quarter * 4u + x;
             let ds = exp(s[x] - log_sum) * (dw[x] - dot_row) * scale;
@@ -234,15 +233,8 @@ fn backward_kv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
             }
         }
         workgroupBarrier();
-        var s = vec4<f32>(0.0);
-        var dw = vec4<f32>(0.0);
-        let at = quarter * 4u * STRIDE;
-        for (var f = 0u; f < FOURS; f++) {
-            let k = rows_a[mine * STRIDE + f];
-            let v = rows_b[mine * STRIDE + f];
-            s += four_dots_a(k, at + f);
-            dw += four_dots_b(v, at + f);
-        }
+        let s = four_scores_a(mine, quarter * 4u * STRIDE);
+        let dw = four_scores_b(mine, quarter * 4u * STRIDE);
         for (var x = 0u; x < 4u; x++) {
             let i = k0 + quarter * 4u + x;
             let is_own = i < own;

@@ -8,8 +8,7 @@
 // fills edges with zeros. Sums leave through workgroup memory, a matrix of each part at a time, since a matrix's elements
 // cannot be touched one by one.
 //
-// Open constants: TILE_M, TILE_N, DEPTH, PER_M and PER_N (an invocation's share of C), LOADS_A and LOADS_B (vectors of an operand
-// that each invocation stages), WIDE, and those of the imports.
+// Open constants: TILE_M, TILE_N, DEPTH, PER_M and PER_N (an invocation's share of C), WIDE, and those of the imports.
 //# import gemm_staged
 
 const INVOCATIONS: u32 = (TILE_M / PER_M) * (TILE_N / PER_N);
@@ -20,25 +19,10 @@ const PARTS: u32 = (TILE_M / PART_M) * PARTS_ACROSS;
 const STRIDE: u32 = DEPTH + 8u; // of A's rows and of B's
 const STRIDE_C: u32 = SIDE + 4u;
 const SLOT: u32 = SIDE * STRIDE_C;
-const_assert LOADS_A * INVOCATIONS * 4u == DEPTH * TILE_M;
-const_assert LOADS_B * INVOCATIONS * 4u == DEPTH * TILE_N;
 
 var<workgroup> tile_a: array<Element, TILE_M * STRIDE>; // [row, kk]
 var<workgroup> tile_b: array<Element, TILE_N * STRIDE>; // [col, kk]
 var<workgroup> slots: array<f32, PARTS * SLOT>; // of each part a matrix [row, col]
-
-// Where the e-th four of A's tile lie: row and step of k.
-fn place_a(e: u32) -> vec2<u32> {
-    return vec2<u32>(e / (DEPTH / 4u), 4u * (e % (DEPTH / 4u)));
-}
-
-// The same of B's tile: column and step of k. Neighbouring invocations take neighbouring addresses.
-fn place_b(e: u32) -> vec2<u32> {
-    if TRANS_B == 1u {
-        return place_a(e);
-    }
-    return vec2<u32>(4u * (e % (TILE_N / 4u)), e / (TILE_N / 4u));
-}
 
 fn put_a(e: u32, four: vec4<f32>) {
     let at = place_a(e);
@@ -97,17 +81,8 @@ fn main(
         //# end
         var next_a: array<vec4<f32>, LOADS_A>;
         var next_b: array<vec4<f32>, LOADS_B>;
-        let first = whole && DEPTH <= p.k;
-        //# unroll
-        for (var i = 0u; i < LOADS_A; i++) {
-            let at_a = place_a(index + i * INVOCATIONS);
-            next_a[i] = fetch_a(row0 + at_a.x, at_a.y, first);
-        }
-        //# unroll
-        for (var i = 0u; i < LOADS_B; i++) {
-            let at_b = place_b(index + i * INVOCATIONS);
-            next_b[i] = fetch_b(at_b.y, col0 + at_b.x, first);
-        }
+        ahead_a(&next_a, index, row0, 0u, whole);
+        ahead_b(&next_b, index, 0u, col0, whole);
         for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
             //# unroll
             for (var i = 0u; i < LOADS_A; i++) {
@@ -120,17 +95,8 @@ fn main(
             workgroupBarrier();
             let k1 = k0 + DEPTH;
             if k1 < p.k {
-                let inside = whole && k1 + DEPTH <= p.k;
-                //# unroll
-                for (var i = 0u; i < LOADS_A; i++) {
-                    let at_a = place_a(index + i * INVOCATIONS);
-                    next_a[i] = fetch_a(row0 + at_a.x, k1 + at_a.y, inside);
-                }
-                //# unroll
-                for (var i = 0u; i < LOADS_B; i++) {
-                    let at_b = place_b(index + i * INVOCATIONS);
-                    next_b[i] = fetch_b(k1 + at_b.y, col0 + at_b.x, inside);
-                }
+                ahead_a(&next_a, index, row0, k1, whole);
+                ahead_b(&next_b, index, k1, col0, whole);
             }
             for (var kk = 0u; kk < DEPTH; kk += SIDE) {
                 // Bound with `let`: an inline expression as a stride makes some compilers give up.

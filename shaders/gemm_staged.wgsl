@@ -2,7 +2,11 @@
 // or along m or n where the operand is stored transposed. Past the edges there are zeros; who knows that a tile has none says
 // so (`inside`, the same for a whole workgroup) and saves the questions.
 //
-// Open constants: TRANS_A (A is stored [k,m]), TRANS_B (B is stored [n,k]), HALF_B (B is f16, two to a word, rows padded to
+// A workgroup stages a tile of TILE_M×DEPTH of A and one of DEPTH×TILE_N of B at a time. While one stretch of k is computed with,
+// `ahead_a` and `ahead_b` bring the next into registers, LOADS_A and LOADS_B vectors of each invocation; who imports this text
+// names INVOCATIONS, and puts them where it wants them.
+//
+// Open constants: TILE_M, TILE_N, DEPTH, LOADS_A, LOADS_B, TRANS_A (A is stored [k,m]), TRANS_B (B is stored [n,k]), HALF_B (B is f16, two to a word, rows padded to
 // whole words), FOUR_A and FOUR_B (the operand's rows are whole fours, which are loaded at once).
 //# import gemm
 
@@ -76,4 +80,45 @@ fn fetch_b(kk: u32, col: u32, inside: bool) -> vec4<f32> {
     }
     return four;
     //# end
+}
+
+const_assert LOADS_A * INVOCATIONS * 4u == DEPTH * TILE_M;
+const_assert LOADS_B * INVOCATIONS * 4u == DEPTH * TILE_N;
+
+// Where the e-th four of A's tile lie: row and step of k. Neighbouring invocations take neighbouring addresses, whichever way the
+// operand is stored.
+fn place_a(e: u32) -> vec2<u32> {
+    if TRANS_A == 1u {
+        return vec2<u32>(4u * (e % (TILE_M / 4u)), e / (TILE_M / 4u));
+    }
+    return vec2<u32>(e / (DEPTH / 4u), 4u * (e % (DEPTH / 4u)));
+}
+
+// The same of B's tile: column and step of k.
+fn place_b(e: u32) -> vec2<u32> {
+    if TRANS_B == 1u {
+        return vec2<u32>(e / (DEPTH / 4u), 4u * (e % (DEPTH / 4u)));
+    }
+    return vec2<u32>(4u * (e % (TILE_N / 4u)), e / (TILE_N / 4u));
+}
+
+// An invocation's share of A's tile from row0 and k0 on; `whole` says that no tile of this workgroup has rows or columns past an
+// edge.
+fn ahead_a(next: ptr<function, array<vec4<f32>, LOADS_A>>, index: u32, row0: u32, k0: u32, whole: bool) {
+    let inside = whole && k0 + DEPTH <= p.k;
+    //# unroll
+    for (var i = 0u; i < LOADS_A; i++) {
+        let at_a = place_a(index + i * INVOCATIONS);
+        (*next)[i] = fetch_a(row0 + at_a.x, k0 + at_a.y, inside);
+    }
+}
+
+// The same of B's tile, from k0 and col0 on.
+fn ahead_b(next: ptr<function, array<vec4<f32>, LOADS_B>>, index: u32, k0: u32, col0: u32, whole: bool) {
+    let inside = whole && k0 + DEPTH <= p.k;
+    //# unroll
+    for (var i = 0u; i < LOADS_B; i++) {
+        let at_b = place_b(index + i * INVOCATIONS);
+        (*next)[i] = fetch_b(k0 + at_b.y, col0 + at_b.x, inside);
+    }
 }

@@ -5,15 +5,12 @@
 // computed with, the next is on its way into registers. Edges are staged as zeros and not stored. Sums are f32 whatever B is
 // stored as.
 //
-// Open constants: TILE_M, TILE_N, DEPTH, PER_M, PER_N (multiples of 4), LOADS_A and LOADS_B (vectors of an operand that each
-// invocation stages), and those of the imports.
+// Open constants: TILE_M, TILE_N, DEPTH, PER_M, PER_N (multiples of 4), and those of the imports.
 //# import gemm_staged
 
 const ACROSS: u32 = TILE_N / PER_N;
 const DOWN: u32 = TILE_M / PER_M;
 const INVOCATIONS: u32 = ACROSS * DOWN;
-const_assert LOADS_A * INVOCATIONS * 4u == DEPTH * TILE_M;
-const_assert LOADS_B * INVOCATIONS * 4u == DEPTH * TILE_N;
 // One vector more than needed, so that neighbouring steps of k fall into different banks.
 const STRIDE_A: u32 = TILE_M / 4u + 1u;
 const STRIDE_B: u32 = TILE_N / 4u + 1u;
@@ -21,23 +18,6 @@ const SUMS: u32 = PER_M * PER_N / 4u;
 
 var<workgroup> tile_a: array<vec4<f32>, DEPTH * STRIDE_A>;
 var<workgroup> tile_b: array<vec4<f32>, DEPTH * STRIDE_B>;
-
-// Where the e-th vector of A's tile begins: row and step of k. Neighbouring invocations take neighbouring addresses, whichever
-// way the operand is stored.
-fn place_a(e: u32) -> vec2<u32> {
-    if TRANS_A == 1u {
-        return vec2<u32>(4u * (e % (TILE_M / 4u)), e / (TILE_M / 4u));
-    }
-    return vec2<u32>(e / (DEPTH / 4u), 4u * (e % (DEPTH / 4u)));
-}
-
-// The same of B's tile: column and step of k.
-fn place_b(e: u32) -> vec2<u32> {
-    if TRANS_B == 1u {
-        return vec2<u32>(e / (DEPTH / 4u), 4u * (e % (DEPTH / 4u)));
-    }
-    return vec2<u32>(4u * (e % (TILE_N / 4u)), e / (TILE_N / 4u));
-}
 
 fn put_a(e: u32, four: vec4<f32>) {
     let at = place_a(e);
@@ -73,17 +53,8 @@ fn main(
     var sums: array<vec4<f32>, SUMS>;
     var next_a: array<vec4<f32>, LOADS_A>;
     var next_b: array<vec4<f32>, LOADS_B>;
-    let first = whole && DEPTH <= p.k;
-    //# unroll
-    for (var i = 0u; i < LOADS_A; i++) {
-        let at_a = place_a(index + i * INVOCATIONS);
-        next_a[i] = fetch_a(row0 + at_a.x, at_a.y, first);
-    }
-    //# unroll
-    for (var i = 0u; i < LOADS_B; i++) {
-        let at_b = place_b(index + i * INVOCATIONS);
-        next_b[i] = fetch_b(at_b.y, col0 + at_b.x, first);
-    }
+    ahead_a(&next_a, index, row0, 0u, whole);
+    ahead_b(&next_b, index, 0u, col0, whole);
     for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
         //# unroll
         for (var i = 0u; i < LOADS_A; i++) {
@@ -96,17 +67,8 @@ fn main(
         workgroupBarrier();
         let k1 = k0 + DEPTH;
         if k1 < p.k {
-            let inside = whole && k1 + DEPTH <= p.k;
-            //# unroll
-            for (var i = 0u; i < LOADS_A; i++) {
-                let at_a = place_a(index + i * INVOCATIONS);
-                next_a[i] = fetch_a(row0 + at_a.x, k1 + at_a.y, inside);
-            }
-            //# unroll
-            for (var i = 0u; i < LOADS_B; i++) {
-                let at_b = place_b(index + i * INVOCATIONS);
-                next_b[i] = fetch_b(k1 + at_b.y, col0 + at_b.x, inside);
-            }
+            ahead_a(&next_a, index, row0, k1, whole);
+            ahead_b(&next_b, index, k1, col0, whole);
         }
         for (var kk = 0u; kk < DEPTH; kk++) {
             var vb: array<vec4<f32>, PER_N / 4u>;

@@ -244,6 +244,7 @@ impl Gpu {
         };
         Ok(Gpu { inner: Arc::new(inner), rehearsal: None })
     }
+
     /// Compiles and runs the kernels that a file lists, as [`DeviceOptions::trial`] says: whether all of them did well. A driver
     /// that cannot do it may end the process.
     ///

@@ -1,6 +1,6 @@
 //! A recorded step: pipelines, bind groups and parameters, built once and run many times.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,11 +37,13 @@ pub struct Plan {
     memory: Footprint,
     _booked: Entry,
     _outside: Vec<Tensor>,
+    /// Whether it was run: its kernels may be used for the first time no more than once.
+    ran: AtomicBool,
 }
 
 impl Plan {
     pub(super) fn new(gpu: Gpu, steps: Vec<Step>, memory: Footprint, booked: Entry, outside: Vec<Tensor>) -> Plan {
-        Plan { gpu, steps, memory, _booked: booked, _outside: outside }
+        Plan { gpu, steps, memory, _booked: booked, _outside: outside, ran: AtomicBool::new(false) }
     }
 
     /// Encodes the step into one pass and submits it (a very long one in several submissions, see ARCHITECTURE.md).
@@ -61,13 +63,14 @@ impl Plan {
         if self.gpu.rehearses() {
             return Ok(());
         }
-        let before = before.iter().flat_map(|plan| &plan.steps);
         // The first submission carries over all that was written.
         self.gpu.inner.staged.store(0, Ordering::Relaxed);
-        if self.gpu.inner.trials.noting() {
-            let all = before.clone().chain(&self.steps);
-            self.gpu.inner.trials.submit(all.map(|step| step.pipeline.key.as_str()));
+        for plan in before.iter().copied().chain([self]) {
+            if !plan.ran.swap(true, Ordering::Relaxed) {
+                self.gpu.inner.trials.submit(plan.steps.iter().map(|step| step.pipeline.key.as_str()));
+            }
         }
+        let before = before.iter().flat_map(|plan| &plan.steps);
         if self.gpu.inner.profile.is_some() {
             return self.run_profiled(&before.chain(&self.steps).collect::<Vec<_>>());
         }

@@ -60,10 +60,8 @@ impl Trials {
     /// The notes of the device that `name` tells from others, in `folder`.
     pub fn open(place: Option<(PathBuf, String)>) -> Trials {
         let trials = Trials { place, noting: AtomicBool::new(false), state: Mutex::default() };
-        let mut state = trials.lock();
-        (state.good, state.deadly) = (trials.read("ran"), trials.read("deadly"));
-        drop(state);
-        trials
+        let state = State { good: trials.read("ran"), deadly: trials.read("deadly"), ..State::default() };
+        Trials { state: Mutex::new(state), ..trials }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -265,7 +263,7 @@ fn abandoned(folder: &Path, name: &str) -> (Vec<(PathBuf, File)>, Vec<Trial>) {
 fn survives((program, args): (&Path, &[&str]), folder: &Path, trials: &[Trial]) -> bool {
     let lines: String = trials.iter().map(|t| serde_json::to_string(t).unwrap_or_default() + "\n").collect();
     let path = folder.join(format!("try-{}.jsonl", std::process::id()));
-    if std::fs::write(&path, lines).is_err() {
+    if write_cache(&path, lines.as_bytes()).is_err() {
         return true;
     }
     let mut command = Command::new(program);

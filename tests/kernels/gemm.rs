@@ -12,7 +12,10 @@ use crate::{ACTIVATIONS, bits, gpu, invalid, run, run1, twins, up};
 #[test]
 fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
     let mut random = Random::new(2);
-    for [m, n, k] in [[1, 1, 1], [3, 5, 7], [9, 33, 4], [8, 32, 16], [65, 33, 17], [1, 150, 192], [70, 130, 129]] {
+    // Odd ones; operands whose rows are whole fours and so come four at a time, A's, B's or both; whole tiles several turns deep.
+    for [m, n, k] in
+        [[1, 1, 1], [3, 5, 7], [9, 33, 4], [8, 32, 16], [65, 33, 17], [1, 150, 192], [70, 130, 129], [132, 136, 68]]
+    {
         let (a, b) = (random.vector(m * k), random.vector(n * k));
         let (bias, residual) = (random.vector(n), random.vector(m * n));
         let (a_t, b_t) = (widen::<Tracked>(&a), widen::<Tracked>(&b));
@@ -107,7 +110,7 @@ fn gemm_of_frozen_operands_by_all_kernels() {
     let mut random = Random::new(46);
     let caps = gpu().capabilities();
     let mut taken = 0;
-    for [m, n, k] in [[3, 5, 7], [1, 33, 9], [17, 34, 6], [70, 130, 67]] {
+    for [m, n, k] in [[3, 5, 7], [1, 33, 9], [17, 34, 6], [70, 130, 67], [132, 136, 68]] {
         let (a, b) = (random.vector(m * k), random.vector(n * k));
         let (bias, residual) = (random.vector(n), random.vector(m * n));
         let (bias_t, residual_t) = (widen::<Tracked>(&bias), widen::<Tracked>(&residual));

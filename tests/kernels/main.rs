@@ -25,35 +25,50 @@ mod search;
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-use tipi::gpu::{DeviceOptions, Gpu, Plan, Recorder, Tensor};
+use tipi::gpu::{DeviceOptions, Gpu, LimitSet, Plan, Recorder, Tensor};
 use tipi::kernels::activation::Activation;
 use tipi::{Error, Result};
 
 const ACTIVATIONS: [Activation; 3] = Activation::ALL;
 
+/// What a test's device is opened with.
+#[derive(Clone, Copy, Debug)]
+enum Features {
+    /// All that it has.
+    All,
+    /// None that is optional: what runs on any device.
+    None,
+    /// Those of an integrated GPU, kernels chosen as there: sums of rows by subgroups of any size, where it has subgroups.
+    Integrated,
+}
+
 thread_local! {
-    /// Whether this thread's tests run without the device's optional features.
-    static PORTABLE: Cell<bool> = const { Cell::new(false) };
+    /// What this thread's tests run with.
+    static FEATURES: Cell<Features> = const { Cell::new(Features::All) };
 }
 
 /// The device that `TIPI_DEVICE` asks for, else the best one, with index checks in the shaders.
 fn gpu() -> &'static Gpu {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    static WITHOUT: OnceLock<Gpu> = OnceLock::new();
-    let open = |portable| {
-        let options = DeviceOptions { checked: Some(true), tune: Some(false), portable, ..Default::default() };
+    static GPUS: [OnceLock<Gpu>; 3] = [const { OnceLock::new() }; 3];
+    let features = FEATURES.get();
+    GPUS[features as usize].get_or_init(|| {
+        let options = DeviceOptions { checked: Some(true), tune: Some(false), ..Default::default() };
+        let options = match features {
+            Features::All => options,
+            Features::None => DeviceOptions { portable: true, ..options },
+            Features::Integrated => DeviceOptions { limits: Some(LimitSet::Integrated), ..options },
+        };
         Gpu::open(&options).unwrap()
-    };
-    if PORTABLE.get() { WITHOUT.get_or_init(|| open(true)) } else { GPU.get_or_init(|| open(false)) }
+    })
 }
 
-/// Runs a test with the kernels that this device takes, and with those that any device can run.
+/// Runs a test with the kernels that this device takes, with those that any device can run, and with a GPU's.
 fn with_and_without_features(test: impl Fn()) {
-    for portable in [false, true] {
-        PORTABLE.set(portable);
+    for features in [Features::All, Features::None, Features::Integrated] {
+        FEATURES.set(features);
         test();
     }
-    PORTABLE.set(false);
+    FEATURES.set(Features::All);
 }
 
 fn up(x: &[f32], shape: &[usize]) -> Tensor {
