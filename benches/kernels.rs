@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tipi::Result;
-use tipi::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
-use tipi::kernels::activation::{self, Activation};
-use tipi::kernels::attention::{self, Pattern, Span};
-use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
-use tipi::kernels::{
+use tipi::low_level::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
+use tipi::low_level::kernels::activation::{self, Activation};
+use tipi::low_level::kernels::attention::{self, Pattern, Span};
+use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
+use tipi::low_level::kernels::{
     affinity, conv, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch,
     peak, reduce, search, softmax, texels,
 };

@@ -8,9 +8,9 @@ mod support;
 
 use support::best;
 
-use tipi::gpu::{DeviceOptions, Gpu, Plan, Recorder};
-use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
-use tipi::kernels::{affinity, peak, search};
+use tipi::low_level::gpu::{DeviceOptions, Gpu, Plan, Recorder};
+use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
+use tipi::low_level::kernels::{affinity, peak, search};
 
 fn report(case: &str, engine: &str, seconds: f64, more: &str) {
     println!("{{\"engine\": \"{engine}\", \"case\": \"{case}\", \"seconds\": {seconds}{more}}}");

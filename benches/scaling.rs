@@ -10,10 +10,10 @@ mod support;
 use std::path::Path;
 
 use support::{Size, best};
-use tipi::gpu::{DeviceOptions, Gpu, Recorder};
-use tipi::kernels::affinity;
-use tipi::kernels::gemm::Precision;
-use tipi::report::{Curve, line_plot};
+use tipi::low_level::gpu::{DeviceOptions, Gpu, Recorder};
+use tipi::low_level::kernels::affinity;
+use tipi::low_level::kernels::gemm::Precision;
+use tipi::low_level::report::{Curve, line_plot};
 
 /// What was measured at one size.
 struct Point {

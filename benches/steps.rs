@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tipi::adapt::pini::{Config, NoisyPrompts, Params, Trainer};
-use tipi::clip::Clip;
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::kernels::gemm::Precision;
+use tipi::low_level::adapt::pini::{Config, NoisyPrompts, Params, Trainer};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::kernels::gemm::Precision;
 
 fn steps(c: &mut Criterion) {
     let gpu = Gpu::open(&DeviceOptions::default()).expect("a GPU");

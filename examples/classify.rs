@@ -2,11 +2,11 @@
 //!
 //! `cargo run --release --example classify -- examples/pictos/shifted/anchor/*.png`
 
-use tipi::adapt::probabilities;
-use tipi::adapt::zero_shot::Classifier;
-use tipi::clip::Clip;
-use tipi::data::decode;
-use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::adapt::probabilities;
+use tipi::low_level::adapt::zero_shot::Classifier;
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::decode;
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
 
 fn main() -> tipi::Result<()> {
     let gpu = Gpu::open(&DeviceOptions::default())?;

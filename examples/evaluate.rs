@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tipi::adapt::method::find;
-use tipi::clip::Clip;
-use tipi::data::Dataset;
-use tipi::eval::{self, How, Protocol, Record, Setup};
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::watch::Watch;
+use tipi::low_level::adapt::method::find;
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::Dataset;
+use tipi::low_level::eval::{self, How, Protocol, Record, Setup};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::watch::Watch;
 
 /// Prints what happens. An application would move its progress bar, and return `Error::Stopped` from `at` when the user wants
 /// to stop: the same run goes on later.

@@ -5,14 +5,14 @@
 
 use std::path::PathBuf;
 
-use tipi::adapt::adapter_file::{self, Adapter, Description, Meta};
-use tipi::adapt::method::{Settings, find, settled};
-use tipi::adapt::{Choice, How, Learned, Lesson, Texts, learn};
-use tipi::clip::Clip;
-use tipi::data::Folder;
-use tipi::encode::{self, Direct};
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::watch::Unwatched;
+use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, Meta};
+use tipi::low_level::adapt::method::{Settings, find, settled};
+use tipi::low_level::adapt::{Choice, How, Learned, Lesson, Texts, learn};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::Folder;
+use tipi::low_level::encode::{self, Direct};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::watch::Unwatched;
 
 fn main() -> tipi::Result<()> {
     let mut args = std::env::args().skip(1);

@@ -34,29 +34,18 @@
 // Files are opened by `input` alone, which tells pipes and devices from files.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
-pub mod adapt;
-pub mod clip;
-pub mod data;
-pub mod encode;
 mod error;
-pub mod eval;
 mod files;
-pub mod gpu;
-#[cfg(feature = "hub")]
-pub mod hub;
 mod identity;
-pub mod input;
-pub mod kernels;
-pub mod lock;
-pub mod memory;
-pub mod nn;
-pub mod numbers;
-pub mod output;
-pub mod report;
-pub mod roofline;
+pub mod low_level;
 mod settings;
-pub mod text;
-pub mod watch;
+
+// The house calls its rooms by their short names.
+#[cfg(feature = "hub")]
+use low_level::hub;
+use low_level::{adapt, clip, data, encode, gpu, input, kernels, memory, nn, numbers, text, watch};
+#[cfg(feature = "eval")]
+use low_level::{eval, lock, output, report};
 
 pub use error::{Error, Result};
-pub use files::{check_writable, hex, write_atomic};
+use files::hex;

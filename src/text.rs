@@ -161,10 +161,12 @@ pub(crate) mod stored_path {
     }
 
     /// A path by itself.
+    #[cfg(any(feature = "eval", test))]
     #[derive(Serialize, Deserialize)]
     struct One(#[serde(with = "self")] PathBuf);
 
     /// The same for lists of paths.
+    #[cfg(feature = "eval")]
     pub mod list {
         use super::*;
 
@@ -178,6 +180,7 @@ pub(crate) mod stored_path {
     }
 
     /// The same for lists of paths with labels.
+    #[cfg(feature = "eval")]
     pub mod labelled {
         use super::*;
 

@@ -10,8 +10,8 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
-use tipi::clip::Tokenizer;
-use tipi::data::{Item, Rgb, decode_from, decode_map, resize_center_crop};
+use tipi::low_level::clip::Tokenizer;
+use tipi::low_level::data::{Item, Rgb, decode_from, decode_map, resize_center_crop};
 
 /// Far longer than any of these takes, and shorter than without bounds.
 const PATIENCE: Duration = Duration::from_secs(60);

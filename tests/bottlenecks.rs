@@ -1,20 +1,18 @@
 //! The corrected image tower: gradients of its bottlenecks against finite differences, and what training them computes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "kernels/twins/mod.rs"]
-mod twins;
-
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tipi::adapt::overlap::{self, Config, Correction, Dropout, Trainer};
-use tipi::clip::{Clip, ImageConfig, TowerConfig};
-use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
-use tipi::kernels::activation::Activation;
-use tipi::kernels::attention::Pattern;
-use tipi::kernels::optim::AdamW;
-use tipi::nn::{Block, Bottleneck, FrozenLinear, LayerNorm, Picked, TrainableLinear, Transformer};
-use tipi::watch::{Unwatched, Watch};
+use tipi::low_level::adapt::overlap::{self, Config, Correction, Dropout, Trainer};
+use tipi::low_level::clip::{Clip, ImageConfig, TowerConfig};
+use tipi::low_level::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
+use tipi::low_level::kernels::activation::Activation;
+use tipi::low_level::kernels::attention::Pattern;
+use tipi::low_level::kernels::optim::AdamW;
+use tipi::low_level::nn::{Block, Bottleneck, FrozenLinear, LayerNorm, Picked, TrainableLinear, Transformer};
+use tipi::low_level::watch::{Unwatched, Watch};
+use tipi_testing::twins;
 use twins::tower::{Branch, Frozen, Sizes};
 use twins::{Random, widen};
 
@@ -269,7 +267,7 @@ fn a_fresh_correction_changes_nothing_and_shares_the_first_block() {
     let alone = clip.image.plan(n).unwrap().plan;
     let both = clip.image.plan_with(n, Some(&correction.blocks)).unwrap().plan;
     // Attention runs once for the first block and twice for each other: the first is shared.
-    let count = |plan: &tipi::gpu::Plan, label: &str| plan.labels().iter().filter(|l| **l == label).count();
+    let count = |plan: &tipi::low_level::gpu::Plan, label: &str| plan.labels().iter().filter(|l| **l == label).count();
     let blocks = clip.image.vit().unwrap().transformer.blocks.len();
     assert_eq!((count(&alone, "attention"), count(&both, "attention")), (blocks, 2 * blocks - 1));
     assert!(both.flops() < 2.0 * alone.flops(), "{} of {}", both.flops(), alone.flops());

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use tempfile::TempDir;
-use tipi::clip::Clip;
-use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
 
 fn open() -> Gpu {
     Gpu::open(&DeviceOptions { tune: Some(false), ..Default::default() }).unwrap()

@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod miniatures;
+use tipi_testing::miniatures;
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
 use miniatures::{COUNTS, class_folders, picture, text, write, write_own_layout};
-use tipi::data::{Dataset, ELEVEN, Item, SHIFTS, coop_few_shot, decode};
+use tipi::low_level::data::{Dataset, ELEVEN, Item, SHIFTS, coop_few_shot, decode};
 
 fn open(name: &str, write: fn(&str, &Path)) -> (tempfile::TempDir, Dataset) {
     let root = tempfile::tempdir().unwrap();

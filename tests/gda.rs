@@ -5,15 +5,15 @@
 
 use std::path::Path;
 
-use tipi::adapt::gda::{Gaussians, Prior};
-use tipi::adapt::method::{Settings, find, settled};
-use tipi::adapt::zero_shot::Classifier;
-use tipi::adapt::{Choice, How, Lesson, Texts, learn};
-use tipi::clip::{Clip, Features};
-use tipi::data::{Item, PythonRandom};
-use tipi::encode::{Source, Tower, Views};
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::watch::{Unwatched, Watch};
+use tipi::low_level::adapt::gda::{Gaussians, Prior};
+use tipi::low_level::adapt::method::{Settings, find, settled};
+use tipi::low_level::adapt::zero_shot::Classifier;
+use tipi::low_level::adapt::{Choice, How, Lesson, Texts, learn};
+use tipi::low_level::clip::{Clip, Features};
+use tipi::low_level::data::{Item, PythonRandom};
+use tipi::low_level::encode::{Source, Tower, Views};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::watch::{Unwatched, Watch};
 
 fn random(seed: u64, n: usize) -> Vec<f32> {
     let mut random = PythonRandom::new(seed);

@@ -8,25 +8,25 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use tipi::Error;
-use tipi::adapt::calibrate::{self, BINS, Bin, Reliability};
-use tipi::adapt::search::{Grid, Order, linspace};
-use tipi::adapt::similarity::{self, Similarities};
-use tipi::adapt::tip::{self, Cache, TipParams};
-use tipi::adapt::tip_x::Psi;
-use tipi::adapt::zero_shot::{self, Classifier};
-use tipi::adapt::{accuracy, argmax, probabilities, schedule};
-use tipi::clip::Features;
-use tipi::data::{
+use tipi::low_level::adapt::calibrate::{self, BINS, Bin, Reliability};
+use tipi::low_level::adapt::search::{Grid, Order, linspace};
+use tipi::low_level::adapt::similarity::{self, Similarities};
+use tipi::low_level::adapt::tip::{self, Cache, TipParams};
+use tipi::low_level::adapt::tip_x::Psi;
+use tipi::low_level::adapt::zero_shot::{self, Classifier};
+use tipi::low_level::adapt::{accuracy, argmax, probabilities, schedule};
+use tipi::low_level::clip::Features;
+use tipi::low_level::data::{
     Augment, Filter, Item, Normalize, PythonRandom, Rgb, center_crop, coop_few_shot, decode_from, few_shot,
     flip_horizontal, resize, resize_bicubic, resize_center_crop, resize_center_crop_with, resize_crop,
     resize_longest_pad, resize_shortest_edge, short_classes, to_pixels,
 };
-use tipi::encode::{draw_views, drawn_view};
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::memory::Setting;
-use tipi::report::histogram::{self, Panel};
-use tipi::report::{Cell, Curve, Heat, Point, Prediction, Series, Table};
-use tipi::report::{accuracy_plot, heat_map, line_plot, png, reliability, write_grid};
+use tipi::low_level::encode::{draw_views, drawn_view};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::memory::Setting;
+use tipi::low_level::report::histogram::{self, Panel};
+use tipi::low_level::report::{Cell, Curve, Heat, Point, Prediction, Series, Table};
+use tipi::low_level::report::{accuracy_plot, heat_map, line_plot, png, reliability, write_grid};
 
 const HUGE: usize = usize::MAX;
 
@@ -278,7 +278,7 @@ fn drawings_of_nothing() {
             };
             png(&heat_map(&heat)).unwrap();
         }
-        let bins = [tipi::report::Bin { confidence: odd, accuracy: odd, count: u64::MAX as _ }; 2];
+        let bins = [tipi::low_level::report::Bin { confidence: odd, accuracy: odd, count: u64::MAX as _ }; 2];
         for bins in [&bins[..0], &bins[..1], &bins] {
             png(&reliability("", (bins, odd), Some((bins, odd, odd)))).unwrap();
         }

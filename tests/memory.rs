@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tipi::Error;
-use tipi::adapt::overlap::{self, Config, Correction};
-use tipi::clip::Clip;
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::memory::{self, Setting};
-use tipi::watch::Unwatched;
+use tipi::low_level::adapt::overlap::{self, Config, Correction};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::memory::{self, Setting};
+use tipi::low_level::watch::Unwatched;
 
 /// Writes the header of a checkpoint with zeros for values, as a file with holes: nothing of it needs room on the disk.
 fn write_checkpoint(path: &Path, tensors: &[(String, Vec<usize>)]) -> u64 {

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use tipi::data::{Filter, Rgb, decode, resize, resize_bicubic, resize_center_crop, resize_longest_pad};
+use tipi::low_level::data::{Filter, Rgb, decode, resize, resize_bicubic, resize_center_crop, resize_longest_pad};
 
 /// Side of the crops in the expectations.
 const SIZE: usize = 10;

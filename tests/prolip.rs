@@ -6,14 +6,14 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tipi::adapt::prolip::{Config, Trainer, train};
-use tipi::adapt::zero_shot::Classifier;
-use tipi::clip::Clip;
-use tipi::data::PythonRandom;
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::kernels::gemm::Precision;
-use tipi::kernels::optim::AdamW;
-use tipi::watch::Unwatched;
+use tipi::low_level::adapt::prolip::{Config, Trainer, train};
+use tipi::low_level::adapt::zero_shot::Classifier;
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::PythonRandom;
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::kernels::gemm::Precision;
+use tipi::low_level::kernels::optim::AdamW;
+use tipi::low_level::watch::Unwatched;
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();

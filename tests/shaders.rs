@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use tipi::gpu::{Matrices, Shader, Variant};
-use tipi::kernels::{self, gemm::Kernel};
+use tipi::low_level::gpu::{Matrices, Shader, Variant};
+use tipi::low_level::kernels::{self, gemm::Kernel};
 
 fn text(variant: &Variant) -> String {
     variant.wgsl().unwrap().text
@@ -184,7 +184,7 @@ fn variants_cover_every_file() {
 /// Each compute entry point of each shader is listed, and what a variant is said to bind is what its entry point uses.
 #[test]
 fn variants_cover_every_entry_point_and_bind_what_it_uses() {
-    use tipi::gpu::Access;
+    use tipi::low_level::gpu::Access;
     let variants = kernels::variants();
     for variant in &variants {
         let wgsl = variant.wgsl().unwrap();
@@ -219,7 +219,7 @@ fn variants_cover_every_entry_point_and_bind_what_it_uses() {
 }
 
 /// A shader of a test's own, and what it comes to with the constant N = 2.
-fn composed(texts: &[(&'static str, &'static str)]) -> tipi::Result<tipi::gpu::Wgsl> {
+fn composed(texts: &[(&'static str, &'static str)]) -> tipi::Result<tipi::low_level::gpu::Wgsl> {
     let texts: &'static [_] = Box::leak(texts.to_vec().into_boxed_slice());
     let shader = Box::leak(Box::new(Shader { name: "test", text: texts[0].0, texts, instead: &[("other", "b")] }));
     Variant::new(shader, "main", &[("N", 2), ("OFF", 0)]).wgsl()
@@ -306,7 +306,7 @@ fn gemm_kernels_want_what_their_texts_take() {
         let memory: u32 = shared.map(|(_, v)| size(v)).sum();
         let invocations: u32 = module.entry_points[0].workgroup_size.iter().product();
         let runs = |workgroup_memory, invocations| {
-            kernel.runs_on(&tipi::gpu::Capabilities {
+            kernel.runs_on(&tipi::low_level::gpu::Capabilities {
                 cpu: false,
                 subgroups: Some((8, 8)),
                 f16: true,

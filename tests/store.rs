@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use tipi::clip::Clip;
-use tipi::data::{Folder, Item};
-use tipi::encode::Views;
-use tipi::encode::store::{Filled, Key, RowId, Store};
-use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::{Folder, Item};
+use tipi::low_level::encode::Views;
+use tipi::low_level::encode::store::{Filled, Key, RowId, Store};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
 
 fn shards(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

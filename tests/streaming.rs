@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use tipi::clip::Clip;
-use tipi::data::{Augment, Item};
-use tipi::encode::Views;
-use tipi::encode::store::{Key, Store};
-use tipi::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::{Augment, Item};
+use tipi::low_level::encode::Views;
+use tipi::low_level::encode::store::{Key, Store};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
 
 /// Bytes of the process that are in memory and not of a file.
 fn resident() -> usize {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
-use tipi::clip::{Bpe, Markers, Tokenizer};
+use tipi::low_level::clip::{Bpe, Markers, Tokenizer};
 
 /// A string, its ids by open_clip, and its ids by OpenAI's class.
 type Row = (String, Vec<u32>, Vec<u32>);

@@ -14,10 +14,10 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use safetensors::SafeTensors;
-use tipi::clip::{Clip, ImageTower, Preprocess, Resize};
-use tipi::data::{Filter, Normalize};
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::kernels::gemm::Precision;
+use tipi::low_level::clip::{Clip, ImageTower, Preprocess, Resize};
+use tipi::low_level::data::{Filter, Normalize};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::kernels::gemm::Precision;
 
 /// Largest errors of a feature, as a share of its length.
 const F32: f64 = 1e-4;
@@ -276,10 +276,10 @@ fn full_size_towers() {
 fn pictures_give_what_their_pixels_give() {
     let clip = Clip::load(gpu(), &Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto")).unwrap();
     let size = clip.preprocess.size;
-    let pictures: Vec<tipi::data::Rgb> = (0..5usize)
+    let pictures: Vec<tipi::low_level::data::Rgb> = (0..5usize)
         .map(|n| {
             let data = (0..3 * size * size).map(|i| (i * (n + 3) % 251) as u8).collect();
-            tipi::data::Rgb::new(size, size, data).unwrap()
+            tipi::low_level::data::Rgb::new(size, size, data).unwrap()
         })
         .collect();
     let pixels: Vec<f32> = pictures.iter().flat_map(|picture| clip.view_pixels(picture)).collect();

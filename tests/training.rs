@@ -6,12 +6,12 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tipi::adapt::pini::{self, Config, Evaluation, Noise, NoisyPrompts, PARAMETERS, Params, Pini, Trainer};
-use tipi::adapt::train::{Identity, Kept};
-use tipi::adapt::zero_shot::Classifier;
-use tipi::clip::{Clip, Prompts};
-use tipi::gpu::{DeviceOptions, Gpu};
-use tipi::watch::{Unwatched, Watch};
+use tipi::low_level::adapt::pini::{self, Config, Evaluation, Noise, NoisyPrompts, PARAMETERS, Params, Pini, Trainer};
+use tipi::low_level::adapt::train::{Identity, Kept};
+use tipi::low_level::adapt::zero_shot::Classifier;
+use tipi::low_level::clip::{Clip, Prompts};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::watch::{Unwatched, Watch};
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
@@ -159,7 +159,8 @@ fn gradients_agree_with_finite_differences() {
 
 fn cross_entropy(logits: &[f32], labels: &[u32]) -> f64 {
     let rows = logits.chunks(classes().len()).zip(labels);
-    rows.map(|(row, label)| -tipi::adapt::probabilities(row)[*label as usize].ln()).sum::<f64>() / labels.len() as f64
+    rows.map(|(row, label)| -tipi::low_level::adapt::probabilities(row)[*label as usize].ln()).sum::<f64>()
+        / labels.len() as f64
 }
 
 fn train(seed: u64, epochs: usize) -> (Vec<Vec<f32>>, Vec<f32>, Vec<f32>) {
@@ -246,7 +247,8 @@ fn logits_do_not_depend_on_how_rows_are_cut() {
     fn shared<T: Send + Sync>(_: &T) {}
     shared(gpu());
     shared(clip());
-    let classifier = tipi::adapt::zero_shot::Classifier::new(clip(), &classes(), &["an icon of {}".into()]).unwrap();
+    let classifier =
+        tipi::low_level::adapt::zero_shot::Classifier::new(clip(), &classes(), &["an icon of {}".into()]).unwrap();
     let labels: Vec<u32> = (0..4100).map(|i| i % 5).collect();
     let images = features(&labels, clip().config.embedding);
     let all = classifier.logits(&images, gpu()).unwrap();
@@ -435,7 +437,7 @@ fn predictions_by_draws_average_probabilities() {
     gpu().write(&image.spread.bias, &vec![0.0; d]).unwrap();
     let (mean, drawn) = (predict(Evaluation::Mean), predict(by(4)));
     for (mean, drawn) in mean.chunks_exact(c).zip(drawn.chunks_exact(c)).step_by(53) {
-        for (m, v) in tipi::adapt::probabilities(mean).iter().zip(drawn) {
+        for (m, v) in tipi::low_level::adapt::probabilities(mean).iter().zip(drawn) {
             assert!((m.ln() - f64::from(*v)).abs() < 1e-4, "{m} and {v}");
         }
     }

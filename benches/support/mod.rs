@@ -8,10 +8,10 @@ use std::time::Instant;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use tipi::adapt::pini::{Config, NoisyPrompts, Params, Trainer};
-use tipi::clip::Clip;
-use tipi::gpu::{Gpu, Plan};
-use tipi::kernels::gemm::Precision;
+use tipi::low_level::adapt::pini::{Config, NoisyPrompts, Params, Trainer};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::gpu::{Gpu, Plan};
+use tipi::low_level::kernels::gemm::Precision;
 
 /// Sizes of a CLIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

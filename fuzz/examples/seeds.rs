@@ -11,17 +11,17 @@ use libfuzzer_sys as _;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tipi::adapt::adapter_file::{Description, Meta};
-use tipi::adapt::calibrate::{BINS, Bin, Reliability};
-use tipi::adapt::method::find;
-use tipi::adapt::similarity::{self, Similarities};
-use tipi::adapt::{METHODS, Method, overlap, pini, prolip, tip_f};
-use tipi::clip::ModelId;
-use tipi::encode::store::Store;
-use tipi::eval::journal::Overlap;
-use tipi::eval::report;
-use tipi::eval::{About, Detail, How, NoiseMap, Record, SearchMap, Settings, Setup, Task, TestSet};
-use tipi::hex;
+use tipi::low_level::adapt::adapter_file::{Description, Meta};
+use tipi::low_level::adapt::calibrate::{BINS, Bin, Reliability};
+use tipi::low_level::adapt::method::find;
+use tipi::low_level::adapt::similarity::{self, Similarities};
+use tipi::low_level::adapt::{METHODS, Method, overlap, pini, prolip, tip_f};
+use tipi::low_level::clip::ModelId;
+use tipi::low_level::encode::store::Store;
+use tipi::low_level::eval::journal::Overlap;
+use tipi::low_level::eval::report;
+use tipi::low_level::eval::{About, Detail, How, NoiseMap, Record, SearchMap, Settings, Setup, Task, TestSet};
+use tipi::low_level::text::hex;
 use tipi_fuzz::{WIDTH, features_key};
 
 fn main() {

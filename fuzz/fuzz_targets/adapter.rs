@@ -3,7 +3,7 @@
 
 use std::cell::LazyCell;
 
-use tipi::adapt::adapter_file::{File, Meta};
+use tipi::low_level::adapt::adapter_file::{File, Meta};
 use tipi_fuzz::{MIB, Scratch, target};
 
 thread_local! {

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use tipi::clip::{Bpe, Markers};
+use tipi::low_level::clip::{Bpe, Markers};
 use tipi_fuzz::{MIB, target};
 
 static RULES: LazyLock<[Bpe; 2]> =

@@ -3,7 +3,7 @@
 
 use std::cell::LazyCell;
 
-use tipi::clip::{Checkpoint, ClipConfig};
+use tipi::low_level::clip::{Checkpoint, ClipConfig};
 use tipi_fuzz::{MIB, Scratch, target};
 
 thread_local! {

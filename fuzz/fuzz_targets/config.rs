@@ -3,8 +3,8 @@
 
 use std::cell::LazyCell;
 
-use tipi::clip::{ClipConfig, ImageConfig, TowerConfig};
-use tipi::data::Rgb;
+use tipi::low_level::clip::{ClipConfig, ImageConfig, TowerConfig};
+use tipi::low_level::data::Rgb;
 use tipi_fuzz::{MIB, Scratch, target};
 
 /// Largest pictures that are prepared.

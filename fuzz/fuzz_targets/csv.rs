@@ -4,7 +4,7 @@
 use std::cell::LazyCell;
 use std::collections::HashSet;
 
-use tipi::data::Dataset;
+use tipi::low_level::data::Dataset;
 use tipi_fuzz::{MIB, Scratch, target};
 
 thread_local! {

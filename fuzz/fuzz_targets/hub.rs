@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use tipi::hub::Hub;
+use tipi::low_level::hub::Hub;
 use tipi_fuzz::{MIB, Scratch, parts, target};
 
 const ABSENT: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";

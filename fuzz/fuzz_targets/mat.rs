@@ -3,7 +3,7 @@
 
 use std::cell::LazyCell;
 
-use tipi::data::Dataset;
+use tipi::low_level::data::Dataset;
 use tipi_fuzz::{MIB, Scratch, below, target};
 
 /// A set, its files with sound contents, and which of them may be another.

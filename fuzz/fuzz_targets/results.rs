@@ -3,7 +3,7 @@
 
 use std::cell::LazyCell;
 
-use tipi::eval::report;
+use tipi::low_level::eval::report;
 use tipi_fuzz::{MIB, Scratch, parts, target};
 
 /// What an evaluation leaves, below the folder of a dataset.

@@ -3,7 +3,7 @@
 
 use std::cell::LazyCell;
 
-use tipi::encode::store::Store;
+use tipi::low_level::encode::store::Store;
 use tipi_fuzz::{MIB, Scratch, WIDTH, features_key, target};
 
 thread_local! {

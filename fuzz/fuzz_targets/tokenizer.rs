@@ -4,7 +4,7 @@
 use std::cell::LazyCell;
 
 use serde_json::Value;
-use tipi::clip::Tokenizer;
+use tipi::low_level::clip::Tokenizer;
 use tipi_fuzz::{MIB, Scratch, target};
 
 const TEXTS: [&str; 4] =

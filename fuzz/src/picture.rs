@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::Corpus;
-use tipi::data::decode_from;
+use tipi::low_level::data::decode_from;
 
 /// Pictures with more pixels are decoded once only.
 const TWICE: usize = 1 << 20;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use tempfile::TempDir;
-use tipi::encode::store::Key;
+use tipi::low_level::encode::store::Key;
 
 /// A folder of a target's own. It lies where TMPDIR says, which `run.sh` sets to a place in memory.
 pub struct Scratch(TempDir);

@@ -195,8 +195,8 @@ built() {
             continue
         fi
         case $name in
-            # With a test of its own cargo builds the program, too; `cargo build` would build all it needs with other features.
-            tipi) wanted+=(--test shaders) ;;
+            # With one of its tests cargo builds the program, too; `cargo build` would build all it needs with other features.
+            tipi) wanted+=(--test choices) ;;
             lib) wanted+=(--lib) ;;
             *) wanted+=(--test "$name") ;;
         esac

@@ -21,10 +21,11 @@ struct Recorded {
 
 /// Recorded predictions by their number of pictures, the one used last at the end.
 #[derive(Default)]
-pub(in crate::adapt) struct Plans(Mutex<Vec<Recorded>>);
+pub(in crate::low_level::adapt) struct Plans(Mutex<Vec<Recorded>>);
 
 /// Records logits `[n, classes]` of un-normalised features `[n, width]`, and adapted ones where there are some.
-pub(in crate::adapt) type Record<'r> = dyn Fn(&mut Recorder, &Tensor, Option<&Tensor>) -> Result<Tensor> + 'r;
+pub(in crate::low_level::adapt) type Record<'r> =
+    dyn Fn(&mut Recorder, &Tensor, Option<&Tensor>) -> Result<Tensor> + 'r;
 
 impl Plans {
     /// Logits `[n, classes]` of un-normalised features `[n, width]`, a bounded number of pictures at a time. Pictures do not meet

@@ -5,8 +5,8 @@
 //! validation and test, [`decode_map`] decodes items on all cores and applies [`resize_center_crop`] (or
 //! [`Augment::view`] for the support) to each, and [`to_pixels`] turns the result into the numbers a tower reads.
 //!
-//! [`Dataset::open`] takes the place of the first two for sets that have parts, the published ones among them, and for a
-//! user's CSV file; [`coop_few_shot`] then chooses the few shots.
+//! With the feature `eval`, `Dataset::open` takes the place of the first two for sets that have parts, the published ones among
+//! them, and for a user's CSV file; [`coop_few_shot`] then chooses the few shots.
 //!
 //! All that lists files goes through [`walk`], which says what is passed over.
 //!
@@ -14,6 +14,7 @@
 //! [`stream_seed`], so no result depends on the number of threads or on the order in which they run.
 
 pub mod augment;
+#[cfg(feature = "eval")]
 pub mod dataset;
 pub mod decode;
 pub mod folder;
@@ -23,6 +24,7 @@ pub mod sampling;
 pub mod walk;
 
 pub use augment::{Augment, stream_seed};
+#[cfg(feature = "eval")]
 pub use dataset::{Dataset, ELEVEN, PartSummary, SHIFTS};
 pub use decode::{decode, decode_from, is_picture, read_picture};
 pub use folder::{Decoded, Folder, Item, class_key, class_name, decode_items, decode_map};

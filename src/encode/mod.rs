@@ -9,7 +9,9 @@ mod views;
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::decode::PictureFile;
 use crate::data::folder::map_items;
-use crate::data::{Dataset, Folder, Item, Rgb, Split, coop_few_shot, decode_map, few_shot};
+#[cfg(feature = "eval")]
+use crate::data::{Dataset, coop_few_shot};
+use crate::data::{Folder, Item, Rgb, Split, decode_map, few_shot};
 use crate::{Error, Result, numbers};
 
 pub use source::{Direct, Source, Stored, Tower, encoder};
@@ -124,6 +126,7 @@ pub struct Chosen {
     pub skipped: Vec<Error>,
 }
 
+#[cfg(feature = "eval")]
 /// Chooses among the parts of a dataset as evaluations do ([`coop_few_shot`]): `shots` of each class of train to learn from, up to
 /// four of each class of val to choose hyper-parameters on. Of those, pictures that cannot be decoded are left out.
 ///

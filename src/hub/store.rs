@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use hf_hub::{Cache, CacheRepo, Repo};
 
+use crate::files::write_atomic;
 use crate::hub::{names, weights};
-use crate::{Error, Result, input, write_atomic};
+use crate::{Error, Result, input};
 
 /// How often a lock that somebody else holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);

@@ -68,6 +68,7 @@ impl Kind {
         Err(Error::Foreign { path: path.to_path_buf(), found, wanted: self.name() })
     }
 
+    #[cfg(feature = "eval")]
     /// Whether the file at `path` is one of tipi's of this kind.
     pub(crate) fn is_at(self, path: &Path) -> bool {
         matches!(Found::at(path), Ok(Found::Own(kind)) if kind == self)
@@ -171,6 +172,7 @@ pub fn mark_embeddings(bytes: &[u8]) -> Result<Vec<u8>> {
 const PNG_HEADER: usize = 33;
 
 /// Says in a PNG file that tipi drew it.
+#[cfg(feature = "eval")]
 pub(crate) fn mark_png(bytes: &[u8]) -> Vec<u8> {
     let Some((header, rest)) = bytes.split_at_checked(PNG_HEADER) else { return bytes.to_vec() };
     let mut crc = flate2::Crc::new();

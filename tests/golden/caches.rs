@@ -1,14 +1,14 @@
 //! Tip-Adapter and Tip-X, with and without the overlap correction, and their searches.
 
 use serde_json::Value;
-use tipi::adapt::argmax;
-use tipi::adapt::search::{Found, Grid, Searched, linspace, search};
-use tipi::adapt::tip::{self, Cache, TipParams};
-use tipi::adapt::tip_x::{Psi, TipX, TipXParams};
-use tipi::adapt::zero_shot::Classifier;
-use tipi::clip::Features;
-use tipi::gpu::{Recorder, Tensor};
-use tipi::kernels::divergence;
+use tipi::low_level::adapt::argmax;
+use tipi::low_level::adapt::search::{Found, Grid, Searched, linspace, search};
+use tipi::low_level::adapt::tip::{self, Cache, TipParams};
+use tipi::low_level::adapt::tip_x::{Psi, TipX, TipXParams};
+use tipi::low_level::adapt::zero_shot::Classifier;
+use tipi::low_level::clip::Features;
+use tipi::low_level::gpu::{Recorder, Tensor};
+use tipi::low_level::kernels::divergence;
 
 use crate::{Case, cases, chosen, class_rows, compute, floats, gpu, host, own, product, unit};
 

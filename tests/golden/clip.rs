@@ -1,9 +1,9 @@
 //! Both towers, inside and out.
 
 use serde_json::Value;
-use tipi::clip::{Clip, ImageConfig, Prompts, TowerConfig};
-use tipi::gpu::{DeviceOptions, Gpu, Tensor};
-use tipi::kernels::gemm::{self, Kernel, Layout, Precision, Problem};
+use tipi::low_level::clip::{Clip, ImageConfig, Prompts, TowerConfig};
+use tipi::low_level::gpu::{DeviceOptions, Gpu, Tensor};
+use tipi::low_level::kernels::gemm::{self, Kernel, Layout, Precision, Problem};
 
 use crate::{Case, cases, chosen, gpu, host, own, product, unit};
 
@@ -134,7 +134,7 @@ fn compare_insides(
     case: &mut Case,
     prefix: &str,
     blocks: &[Tensor],
-    last: &tipi::nn::Taps,
+    last: &tipi::low_level::nn::Taps,
     heads: usize,
     tokens: usize,
 ) {

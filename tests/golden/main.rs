@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use tipi::clip::Clip;
-use tipi::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
-use tipi::kernels::gemm::{Epilogue, Layout, matmul};
-use tipi::kernels::normalize;
+use tipi::low_level::clip::Clip;
+use tipi::low_level::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
+use tipi::low_level::kernels::gemm::{Epilogue, Layout, matmul};
+use tipi::low_level::kernels::normalize;
 
 /// The manifest's own bound: FACTOR·f32_err + 2e-6·max_abs.
 const FACTOR: f64 = 10.0;

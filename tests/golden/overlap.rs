@@ -1,10 +1,10 @@
 //! The overlap correction: gradients, and what training leaves behind.
 
-use tipi::adapt::overlap::{self, Correction, Dropout};
-use tipi::clip::Clip;
-use tipi::gpu::Tensor;
-use tipi::kernels::optim::AdamW;
-use tipi::nn::TrainableLinear;
+use tipi::low_level::adapt::overlap::{self, Correction, Dropout};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::gpu::Tensor;
+use tipi::low_level::kernels::optim::AdamW;
+use tipi::low_level::nn::TrainableLinear;
 
 use crate::{Case, cases, chosen, floats, gpu, host, own};
 

@@ -1,6 +1,6 @@
 //! Training of PiNI.
 
-use tipi::adapt::pini::{self, NoisyPrompts};
+use tipi::low_level::adapt::pini::{self, NoisyPrompts};
 
 use crate::{Case, cases, chosen, floats, gpu, host, own};
 

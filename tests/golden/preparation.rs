@@ -1,8 +1,8 @@
 //! What comes before the towers: pictures and texts.
 
 use serde_json::Value;
-use tipi::clip::Tokenizer;
-use tipi::data::{Normalize, Rgb, center_crop, resize_center_crop, resize_shortest_edge, to_pixels};
+use tipi::low_level::clip::Tokenizer;
+use tipi::low_level::data::{Normalize, Rgb, center_crop, resize_center_crop, resize_shortest_edge, to_pixels};
 
 use crate::{cases, chosen};
 

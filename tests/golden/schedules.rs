@@ -1,6 +1,6 @@
 //! Learning rates over time.
 
-use tipi::adapt::schedule;
+use tipi::low_level::adapt::schedule;
 
 use crate::{cases, chosen, floats};
 

@@ -1,10 +1,10 @@
 //! Training of Tip-Adapter-F.
 
-use tipi::adapt::schedule;
-use tipi::adapt::tip::{Cache, TipParams};
-use tipi::adapt::tip_f;
-use tipi::adapt::zero_shot::Classifier;
-use tipi::kernels::optim::AdamW;
+use tipi::low_level::adapt::schedule;
+use tipi::low_level::adapt::tip::{Cache, TipParams};
+use tipi::low_level::adapt::tip_f;
+use tipi::low_level::adapt::zero_shot::Classifier;
+use tipi::low_level::kernels::optim::AdamW;
 
 use crate::{Case, cases, chosen, class_rows, floats, gpu, host, own};
 

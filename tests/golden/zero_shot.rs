@@ -1,6 +1,6 @@
 //! Zero-shot classifiers.
 
-use tipi::adapt::zero_shot::{self, Classifier};
+use tipi::low_level::adapt::zero_shot::{self, Classifier};
 
 use crate::{cases, chosen, gpu, host, unit};
 

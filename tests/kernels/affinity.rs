@@ -1,6 +1,6 @@
 //! Terms of Tip-Adapter's cache, and the gradient of its keys.
 
-use tipi::kernels::affinity;
+use tipi::low_level::kernels::affinity;
 
 use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};
 use crate::{gpu, plan_on, run1, twins, up, up_u32};

@@ -1,6 +1,6 @@
 //! Attention over packed rows, with and without a shared prefix.
 
-use tipi::kernels::attention::{self, Pattern, Span};
+use tipi::low_level::kernels::attention::{self, Pattern, Span};
 
 use crate::twins::attention::{Heads, Ragged};
 use crate::twins::{Random, Tracked, check, check_rejects, widen};

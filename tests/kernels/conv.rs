@@ -1,9 +1,9 @@
 //! Convolutions, pools and patch embeddings.
 
-use tipi::gpu::Recorder;
-use tipi::kernels::conv::{Order, Window};
-use tipi::kernels::gemm::Epilogue;
-use tipi::kernels::{conv, patch};
+use tipi::low_level::gpu::Recorder;
+use tipi::low_level::kernels::conv::{Order, Window};
+use tipi::low_level::kernels::gemm::Epilogue;
+use tipi::low_level::kernels::{conv, patch};
 
 use crate::twins::conv::Convolution;
 use crate::twins::linear::Patches;

@@ -1,9 +1,9 @@
 //! The device: transfers, the books of memory, timestamps.
 
 use tipi::Error;
-use tipi::gpu::{DType, DeviceOptions, Gpu, Recorder};
-use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
-use tipi::kernels::softmax;
+use tipi::low_level::gpu::{DType, DeviceOptions, Gpu, Recorder};
+use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
+use tipi::low_level::kernels::softmax;
 
 use crate::{bits, gpu, plan_on, run1, up, up_u32};
 

@@ -1,6 +1,6 @@
 //! Tip-X's divergences, and the pairs that measure overlap.
 
-use tipi::kernels::{divergence, pairs};
+use tipi::low_level::kernels::{divergence, pairs};
 
 use crate::twins::divergence::Psi;
 use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};

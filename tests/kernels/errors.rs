@@ -1,10 +1,10 @@
 //! Shapes that do not fit, and tensors that are too large.
 
-use tipi::gpu::{DType, Recorder, Tensor};
-use tipi::kernels::activation::{self, Activation};
-use tipi::kernels::attention::{self, Pattern, Span};
-use tipi::kernels::gemm::{self, Epilogue, Layout};
-use tipi::kernels::{
+use tipi::low_level::gpu::{DType, Recorder, Tensor};
+use tipi::low_level::kernels::activation::{self, Activation};
+use tipi::low_level::kernels::attention::{self, Pattern, Span};
+use tipi::low_level::kernels::gemm::{self, Epilogue, Layout};
+use tipi::low_level::kernels::{
     affinity, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch, reduce,
     search, softmax,
 };

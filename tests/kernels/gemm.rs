@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use tipi::gpu::{DType, Matrices, Recorder};
-use tipi::kernels::activation::{self, Activation};
-use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
+use tipi::low_level::gpu::{DType, Matrices, Recorder};
+use tipi::low_level::kernels::activation::{self, Activation};
+use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout};
 
 use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};
 use crate::{ACTIVATIONS, bits, gpu, invalid, run, run1, twins, up};

@@ -4,7 +4,7 @@
 //! twins with an error in their mathematics (`check_rejects`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod twins;
+use tipi_testing::twins;
 
 mod affinity;
 mod attention;
@@ -25,8 +25,8 @@ mod search;
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-use tipi::gpu::{DeviceOptions, Gpu, LimitSet, Plan, Recorder, Tensor};
-use tipi::kernels::activation::Activation;
+use tipi::low_level::gpu::{DeviceOptions, Gpu, LimitSet, Plan, Recorder, Tensor};
+use tipi::low_level::kernels::activation::Activation;
 use tipi::{Error, Result};
 
 const ACTIVATIONS: [Activation; 3] = Activation::ALL;

@@ -1,8 +1,8 @@
 //! Random numbers: their words, their distribution, and the noise made of them.
 
-use tipi::gpu::DType;
-use tipi::kernels::activation::Activation;
-use tipi::kernels::{dropout, noise};
+use tipi::low_level::gpu::DType;
+use tipi::low_level::kernels::activation::Activation;
+use tipi::low_level::kernels::{dropout, noise};
 
 use crate::twins::noise::Draw;
 use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};

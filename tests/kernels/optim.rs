@@ -1,6 +1,6 @@
 //! Steps of the optimizers.
 
-use tipi::kernels::optim;
+use tipi::low_level::kernels::optim;
 
 use crate::twins::rowwise::{Adam, Sgd};
 use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};

@@ -1,11 +1,11 @@
 //! Recorder and plans: equal bits from run to run, places shared, submissions cut.
 
 use tipi::Result;
-use tipi::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
-use tipi::kernels::activation::{self, Activation};
-use tipi::kernels::attention::{self, Pattern};
-use tipi::kernels::gemm::{self, Epilogue, Layout};
-use tipi::kernels::{layernorm, softmax};
+use tipi::low_level::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
+use tipi::low_level::kernels::activation::{self, Activation};
+use tipi::low_level::kernels::attention::{self, Pattern};
+use tipi::low_level::kernels::gemm::{self, Epilogue, Layout};
+use tipi::low_level::kernels::{layernorm, softmax};
 
 use crate::twins::Random;
 use crate::{bits, gpu, invalid, plan_on, up};

@@ -1,6 +1,6 @@
 //! The twins themselves: against tables, and their gradients against finite differences.
 
-use tipi::kernels::gemm::Layout;
+use tipi::low_level::kernels::gemm::Layout;
 
 use crate::twins::attention::{Heads, Ragged};
 use crate::twins::linear::Patches;

@@ -1,6 +1,6 @@
 //! Sums, extremes, rows that are picked, and the loops that find a device's peaks.
 
-use tipi::kernels::{extremes, gather, peak, reduce};
+use tipi::low_level::kernels::{extremes, gather, peak, reduce};
 
 use crate::twins::{Random, Tracked, check, check_rejects, widen};
 use crate::{bits, run, run1, twins, up, up_u32, with_and_without_features};

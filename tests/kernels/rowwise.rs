@@ -1,8 +1,8 @@
 //! What takes a row at a time: LayerNorm, normalisation, softmax, cross-entropy.
 
-use tipi::kernels::activation::{self, Activation};
-use tipi::kernels::gemm::{self, Epilogue, Kernel, Layout};
-use tipi::kernels::{layernorm, loss, normalize, softmax};
+use tipi::low_level::kernels::activation::{self, Activation};
+use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout};
+use tipi::low_level::kernels::{layernorm, loss, normalize, softmax};
 
 use crate::twins::rowwise::Flaw;
 use crate::twins::{Random, Real, Tracked, assert_close, check, check_rejects, tolerance, values, widen};

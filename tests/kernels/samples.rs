@@ -1,8 +1,8 @@
 //! Pixels from pictures of 8 bits a sample.
 
-use tipi::data::{Normalize, Rgb, to_pixels};
-use tipi::gpu::DType;
-use tipi::kernels::samples;
+use tipi::low_level::data::{Normalize, Rgb, to_pixels};
+use tipi::low_level::gpu::DType;
+use tipi::low_level::kernels::samples;
 
 use crate::twins::Random;
 use crate::{gpu, plan_on};
@@ -37,6 +37,6 @@ fn samples_become_the_hosts_pixels_to_the_bit() {
     }
     let (small, table) = (gpu().zeros("pixels", &[1, 3, 2, 2]).unwrap(), gpu().zeros("table", &[3, 256]).unwrap());
     let words = gpu().upload("samples", &[0u32; 2], &[2]).unwrap();
-    let mut rec = tipi::gpu::Recorder::new(gpu());
+    let mut rec = tipi::low_level::gpu::Recorder::new(gpu());
     assert!(samples::pixels(&mut rec, &words, &table, &small).is_err(), "too few samples passed");
 }

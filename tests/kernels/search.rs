@@ -1,6 +1,6 @@
 //! Counts of right answers over a grid.
 
-use tipi::kernels::search;
+use tipi::low_level::kernels::search;
 
 use crate::twins::Random;
 use crate::twins::cache::Axes;

@@ -32,7 +32,7 @@ use crate::{Error, Result, text};
 pub use names::is_system;
 pub(crate) use results::unmark_results;
 pub use results::{is_results, mark_results};
-pub(in crate::data) use tree::Tree;
+pub(in crate::low_level::data) use tree::Tree;
 pub(crate) use tree::entries;
 
 /// How folders are walked, and what was found on the way. One serves for all that a run lists.
@@ -138,7 +138,7 @@ impl Walk {
 
     /// A folder that is walked with this; patterns are relative to it. A list of pictures may be named too, so that nothing
     /// is written over it.
-    pub(in crate::data) fn at<'w>(&'w self, root: &'w Path) -> Tree<'w> {
+    pub(in crate::low_level::data) fn at<'w>(&'w self, root: &'w Path) -> Tree<'w> {
         if let Ok(resolved) = fs::canonicalize(root) {
             self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(resolved);
         }

@@ -58,7 +58,7 @@ fn hidden_entries_and_other_files_are_passed_over() {
 }
 
 /// A folder with empty files of these names.
-pub(in crate::data) fn files(names: &[&str]) -> tempfile::TempDir {
+pub(in crate::low_level::data) fn files(names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in names {
         let path = folder.path().join(name);

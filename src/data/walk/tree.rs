@@ -48,7 +48,7 @@ struct Listing {
 
 /// A folder under way; see [`Walk::at`].
 #[derive(Clone, Copy)]
-pub(in crate::data) struct Tree<'w> {
+pub(in crate::low_level::data) struct Tree<'w> {
     walk: &'w Walk,
     root: &'w Path,
 }

@@ -399,6 +399,7 @@ pub fn remove(folder: &Path) {
 
 /// Removes temporary files that ended programs left in the stores below `folder` more than a day ago, for who has nothing to
 /// ask of a store: [`Store::open`] does the same for its own.
+#[cfg(feature = "eval")]
 pub(crate) fn sweep_all(folder: &Path) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).for_each(|entry| sweep(&entry.path()));

@@ -338,7 +338,7 @@ pub(super) fn variant(kernel: Kernel, form: Form, parts: Parts, matrices: Option
     Variant::new(shader, "main", &consts)
 }
 
-pub(in crate::kernels) fn variants() -> Vec<Variant> {
+pub(in crate::low_level::kernels) fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     let forms = [
         (Kernel::Tile, DType::F32, None),

@@ -1,0 +1,373 @@
+//! Options and steps that several commands share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tipi::Error;
+use tipi::low_level::adapt::adapter_file;
+use tipi::low_level::adapt::overlap::Correction;
+use tipi::low_level::clip::{Clip, Features, ImageEncoder};
+use tipi::low_level::data::{Folder, Item, Rgb, Walk, decode, decode_map, list_pictures_with};
+use tipi::low_level::encode::source::BATCH;
+use tipi::low_level::encode::{self, Tower, ahead};
+use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::kernels::gemm::Precision;
+use tipi::low_level::nn::Bottleneck;
+use tipi::low_level::numbers::Range;
+use tipi::low_level::text;
+
+use crate::terminal::note;
+use crate::ui;
+
+/// Which GPU, and whether to time its kernels.
+#[derive(Args, Clone)]
+pub struct GpuArgs {
+    /// GPU, by index or part of its name (see `tipi devices`); TIPI_DEVICE says the same.
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub device: Option<String>,
+    /// Print a table of the time that each kernel took.
+    #[arg(long)]
+    pub profile: bool,
+}
+
+impl GpuArgs {
+    /// Opens the device; [`announce`] says which and why, once nothing else can be wrong with the command.
+    pub fn open(&self) -> Result<Gpu> {
+        Ok(Gpu::open(&self.options())?)
+    }
+
+    /// As [`GpuArgs::open`], to measure kernels and keep that, whatever TIPI_TUNE says.
+    pub fn open_to_measure(&self) -> Result<Gpu> {
+        Ok(Gpu::open(&DeviceOptions { tune: Some(true), ..self.options() })?)
+    }
+
+    fn options(&self) -> DeviceOptions {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if self.device.is_none() && set("TIPI_ADAPTER") && !set("TIPI_DEVICE") {
+            note!("TIPI_ADAPTER is called TIPI_DEVICE now");
+        }
+        // What may end a process is tried in one of its own: by this program, called with `try-kernels`.
+        let trial = std::env::current_exe().ok();
+        DeviceOptions { device: self.device.clone(), profile: self.profile, trial, ..DeviceOptions::default() }
+    }
+}
+
+/// [`GpuArgs`] of the commands that take no adapter file, in which `--device` was once called `--adapter`.
+#[derive(Args, Clone)]
+pub struct FormerGpuArgs {
+    #[command(flatten)]
+    gpu: GpuArgs,
+    #[arg(long = "adapter", id = "former_device", hide = true, conflicts_with = "device", value_name = "NAME|INDEX")]
+    former: Option<String>,
+}
+
+impl FormerGpuArgs {
+    /// As [`GpuArgs::open`].
+    pub fn open(&self) -> Result<Gpu> {
+        self.now().open()
+    }
+
+    /// As [`GpuArgs::open_to_measure`].
+    pub fn open_to_measure(&self) -> Result<Gpu> {
+        self.now().open_to_measure()
+    }
+
+    /// What is said under either name.
+    fn now(&self) -> GpuArgs {
+        let mut gpu = self.gpu.clone();
+        if let Some(device) = &self.former {
+            note!("--adapter is called --device now");
+            gpu.device = Some(device.clone());
+        }
+        gpu
+    }
+}
+
+/// In what precision inference runs.
+#[derive(Args, Clone)]
+pub struct PrecisionArgs {
+    /// How the model's frozen matrices are stored on the GPU: f16 takes half the memory, and uses matrix units where there
+    /// are some. Sums are f32 either way.
+    #[arg(long, value_enum, default_value_t = Stored::F32)]
+    pub precision: Stored,
+}
+
+/// How frozen matrices are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stored {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+}
+
+impl Stored {
+    /// The option's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stored::F32 => "f32",
+            Stored::F16 => "f16",
+        }
+    }
+}
+
+impl PrecisionArgs {
+    /// Loads a model in the precision asked for.
+    pub fn load(&self, gpu: &Gpu, folder: &Path) -> Result<Clip> {
+        Ok(Clip::load_as(gpu, folder, self.stored())?)
+    }
+
+    /// How matrices are stored.
+    pub fn stored(&self) -> Precision {
+        match self.precision {
+            Stored::F32 => Precision::F32,
+            Stored::F16 => Precision::F16,
+        }
+    }
+}
+
+/// The folder of the model that `--model` names: itself, or the cached one of a model on the hub, which is fetched first
+/// where it is not there yet.
+#[cfg(feature = "hub")]
+pub fn model_folder(model: &Path) -> Result<PathBuf> {
+    let Some(spec) = model.to_str() else { return Ok(model.to_path_buf()) };
+    let bar = ui::bytes();
+    let folder =
+        tipi::low_level::hub::Hub::from_env()?.resolve(spec, &mut |p| ui::show_fetch(&bar, p.file, p.done, p.total))?;
+    bar.finish_and_clear();
+    Ok(folder)
+}
+
+/// The folder of the model that `--model` names.
+#[cfg(not(feature = "hub"))]
+pub fn model_folder(model: &Path) -> Result<PathBuf> {
+    Ok(model.to_path_buf())
+}
+
+/// Says which device was taken and why.
+pub fn announce(gpu: &Gpu) {
+    note!("device: {}", gpu.describe());
+}
+
+/// Prints the profile when there is one.
+pub fn finish(gpu: &Gpu) {
+    if let Some(profile) = gpu.profile() {
+        ui::print_profile(&profile);
+    }
+}
+
+/// How folders of pictures are walked.
+#[derive(Args, Clone)]
+pub struct WalkArgs {
+    /// Pass over the files and folders that this matches, with the rules of a line in .gitignore: '*.gif', 'drafts/',
+    /// '/cat/old'; '!NAME' takes in what would be passed over. May be given several times.
+    #[arg(long = "exclude", value_name = "GLOB")]
+    exclude: Vec<String>,
+}
+
+impl WalkArgs {
+    /// The walk for all folders of a run. With `strict` a sub-folder that cannot be read is an error.
+    pub fn walk(&self, strict: bool) -> Result<Walk> {
+        let walk = Walk::excluding(&self.exclude).map_err(|error| Error::Invalid(format!("--exclude: {error}")))?;
+        Ok(walk.strict(strict))
+    }
+}
+
+/// Opens a folder with a sub-folder per class, and says what was passed over and what could not be read.
+pub fn open_folder(folder: &Path, walk: &Walk) -> Result<Folder> {
+    let folder = Folder::open_with(folder, walk)?;
+    say_walk(walk);
+    Ok(folder)
+}
+
+/// Says what a walk passed over, and names and counts what it could not read.
+pub fn say_walk(walk: &Walk) {
+    if let Some(text) = walk.take_passed_over() {
+        note!("{text}");
+    }
+    let unreadable: Vec<Error> = walk.found().unreadable.into_values().collect();
+    for error in &unreadable {
+        note!("skipped: {error}");
+    }
+    if !unreadable.is_empty() {
+        let folders = text::count(unreadable.len(), "folder", "folders");
+        note!("{folders} skipped (--strict makes that an error)");
+    }
+}
+
+/// How pictures are read.
+#[derive(Args, Clone)]
+pub struct PictureArgs {
+    #[command(flatten)]
+    walk: WalkArgs,
+    /// Fail at the first picture that cannot be decoded, or folder that cannot be read.
+    #[arg(long)]
+    pub strict: bool,
+    /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
+    #[arg(long, value_parser = count(1, MOST_BATCH))]
+    batch: Option<usize>,
+}
+
+/// The most pictures per step that can be asked for.
+pub const MOST_BATCH: usize = tipi::low_level::memory::MOST_BATCH;
+/// The most passes over pictures.
+pub const MOST_EPOCHS: usize = tipi::low_level::memory::MOST_EPOCHS;
+/// The most random views of a picture.
+pub const MOST_VIEWS: usize = 1000;
+/// The most pictures of a class to learn from.
+pub const MOST_SHOTS: usize = 1_000_000;
+
+impl PictureArgs {
+    /// The walk for all folders of a run.
+    pub fn walk(&self) -> Result<Walk> {
+        self.walk.walk(self.strict)
+    }
+
+    /// Pictures per step, where that was asked for.
+    pub fn batch(&self) -> Option<usize> {
+        self.batch
+    }
+
+    /// An encoder of a tower for `pictures` in all: of the batch asked for, whether there is memory for it or not (an error then
+    /// says what would fit), else of as many pictures per step as fit.
+    pub fn encoder<'a>(
+        &self,
+        clip: &'a Clip,
+        pictures: usize,
+        (tower, bottlenecks): (Tower, Option<&[Bottleneck]>),
+    ) -> Result<ImageEncoder<'a>> {
+        let most = self.batch.unwrap_or(BATCH).min(pictures).max(1);
+        Ok(encode::encoder(clip, tower, bottlenecks, (most, self.batch.is_some()))?)
+    }
+}
+
+/// The tower with a correction's bottlenecks where there is one, else the plain one.
+pub fn tower(correction: Option<&Correction>) -> (Tower, Option<&[Bottleneck]>) {
+    match correction {
+        Some(correction) => (Tower::Corrected, Some(&correction.blocks)),
+        None => (Tower::Plain, None),
+    }
+}
+
+/// The overlap correction in an adapter file.
+pub fn correction(file: &adapter_file::File, clip: &Clip) -> Result<Correction> {
+    file.bind(clip)?.into_correction().map_err(|error| Error::Invalid(format!("--correction: {error}")).into())
+}
+
+/// Those of generic pictures that can be decoded, looked at before hours are spent; the others are named, or an error with
+/// `strict`.
+pub fn sound_pictures(items: &[Item], strict: bool) -> Result<Vec<Item>> {
+    let bar = ui::bar(items.len(), "checking pictures");
+    let checked = decode_map(items, strict, &|n| bar.set_position(n as u64), |_, _| ())?;
+    bar.finish_and_clear();
+    report_skipped(&checked.skipped);
+    Ok(checked.items.into_iter().map(|(item, ())| item).collect())
+}
+
+/// Pictures as a command takes them, decoded and prepared.
+pub struct Pictures {
+    /// Those that could be decoded, in input order.
+    pub paths: Vec<PathBuf>,
+    /// Un-normalised features `[pictures, D]`.
+    pub features: Features,
+}
+
+/// Picture files and those in folders in input order, and whether each was named itself.
+pub fn list(inputs: &[PathBuf], walk: &Walk) -> Result<Vec<(PathBuf, bool)>> {
+    let mut paths = Vec::new();
+    for input in inputs {
+        let explicit = !input.is_dir();
+        paths.extend(list_pictures_with(input, walk)?.into_iter().map(|p| (p, explicit)));
+    }
+    say_walk(walk);
+    Ok(paths)
+}
+
+/// Encodes picture files and folders in input order. A broken picture inside a folder is named, skipped and counted;
+/// one that was named itself, or any with `--strict`, is an error.
+pub fn encode_paths(
+    clip: &Clip,
+    inputs: &[PathBuf],
+    (args, walk): (&PictureArgs, &Walk),
+    tower: (Tower, Option<&[Bottleneck]>),
+) -> Result<Pictures> {
+    let paths = list(inputs, walk)?;
+    let mut encoder = args.encoder(clip, paths.len(), tower)?;
+    let bar = ui::bar(paths.len(), "encoding pictures");
+    let mut all = Pictures { paths: Vec::new(), features: Features::default() };
+    let mut skipped = 0;
+    let decoded = paths.chunks(2 * encoder.batch()).map(|chunk| {
+        use rayon::prelude::*;
+        let prepared = |path| decode(path).map(|picture| clip.prepare(&picture));
+        (chunk, chunk.par_iter().map(|(path, _)| prepared(path)).collect::<Vec<Result<Rgb, Error>>>())
+    });
+    ahead(decoded, |(chunk, decoded)| {
+        let mut pictures = Vec::new();
+        for ((path, explicit), result) in chunk.iter().zip(decoded) {
+            match result {
+                Ok(picture) => {
+                    pictures.extend(picture.data);
+                    all.paths.push(path.clone());
+                }
+                Err(error) if *explicit || args.strict => return Err(error),
+                Err(error) => {
+                    bar.suspend(|| note!("skipped: {error}"));
+                    skipped += 1;
+                    bar.inc(1);
+                }
+            }
+        }
+        all.features.extend(encoder.encode_pictures(&pictures, &mut |n| bar.inc(n as u64))?);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    note_skipped(skipped);
+    if all.paths.is_empty() {
+        return Err(Error::Invalid("none of the pictures could be decoded".into()).into());
+    }
+    Ok(all)
+}
+
+/// Names the pictures that were left out, and says how many.
+pub fn report_skipped(errors: &[Error]) {
+    for error in errors {
+        note!("skipped: {error}");
+    }
+    note_skipped(errors.len());
+}
+
+/// Says how many pictures were left out.
+fn note_skipped(count: usize) {
+    if count > 0 {
+        note!("{} skipped (--strict makes that an error)", text::count(count, "picture", "pictures"));
+    }
+}
+
+/// Reads an option that is a number within a range.
+pub fn within(range: Range) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| match text.parse::<f64>() {
+        Ok(value) if (range.least..=range.most).contains(&value) => Ok(value),
+        _ => Err(format!("it must be a number from {range}")),
+    }
+}
+
+/// Reads an option that counts something.
+pub fn count(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse::<usize>() {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(format!("it must be a whole number from {least} to {most}")),
+    }
+}
+
+/// Where the repository's own files are: the working folder, beside the program, or where it was built.
+pub fn bundled(relative: &str) -> Result<PathBuf> {
+    let mut tried = vec![PathBuf::from(relative)];
+    if let Ok(program) = std::env::current_exe() {
+        tried.extend(program.ancestors().skip(1).take(4).map(|folder| folder.join(relative)));
+    }
+    tried.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(relative));
+    tried.into_iter().find(|path| path.exists()).with_context(|| {
+        format!("{relative} is not here; run tipi in its repository, where the bundled model and pictures are")
+    })
+}

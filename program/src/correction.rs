@@ -1,0 +1,40 @@
+//! A correction that evaluations train for themselves, and keep.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tipi::Error;
+use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, File, Meta};
+use tipi::low_level::adapt::overlap::{self, Correction};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::Item;
+
+use crate::bars::Bars;
+use crate::common;
+
+/// The correction in the file `kept` if it is of these settings and classes; else one trained on generic pictures of the classes
+/// `names`, which is kept there. With `strict` a picture that cannot be decoded is an error.
+pub fn kept(
+    clip: &Clip,
+    (pictures, names): (&[Item], &[String]),
+    config: &overlap::Config,
+    (kept, strict): (&Path, bool),
+    bars: &mut Bars,
+) -> Result<Correction> {
+    let description = Description::of_correction(config)?;
+    if kept.is_file() {
+        let file = File::open(kept)?;
+        if file.meta.method != description || file.meta.classes != names {
+            let reason =
+                "was trained otherwise or without other classes: take another --out, or give it with --correction";
+            return Err(Error::data(kept, reason).into());
+        }
+        return common::correction(&file, clip);
+    }
+    let pictures = common::sound_pictures(pictures, strict)?;
+    let (correction, _) = overlap::learn(clip, (&pictures, names), config, None, bars)?;
+    let meta = Meta::new(clip, names, description, None, config.seed)?;
+    let adapter = Adapter::Correction(correction);
+    adapter_file::save(kept, clip, &meta, &adapter)?;
+    Ok(adapter.into_correction()?)
+}

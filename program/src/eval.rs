@@ -1,0 +1,306 @@
+//! `tipi eval` and `tipi report`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use tipi::Error;
+use tipi::low_level::adapt::method::{self, Method};
+use tipi::low_level::adapt::overlap::{self, Correction};
+use tipi::low_level::adapt::{METHODS, adapter_file};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::walk::mark_results;
+use tipi::low_level::data::{Dataset, ELEVEN, Folder, SHIFTS, Walk};
+use tipi::low_level::eval::{self, Protocol, Setup};
+use tipi::low_level::numbers;
+use tipi::low_level::output::{Kind, Output};
+use tipi::low_level::text;
+
+use crate::bars::Bars;
+use crate::common::{self, FormerGpuArgs, PrecisionArgs, WalkArgs};
+use crate::correction;
+use crate::options::{HowArgs, OfMethods};
+use crate::outputs::{self, ForceArgs};
+use crate::terminal::{self, note};
+use crate::{stop, ui};
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to evaluate: known datasets below --root (`tipi data check` lists them; `all` for those of the eleven that are
+    /// there), a folder with a sub-folder of pictures per class or with train/val/test folders, or a CSV of path,label.
+    #[arg(long, value_delimiter = ',', required = true, value_name = "NAME|FOLDER|CSV")]
+    dataset: Vec<PathBuf>,
+    /// Folder of the known datasets.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    model: PathBuf,
+    /// Methods, as `tipi fit` has them; by default all but auto, without those that need a correction where there is none.
+    #[arg(long, value_delimiter = ',', value_parser = one_method)]
+    methods: Vec<&'static dyn Method>,
+    /// Numbers of pictures per class to learn from, each from 1 to 1000000.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = common::count(1, common::MOST_SHOTS))]
+    shots: Vec<usize>,
+    /// Seeds of the few-shot choice, of views and of training.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
+    seeds: Vec<u64>,
+    /// Folder for results, features and the report, outside the datasets. The same command goes on with what is there.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
+    /// Folder for features, to share between several --out; by default `features` in --out.
+    #[arg(long, value_name = "DIR")]
+    features: Option<PathBuf>,
+    /// Overlap correction for the ++ methods, that `fit overlap` wrote.
+    #[arg(long, value_name = "FILE")]
+    correction: Option<PathBuf>,
+    /// Train the correction first, on this folder of generic pictures, one sub-folder per class, without the classes that
+    /// are evaluated.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "correction")]
+    generic: Option<PathBuf>,
+    /// Passes over the generic pictures, from 1 to 1000000.
+    #[arg(long, default_value_t = 1, requires = "generic", value_parser = common::count(1, common::MOST_EPOCHS))]
+    correction_epochs: usize,
+    /// Factor of the correction's branch in training, from 1e-6 to 1000.
+    #[arg(long, default_value_t = 0.03, requires = "generic", allow_negative_numbers = true,
+        value_parser = common::within(numbers::BRANCH))]
+    correction_scale: f64,
+    /// Prompt with {} for the class; several are averaged. By default the dataset's own.
+    #[arg(long = "template")]
+    templates: Vec<String>,
+    /// PiNI's words before the class name. By default the dataset's own.
+    #[arg(long)]
+    words: Option<String>,
+    #[command(flatten)]
+    how: HowArgs,
+    #[command(flatten)]
+    settings: OfMethods,
+    /// Keep what each method learned as an adapter file, in `adapters` below the dataset's folder in --out.
+    #[arg(long)]
+    adapters: bool,
+    /// Fail at a picture that cannot be decoded, a folder that cannot be read, or a class with fewer pictures than shots.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    walk: WalkArgs,
+    /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
+    #[arg(long, value_parser = common::count(1, common::MOST_BATCH))]
+    batch: Option<usize>,
+    /// The summary as JSON on stdout instead of tables.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gpu: FormerGpuArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+}
+
+/// Reads the name of a method.
+fn one_method(name: &str) -> Result<&'static dyn Method, String> {
+    method::find(name).map_err(|error| error.to_string())
+}
+
+/// Options of `tipi report`.
+#[derive(clap::Args)]
+pub struct ReportArgs {
+    /// The folder that `tipi eval --out` wrote.
+    out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
+    /// The summary as JSON on stdout instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes the report anew.
+pub fn report(args: &ReportArgs) -> Result<()> {
+    if !args.force.force {
+        eval::report::check(&args.out)?;
+    }
+    show(&args.out, args.json)
+}
+
+/// Writes the report and prints its tables.
+fn show(out: &Path, json: bool) -> Result<()> {
+    let written = eval::report::write(out)?;
+    let summary = &written.summary;
+    if json {
+        terminal::print_json(summary, true)?;
+    } else {
+        for (name, title) in &written.datasets {
+            terminal::print(&format!(
+                "\n{}: accuracy in percent\n{}",
+                text::escaped(title),
+                ui::show_table(&summary.accuracies(Some(name)))
+            ))?;
+            let parts = [summary.calibration(Some(name)), summary.costs(Some(name))];
+            terminal::print(&parts.map(|t| ui::show_table(&t).to_string()).join("\n"))?;
+        }
+        if !summary.average.is_empty() {
+            let count = written.datasets.len();
+            terminal::print(&format!("\nmean over {count} datasets\n{}", ui::show_table(&summary.accuracies(None))))?;
+        }
+    }
+    note!("report: {}", written.html.display());
+    Ok(())
+}
+
+impl Args {
+    /// Whether results can go where they shall.
+    fn look_at_folders(&self) -> Result<()> {
+        for folder in std::iter::once(&self.out).chain(&self.features) {
+            outputs::refuse_stdout(folder)?;
+            if folder.exists() && !folder.is_dir() {
+                return Err(Error::data(folder, "this is a file, and results need a folder: give another name").into());
+            }
+        }
+        if !self.force.force {
+            eval::report::check(&self.out)?;
+        }
+        for path in eval::report::FILES.map(|name| self.out.join(name)).iter().filter(|path| path.exists()) {
+            let output = Output::open(path, Kind::Html, true)?;
+            self.correction.iter().try_for_each(|read| output.reads(read, "a correction"))?;
+            self.dataset.iter().try_for_each(|read| output.reads(Path::new(read), "a list of pictures"))?;
+        }
+        Ok(())
+    }
+
+    fn datasets(&self, walk: &Walk) -> Result<Vec<Dataset>> {
+        let mut names: Vec<PathBuf> = Vec::new();
+        for what in &self.dataset {
+            if what.as_os_str() != "all" {
+                names.push(what.clone());
+                continue;
+            }
+            let Some(root) = &self.root else {
+                return Err(Error::Invalid("--dataset all: say where the datasets are with --root DIR".into()).into());
+            };
+            let there = |name: &str| Dataset::folder(name, root).is_some_and(|folder| folder.is_dir());
+            let (found, absent): (Vec<&str>, Vec<&str>) = ELEVEN.iter().copied().partition(|name| there(name));
+            if found.is_empty() {
+                let reason =
+                    format!("none of the datasets is there; known are {}", [&ELEVEN[..], &SHIFTS].concat().join(", "));
+                return Err(Error::data(root, reason).into());
+            }
+            if !absent.is_empty() {
+                note!("not below {}: {}", root.display(), absent.join(", "));
+            }
+            names.extend(found.into_iter().map(PathBuf::from));
+        }
+        let mut datasets: Vec<Dataset> = Vec::new();
+        for name in names {
+            let mut dataset = Dataset::open_with(&name, self.root.as_deref(), walk)?;
+            dataset.notes.extend(walk.found().unreadable.into_values().map(|error| format!("skipped: {error}")));
+            if let Some(twice) = datasets.iter().find(|other| other.name == dataset.name) {
+                let reason = format!("--dataset names two of the name '{}': rename a folder", twice.name);
+                return Err(Error::Invalid(reason).into());
+            }
+            if !self.templates.is_empty() {
+                dataset.templates.clone_from(&self.templates);
+            }
+            if let Some(words) = &self.words {
+                dataset.words.clone_from(words);
+            }
+            datasets.push(dataset);
+        }
+        Ok(datasets)
+    }
+
+    fn protocol(&self, corrected: bool) -> Result<Protocol> {
+        let methods = if self.methods.is_empty() {
+            METHODS
+                .iter()
+                .copied()
+                .filter(|m| !m.info().needs.others && (corrected || !m.info().needs.correction))
+                .collect()
+        } else {
+            self.methods.clone()
+        };
+        if let Some(method) = methods.iter().find(|m| m.info().needs.correction && !corrected) {
+            let reason = format!(
+                "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
+                 pictures to train one on with --generic"
+            );
+            return Err(Error::Invalid(reason).into());
+        }
+        Ok(Protocol {
+            setup: Setup::new(self.how.0.clone(), &methods, &self.settings.0)?,
+            methods,
+            shots: self.shots.clone(),
+            seeds: self.seeds.clone(),
+            adapters: self.adapters,
+            strict: self.strict,
+            batch: self.batch,
+        })
+    }
+
+    /// The correction asked for: read, or trained and kept in --out.
+    fn correction(
+        &self,
+        clip: &Clip,
+        datasets: &[Dataset],
+        generic: Option<&Folder>,
+        bars: &mut Bars,
+    ) -> Result<Option<Correction>> {
+        let Some(folder) = generic else {
+            let Some(path) = &self.correction else { return Ok(None) };
+            return Ok(Some(common::correction(&adapter_file::File::open(path)?, clip)?));
+        };
+        let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();
+        let (pictures, names) = folder.without(&tested);
+        let config = overlap::Config {
+            epochs: self.correction_epochs,
+            scale: self.correction_scale as f32,
+            // One correction serves all seeds of the choice, also those that are added later.
+            ..overlap::Config::paper(1)
+        };
+        let kept = self.out.join("correction.safetensors");
+        correction::kept(clip, (&pictures, &names), &config, (&kept, self.strict), bars).map(Some)
+    }
+}
+
+/// Evaluates.
+pub fn run(args: &Args) -> Result<()> {
+    args.look_at_folders()?;
+    let walk = args.walk.walk(args.strict)?;
+    let datasets = args.datasets(&walk)?;
+    let generic = args.generic.as_ref().map(|folder| common::open_folder(folder, &walk)).transpose()?;
+    let features = args.features.clone().unwrap_or_else(|| args.out.join("features"));
+    walk.refuse_folder(&args.out)?;
+    walk.refuse_folder(&features)?;
+    mark_results(&args.out)?;
+    tipi::low_level::output::check_writable(&args.out.join("report.html"))?;
+    let gpu = args.gpu.open()?;
+    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
+    let with_correction = args.correction.is_some() || args.generic.is_some();
+    // All that can be wrong with the options, before anything is trained.
+    let protocol = args.protocol(with_correction)?;
+    let checked = datasets.iter().map(|dataset| eval::check(dataset, &protocol, with_correction));
+    let checked = checked.collect::<tipi::Result<Vec<_>>>()?;
+    common::announce(&gpu);
+    stop::listen();
+    let mut bars = Bars::new();
+    let correction = args.correction(&clip, &datasets, generic.as_ref(), &mut bars)?;
+    // Without methods that use it the corrected tower would be run for nothing.
+    let correction = correction.filter(|_| protocol.methods.iter().any(|m| m.info().needs.correction));
+    let digest = correction.as_ref().map(|c| c.digest(&gpu)).transpose()?;
+    let corrected = correction.as_ref().zip(digest.as_deref());
+    let precision = args.precision.precision.name();
+    for checked in checked {
+        match eval::run(&clip, checked, corrected, (precision, &args.out, &features), &mut bars) {
+            Err(Error::Stopped) => {
+                bars.clear();
+                let out = args.out.display();
+                note!("what is finished is kept: the same command goes on, `tipi report {out}` shows what is there");
+                return Err(Error::Stopped.into());
+            }
+            other => other?,
+        }
+    }
+    bars.clear();
+    show(&args.out, args.json)?;
+    common::finish(&gpu);
+    Ok(())
+}

@@ -1,0 +1,370 @@
+//! `tipi fit`: a subcommand for every method of the register, and for the overlap correction.
+
+mod overlap;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
+use tipi::Error;
+use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, File, Meta};
+use tipi::low_level::adapt::method::{self, Settings, Tried};
+use tipi::low_level::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn};
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::{Dataset, Item, Split, Walk};
+use tipi::low_level::encode::{self, Direct};
+use tipi::low_level::gpu::Gpu;
+use tipi::low_level::output::{Kind, Output};
+use tipi::low_level::text;
+
+use crate::bars::Bars;
+use crate::common::{self, FormerGpuArgs, PictureArgs};
+use crate::outputs::{Beside, ForceArgs};
+use crate::terminal::{note, note_lines};
+use crate::{options, stop, ui};
+
+/// What is fitted.
+pub enum Args {
+    /// A method.
+    Method(Box<MethodArgs>),
+    /// The overlap correction.
+    Overlap(Box<overlap::Args>),
+}
+
+const OVERLAP: &str =
+    "The intra-modal overlap correction: bottlenecks in the image tower, learned from generic pictures";
+
+impl Subcommand for Args {
+    fn augment_subcommands(command: Command) -> Command {
+        let commands = METHODS.iter().copied().map(MethodArgs::command);
+        let overlap = overlap::Args::augment_args(Command::new(adapter_file::CORRECTION)).about(OVERLAP);
+        command.subcommands(commands).subcommand(overlap).subcommand_required(true).arg_required_else_help(true)
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        name == adapter_file::CORRECTION || method::find(name).is_ok()
+    }
+}
+
+impl FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let none = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
+        let (name, matches) = matches.subcommand().ok_or_else(none)?;
+        if name == adapter_file::CORRECTION {
+            return Ok(Args::Overlap(Box::new(overlap::Args::from_arg_matches(matches)?)));
+        }
+        let method = method::find(name).map_err(|_| none())?;
+        Ok(Args::Method(Box::new(MethodArgs::read(method, matches)?)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Options of a method.
+pub struct MethodArgs {
+    method: &'static dyn Method,
+    common: Common,
+    templates: Vec<String>,
+    words: Option<String>,
+    how: How,
+    settings: Settings,
+    correction: Option<PathBuf>,
+    resume: bool,
+}
+
+impl MethodArgs {
+    fn command(method: &'static dyn Method) -> Command {
+        let info = method.info();
+        let command = Common::augment_args(Command::new(info.name));
+        let mut command = command.about(info.about).visible_aliases(info.aliases.iter().copied());
+        if info.needs.templates {
+            command = command.arg(
+                Arg::new("template")
+                    .long("template")
+                    .action(ArgAction::Append)
+                    .help("Prompt with {} for the class; several are averaged [default: 'a photo of a {}.']"),
+            );
+        }
+        if info.needs.words {
+            let arg = Arg::new("words").long("words");
+            let arg = arg.help("The prompt's words before the class name, for PiNI [default: 'a photo of a']");
+            // What the option was called before methods had both.
+            command = command.arg(if info.needs.templates { arg } else { arg.alias("template") });
+        }
+        if info.needs.correction || method.corrected().is_some() {
+            let arg = Arg::new("correction").long("correction").value_name("FILE");
+            let arg = arg.value_parser(clap::value_parser!(PathBuf)).required(info.needs.correction);
+            command = command.arg(arg.help(match method.corrected() {
+                Some(other) => format!("Overlap correction that `fit overlap` wrote: makes {}", other.info().title),
+                None => "Overlap correction that `fit overlap` wrote".into(),
+            }));
+        }
+        let former = if info.needs.keys { "key-views" } else { "train-views" };
+        command = options::add_how(command, info.needs, former);
+        if info.needs.training {
+            let help = "Go on from the checkpoint that an interrupted run of the same command left";
+            command = command.arg(Arg::new("resume").long("resume").action(ArgAction::SetTrue).help(help));
+        }
+        options::add_settings(command, method)
+    }
+
+    fn read(method: &'static dyn Method, matches: &ArgMatches) -> Result<MethodArgs, clap::Error> {
+        let correction = matches.try_get_one::<PathBuf>("correction").ok().flatten().cloned();
+        let templates = matches.try_get_many::<String>("template").ok().flatten();
+        Ok(MethodArgs {
+            method: method.corrected().filter(|_| correction.is_some()).unwrap_or(method),
+            common: Common::from_arg_matches(matches)?,
+            templates: templates.map(|all| all.cloned().collect()).unwrap_or_default(),
+            words: matches.try_get_one::<String>("words").ok().flatten().cloned(),
+            how: options::how(matches),
+            settings: options::settings(method, matches),
+            correction,
+            resume: matches.try_get_one::<bool>("resume").ok().flatten().copied().unwrap_or(false),
+        })
+    }
+}
+
+/// Fits.
+pub fn run(args: &Args) -> Result<()> {
+    match args {
+        Args::Method(args) => args.fit(),
+        Args::Overlap(args) => overlap::fit(args),
+    }
+}
+
+/// Options that all few-shot methods have.
+#[derive(clap::Args)]
+struct Common {
+    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    model: PathBuf,
+    /// Folder with one sub-folder of pictures per class; with train, val and test folders, or a CSV of path,label,split, what
+    /// `tipi eval` would choose of train and val.
+    #[arg(long, value_name = "FOLDER|CSV")]
+    data: PathBuf,
+    /// Pictures per class to learn from, from 1 to 1000000.
+    #[arg(long, value_parser = common::count(1, common::MOST_SHOTS))]
+    shots: usize,
+    /// Seed of the choice of pictures, of views and of training.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Adapter file to write; an adapter that is there already is overwritten.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
+    #[command(flatten)]
+    gpu: FormerGpuArgs,
+}
+
+/// What is learned from, before anything is chosen.
+enum Data {
+    /// Class folders without parts.
+    Folder(tipi::low_level::data::Folder),
+    /// A dataset with parts.
+    Parts(Box<Dataset>),
+}
+
+impl Data {
+    fn open(path: &Path, walk: &Walk) -> Result<Data> {
+        let parts = path.is_file() || ["train", "test"].iter().all(|part| path.join(part).is_dir());
+        if !parts {
+            return Ok(Data::Folder(common::open_folder(path, walk)?));
+        }
+        let dataset = Dataset::open_with(path, None, walk)?;
+        common::say_walk(walk);
+        note!("{}: {}", dataset.title, dataset.source);
+        Ok(Data::Parts(Box::new(dataset)))
+    }
+
+    /// All pictures.
+    fn items(&self) -> Vec<&Item> {
+        match self {
+            Data::Folder(folder) => folder.items.iter().collect(),
+            Data::Parts(dataset) => dataset.parts().iter().flat_map(|(_, items)| items.iter()).collect(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Data::Folder(folder) => {
+                let root = folder.root.canonicalize().unwrap_or_else(|_| folder.root.clone());
+                root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+            Data::Parts(dataset) => dataset.name.clone(),
+        }
+    }
+
+    fn classes(&self) -> Vec<String> {
+        match self {
+            Data::Folder(folder) => folder.names(),
+            Data::Parts(dataset) => dataset.classes.clone(),
+        }
+    }
+}
+
+/// What fitting starts from.
+struct Start {
+    gpu: Gpu,
+    clip: Clip,
+    name: String,
+    classes: Vec<String>,
+    split: Split,
+}
+
+impl Common {
+    /// Looks at where the adapter is to be written.
+    fn output(&self) -> Result<Output> {
+        self.force.open(&self.out, Kind::Adapter)
+    }
+
+    /// Looks at everything that can be wrong before the first long step: the pictures, the model, and whether `output` is
+    /// among them.
+    fn start(&self, output: &Output) -> Result<Start> {
+        let walk = self.pictures.walk()?;
+        let data = Data::open(&self.data, &walk)?;
+        data.items().into_iter().try_for_each(|item| output.reads(&item.path, "a picture"))?;
+        walk.refuse_picture(&self.out)?;
+        let model = common::model_folder(&self.model)?;
+        output.reads_folder(&model, "a file of the model")?;
+        let bar = ui::bar(data.items().len(), "checking pictures");
+        let (strict, done) = (self.pictures.strict, |n: usize| bar.set_position(n as u64));
+        let chosen = match &data {
+            Data::Folder(folder) => encode::choose(folder, (self.shots, self.shots.min(4)), self.seed, strict, &done)?,
+            Data::Parts(dataset) => encode::choose_parts(dataset, self.shots, self.seed, strict, &done)?,
+        };
+        bar.finish_and_clear();
+        common::report_skipped(&chosen.skipped);
+        let gpu = self.gpu.open()?;
+        let clip = Clip::load(&gpu, &model)?;
+        common::announce(&gpu);
+        Ok(Start { gpu, clip, name: data.name(), classes: data.classes(), split: chosen.split })
+    }
+
+    /// Writes what was learned.
+    fn save(&self, output: Output, start: &Start, learned: Learned) -> Result<()> {
+        let Learned { method, fitted, temperature, val_accuracy, .. } = learned;
+        match (val_accuracy, temperature) {
+            (Some(share), Some(temperature)) => {
+                let count = start.split.val.len();
+                let pictures = text::count(count, "validation picture", "validation pictures");
+                note!("{pictures}: {:.1} % right", 100.0 * share);
+                note!("temperature {temperature:.3}");
+            }
+            _ => {
+                note!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
+            }
+        }
+        let description = Description::new(method.info().name, &*fitted)?;
+        let meta = Meta::new(&start.clip, &start.classes, description, Some(self.shots), self.seed)?;
+        let meta = meta.with_temperature(temperature);
+        let bytes = adapter_file::to_bytes(output.path(), &start.clip, &meta, &Adapter::Method(fitted))?;
+        let name = output.name();
+        output.write(&bytes)?;
+        note!("wrote {name}");
+        Ok(())
+    }
+}
+
+/// The checkpoint beside a result, and whether to go on from it.
+fn checkpoint(output: &Output, force: &ForceArgs, resume: bool) -> Result<(Option<Beside>, Option<Place>)> {
+    // Until all is written, so that no two trainings take turns at one checkpoint.
+    let kept = Beside::checkpoint(output, force)?;
+    let path = kept.as_ref().map(|kept| kept.path().to_path_buf());
+    if resume && !path.as_deref().is_some_and(Path::is_file) {
+        let name = path.map_or("checkpoint of what is written to no file".into(), |path| path.display().to_string());
+        let reason = format!("--resume: there is no {name}; leave the option out to start");
+        return Err(Error::Invalid(reason).into());
+    }
+    Ok((kept, path.map(|path| Place { path, resume })))
+}
+
+/// Says how an interrupted training is gone on with.
+fn say_stopped(error: Error, kept: Option<&Beside>) -> anyhow::Error {
+    if let (Error::Stopped, Some(kept)) = (&error, kept.filter(|kept| kept.path().is_file())) {
+        note!("the same command with --resume goes on from {}", kept.path().display());
+    }
+    error.into()
+}
+
+/// What was chosen among, as a table.
+fn tried(all: &[Tried]) -> ui::Table {
+    let mut table = ui::table(&["method", "log-loss", "right", "pictures", "seconds", ""]);
+    for row in all {
+        let number = |value: Option<f64>, factor: f64, digits: usize| match value {
+            Some(value) => format!("{:.digits$}", factor * value),
+            None => "–".into(),
+        };
+        table.add_row([
+            row.method.info().title.to_string(),
+            number(row.log_loss, 1.0, 3),
+            number(row.accuracy, 100.0, 1),
+            row.pictures.to_string(),
+            format!("{:.1}", row.seconds),
+            if row.chosen { "taken".into() } else { String::new() },
+        ]);
+    }
+    table
+}
+
+impl MethodArgs {
+    fn fit(&self) -> Result<()> {
+        let clock = Instant::now();
+        let shared = &self.common;
+        let settings = method::settled(self.method, &self.settings);
+        let settings = settings.map_err(|error| options::translated(self.method, &error))?;
+        let output = shared.output()?;
+        if let Some(path) = &self.correction {
+            output.reads(path, "a correction")?;
+        }
+        let trains = self.method.info().needs.training;
+        let (kept, place) = if trains { checkpoint(&output, &shared.force, self.resume)? } else { (None, None) };
+        let file = self.correction.as_ref().map(|path| File::open(path)).transpose()?;
+        let start = shared.start(&output)?;
+        let Start { clip, classes, split, name, .. } = &start;
+        let correction = file.map(|file| common::correction(&file, clip)).transpose()?;
+        let templates = match self.templates.is_empty() {
+            true => vec![tipi::low_level::data::dataset::TEMPLATE.to_string()],
+            false => self.templates.clone(),
+        };
+        let words = self.words.as_deref().unwrap_or(tipi::low_level::data::dataset::WORDS);
+        let texts = Texts { classes, templates: &templates, words, dataset: name };
+        let choice = Choice { support: &split.support, val: &split.val, seed: shared.seed };
+        let bottlenecks = correction.as_ref().map(|correction| &correction.blocks[..]);
+        let mut source = Direct::new(clip, bottlenecks, shared.pictures.batch());
+        let mut lesson = Lesson::new(clip, texts, choice, &self.how, (correction.as_ref(), &mut source))?;
+        lesson.keep_at(place);
+        stop::listen();
+        let mut bars = Bars::new();
+        let learned = learn(self.method, &settings, &mut lesson, &mut bars);
+        bars.clear();
+        let learned = learned.map_err(|error| say_stopped(error, kept.as_ref()))?;
+        if !learned.tried.is_empty() {
+            note_lines(&tried(&learned.tried).to_string());
+        }
+        let facts = learned.fitted.facts().to_string();
+        note!(
+            "{}: {} of {}{}{facts}, {:.1} s",
+            learned.method,
+            text::count(split.support.len(), "picture", "pictures"),
+            text::count(classes.len(), "class", "classes"),
+            if facts.is_empty() { "" } else { ", " },
+            clock.elapsed().as_secs_f64()
+        );
+        shared.save(output, &start, learned)?;
+        // Nothing is left to go on with.
+        kept.map_or(Ok(()), Beside::remove_file)?;
+        common::finish(&start.gpu);
+        Ok(())
+    }
+}

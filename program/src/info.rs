@@ -1,0 +1,289 @@
+//! `tipi info`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tipi::low_level::clip::{Checkpoint, ClipConfig, EndToken, ImageConfig, Preprocess, Tokenizer, TowerConfig};
+use tipi::low_level::gpu::Gpu;
+use tipi::low_level::input;
+use tipi::low_level::kernels::activation::Activation;
+use tipi::low_level::memory::{self, Need, Setting};
+use tipi::low_level::text;
+
+use crate::common::{self, FormerGpuArgs, PrecisionArgs};
+use crate::terminal::{self, note};
+use crate::ui;
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model folder, or ORG/NAME on the hub.
+    model: PathBuf,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+    #[command(flatten)]
+    gpu: FormerGpuArgs,
+    /// Pictures per step that the memory is worked out for, from 1 to 65536.
+    #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
+    batch: usize,
+    /// Classes that the memory is worked out for, from 1 to 100000.
+    #[arg(long, default_value_t = 100, value_parser = common::count(1, memory::MOST_CLASSES))]
+    classes: usize,
+    /// Pictures of each class that the memory is worked out for, from 1 to 1000000; at most 10000000 of all classes.
+    #[arg(long, default_value_t = 16, value_parser = common::count(1, common::MOST_SHOTS))]
+    shots: usize,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn setting(&self) -> Setting {
+        Setting { batch: self.batch, classes: self.classes, shots: self.shots }
+    }
+}
+
+/// Describes a model and what it needs. Only the header of the weights is read.
+pub fn run(args: &Args) -> Result<()> {
+    args.setting().check()?;
+    let folder = common::model_folder(&args.model)?;
+    let (checkpoint, config, preprocess) = ClipConfig::open(&folder)?;
+    let facts = facts(&folder, &checkpoint, &config, &preprocess);
+    // A model can be looked at where there is no GPU; what it would need there, nobody can tell.
+    let needs = match args.gpu.open() {
+        Ok(gpu) => Some(Needs::of(&gpu, args, &folder)?),
+        Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoDevice)) => {
+            note!("no memory is worked out: {error}");
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    if args.json {
+        let mut all: serde_json::Map<String, Value> =
+            facts.iter().map(|(key, value)| ((*key).to_string(), json!(value))).collect();
+        all.insert("memory".into(), needs.map_or(Value::Null, |needs| needs.json(args)));
+        terminal::print_json(&Value::Object(all), true)?;
+        return Ok(());
+    }
+    let mut table = ui::table(&["", &text::path(&folder)]);
+    for (key, value) in &facts {
+        table.add_row([*key, value.as_str()]);
+    }
+    terminal::print(&table.to_string())?;
+    if let Some(needs) = needs {
+        terminal::print(&needs.table(args))?;
+    }
+    Ok(())
+}
+
+/// As far as batches are looked for.
+const LARGEST: usize = 4096;
+
+/// What a model needs of a device.
+struct Needs {
+    device: String,
+    /// What the device has, where that is known.
+    available: Option<u64>,
+    weights: u64,
+    methods: Vec<Need>,
+    /// The largest batch of pictures, up to [`LARGEST`]; none where not even one fits.
+    largest: Option<usize>,
+}
+
+impl Needs {
+    fn of(gpu: &Gpu, args: &Args, folder: &Path) -> Result<Needs> {
+        let clip = args.precision.load(&gpu.rehearsal(), folder)?;
+        let setting = args.setting();
+        Ok(Needs {
+            device: gpu.name().into(),
+            available: gpu.memory(),
+            weights: memory::weights(&clip),
+            methods: memory::needs(&clip, setting)?,
+            largest: clip.largest_batch(LARGEST, None).ok(),
+        })
+    }
+
+    fn json(&self, args: &Args) -> Value {
+        let methods: serde_json::Map<String, Value> = self
+            .methods
+            .iter()
+            .map(|n| {
+                let value = match &n.bytes {
+                    Ok(bytes) => json!(bytes),
+                    Err(error) => json!({ "error": error.to_string() }),
+                };
+                (n.what.to_string(), value)
+            })
+            .collect();
+        json!({
+            "device": self.device, "available": self.available, "weights": self.weights, "batch": args.batch,
+            "classes": args.classes, "shots": args.shots, "methods": methods, "largest batch": self.largest,
+        })
+    }
+
+    fn table(&self, args: &Args) -> String {
+        let title = format!(
+            "GPU memory at batch {}, {}, {}",
+            args.batch,
+            text::count(args.classes, "class", "classes"),
+            text::count(args.shots, "shot", "shots")
+        );
+        let mut table = ui::table(&[&title, "MB", "of what there is"]);
+        let share = |bytes: u64| match self.available {
+            Some(all) => format!("{:.1} %", 100.0 * bytes as f64 / all as f64),
+            None => "unknown".into(),
+        };
+        table.add_row(["the weights alone".to_string(), megabytes(self.weights), share(self.weights)]);
+        for need in &self.methods {
+            match &need.bytes {
+                Ok(bytes) => table.add_row([need.what.to_string(), megabytes(*bytes), share(*bytes)]),
+                Err(tipi::Error::OutOfMemory { why, .. }) => {
+                    table.add_row([need.what.to_string(), "-".into(), format!("does not fit: {why}")]);
+                }
+                Err(error) => table.add_row([need.what.to_string(), "-".into(), error.to_string()]),
+            };
+        }
+        let has = match self.available {
+            Some(all) => format!("{} has {} MB", self.device, megabytes(all)),
+            None => format!("{} does not say how much it has", self.device),
+        };
+        let largest = match self.largest {
+            Some(LARGEST) => format!("pictures can be encoded {LARGEST} at a time and more"),
+            Some(batch) => format!("at most {} can be encoded at a time", text::count(batch, "picture", "pictures")),
+            None => "not even one picture can be encoded".into(),
+        };
+        format!("{table}\n{has}; {largest}")
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / 1e6)
+}
+
+/// What is known of a model, in the order in which people ask.
+fn facts(
+    folder: &Path,
+    checkpoint: &Checkpoint,
+    config: &ClipConfig,
+    preprocess: &Preprocess,
+) -> Vec<(&'static str, String)> {
+    let blocks =
+        |t: &TowerConfig| format!("{} blocks of width {}, {} heads, MLP {}", t.layers, t.width, t.heads, t.mlp);
+    let size = config.image_size;
+    let (image, activation) = match &config.image {
+        ImageConfig::Vit { tower, patch } => {
+            let tokens = config.image_tokens();
+            let what = format!("ViT, {}; patches of {patch} on {size}×{size} pictures, {tokens} tokens", blocks(tower));
+            (what, activations(tower.activation, config.text.activation))
+        }
+        ImageConfig::ResNet(net) => {
+            let [a, b, c, d] = net.stages;
+            let what = format!(
+                "modified ResNet, stages of {a}, {b}, {c}, {d} blocks, width {}, attention pooling with {} heads; {size}×{size} \
+                 pictures",
+                net.width, net.heads
+            );
+            (what, format!("ReLU in the image tower, {} in the text tower", name(config.text.activation)))
+        }
+    };
+    let end = match config.end {
+        EndToken::HighestId => "highest id".to_string(),
+        EndToken::First(id) => format!("id {id}"),
+    };
+    let count = checkpoint.parameters();
+    let stored = checkpoint.stored();
+    let types: Vec<String> = stored.iter().map(|(dtype, _)| dtype.clone()).collect();
+    let tokenizer = match Tokenizer::of_folder(folder, config) {
+        Ok(tokenizer) => tokenizer.describe().to_string(),
+        Err(error) => format!("none: {error}"),
+    };
+    vec![
+        ("image tower", image),
+        (
+            "text tower",
+            format!("{}; {} tokens, vocabulary {}", blocks(&config.text), config.context, config.vocabulary),
+        ),
+        ("joint width", config.embedding.to_string()),
+        ("activation", activation),
+        ("end token", end),
+        (
+            "parameters",
+            format!(
+                "{:.2} M: image {:.2} M, text {:.2} M",
+                (count.image + count.text + count.other) as f64 / 1e6,
+                count.image as f64 / 1e6,
+                count.text as f64 / 1e6
+            ),
+        ),
+        ("stored", format!("{} in {} MB", types.join(", "), megabytes(checkpoint.file_bytes()))),
+        ("pictures", preprocess.describe()),
+        ("tokenizer", tokenizer),
+        ("licence", licence(folder).unwrap_or_else(|| "not stated in the folder".into())),
+    ]
+}
+
+fn name(activation: Activation) -> &'static str {
+    match activation {
+        Activation::QuickGelu => "QuickGELU",
+        Activation::Gelu => "GELU (erf)",
+        Activation::Relu => "ReLU",
+    }
+}
+
+fn activations(image: Activation, text: Activation) -> String {
+    if image == text {
+        name(image).into()
+    } else {
+        format!("{} in the image tower, {} in the text tower", name(image), name(text))
+    }
+}
+
+/// The licence, as the model card's front matter states it, else the first line of a licence file.
+fn licence(folder: &Path) -> Option<String> {
+    let card = input::read_text(&folder.join("README.md"), input::limit::TEXT).unwrap_or_default();
+    let mut lines = card.lines();
+    if lines.next().map(str::trim) == Some("---") {
+        let matter: Vec<&str> = lines.take_while(|line| line.trim() != "---").collect();
+        let value = |key: &str| {
+            let line = matter.iter().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'))?;
+            let value = line.trim().trim_matches(['"', '\'']);
+            (!value.is_empty()).then(|| value.to_string())
+        };
+        // "other" is further named by a key of its own.
+        let stated = value("license").map(|l| if l == "other" { value("license_name").unwrap_or(l) } else { l });
+        if stated.is_some() {
+            return stated;
+        }
+    }
+    let files = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: Vec<PathBuf> = files
+        .filter(|path| {
+            let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+            ["license", "licence", "copying"].iter().any(|start| name.starts_with(start))
+        })
+        .collect();
+    files.sort();
+    let text = input::read_text(files.first()?, input::limit::TEXT).ok()?;
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(String::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::licence;
+
+    #[test]
+    fn licences_are_read_from_the_card_or_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(licence(folder.path()), None);
+        write("LICENSE.txt", "\n  MIT License\n\nCopyright");
+        assert_eq!(licence(folder.path()).as_deref(), Some("MIT License"));
+        write("README.md", "---\ntags:\n- clip\nlicense: \"apache-2.0\"\n---\nlicense: no\n");
+        assert_eq!(licence(folder.path()).as_deref(), Some("apache-2.0"));
+        write("README.md", "---\nlicense: other\nlicense_name: apple-amlr\n---\n");
+        assert_eq!(licence(folder.path()).as_deref(), Some("apple-amlr"));
+        write("README.md", "# no front matter\nlicense: x\n");
+        assert_eq!(licence(folder.path()).as_deref(), Some("MIT License"));
+    }
+}

@@ -1,0 +1,74 @@
+//! `tipi predict`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tipi::low_level::adapt::adapter_file;
+use tipi::low_level::numbers;
+
+use crate::classify::{Confidence, print_ranked};
+use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::terminal::note;
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The file that `tipi fit` wrote.
+    #[arg(long, value_name = "FILE")]
+    adapter: PathBuf,
+    /// Model: a folder, or ORG/NAME on the hub; by default the folder that the adapter was fitted with, if the same model is
+    /// still there.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    model: Option<PathBuf>,
+    /// Pictures and folders of pictures.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Answer "unknown" where the likeliest class is less probable than this, from 0 to 1. Probabilities are at the
+    /// temperature that `fit` fitted on validation pictures.
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
+    min_confidence: Option<f64>,
+    /// One JSON array on stdout.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pictures: PictureArgs,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+}
+
+/// Predicts.
+pub fn run(args: &Args) -> Result<()> {
+    let least = args.min_confidence.unwrap_or(0.0);
+    let walk = args.pictures.walk()?;
+    let file = adapter_file::File::open(&args.adapter)?;
+    if args.min_confidence.is_some() && file.meta.temperature.is_none() {
+        note!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");
+    }
+    let gpu = args.gpu.open()?;
+    let clip = match &args.model {
+        Some(model) => args.precision.load(&gpu, &common::model_folder(model)?)?,
+        None => {
+            let clip = file.load_model(&gpu, args.precision.stored()).map_err(|error| match error {
+                tipi::Error::AdapterFile { path, reason } => {
+                    tipi::Error::adapter_file(path, format!("{reason} (--model says where it is)"))
+                }
+                other => other,
+            })?;
+            note!("model: {}", clip.folder().display());
+            clip
+        }
+    };
+    let bound = file.bind(&clip)?.into_method();
+    let fitted =
+        bound.map_err(|error| tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")))?;
+    common::announce(&gpu);
+    let tower = (fitted.tower(), fitted.correction().map(|c| &c.blocks[..]));
+    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), tower)?;
+    let logits = fitted.logits(&clip, &pictures.features, 0)?;
+    let confidence = Confidence { temperature: file.meta.temperature.unwrap_or(1.0), least };
+    print_ranked(&pictures.paths, &logits, &file.meta.classes, &confidence, args.json)?;
+    common::finish(&gpu);
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Labels that a model's tokenizer reads nothing in, or the same; and texts that have the name of a file.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn tipi(args: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tipi"));
+    command.args(args).env("TIPI_TUNE", "off").current_dir(folder).output().unwrap()
+}
+
+#[test]
+fn labels_of_equal_or_no_tokens_are_refused() {
+    let root = tipi_testing::root();
+    let picture = "examples/pictos-generic/ant/emojione.png";
+    let classify = |labels: &str| {
+        let out = tipi(&["classify", "--model", "weights/picto", "--labels", labels, picture], root);
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    for (labels, needles) in [
+        ("a,a", ["'a' and 'a'", "same tokens"]),
+        ("Ant,ant", ["'Ant' and 'ant'", "same tokens"]),
+        ("ant,polar bear,polar_bear", ["'polar bear' and 'polar_bear'", "same tokens"]),
+        ("ant,\u{200b}", ["the class '\\u{200b}'", "no tokens"]),
+    ] {
+        let (code, stderr) = classify(labels);
+        assert_eq!(code, Some(2), "{labels}: {stderr}");
+        assert!(needles.iter().all(|needle| stderr.contains(needle)), "{labels}: {stderr}");
+    }
+    let (code, stderr) = classify("ant,bear");
+    assert_eq!(code, Some(0), "{stderr}");
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("w.safetensors");
+    let embed = ["embed", "classifier", "--model", "weights/picto", "--out", file.to_str().unwrap(), "bus", "Bus"];
+    let refused = tipi(&embed, root);
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("same tokens") && !file.exists());
+}
+
+#[test]
+fn a_text_may_have_the_name_of_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("anchor"), "a bell\na key\n").unwrap();
+    let model = tipi_testing::root().join("weights/picto");
+    let names = |texts: &[&str]| -> (serde_json::Value, String) {
+        let args = ["embed", "text", "--model", model.to_str().unwrap(), "--out", "f.safetensors"];
+        let out = tipi(&[&args[..], texts].concat(), dir.path());
+        let stderr = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.success(), "{stderr}");
+        let bytes = fs::read(dir.path().join("f.safetensors")).unwrap();
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        (serde_json::from_str(&header.metadata().as_ref().unwrap()["inputs"]).unwrap(), stderr)
+    };
+    let (inputs, stderr) = names(&["anchor", "@anchor", "@@anchor", "@@@"]);
+    assert_eq!(inputs, serde_json::json!(["anchor", "a bell", "a key", "@anchor", "@@"]));
+    assert!(stderr.contains("'anchor' is taken as a text: @anchor reads the file"), "{stderr}");
+    let args = ["embed", "text", "--model", model.to_str().unwrap(), "--out", "g.safetensors", "@nowhere"];
+    let out = tipi(&args, dir.path());
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8(out.stderr).unwrap().contains("nowhere"));
+}
