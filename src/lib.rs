@@ -3,37 +3,78 @@
 //! Hand-written WGSL on wgpu runs CLIP and adapts it to a user's own few pictures per class, on any Vulkan, Metal or
 //! DX12 device, without CUDA and without Python.
 //!
-//! ```no_run
-//! use tipi::adapt::zero_shot::Classifier;
-//! use tipi::clip::Clip;
-//! use tipi::data::decode;
-//! use tipi::gpu::{DeviceOptions, Gpu};
+//! # Words alone
+//!
+//! A [`Model`] on a [`Gpu`] tells classes apart by their names:
+//!
+//! ```
+//! use tipi::{DeviceOptions, Gpu, Model, Picture};
 //!
 //! # fn main() -> tipi::Result<()> {
 //! let gpu = Gpu::open(&DeviceOptions::default())?;
-//! let clip = Clip::load(&gpu, "weights/picto".as_ref())?;
-//! let classes = ["anchor".to_string(), "bell".to_string()];
-//! let classifier = Classifier::new(&clip, &classes, &["an icon of {}".to_string()])?;
-//! let pixels = clip.pixels(&decode("picture.png".as_ref())?);
-//! let features = clip.image_encoder(1)?.encode(&pixels, &mut |_| {})?;
-//! let logits = classifier.logits(&features, &gpu)?;
-//! println!("{}: {logits:?}", gpu.describe());
+//! let model = Model::load(&gpu, "weights/picto")?;
+//! let classifier = model.zero_shot(&["anchor", "bell", "umbrella"], &["an icon of {}"])?;
+//! let answer = classifier.predict(&Picture::file("examples/pictos/shifted/bell/mdi.png"))?;
+//! println!("{} ({:.0} %)", answer.best().name, 100.0 * answer.best().probability);
+//! # assert_eq!(answer.best().name, "bell");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The house, from the bottom up: [`gpu`] knows wgpu and nothing of CLIP; [`kernels`] has one module per shader
-//! family; [`nn`] the layers; [`clip`] the towers; [`data`] pictures on the CPU; [`encode`] takes pictures to features;
-//! [`adapt`] has one module per method; [`memory`] foresees what they need; [`report`] draws; [`eval`] runs the
-//! papers' protocol and reports it; [`input`] opens files, [`output`] is where results go, [`lock`] keeps two programs apart,
-//! [`numbers`] checks values. The feature `hub`
-//! (on by default) adds the module `hub`, which fetches models. ARCHITECTURE.md tells the data's way through it.
+//! # A few pictures
+//!
+//! [`Examples`] of one's own classes make a [`Classifier`] of any [`Method`] in the register. It is kept in a file that the
+//! program `tipi` reads, too:
+//!
+//! ```
+//! use tipi::{DeviceOptions, Examples, FitOptions, Gpu, Method, Model, Picture, Unwatched};
+//!
+//! # fn main() -> tipi::Result<()> {
+//! let gpu = Gpu::open(&DeviceOptions::default())?;
+//! let model = Model::load(&gpu, "weights/picto")?;
+//!
+//! // A folder with a sub-folder for each class: two pictures of each to learn from, others to validate on.
+//! let (examples, broken) = Examples::of_folder("examples/pictos/shifted")?.choose(2, 1, &mut Unwatched)?;
+//! # assert!(broken.is_empty());
+//! let options = FitOptions::new(Method::named("tip-adapter")?).with_template("an icon of {}");
+//! let (classifier, report) = model.fit(&examples, &options, &mut Unwatched)?;
+//! println!("{:.0} % of {} right", 100.0 * report.validation_accuracy.unwrap_or(0.0), report.validation_pictures);
+//!
+//! # let folder = std::env::temp_dir().join(format!("tipi-tour-{}", std::process::id()));
+//! # std::fs::create_dir_all(&folder).map_err(|error| tipi::Error::io(&folder, error))?;
+//! # let file = folder.join("my-adapter.safetensors");
+//! classifier.save(&file)?;
+//! let classifier = model.open_adapter(&file)?;
+//! # std::fs::remove_dir_all(&folder).map_err(|error| tipi::Error::io(&folder, error))?;
+//! for class in classifier.predict(&Picture::file("examples/pictos/shifted/bell/mdi.png"))?.top(3) {
+//!     println!("{} ({:.0} %)", class.name, 100.0 * class.probability);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # In an application
+//!
+//! * [`Job`] does long work on a thread of its own, says how far it is, and stops it within one submission to the GPU.
+//! * [`Picture`] takes files, a file's bytes and buffers of pixels.
+//! * [`Classifier::predict`] records the way from pixels to probabilities once; calls after the first take milliseconds on a
+//!   GPU.
+//! * [`Model`], [`Classifier`] and [`Gpu`] are cheap to clone, and `Send + Sync`.
+//! * Every failure is an [`Error`] that names the file, tensor or argument and says what would be right. Nothing prints.
+//!
+//! # Features
+//!
+//! `hub` (on by default) adds `Model::fetch`, which takes models from the Hugging Face hub; `eval` (on by default) adds the papers'
+//! protocol over datasets, and its reports. Without them the library needs no TLS, no SVG and no CSV.
+//!
+//! What all this is built from is in [`low_level`], where nothing is promised from version to version.
 
 // A library does not print; the program, the examples and the tests do.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 // Files are opened by `input` alone, which tells pipes and devices from files.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+mod door;
 mod error;
 mod files;
 mod identity;
@@ -43,9 +84,19 @@ mod settings;
 // The house calls its rooms by their short names.
 #[cfg(feature = "hub")]
 use low_level::hub;
-use low_level::{adapt, clip, data, encode, gpu, input, kernels, memory, nn, numbers, text, watch};
+use low_level::{adapt, clip, data, encode, gpu, input, kernels, memory, nn, numbers, output, text, watch};
 #[cfg(feature = "eval")]
-use low_level::{eval, lock, output, report};
+use low_level::{eval, lock, report};
 
+pub use adapt::How;
+pub use data::Picture;
+pub use door::{
+    Classifier, Correction, Examples, FitOptions, ImageFeatures, Job, Method, Model, Neighbour, Prediction, Progress,
+    Report, Scored, Setting, TextFeatures,
+};
 pub use error::{Error, Result};
+pub use gpu::{DeviceOptions, DeviceReport, Gpu, list_devices};
+pub use kernels::gemm::Precision;
+pub use watch::{Unwatched, Watch};
+
 use files::hex;

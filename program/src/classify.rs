@@ -1,12 +1,13 @@
 //! `tipi classify`: zero-shot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use tipi::low_level::adapt::calibrate::confident;
-use tipi::low_level::adapt::zero_shot::Classifier;
+use tipi::low_level::data::Walk;
 use tipi::low_level::text;
+use tipi::{Classifier, Model, Picture, Prediction};
 
+use crate::bars::Bars;
 use crate::common::{self, FormerGpuArgs, PictureArgs, PrecisionArgs};
 use crate::terminal;
 use crate::ui;
@@ -45,52 +46,58 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let walk = args.pictures.walk()?;
     let gpu = args.gpu.open()?;
-    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
-    let classifier = Classifier::new(&clip, &labels, &args.templates)?;
+    let model = Model::from(args.precision.load(&gpu, &common::model_folder(&args.model)?)?);
+    let classifier = model.zero_shot(&labels, &args.templates)?;
     common::announce(&gpu);
-    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), common::tower(None))?;
-    let logits = classifier.logits(&pictures.features.original, &gpu)?;
-    let confidence = Confidence { temperature: 1.0, least: 0.0 };
-    print_ranked(&pictures.paths, &logits, &labels, &confidence, args.json)?;
+    print_answers(&classifier, &args.paths, (&args.pictures, &walk), args.json)?;
     common::finish(&gpu);
     Ok(())
-}
-
-/// How sure a prediction must be, and how sureness is measured.
-pub struct Confidence {
-    /// Probabilities are softmax(logits/T).
-    pub temperature: f64,
-    /// Below this probability the answer is [`UNKNOWN`].
-    pub least: f64,
 }
 
 /// The answer where no class is likely enough.
 const UNKNOWN: &str = "unknown";
 
-/// Prints class, probability and runner-up of each picture.
-pub fn print_ranked(
-    paths: &[PathBuf],
-    logits: &[f32],
-    classes: &[String],
-    confidence: &Confidence,
+/// Prints class, probability and runner-up of pictures, files and those in folders. A broken picture inside a folder is named,
+/// skipped and counted; one that was named itself, or any with `--strict`, is an error.
+pub fn print_answers(
+    classifier: &Classifier,
+    inputs: &[PathBuf],
+    (args, walk): (&PictureArgs, &Walk),
     json: bool,
 ) -> Result<()> {
-    let mut rows = Vec::with_capacity(paths.len());
+    let listed = common::list(inputs, walk)?;
+    let pictures: Vec<Picture> = listed.iter().map(|(path, _)| Picture::file(path)).collect();
+    let classifier = args.batch().map_or(classifier.clone(), |batch| classifier.in_batches_of(batch));
+    let mut bars = Bars::new();
+    let mut answers: Vec<(&Path, Prediction)> = Vec::new();
+    let mut skipped = Vec::new();
+    let looked = classifier.predict_each(&pictures, &mut bars, &mut |number, answer| {
+        let (path, explicit) = &listed[number];
+        match answer {
+            Ok(answer) => answers.push((path, answer)),
+            Err(error) if *explicit || args.strict => return Err(error),
+            Err(error) => skipped.push(error),
+        }
+        Ok(())
+    });
+    bars.clear();
+    looked?;
+    common::report_skipped(&skipped);
+    if answers.is_empty() {
+        return Err(tipi::Error::Invalid("none of the pictures could be decoded".into()).into());
+    }
+    let mut rows = Vec::with_capacity(answers.len());
     let mut table = ui::table(&["picture", "class", "probability", "runner-up", "probability"]);
-    for (path, row) in paths.iter().zip(logits.chunks_exact(classes.len())) {
-        let p = confident(row, confidence.temperature);
-        let mut order: Vec<usize> = (0..p.len()).collect();
-        order.sort_by(|a, b| p[*b].total_cmp(&p[*a]));
-        let (first, second) = (order[0], order.get(1).copied());
-        let sure = p[first] >= confidence.least;
+    for (path, answer) in &answers {
+        let (best, second) = (answer.best(), answer.top(2).nth(1));
         let shown = text::path(path);
         let mut object = serde_json::json!({
             "path": shown,
-            "class": if sure { &classes[first] } else { UNKNOWN },
-            "likeliest": classes[first],
-            "probability": p[first],
-            "runner_up": second.map(|i| &classes[i]),
-            "runner_up_probability": second.map(|i| p[i]),
+            "class": answer.class().unwrap_or(UNKNOWN),
+            "likeliest": best.name,
+            "probability": best.probability,
+            "runner_up": second.map(|second| second.name),
+            "runner_up_probability": second.map(|second| second.probability),
         });
         if let Some(bytes) = text::path_bytes(path) {
             object["path_bytes"] = bytes.into();
@@ -98,10 +105,10 @@ pub fn print_ranked(
         rows.push(object);
         table.add_row([
             shown,
-            if sure { classes[first].clone() } else { format!("{UNKNOWN} ({}?)", classes[first]) },
-            format!("{:.1} %", 100.0 * p[first]),
-            second.map_or("-".into(), |i| classes[i].clone()),
-            second.map_or("-".into(), |i| format!("{:.1} %", 100.0 * p[i])),
+            answer.class().map_or_else(|| format!("{UNKNOWN} ({}?)", best.name), String::from),
+            format!("{:.1} %", 100.0 * best.probability),
+            second.map_or("-".into(), |second| second.name.to_string()),
+            second.map_or("-".into(), |second| format!("{:.1} %", 100.0 * second.probability)),
         ]);
     }
     if json {

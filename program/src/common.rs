@@ -7,10 +7,10 @@ use clap::Args;
 use tipi::Error;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::adapt::overlap::Correction;
-use tipi::low_level::clip::{Clip, Features, ImageEncoder};
-use tipi::low_level::data::{Folder, Item, Rgb, Walk, decode, decode_map, list_pictures_with};
+use tipi::low_level::clip::{Clip, ImageEncoder};
+use tipi::low_level::data::{Folder, Item, Walk, decode_map, list_pictures_with};
 use tipi::low_level::encode::source::BATCH;
-use tipi::low_level::encode::{self, Tower, ahead};
+use tipi::low_level::encode::{self, Tower};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
 use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::nn::Bottleneck;
@@ -265,14 +265,6 @@ pub fn sound_pictures(items: &[Item], strict: bool) -> Result<Vec<Item>> {
     Ok(checked.items.into_iter().map(|(item, ())| item).collect())
 }
 
-/// Pictures as a command takes them, decoded and prepared.
-pub struct Pictures {
-    /// Those that could be decoded, in input order.
-    pub paths: Vec<PathBuf>,
-    /// Un-normalised features `[pictures, D]`.
-    pub features: Features,
-}
-
 /// Picture files and those in folders in input order, and whether each was named itself.
 pub fn list(inputs: &[PathBuf], walk: &Walk) -> Result<Vec<(PathBuf, bool)>> {
     let mut paths = Vec::new();
@@ -282,51 +274,6 @@ pub fn list(inputs: &[PathBuf], walk: &Walk) -> Result<Vec<(PathBuf, bool)>> {
     }
     say_walk(walk);
     Ok(paths)
-}
-
-/// Encodes picture files and folders in input order. A broken picture inside a folder is named, skipped and counted;
-/// one that was named itself, or any with `--strict`, is an error.
-pub fn encode_paths(
-    clip: &Clip,
-    inputs: &[PathBuf],
-    (args, walk): (&PictureArgs, &Walk),
-    tower: (Tower, Option<&[Bottleneck]>),
-) -> Result<Pictures> {
-    let paths = list(inputs, walk)?;
-    let mut encoder = args.encoder(clip, paths.len(), tower)?;
-    let bar = ui::bar(paths.len(), "encoding pictures");
-    let mut all = Pictures { paths: Vec::new(), features: Features::default() };
-    let mut skipped = 0;
-    let decoded = paths.chunks(2 * encoder.batch()).map(|chunk| {
-        use rayon::prelude::*;
-        let prepared = |path| decode(path).map(|picture| clip.prepare(&picture));
-        (chunk, chunk.par_iter().map(|(path, _)| prepared(path)).collect::<Vec<Result<Rgb, Error>>>())
-    });
-    ahead(decoded, |(chunk, decoded)| {
-        let mut pictures = Vec::new();
-        for ((path, explicit), result) in chunk.iter().zip(decoded) {
-            match result {
-                Ok(picture) => {
-                    pictures.extend(picture.data);
-                    all.paths.push(path.clone());
-                }
-                Err(error) if *explicit || args.strict => return Err(error),
-                Err(error) => {
-                    bar.suspend(|| note!("skipped: {error}"));
-                    skipped += 1;
-                    bar.inc(1);
-                }
-            }
-        }
-        all.features.extend(encoder.encode_pictures(&pictures, &mut |n| bar.inc(n as u64))?);
-        Ok(())
-    })?;
-    bar.finish_and_clear();
-    note_skipped(skipped);
-    if all.paths.is_empty() {
-        return Err(Error::Invalid("none of the pictures could be decoded".into()).into());
-    }
-    Ok(all)
 }
 
 /// Names the pictures that were left out, and says how many.

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use tipi::Model;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::numbers;
 
-use crate::classify::{Confidence, print_ranked};
+use crate::classify::print_answers;
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 use crate::terminal::note;
 
@@ -60,15 +61,15 @@ pub fn run(args: &Args) -> Result<()> {
             clip
         }
     };
-    let bound = file.bind(&clip)?.into_method();
-    let fitted =
-        bound.map_err(|error| tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")))?;
+    let classifier = match Model::from(clip).bind(&file) {
+        // The one thing that an adapter file may be instead.
+        Err(error @ tipi::Error::Invalid(_)) => {
+            return Err(tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")).into());
+        }
+        other => other?.asking_for(least)?,
+    };
     common::announce(&gpu);
-    let tower = (fitted.tower(), fitted.correction().map(|c| &c.blocks[..]));
-    let pictures = common::encode_paths(&clip, &args.paths, (&args.pictures, &walk), tower)?;
-    let logits = fitted.logits(&clip, &pictures.features, 0)?;
-    let confidence = Confidence { temperature: file.meta.temperature.unwrap_or(1.0), least };
-    print_ranked(&pictures.paths, &logits, &file.meta.classes, &confidence, args.json)?;
+    print_answers(&classifier, &args.paths, (&args.pictures, &walk), args.json)?;
     common::finish(&gpu);
     Ok(())
 }

@@ -267,7 +267,15 @@ pub fn save(path: &Path, clip: &Clip, meta: &Meta, adapter: &Adapter) -> Result<
 /// # Errors
 /// A lost device.
 pub fn to_bytes(path: &Path, clip: &Clip, meta: &Meta, adapter: &Adapter) -> Result<Vec<u8>> {
-    let Tensors(tensors) = adapter.tensors(&clip.gpu)?;
+    bytes_of(path, meta, adapter.tensors(&clip.gpu)?)
+}
+
+/// What is in a file, as its bytes; `path` names it in errors.
+///
+/// # Errors
+/// What cannot be written down.
+pub(crate) fn bytes_of(path: &Path, meta: &Meta, tensors: Tensors) -> Result<Vec<u8>> {
+    let Tensors(tensors) = tensors;
     let bad = |e: &dyn std::fmt::Display| Error::adapter_file(path, format!("cannot be written: {e}"));
     let mut views = Vec::with_capacity(tensors.len());
     for (name, (bytes, shape, dtype)) in &tensors {
@@ -332,7 +340,14 @@ impl File {
     /// # Errors
     /// [`Error::Io`], [`Error::Safetensors`], [`Error::AdapterFile`] for a safetensors file that is no adapter.
     pub fn open(path: &Path) -> Result<File> {
-        let bytes = input::read(path, input::limit::TENSORS)?;
+        File::from_bytes(path, input::read(path, input::limit::TENSORS)?)
+    }
+
+    /// A file from its bytes; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`File::open`].
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<File> {
         let bad = |e: safetensors::SafeTensorError| Error::Safetensors {
             path: path.to_path_buf(),
             reason: format!("{e}; the file is truncated or damaged, fit it again"),

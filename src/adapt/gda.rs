@@ -16,8 +16,7 @@ use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Method, Needs, Setting, Settings};
 use super::plans::Plans;
 use super::zero_shot::Classifier;
-use crate::clip::{Clip, Features};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::normalize;
 use crate::nn::TrainableLinear;
 use crate::watch::Watch;
@@ -247,12 +246,13 @@ impl Method for Gda {
 }
 
 impl Fitted for Learned {
-    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
-        super::check_adapted(features, false)?;
-        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, _| {
-            let f = normalize::forward(rec, raw)?.y;
-            self.all.forward(rec, &f)
-        })
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, _adapted: Option<&Tensor>) -> Result<Tensor> {
+        let f = normalize::forward(rec, raw)?.y;
+        self.all.forward(rec, &f)
+    }
+
+    fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     fn facts(&self) -> Facts {

@@ -11,10 +11,11 @@ use serde_json::{Map, Value};
 use super::adapter_file::{Loading, Tensors};
 use super::lesson::Lesson;
 use super::overlap::Correction;
-use super::{pini, tip, tip_f, tip_x, zero_shot};
+use super::plans::Plans;
+use super::{check_adapted, pini, tip, tip_f, tip_x, zero_shot};
 use crate::clip::{Clip, Features};
 use crate::encode::Tower;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::memory::{MOST_EPOCHS, Rehearsal};
 use crate::numbers::{self, Range};
 use crate::watch::Watch;
@@ -253,7 +254,29 @@ pub trait Fitted: Send + Sync {
     ///
     /// # Errors
     /// Lengths that do not fit; a device that fails.
-    fn logits(&self, clip: &Clip, features: &Features, first: usize) -> Result<Vec<f32>>;
+    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
+        check_adapted(features, self.correction().is_some())?;
+        self.plans().logits(&clip.gpu, features, self.width(clip), &|rec, raw, adapted| self.record(rec, raw, adapted))
+    }
+
+    /// Records logits `[n, classes]` of un-normalised features `[n, D]`, and adapted ones where the method has a correction.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, adapted: Option<&Tensor>) -> Result<Tensor>;
+
+    /// Where recorded predictions are kept.
+    fn plans(&self) -> &Plans;
+
+    /// Values of a picture's features.
+    fn width(&self, clip: &Clip) -> usize {
+        clip.config.embedding
+    }
+
+    /// Whether [`Fitted::logits`] draws, so that it is not what [`Fitted::record`] records.
+    fn draws(&self) -> bool {
+        false
+    }
 
     /// Which features it takes.
     fn tower(&self) -> Tower {

@@ -40,7 +40,7 @@ pub(crate) fn compute(gpu: &Gpu, record: impl FnOnce(&mut Recorder) -> Result<Te
 }
 
 /// Logits, with what may be wrong where they are no numbers.
-fn named_logits(y: &Tensor) -> Tensor {
+pub(crate) fn named_logits(y: &Tensor) -> Tensor {
     y.clone().named("logits", "α, β, γ or the logit scale are too large, or the features or the adapter's weights are")
 }
 

@@ -21,13 +21,17 @@ struct Recorded {
 
 /// Recorded predictions by their number of pictures, the one used last at the end.
 #[derive(Default)]
-pub(in crate::low_level::adapt) struct Plans(Mutex<Vec<Recorded>>);
+pub struct Plans(Mutex<Vec<Recorded>>);
 
 /// Records logits `[n, classes]` of un-normalised features `[n, width]`, and adapted ones where there are some.
-pub(in crate::low_level::adapt) type Record<'r> =
-    dyn Fn(&mut Recorder, &Tensor, Option<&Tensor>) -> Result<Tensor> + 'r;
+pub type Record<'r> = dyn Fn(&mut Recorder, &Tensor, Option<&Tensor>) -> Result<Tensor> + 'r;
 
 impl Plans {
+    /// Gives back their memory.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Logits `[n, classes]` of un-normalised features `[n, width]`, a bounded number of pictures at a time. Pictures do not meet
     /// each other in any method, so the cuts do not show.
     ///

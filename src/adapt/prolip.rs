@@ -15,7 +15,7 @@ use super::schedule;
 use super::train::{self, At, Course, EpochSource, Fed, Job, Kept, ReadTensor, Tensors as State, streams};
 use super::zero_shot::Classifier;
 use crate::Result;
-use crate::clip::{Clip, Features};
+use crate::clip::Clip;
 use crate::data::Augment;
 use crate::encode::Tower;
 use crate::gpu::{DType, Gpu, Plan, ReadBack, Recorder, Tensor};
@@ -356,13 +356,18 @@ impl Method for ProLip {
 }
 
 impl Fitted for Learned {
-    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
-        super::check_adapted(features, false)?;
-        self.plans.logits(&clip.gpu, features, self.projection.weight.cols(), &|rec, x, _| {
-            let v = self.projection.forward(rec, x, &Epilogue::default())?;
-            let unit = normalize::forward(rec, &v)?.y;
-            self.classifier.record(rec, &unit)
-        })
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, _adapted: Option<&Tensor>) -> Result<Tensor> {
+        let v = self.projection.forward(rec, raw, &Epilogue::default())?;
+        let unit = normalize::forward(rec, &v)?.y;
+        self.classifier.record(rec, &unit)
+    }
+
+    fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
+    fn width(&self, _clip: &Clip) -> usize {
+        self.projection.weight.cols()
     }
 
     fn tower(&self) -> Tower {

@@ -12,7 +12,7 @@ use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs,
 use super::overlap::Correction;
 use super::plans::Plans;
 use super::zero_shot::Classifier;
-use crate::clip::{Clip, Features};
+use crate::clip::Features;
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::{affinity, normalize, reduce};
 use crate::memory::Rehearsal;
@@ -374,12 +374,13 @@ impl Method for TipAdapter {
 }
 
 impl Fitted for Learned {
-    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
-        super::check_adapted(features, self.correction.is_some())?;
-        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, adapted| {
-            let (f, g) = super::record_units(rec, raw, adapted)?;
-            self.cache.record_logits(rec, &self.classifier, &f, &g, self.params)
-        })
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, adapted: Option<&Tensor>) -> Result<Tensor> {
+        let (f, g) = super::record_units(rec, raw, adapted)?;
+        self.cache.record_logits(rec, &self.classifier, &f, &g, self.params)
+    }
+
+    fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     fn correction(&self) -> Option<&Correction> {

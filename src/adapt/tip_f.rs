@@ -17,7 +17,7 @@ use super::schedule;
 use super::tip::{Cache, TipParams};
 use super::train::{self, At, Course, EpochSource, Fed, Job, Kept, ReadTensor, Tensors, streams};
 use super::zero_shot::Classifier;
-use crate::clip::{Clip, Features};
+use crate::clip::Features;
 use crate::data::Augment;
 use crate::encode::Tower;
 use crate::gpu::{DType, Gpu, Plan, ReadBack, Recorder, Tensor};
@@ -447,12 +447,13 @@ impl Method for TipAdapterF {
 }
 
 impl Fitted for Learned {
-    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
-        super::check_adapted(features, false)?;
-        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, _| {
-            let f = normalize::forward(rec, raw)?.y;
-            self.cache.record_logits(rec, &self.classifier, &f, &f, self.words.params)
-        })
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, _adapted: Option<&Tensor>) -> Result<Tensor> {
+        let f = normalize::forward(rec, raw)?.y;
+        self.cache.record_logits(rec, &self.classifier, &f, &f, self.words.params)
+    }
+
+    fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     fn facts(&self) -> Facts {

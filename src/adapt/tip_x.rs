@@ -19,7 +19,7 @@ use super::overlap::Correction;
 use super::plans::Plans;
 use super::tip::{Cache, TipParams, WEIGHTS, by_class, in_order};
 use super::zero_shot::Classifier;
-use crate::clip::{Clip, Features};
+use crate::clip::Features;
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::divergence::{self, ClassSums, Distributions, Rescale};
 use crate::kernels::extremes::extremes;
@@ -451,14 +451,15 @@ impl Method for TipXMethod {
 }
 
 impl Fitted for Learned {
-    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
-        super::check_adapted(features, self.correction.is_some())?;
-        let Words { params, psi, .. } = &self.words;
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, adapted: Option<&Tensor>) -> Result<Tensor> {
         // ψ's range is that of validation pictures: a picture's answer does not depend on the others.
-        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, adapted| {
-            let (f, g) = super::record_units(rec, raw, adapted)?;
-            self.tip_x.record_logits(rec, &self.classifier, (&f, &g), *params, *psi)
-        })
+        let Words { params, psi, .. } = &self.words;
+        let (f, g) = super::record_units(rec, raw, adapted)?;
+        self.tip_x.record_logits(rec, &self.classifier, (&f, &g), *params, *psi)
+    }
+
+    fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     fn correction(&self) -> Option<&Correction> {

@@ -12,7 +12,7 @@ use super::adapter_file::{Loading, Tensors};
 use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Method, Needs, Settings};
 use super::plans::Plans;
-use crate::clip::{Clip, Features};
+use crate::clip::Clip;
 use crate::data::class_name;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::gemm::{Epilogue, Layout, matmul};
@@ -184,6 +184,11 @@ struct OfText {
     plans: Plans,
 }
 
+/// The classifier as what has learned.
+pub(crate) fn fitted(classifier: Classifier, templates: &[String]) -> Box<dyn Fitted> {
+    Box::new(OfText { classifier, templates: templates.to_vec(), plans: Plans::default() })
+}
+
 impl Method for ZeroShot {
     fn info(&self) -> &'static Info {
         &Info {
@@ -214,12 +219,13 @@ impl Method for ZeroShot {
 }
 
 impl Fitted for OfText {
-    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
-        super::check_adapted(features, false)?;
-        self.plans.logits(&clip.gpu, features, self.classifier.weights.cols(), &|rec, raw, _| {
-            let f = normalize::forward(rec, raw)?.y;
-            self.classifier.record(rec, &f)
-        })
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, _adapted: Option<&Tensor>) -> Result<Tensor> {
+        let f = normalize::forward(rec, raw)?.y;
+        self.classifier.record(rec, &f)
+    }
+
+    fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     fn facts(&self) -> Facts {

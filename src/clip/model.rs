@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
 use super::config::{ClipConfig, OPEN_CLIP};
+use super::encoder::{BatchPlan, ImageEncoder};
 use super::image_plan::{ImagePlan, Samples};
 use super::image_tower::ImageTower;
 use super::loader::Loader;
@@ -15,7 +16,7 @@ use super::preprocess::Preprocess;
 use super::text_tower::TextTower;
 use super::tokenizer::Tokenizer;
 use crate::data::Rgb;
-use crate::gpu::{Gpu, ReadBack, advise, largest};
+use crate::gpu::{Gpu, advise, largest};
 use crate::kernels::gemm::Precision;
 use crate::nn::Bottleneck;
 use crate::{Error, Result, input, numbers};
@@ -256,7 +257,7 @@ impl Clip {
         let kept = Samples::room(&self.gpu, batch, self.preprocess.size, &self.preprocess.normalize)?;
         let plan = plan()?;
         let samples = Samples::new(&self.gpu, kept, &plan.pixels)?;
-        Ok(ImageEncoder { clip: self, samples, plan, batch })
+        Ok(ImageEncoder::new(self, BatchPlan::new(self, plan, samples, batch)))
     }
 
     /// The largest batch up to `most` that [`Clip::image_encoder_with`] has the memory for, found by rehearsing.
@@ -291,55 +292,6 @@ impl Clip {
     }
 }
 
-/// Un-normalised image features on the host: the model's own, and those of its tower with bottlenecks.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Features {
-    /// `[n, embedding]`.
-    pub original: Vec<f32>,
-    /// `[n, embedding]`, where a corrected tower was run too.
-    pub adapted: Option<Vec<f32>>,
-}
-
-impl From<Vec<f32>> for Features {
-    fn from(original: Vec<f32>) -> Features {
-        Features { original, adapted: None }
-    }
-}
-
-impl Features {
-    /// The features that meet a cache's keys: the adapted ones where there are some.
-    pub fn affinity(&self) -> &[f32] {
-        self.adapted.as_deref().unwrap_or(&self.original)
-    }
-
-    /// The rows numbered `rows` of features `width` wide.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a row that is not there.
-    pub fn rows(&self, rows: &[usize], width: usize) -> Result<Features> {
-        let pick = |all: &[f32]| {
-            let mut picked = Vec::new();
-            for row in rows {
-                let place = row.checked_mul(width).and_then(|at| Some(at..at.checked_add(width)?));
-                let values = place.and_then(|place| all.get(place)).ok_or_else(|| {
-                    Error::invalid(format!("row {row} of width {width} is not among {} feature values", all.len()))
-                })?;
-                picked.extend_from_slice(values);
-            }
-            Ok(picked)
-        };
-        Ok(Features { original: pick(&self.original)?, adapted: self.adapted.as_deref().map(pick).transpose()? })
-    }
-
-    /// Appends the rows of `other`, which must have been encoded by the same encoder.
-    pub fn extend(&mut self, other: Features) {
-        self.original.extend(other.original);
-        if let Some(rows) = other.adapted {
-            self.adapted.get_or_insert_default().extend(rows);
-        }
-    }
-}
-
 /// The identity of the model in a folder: hashes all that it is loaded from.
 fn identity(folder: &Path, checkpoint: &Checkpoint) -> Result<ModelId> {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
@@ -363,111 +315,5 @@ fn strip(error: &Error) -> String {
     match error {
         Error::Config { reason, .. } => reason.clone(),
         other => other.to_string(),
-    }
-}
-
-/// The image tower recorded once, run for any number of pictures.
-pub struct ImageEncoder<'a> {
-    clip: &'a Clip,
-    plan: ImagePlan,
-    samples: Samples,
-    batch: usize,
-}
-
-impl<'a> ImageEncoder<'a> {
-    /// The model.
-    pub fn clip(&self) -> &'a Clip {
-        self.clip
-    }
-
-    /// Values of a picture's features.
-    pub fn width(&self) -> usize {
-        self.plan.features.cols()
-    }
-
-    /// Pictures that one step takes.
-    pub fn batch(&self) -> usize {
-        self.batch
-    }
-
-    /// Features `[n, embedding]` on the host, un-normalised, of pixels `[n, 3, R, R]`. `done` is called with the number
-    /// of pictures after each step.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when `pixels` does not hold whole pictures; a lost device.
-    pub fn encode(&mut self, pixels: &[f32], done: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
-        Ok(self.encode_all(pixels, done)?.original)
-    }
-
-    /// As [`ImageEncoder::encode`], with the adapted features where the encoder has bottlenecks.
-    ///
-    /// # Errors
-    /// As [`ImageEncoder::encode`].
-    pub fn encode_all(&mut self, pixels: &[f32], done: &mut dyn FnMut(usize)) -> Result<Features> {
-        let gpu = &self.clip.gpu;
-        self.steps("pixel values", pixels, done, &|chunk| {
-            if chunk.len() == self.plan.pixels.len() {
-                gpu.write(&self.plan.pixels, chunk)?;
-            } else {
-                let mut padded = chunk.to_vec();
-                padded.resize(self.plan.pixels.len(), 0.0);
-                gpu.write(&self.plan.pixels, &padded)?;
-            }
-            self.plan.plan.run()
-        })
-    }
-
-    /// As [`ImageEncoder::encode_all`], of prepared pictures (see [`Clip::prepare`]) one after the other, 8 bits a sample. The
-    /// features are the same bits, and a quarter of the bytes goes to the GPU.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when `pictures` does not hold whole ones; a lost device.
-    pub fn encode_pictures(&mut self, pictures: &[u8], done: &mut dyn FnMut(usize)) -> Result<Features> {
-        self.steps("samples", pictures, done, &|chunk| {
-            self.samples.write(&self.clip.gpu, chunk)?;
-            self.plan.plan.run_after(&[self.samples.plan()])
-        })
-    }
-
-    /// Runs steps of at most a batch of pictures each; `run` begins one.
-    fn steps<T>(
-        &self,
-        what: &str,
-        values: &[T],
-        done: &mut dyn FnMut(usize),
-        run: &dyn Fn(&[T]) -> Result<()>,
-    ) -> Result<Features> {
-        let one = 3 * self.clip.preprocess.size.pow(2);
-        if !values.len().is_multiple_of(one) {
-            return Err(Error::invalid(format!("{} {what}; one picture has {one}", values.len())));
-        }
-        let gpu = &self.clip.gpu;
-        let width = self.width();
-        let mut features = Features::default();
-        // The next step's pixels are on their way while a step runs: its results are fetched one step late.
-        type Step = (usize, ReadBack<f32>, Option<ReadBack<f32>>);
-        let mut take = |(n, original, adapted): Step| {
-            let rows = |read: ReadBack<f32>| {
-                let mut rows = read.finish()?;
-                rows.truncate(n * width);
-                Ok::<_, Error>(rows)
-            };
-            let adapted = adapted.map(rows).transpose()?;
-            features.extend(Features { original: rows(original)?, adapted });
-            done(n);
-            Ok::<_, Error>(())
-        };
-        let mut running: Option<Step> = None;
-        for chunk in values.chunks(one * self.batch) {
-            let n = chunk.len() / one;
-            run(chunk)?;
-            let adapted = self.plan.adapted.as_ref().map(|t| gpu.begin_read(t)).transpose()?;
-            let step = (n, gpu.begin_read(&self.plan.features)?, adapted);
-            if let Some(earlier) = running.replace(step) {
-                take(earlier)?;
-            }
-        }
-        running.map(take).transpose()?;
-        Ok(features)
     }
 }

@@ -18,16 +18,23 @@ pub mod augment;
 pub mod dataset;
 pub mod decode;
 pub mod folder;
+pub mod picture;
 pub mod python_random;
 pub mod resize;
 pub mod sampling;
 pub mod walk;
+
+/// The zero-shot template where nobody gives another.
+pub const TEMPLATE: &str = "a photo of a {}.";
+/// PiNI's words before a class where nobody gives others.
+pub const WORDS: &str = "a photo of a";
 
 pub use augment::{Augment, stream_seed};
 #[cfg(feature = "eval")]
 pub use dataset::{Dataset, ELEVEN, PartSummary, SHIFTS};
 pub use decode::{decode, decode_from, is_picture, read_picture};
 pub use folder::{Decoded, Folder, Item, class_key, class_name, decode_items, decode_map};
+pub use picture::{Picture, Shelf};
 pub use python_random::PythonRandom;
 pub use resize::{
     Filter, Normalize, Rgb, center_crop, flip_horizontal, resize, resize_bicubic, resize_center_crop,

@@ -2,6 +2,7 @@
 //! image tower on them. Memory does not grow with the number of pictures, but for their features; [`store`] keeps those on
 //! disk.
 
+mod remembered;
 pub mod source;
 pub mod store;
 mod views;
@@ -14,6 +15,7 @@ use crate::data::{Dataset, coop_few_shot};
 use crate::data::{Folder, Item, Rgb, Split, decode_map, few_shot};
 use crate::{Error, Result, numbers};
 
+pub use remembered::{Remembered, Remembering};
 pub use source::{Direct, Source, Stored, Tower, encoder};
 pub use views::{RowId, Views, contents, draw_views, drawn_view};
 
@@ -43,14 +45,13 @@ impl Encoded {
 /// # Errors
 /// The first picture that cannot be decoded.
 pub fn pixels(clip: &Clip, items: &[Item], views: &Views) -> Result<Vec<f32>> {
-    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, item, views))?;
+    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, &PictureFile::read(&item.path)?, views))?;
     Ok(decoded.items.iter().flat_map(|(_, views)| views).flat_map(|view| clip.view_pixels(view)).collect())
 }
 
 /// A picture's views, R×R.
-fn prepared(clip: &Clip, item: &Item, views: &Views) -> Result<Vec<Rgb>> {
-    let file = PictureFile::read(&item.path)?;
-    let contents = views::digest(&file);
+fn prepared(clip: &Clip, file: &PictureFile<'_>, views: &Views) -> Result<Vec<Rgb>> {
+    let contents = file.digest();
     file.decoded(|picture| views.all_prepared(clip, &picture, &contents))
 }
 
@@ -78,8 +79,8 @@ pub fn encode(
     foresee(clip, items.len(), views)?;
     // The bound is on pixels, so more views mean fewer pictures at a time.
     let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
-    let decoded =
-        items.chunks(at_once).map(|chunk| map_items(chunk, strict, &|_| {}, |_, item| prepared(clip, item, views)));
+    let prepared = |item: &Item| prepared(clip, &PictureFile::read(&item.path)?, views);
+    let decoded = items.chunks(at_once).map(|chunk| map_items(chunk, strict, &|_| {}, |_, item| prepared(item)));
     ahead(decoded, |decoded| {
         let decoded = decoded?;
         let mut pictures = Vec::new();

@@ -9,12 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::store::{Filled, Key, Store};
-use super::views::digest;
 use super::{RowId, STEPS, Views, ahead, foresee};
 use crate::clip::{Clip, Features, ImageEncoder};
-use crate::data::decode::PictureFile;
 use crate::data::folder::map_items;
-use crate::data::{Item, Rgb};
+use crate::data::{Item, Rgb, Shelf};
 use crate::nn::Bottleneck;
 use crate::watch::Watch;
 use crate::{Error, Result, hex};
@@ -58,13 +56,13 @@ struct Pictures {
 }
 
 /// A picture's contents and pixels, read and decoded where they are not held.
-fn look(item: &Item, held: &Mutex<Pictures>) -> Result<(RowId, Arc<Rgb>)> {
+fn look(item: &Item, shelf: &Shelf, held: &Mutex<Pictures>) -> Result<(RowId, Arc<Rgb>)> {
     let lock = || held.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((contents, picture)) = lock().by_path.get(&item.path) {
         return Ok((*contents, picture.clone()));
     }
-    let file = PictureFile::read(&item.path)?;
-    let contents = digest(&file);
+    let file = shelf.open(&item.path)?;
+    let contents = file.digest();
     let picture = file.decoded(Arc::new)?;
     let mut held = lock();
     let size = picture.data.len();
@@ -104,6 +102,7 @@ pub struct Direct<'a> {
     batch: Option<usize>,
     made: HashMap<Tower, Made<'a>>,
     held: Mutex<Pictures>,
+    shelf: Shelf,
 }
 
 /// An encoder, and the batch that was wanted: memory may have made it smaller, which is not tried again.
@@ -116,7 +115,19 @@ impl<'a> Direct<'a> {
     /// A source of features of `clip` and, where there is one, of its tower with a correction's bottlenecks. `batch` are the
     /// pictures per step; without it as many as memory allows, up to [`BATCH`].
     pub fn new(clip: &'a Clip, correction: Option<&'a [Bottleneck]>, batch: Option<usize>) -> Direct<'a> {
-        Direct { clip, correction, batch, made: HashMap::new(), held: Mutex::default() }
+        let (made, held, shelf) = (HashMap::new(), Mutex::default(), Shelf::default());
+        Direct { clip, correction, batch, made, held, shelf }
+    }
+
+    /// The same with pictures that are in memory.
+    #[must_use]
+    pub fn with_shelf(self, shelf: Shelf) -> Direct<'a> {
+        Direct { shelf, ..self }
+    }
+
+    /// The pictures in memory.
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// An encoder for `pictures` in all; a larger one takes the place of one that was made for fewer.
@@ -149,18 +160,18 @@ impl<'a> Direct<'a> {
         foresee(clip, items.len(), views)?;
         self.encoder(tower, items.len() * views.count())?;
         // Beside the encoder, which the closures below hold.
-        let Direct { made, held, .. } = self;
+        let Direct { made, held, shelf, .. } = self;
         let Some(Made { encoder, .. }) = made.get_mut(&tower) else {
             return Err(Error::invalid("there is no encoder"));
         };
         // The bound is on pixels, so more views mean fewer pictures at a time.
         let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
-        let held: &Mutex<Pictures> = held;
+        let (held, shelf): (&Mutex<Pictures>, &Shelf) = (held, shelf);
         let prepared = |item: &Item| match views {
             // Once is enough: nothing is held.
-            Views::Center => super::prepared(clip, item, views),
+            Views::Center => super::prepared(clip, &shelf.open(&item.path)?, views),
             Views::Random { .. } => {
-                let (contents, picture) = look(item, held)?;
+                let (contents, picture) = look(item, shelf, held)?;
                 Ok(views.all_prepared(clip, &picture, &contents))
             }
         };

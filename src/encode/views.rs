@@ -73,17 +73,12 @@ impl Views {
     }
 }
 
-/// What tells a picture's contents from others.
-pub(super) fn digest(file: &PictureFile<'_>) -> RowId {
-    Sha256::digest(&file.bytes).into()
-}
-
 /// SHA-256 of a picture's file.
 ///
 /// # Errors
 /// A file that cannot be read, or is too large for a picture.
 pub fn contents(path: &Path) -> Result<RowId> {
-    Ok(digest(&PictureFile::read(path)?))
+    Ok(PictureFile::read(path)?.digest())
 }
 
 /// Which of `views` precomputed views a picture shows in an epoch of training: a draw for each, so that epochs differ.

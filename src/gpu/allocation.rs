@@ -44,6 +44,14 @@ impl Gpu {
         self.ledger().used()
     }
 
+    /// Gives back memory that is kept for reuse. What is made next takes a little longer.
+    pub fn release(&self) {
+        if self.inner.pool.clear() {
+            // The driver lets go of it once it is asked what has run.
+            let _ = self.inner.device.poll(wgpu::PollType::Poll);
+        }
+    }
+
     /// The most bytes that [`Gpu::allocated_bytes`] was at one time, since [`Gpu::forget_peak`] or from the start.
     pub fn peak_bytes(&self) -> u64 {
         self.ledger().peak()

@@ -303,7 +303,7 @@ fn auto_keeps_the_method_of_the_least_log_loss() {
         text
     };
     // Two validation pictures a class: trainings take part, as far as there is time.
-    let text = fit(&["--shots", "2", "--budget", "5s"]);
+    let text = fit(&["--shots", "2", "--budget", "20s"]);
     let chosen = File::open(&out).unwrap().meta.method.name;
     assert!(text.contains(&format!("{chosen}: the least log-loss")) && text.contains("on 8 pictures"), "{text}");
     let rows: Vec<Vec<&str>> = text

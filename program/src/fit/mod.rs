@@ -334,10 +334,10 @@ impl MethodArgs {
         let Start { clip, classes, split, name, .. } = &start;
         let correction = file.map(|file| common::correction(&file, clip)).transpose()?;
         let templates = match self.templates.is_empty() {
-            true => vec![tipi::low_level::data::dataset::TEMPLATE.to_string()],
+            true => vec![tipi::low_level::data::TEMPLATE.to_string()],
             false => self.templates.clone(),
         };
-        let words = self.words.as_deref().unwrap_or(tipi::low_level::data::dataset::WORDS);
+        let words = self.words.as_deref().unwrap_or(tipi::low_level::data::WORDS);
         let texts = Texts { classes, templates: &templates, words, dataset: name };
         let choice = Choice { support: &split.support, val: &split.val, seed: shared.seed };
         let bottlenecks = correction.as_ref().map(|correction| &correction.blocks[..]);

@@ -9,10 +9,11 @@ use crate::adapt::lesson::{How, Lesson};
 use crate::adapt::method::{
     self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Noise as Learned, Setting, Settings,
 };
+use crate::adapt::plans::Plans;
 use crate::clip::{Clip, Features};
 use crate::data::Augment;
 use crate::encode::Tower;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::memory::Rehearsal;
 use crate::watch::Watch;
 use crate::{Result, numbers};
@@ -191,6 +192,18 @@ impl Fitted for Trained {
     fn logits(&self, clip: &Clip, features: &Features, first: usize) -> Result<Vec<f32>> {
         adapt::check_adapted(features, false)?;
         self.predictor.logits(&clip.gpu, &features.original, first)
+    }
+
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, _adapted: Option<&Tensor>) -> Result<Tensor> {
+        self.predictor.record(rec, raw)
+    }
+
+    fn plans(&self) -> &Plans {
+        self.predictor.plans()
+    }
+
+    fn draws(&self) -> bool {
+        self.predictor.draws()
     }
 
     fn facts(&self) -> Facts {

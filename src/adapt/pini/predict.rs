@@ -210,6 +210,28 @@ pub struct Predictor {
 }
 
 impl Predictor {
+    /// Whether noise is drawn for a prediction.
+    pub fn draws(&self) -> bool {
+        self.evaluation != Evaluation::Mean
+    }
+
+    /// Records logits `[n, classes]` of un-normalised image features `[n, D]` at the noise's mean.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn record(&self, rec: &mut Recorder, v: &Tensor) -> Result<Tensor> {
+        let (text, unit) = &self.texts[0];
+        let Some(layers) = &self.pini.params.image else {
+            return Ok(head_forward(rec, None, v, (text, unit), self.pini.scale)?.logits);
+        };
+        let eps = rec.gpu().zeros("eps", v.shape())?;
+        Ok(head_forward(rec, Some((layers, &eps, 1)), v, (text, unit), self.pini.scale)?.logits)
+    }
+
+    pub(super) fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
     /// Logits `[n, classes]` of un-normalised image features `[n, D]`; averages of draws are logarithms of mean
     /// probabilities. `first` is the number of the first picture among all that are asked about: draws depend on it, so
     /// that pictures get the same noise whether they come at once or in blocks of a multiple of 2,048.
@@ -218,16 +240,9 @@ impl Predictor {
     /// A length that does not fit; a device that fails.
     pub fn logits(&self, gpu: &Gpu, features: &[f32], first: usize) -> Result<Vec<f32>> {
         let (pini, d) = (&self.pini, self.texts[0].0.cols());
-        if self.evaluation == Evaluation::Mean {
+        if !self.draws() {
             let features = features.to_vec().into();
-            return self.plans.logits(gpu, &features, d, &|rec, v, _| {
-                let (text, unit) = &self.texts[0];
-                let Some(layers) = &pini.params.image else {
-                    return Ok(head_forward(rec, None, v, (text, unit), pini.scale)?.logits);
-                };
-                let eps = gpu.zeros("eps", v.shape())?;
-                Ok(head_forward(rec, Some((layers, &eps, 1)), v, (text, unit), pini.scale)?.logits)
-            });
+            return self.plans.logits(gpu, &features, d, &|rec, v, _| self.record(rec, v));
         }
         adapt::check_rows("features", features, d)?;
         let mut logits = Vec::new();

@@ -25,15 +25,11 @@ pub use check::PartSummary;
 pub use equal::Placed;
 pub use known::{ELEVEN, SHIFTS};
 
-use crate::data::{Item, PythonRandom, Walk, class_key, class_name};
+use crate::data::{Item, PythonRandom, TEMPLATE, WORDS, Walk, class_key, class_name};
 use crate::{Error, Result, text};
 use known::{Known, Layout};
 use own_layouts::OwnLayout;
 
-/// Zero-shot template where nothing better is known.
-pub const TEMPLATE: &str = "a photo of a {}.";
-/// PiNI's template words where nothing better is known.
-pub const WORDS: &str = "a photo of a";
 /// Seed of every split that is made here: a set's parts do not change with the seed of the few shots.
 const SPLIT_SEED: u64 = 1;
 /// How many classes a note names.

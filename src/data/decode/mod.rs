@@ -17,6 +17,7 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageError, ImageFormat, RgbImage};
+use sha2::{Digest, Sha256};
 
 use crate::data::Rgb;
 use crate::{Error, Result, input};
@@ -24,7 +25,7 @@ use crate::{Error, Result, input};
 /// Extensions (lower case) that [`is_picture`] knows.
 pub(super) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
 /// Longest side decoded, in pixels: far beyond any panorama's. What a resize holds in between grows with it.
-const MAX_SIDE: u32 = 1 << 18;
+pub(super) const MAX_SIDE: u32 = 1 << 18;
 /// Most pixels decoded: where Pillow, too, takes a picture for an attack.
 const MAX_PIXELS: u64 = 178_956_970;
 /// Most bytes that a file, or the samples decoded from it, may have.
@@ -80,12 +81,19 @@ pub(crate) fn decoded<T>(path: &Path, use_of: impl FnOnce(Rgb) -> T) -> Result<T
     file.decoded(use_of)
 }
 
-/// A picture's file in memory, within what all threads may hold of such.
+/// A picture in memory, not yet decoded unless it was so from the start.
 pub(crate) struct PictureFile<'a> {
     path: &'a Path,
-    /// What it holds.
-    pub(crate) bytes: Vec<u8>,
-    _room: budget::Room,
+    contents: Contents<'a>,
+}
+
+enum Contents<'a> {
+    /// A file that was read, within what all threads may hold of such.
+    Read { bytes: Vec<u8>, _room: budget::Room },
+    /// A file that somebody else holds.
+    Borrowed(&'a [u8]),
+    /// Pixels that somebody else holds.
+    Pixels(&'a Rgb),
 }
 
 impl<'a> PictureFile<'a> {
@@ -98,7 +106,32 @@ impl<'a> PictureFile<'a> {
         let file = input::open(path)?;
         let size = file.metadata().map_err(|source| Error::io(path, source))?.len();
         let room = budget::file(size.min(input::limit::PICTURE));
-        Ok(Self { path, bytes: input::read_open(&file, path, input::limit::PICTURE)?, _room: room })
+        let bytes = input::read_open(&file, path, input::limit::PICTURE)?;
+        Ok(Self { path, contents: Contents::Read { bytes, _room: room } })
+    }
+
+    /// A file's bytes; `path` names it in errors.
+    pub(crate) fn of_bytes(path: &'a Path, bytes: &'a [u8]) -> Self {
+        Self { path, contents: Contents::Borrowed(bytes) }
+    }
+
+    /// Pixels; `path` names them in errors.
+    pub(crate) fn of_pixels(path: &'a Path, picture: &'a Rgb) -> Self {
+        Self { path, contents: Contents::Pixels(picture) }
+    }
+
+    /// SHA-256 of a file's bytes, or of pixels and their size.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        match &self.contents {
+            Contents::Read { bytes, .. } => Sha256::digest(bytes).into(),
+            Contents::Borrowed(bytes) => Sha256::digest(bytes).into(),
+            Contents::Pixels(picture) => {
+                let mut hasher = Sha256::new_with_prefix("pixels");
+                hasher.update((picture.width as u64).to_le_bytes());
+                hasher.update(&picture.data);
+                hasher.finalize().into()
+            }
+        }
     }
 
     /// What `use_of` makes of the picture, for which the memory remains spoken for meanwhile.
@@ -107,7 +140,12 @@ impl<'a> PictureFile<'a> {
     ///
     /// [`Error::Image`] as [`decode`].
     pub(crate) fn decoded<T>(&self, use_of: impl FnOnce(Rgb) -> T) -> Result<T> {
-        let (picture, _room) = decode_with_room(self.path, &self.bytes)?;
+        let bytes = match &self.contents {
+            Contents::Read { bytes, .. } => bytes,
+            Contents::Borrowed(bytes) => *bytes,
+            Contents::Pixels(picture) => return Ok(use_of((*picture).clone())),
+        };
+        let (picture, _room) = decode_with_room(self.path, bytes)?;
         Ok(use_of(picture))
     }
 }

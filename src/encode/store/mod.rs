@@ -23,7 +23,6 @@ use sha2::{Digest, Sha256};
 
 use self::shard::{Layout, Shard};
 pub use super::views::RowId;
-use super::views::digest;
 use super::{STEPS, Views, ahead};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::decode::PictureFile;
@@ -415,7 +414,7 @@ struct Found {
 
 fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<Known>) -> Result<Found> {
     let file = PictureFile::read(&item.path)?;
-    let ids = views.ids(&digest(&file));
+    let ids = views.ids(&file.digest());
     let (mut missing, mut damaged) = (Vec::new(), Vec::new());
     for id in &ids {
         // Not under the lock: a block that is looked at for the first time is read from the disk.

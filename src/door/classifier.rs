@@ -1,0 +1,313 @@
+//! What has learned, and answers.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::encoders::{Encoder, Encoders, Wanted, prepared};
+use super::features::ImageFeatures;
+use super::{Method, Model, Prediction};
+use crate::adapt::adapter_file::{self, File, Meta};
+use crate::adapt::method::{self, Fitted};
+use crate::adapt::zero_shot;
+use crate::clip::Features;
+use crate::data::Picture;
+use crate::encode::Tower;
+use crate::gpu::{Plan, ReadBack, Recorder, Tensor};
+use crate::output::{Kind, Output};
+use crate::watch::{Unwatched, Watch};
+use crate::{Error, Result};
+
+/// Ways from pictures to logits that are kept recorded.
+const READY: usize = 2;
+
+/// A method that has learned, bound to its model: it tells classes apart. Cheap to clone; clones can be used from several
+/// threads at once, which then take turns.
+#[derive(Clone)]
+pub struct Classifier {
+    inner: Arc<Inner>,
+    least: f64,
+    batch: Option<usize>,
+}
+
+struct Inner {
+    model: Model,
+    fitted: Box<dyn Fitted>,
+    classes: Arc<[String]>,
+    meta: Meta,
+    /// Towers with a correction of this classifier's; others are the model's.
+    corrected: Encoders,
+    ready: Mutex<Vec<Arc<Ready>>>,
+}
+
+/// Takes what became of each picture of a batch, and the logits of those that were decoded.
+type Each<'a> = dyn FnMut(Vec<Result<()>>, &[f32]) -> Result<()> + 'a;
+
+/// The way from pictures to logits, recorded: the method's part takes the tower's features where they are.
+struct Ready {
+    encoder: Arc<Encoder>,
+    plan: Plan,
+    logits: Tensor,
+}
+
+impl Classifier {
+    pub(super) fn new(model: &Model, fitted: Box<dyn Fitted>, meta: Meta) -> Classifier {
+        let classes = meta.classes.clone().into();
+        let (corrected, ready) = (Encoders::default(), Mutex::default());
+        Classifier {
+            inner: Arc::new(Inner { model: model.clone(), fitted, classes, meta, corrected, ready }),
+            least: 0.0,
+            batch: None,
+        }
+    }
+
+    pub(super) fn of_text(model: &Model, classes: &[String], templates: &[String]) -> Result<Classifier> {
+        let clip = model.clip();
+        let classifier = zero_shot::Classifier::new(clip, classes, templates)?;
+        let fitted = zero_shot::fitted(classifier, templates);
+        let words = adapter_file::Description::new(method::baseline().info().name, &*fitted)?;
+        Ok(Classifier::new(model, fitted, Meta::new(clip, classes, words, None, 0)?))
+    }
+
+    pub(super) fn of_file(model: &Model, file: &File) -> Result<Classifier> {
+        let fitted = file.bind(model.clip())?.into_method()?;
+        Ok(Classifier::new(model, fitted, file.meta.clone()))
+    }
+
+    /// The same, but answering "unknown" ([`Prediction::class`] is none) where the likeliest class is less probable than
+    /// `probability`, from 0 to 1.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no probability.
+    pub fn asking_for(&self, probability: f64) -> Result<Classifier> {
+        let least = crate::numbers::PROBABILITY.check("the probability to ask for", probability)?;
+        Ok(Classifier { least, ..self.clone() })
+    }
+
+    /// The classes, in the order of scores and probabilities.
+    pub fn classes(&self) -> &[String] {
+        &self.inner.classes
+    }
+
+    /// The method that learned it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a file of a method that is not in the register.
+    pub fn method(&self) -> Result<Method> {
+        Method::named(&self.inner.meta.method.name)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.inner.model
+    }
+
+    /// Probabilities are softmax(scores/T): T as it was fitted on validation pictures, none where there were none. Without it
+    /// they may claim too much.
+    pub fn temperature(&self) -> Option<f64> {
+        self.inner.meta.temperature
+    }
+
+    /// What it found, for people: `alpha 1.200, beta 5.500`; empty where there is nothing to tell.
+    pub fn facts(&self) -> String {
+        self.inner.fitted.facts().to_string()
+    }
+
+    /// What a picture shows. The first call records the way, which the following ones take.
+    ///
+    /// # Errors
+    /// A picture that cannot be read or decoded; too little memory, a lost device.
+    pub fn predict(&self, picture: &Picture) -> Result<Prediction> {
+        let mut all = self.predict_all(std::slice::from_ref(picture), &mut Unwatched)?;
+        all.pop().unwrap_or_else(|| Err(Error::invalid("no answer for a picture")))
+    }
+
+    /// What pictures show, in their order; an error for each that cannot be read or decoded.
+    ///
+    /// # Errors
+    /// Too little memory, a lost device; what `watch` gives.
+    pub fn predict_all(&self, pictures: &[Picture], watch: &mut dyn Watch) -> Result<Vec<Result<Prediction>>> {
+        let mut answers = Vec::with_capacity(pictures.len());
+        self.predict_each(pictures, watch, &mut |_, answer| {
+            answers.push(answer);
+            Ok(())
+        })?;
+        Ok(answers)
+    }
+
+    /// The same, answer by answer: `each` is called with a picture's number and what it shows, in the order of the pictures.
+    ///
+    /// # Errors
+    /// As [`Classifier::predict_all`]; what `each` gives, which ends the work.
+    pub fn predict_each(
+        &self,
+        pictures: &[Picture],
+        watch: &mut dyn Watch,
+        each: &mut dyn FnMut(usize, Result<Prediction>) -> Result<()>,
+    ) -> Result<()> {
+        let mut number = 0;
+        self.logits(pictures, watch, &mut |batch, logits| {
+            let mut rows = logits.chunks_exact(self.classes().len());
+            for picture in batch {
+                let row = picture.and_then(|()| rows.next().ok_or_else(|| Error::invalid("no answer for a picture")));
+                each(number, row.map(|row| self.prediction(row)))?;
+                number += 1;
+            }
+            Ok(())
+        })
+    }
+
+    /// The same, taking exactly `pictures` at a time, whether there is memory for so many or not; otherwise it takes up to 32, as
+    /// memory allows. Answers do not depend on it.
+    #[must_use]
+    pub fn in_batches_of(&self, pictures: usize) -> Classifier {
+        Classifier { batch: Some(pictures), ..self.clone() }
+    }
+
+    /// What pictures with these un-normalised features of [`Model::encode`] show.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for features of another width, or a method that takes those of another tower (with a correction, or
+    /// before the projection); too little memory, a lost device.
+    pub fn predict_features(&self, features: &ImageFeatures) -> Result<Vec<Prediction>> {
+        let (fitted, clip) = (&self.inner.fitted, self.model().clip());
+        if fitted.tower() != Tower::Plain {
+            let reason =
+                format!("{} takes other features than the model's own: give it pictures", self.inner.meta.method.name);
+            return Err(Error::invalid(reason));
+        }
+        if features.width() != clip.config.embedding {
+            let (have, want) = (features.width(), clip.config.embedding);
+            return Err(Error::invalid(format!("features are {have} wide, the model's {want}")));
+        }
+        let logits = fitted.logits(clip, &Features::from(features.values().to_vec()), 0)?;
+        Ok(logits.chunks_exact(self.classes().len()).map(|row| self.prediction(row)).collect())
+    }
+
+    /// Writes an adapter file, which [`Model::open_adapter`] and `tipi predict` read. An adapter that is there already is
+    /// overwritten, any other file is not.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] for another file in its place; [`Error::Io`]; a lost device.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let output = Output::open(path, Kind::Adapter, false)?;
+        output.write(&self.bytes(path)?)
+    }
+
+    /// The same as bytes. Equal adapters give equal ones.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.bytes("adapter".as_ref())
+    }
+
+    fn bytes(&self, path: &Path) -> Result<Vec<u8>> {
+        let tensors = self.inner.fitted.tensors(self.model().gpu())?;
+        adapter_file::bytes_of(path, &self.inner.meta, tensors)
+    }
+
+    /// Gives back the GPU memory that was kept for the next pictures. They take a little longer then.
+    pub fn release(&self) {
+        self.inner.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.inner.corrected.clear();
+        self.inner.fitted.plans().clear();
+        self.model().gpu().release();
+    }
+
+    fn prediction(&self, logits: &[f32]) -> Prediction {
+        Prediction::new(&self.inner.classes, logits, self.temperature().unwrap_or(1.0), self.least)
+    }
+
+    /// Calls `each` with batches of pictures in their order: what became of each, and the logits of those that were decoded.
+    fn logits(&self, pictures: &[Picture], watch: &mut dyn Watch, each: &mut Each<'_>) -> Result<()> {
+        if pictures.is_empty() {
+            return Ok(());
+        }
+        let clip = self.model().clip();
+        let encoder = self.encoder(pictures.len())?;
+        watch.begin("looking at pictures", pictures.len());
+        let mut done = 0;
+        if self.inner.fitted.draws() {
+            // Draws are made on blocks of pictures, from features.
+            let (mut features, mut broken) = (Features::default(), Vec::new());
+            prepared(clip, pictures, encoder.batch, |batch| {
+                done += batch.pictures.len();
+                features.extend(encoder.plan().encode_pictures(&batch.samples, &mut |_| {})?);
+                broken.extend(batch.pictures);
+                watch.at(done)
+            })?;
+            let logits = match broken.iter().any(Result::is_ok) {
+                true => self.inner.fitted.logits(clip, &features, 0)?,
+                false => Vec::new(),
+            };
+            each(broken, &logits)?;
+        } else {
+            let ready = self.ready(&encoder)?;
+            let classes = self.classes().len();
+            // Results are fetched one step late, while the next one runs.
+            type Step = (Vec<Result<()>>, Option<ReadBack<f32>>);
+            let mut take = |(pictures, read): Step| {
+                let count = pictures.iter().filter(|picture| picture.is_ok()).count();
+                let logits = read.map_or(Ok(Vec::new()), ReadBack::finish)?;
+                each(pictures, logits.get(..count * classes).unwrap_or_default())
+            };
+            let mut running: Option<Step> = None;
+            prepared(clip, pictures, encoder.batch, |batch| {
+                done += batch.pictures.len();
+                let read = match batch.samples.is_empty() {
+                    true => None,
+                    false => {
+                        // Whoever comes next overwrites the results no sooner than they were copied.
+                        let plan = encoder.plan();
+                        plan.step(&batch.samples, &ready.plan)?;
+                        Some(self.model().gpu().begin_read(&ready.logits)?)
+                    }
+                };
+                if let Some(earlier) = running.replace((batch.pictures, read)) {
+                    take(earlier)?;
+                }
+                watch.at(done)
+            })?;
+            running.map(take).transpose()?;
+        }
+        watch.end();
+        Ok(())
+    }
+
+    fn encoder(&self, pictures: usize) -> Result<Arc<Encoder>> {
+        let (fitted, model) = (&self.inner.fitted, self.model());
+        let encoders = if fitted.correction().is_some() { &self.inner.corrected } else { model.encoders() };
+        let wanted = Wanted { tower: fitted.tower(), pictures, exactly: self.batch };
+        encoders.get(model.clip(), wanted, fitted.correction())
+    }
+
+    /// The method's part, recorded behind this encoder.
+    fn ready(&self, encoder: &Arc<Encoder>) -> Result<Arc<Ready>> {
+        let mut kept = self.inner.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = kept.iter().position(|ready| Arc::ptr_eq(&ready.encoder, encoder)) {
+            let found = kept.remove(place);
+            kept.push(found.clone());
+            return Ok(found);
+        }
+        if kept.len() >= READY {
+            kept.remove(0);
+        }
+        let (plan, logits) = {
+            let tower = encoder.plan();
+            let (features, adapted) = tower.outputs();
+            let mut rec = Recorder::new(self.model().gpu());
+            let logits = self.inner.fitted.record(&mut rec, features, adapted)?;
+            (rec.finish()?, crate::adapt::named_logits(&logits))
+        };
+        let ready = Arc::new(Ready { encoder: encoder.clone(), plan, logits });
+        kept.push(ready.clone());
+        Ok(ready)
+    }
+}
+
+impl std::fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Classifier({}, {} classes)", self.inner.meta.method.name, self.classes().len())
+    }
+}

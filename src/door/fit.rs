@@ -1,0 +1,128 @@
+//! Learning, for an application: the same lesson as `tipi fit`'s.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Classifier, Examples, Method, Model};
+use crate::adapt::adapter_file::{Description, Meta};
+use crate::adapt::method::Settings;
+use crate::adapt::{self, Choice, How, Learned, Lesson, Texts, learn};
+use crate::data::{Item, Picture, Shelf, TEMPLATE, WORDS};
+use crate::encode::{Direct, Remembering};
+use crate::watch::Watch;
+use crate::{Error, Result};
+
+/// An overlap correction (arXiv 2409.11338) bound to its model: with one, Tip-Adapter becomes Tip-Adapter++, and Tip-X
+/// Tip-X++. [`Model::open_correction`] reads it. Cheap to clone.
+#[derive(Clone)]
+pub struct Correction(pub(super) Arc<adapt::overlap::Correction>);
+
+impl fmt::Debug for Correction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Correction({} blocks, {} wide)", self.0.blocks.len(), self.0.bottleneck())
+    }
+}
+
+/// How to learn.
+#[derive(Clone, Debug)]
+pub struct FitOptions {
+    /// What learns.
+    pub method: Method,
+    /// Its settings by name ([`Method::settings`]); defaults for those that are not here.
+    pub settings: Settings,
+    /// Prompts with `{}` where the class's name goes; several are averaged.
+    pub templates: Vec<String>,
+    /// The prompt's words before the class's name, for PiNI.
+    pub words: String,
+    /// How pictures are seen and parameters searched.
+    pub how: How,
+    /// For methods that need one, or become another with one.
+    pub correction: Option<Correction>,
+    /// Seed of views and of training. The same seed gives the same adapter, to the bit, on the same device.
+    pub seed: u64,
+}
+
+impl FitOptions {
+    /// The papers' settings.
+    pub fn new(method: Method) -> FitOptions {
+        FitOptions {
+            method,
+            settings: Settings::new(),
+            templates: vec![TEMPLATE.into()],
+            words: WORDS.into(),
+            how: How::default(),
+            correction: None,
+            seed: 1,
+        }
+    }
+
+    /// The same with a setting.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a setting that the method does not have, or a value out of its range.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Result<FitOptions> {
+        self.settings.insert(name.into(), value.into());
+        self.method.settled(&self.settings)?;
+        Ok(self)
+    }
+
+    /// The same with this template in place of "a photo of a {}.", and its words before the class for PiNI.
+    #[must_use]
+    pub fn with_template(mut self, template: &str) -> FitOptions {
+        self.words = template.split("{}").next().unwrap_or_default().trim().into();
+        self.templates = vec![template.into()];
+        self
+    }
+}
+
+/// How learning went.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Share of validation pictures that are right, where there are some.
+    pub validation_accuracy: Option<f64>,
+    /// Validation pictures.
+    pub validation_pictures: usize,
+    /// Cross-entropy by epoch, where something was trained.
+    pub losses: Vec<f32>,
+}
+
+/// [`Model::fit`].
+pub(super) fn fit(
+    model: &Model,
+    examples: &Examples,
+    options: &FitOptions,
+    watch: &mut dyn Watch,
+) -> Result<(Classifier, Report)> {
+    examples.check()?;
+    let clip = model.clip();
+    let correction = options.correction.as_ref();
+    // With a correction a method becomes its corrected form, as with `tipi fit --correction`.
+    let method = options.method.0.corrected().filter(|_| correction.is_some()).unwrap_or(options.method.0);
+    let settings = Method(method).settled(&options.settings)?;
+    if method.info().needs.correction && correction.is_none() {
+        return Err(Error::invalid(format!("{method} needs an overlap correction, and there is none")));
+    }
+    let mut shelf = Shelf::default();
+    let mut item = |(label, picture): (usize, &Picture)| Item { path: shelf.put(picture), label };
+    let support: Vec<Item> = examples.support().map(&mut item).collect();
+    let val: Vec<Item> = examples.validation().map(&mut item).collect();
+    let correction = correction.filter(|_| method.info().needs.correction).map(|correction| &*correction.0);
+    let direct = Direct::new(clip, correction.map(|correction| &correction.blocks[..]), None).with_shelf(shelf);
+    let of = match correction {
+        Some(correction) => format!("{} {}", clip.id()?.sha256, correction.digest(&clip.gpu)?),
+        None => clip.id()?.sha256.clone(),
+    };
+    let mut source = Remembering::new(direct, examples.remembered(), of);
+    let (classes, templates, words) = (examples.classes(), &options.templates[..], &options.words[..]);
+    let texts = Texts { classes, templates, words, dataset: "" };
+    let choice = Choice { support: &support, val: &val, seed: options.seed };
+    let mut lesson = Lesson::new(clip, texts, choice, &options.how, (correction, &mut source))?;
+    let Learned { method, fitted, losses, temperature, val_accuracy, .. } =
+        learn(method, &settings, &mut lesson, watch)?;
+    let description = Description::new(method.info().name, &*fitted)?;
+    let meta = Meta::new(clip, classes, description, examples.shots(), options.seed)?.with_temperature(temperature);
+    let report = Report { validation_accuracy: val_accuracy, validation_pictures: val.len(), losses };
+    Ok((Classifier::new(model, fitted, meta), report))
+}

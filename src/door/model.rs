@@ -1,0 +1,210 @@
+//! A CLIP, ready to work.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::classifier::Classifier;
+use super::encoders::{Encoders, Wanted, prepared};
+use super::fit::{Correction, FitOptions, Report};
+use super::{Examples, ImageFeatures, TextFeatures};
+use crate::Result;
+use crate::adapt::adapter_file::File;
+use crate::clip::Clip;
+use crate::data::Picture;
+use crate::encode::Tower;
+use crate::gpu::Gpu;
+use crate::kernels::gemm::Precision;
+use crate::watch::Watch;
+
+/// A frozen CLIP on a GPU. Cheap to clone; clones share weights, and can be used from several threads at once.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    clip: Clip,
+    encoders: Encoders,
+}
+
+impl Model {
+    /// Loads the model in a folder: Hugging Face's layout, open_clip's, or OpenAI's names.
+    ///
+    /// # Errors
+    /// Every broken or contradictory file is an error that names the file and the tensor or key; too little GPU memory.
+    pub fn load(gpu: &Gpu, folder: impl AsRef<Path>) -> Result<Model> {
+        Model::load_as(gpu, folder, Precision::F32)
+    }
+
+    /// The same, with the frozen matrices stored in `precision`. f16 takes half the memory and uses matrix units where there
+    /// are some; sums stay f32.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; a weight that f16 cannot hold.
+    pub fn load_as(gpu: &Gpu, folder: impl AsRef<Path>, precision: Precision) -> Result<Model> {
+        Clip::load_as(gpu, folder.as_ref(), precision).map(Model::from)
+    }
+
+    /// Loads a folder, or a model on the Hugging Face hub (`ORG/NAME` or `ORG/NAME@REVISION`), from the cache that Python
+    /// shares; what is not there is fetched.
+    ///
+    /// # Errors
+    /// As [`Model::load_as`]; [`Error::Hub`](crate::Error::Hub) where it cannot be fetched; what `watch` gives.
+    #[cfg(feature = "hub")]
+    pub fn fetch(gpu: &Gpu, model: &str, precision: Precision, watch: &mut dyn Watch) -> Result<Model> {
+        watch.begin("fetching the model", 1000);
+        let mut stopped = Ok(());
+        let folder = crate::hub::Hub::from_env()?.resolve(model, &mut |progress| {
+            if stopped.is_ok() {
+                watch.show(progress.file);
+                stopped = watch.at((1000.0 * progress.done as f64 / progress.total.max(1) as f64) as usize);
+            }
+        })?;
+        watch.end();
+        stopped?;
+        Model::load_as(gpu, folder, precision)
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.clip().gpu
+    }
+
+    /// The folder that it was loaded from.
+    pub fn folder(&self) -> &Path {
+        self.clip().folder()
+    }
+
+    /// Values of a picture's or a text's features.
+    pub fn width(&self) -> usize {
+        self.clip().config.embedding
+    }
+
+    /// SHA-256 of the weights and of what configures them, in hexadecimal: what adapters know a model by. The first call reads
+    /// all weights.
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`](crate::Error::Safetensors) when the files were changed since the model was loaded; [`Error::Io`](crate::Error::Io).
+    pub fn digest(&self) -> Result<&str> {
+        Ok(&self.clip().id()?.sha256)
+    }
+
+    /// Un-normalised features `[n, width]` of pictures.
+    ///
+    /// # Errors
+    /// The first picture that cannot be read or decoded; too little memory, a lost device; what `watch` gives.
+    pub fn encode(&self, pictures: &[Picture], watch: &mut dyn Watch) -> Result<ImageFeatures> {
+        let mut features = Vec::with_capacity(pictures.len() * self.width());
+        if !pictures.is_empty() {
+            let encoder = self.0.encoders.get(
+                self.clip(),
+                Wanted { tower: Tower::Plain, pictures: pictures.len(), exactly: None },
+                None,
+            )?;
+            watch.begin("encoding pictures", pictures.len());
+            let mut done = 0;
+            prepared(self.clip(), pictures, encoder.batch, |batch| {
+                done += batch.pictures.len();
+                batch.pictures.into_iter().collect::<Result<()>>()?;
+                features.extend(encoder.plan().encode_pictures(&batch.samples, &mut |_| {})?.original);
+                watch.at(done)
+            })?;
+            watch.end();
+        }
+        ImageFeatures::new(features, self.width())
+    }
+
+    /// Un-normalised features `[n, width]` of texts. What is longer than the model reads is cut.
+    ///
+    /// # Errors
+    /// A model without a tokenizer; too little memory, a lost device.
+    pub fn encode_texts<S: AsRef<str>>(&self, texts: &[S]) -> Result<TextFeatures> {
+        let features = if texts.is_empty() { Vec::new() } else { self.clip().encode_texts(texts)? };
+        TextFeatures::new(features, self.width())
+    }
+
+    /// CLIP's own classifier, from words alone: every template is a prompt with `{}` where the class's name goes; several are
+    /// averaged (arXiv 2103.00020).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for no classes or templates, a template without `{}`, or classes that text cannot tell apart.
+    pub fn zero_shot<C: AsRef<str>, T: AsRef<str>>(&self, classes: &[C], templates: &[T]) -> Result<Classifier> {
+        let classes: Vec<String> = classes.iter().map(|class| class.as_ref().to_string()).collect();
+        let templates: Vec<String> = templates.iter().map(|template| template.as_ref().to_string()).collect();
+        Classifier::of_text(self, &classes, &templates)
+    }
+
+    /// Learns from examples. The second part of the result says how it went.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for settings out of range, fewer than two classes, a class without examples, or a method that needs a
+    /// correction without one; the first example that cannot be decoded; training that diverges; too little memory, a lost
+    /// device; what `watch` gives.
+    pub fn fit(
+        &self,
+        examples: &Examples,
+        options: &FitOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<(Classifier, Report)> {
+        super::fit::fit(self, examples, options, watch)
+    }
+
+    /// Reads an adapter that [`Classifier::save`] or `tipi fit` wrote for this model.
+    ///
+    /// # Errors
+    /// [`Error::AdapterFile`](crate::Error::AdapterFile) for what is no adapter, or one of another model; the errors of a damaged file; too little memory.
+    pub fn open_adapter(&self, path: impl AsRef<Path>) -> Result<Classifier> {
+        Classifier::of_file(self, &File::open(path.as_ref())?)
+    }
+
+    /// The same from a file's bytes; `name` names them in errors.
+    ///
+    /// # Errors
+    /// As [`Model::open_adapter`].
+    pub fn adapter_from_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<Classifier> {
+        Classifier::of_file(self, &File::from_bytes(name.as_ref(), bytes)?)
+    }
+
+    /// The adapter in a file that was read already.
+    ///
+    /// # Errors
+    /// As [`Model::open_adapter`].
+    #[doc(hidden)]
+    pub fn bind(&self, file: &File) -> Result<Classifier> {
+        Classifier::of_file(self, file)
+    }
+
+    /// Reads a correction that `tipi fit overlap` wrote for this model.
+    ///
+    /// # Errors
+    /// As [`Model::open_adapter`]; [`Error::Invalid`](crate::Error::Invalid) for an adapter that classifies.
+    pub fn open_correction(&self, path: impl AsRef<Path>) -> Result<Correction> {
+        let correction = File::open(path.as_ref())?.bind(self.clip())?.into_correction()?;
+        Ok(Correction(Arc::new(correction)))
+    }
+
+    /// Gives back the GPU memory that was kept for the next pictures. They take a little longer then.
+    pub fn release(&self) {
+        self.0.encoders.clear();
+        self.gpu().release();
+    }
+
+    /// The model as `low_level` has it, where nothing is promised.
+    pub fn clip(&self) -> &Clip {
+        &self.0.clip
+    }
+
+    pub(super) fn encoders(&self) -> &Encoders {
+        &self.0.encoders
+    }
+}
+
+impl From<Clip> for Model {
+    fn from(clip: Clip) -> Model {
+        Model(Arc::new(Inner { clip, encoders: Encoders::default() }))
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({})", self.folder().display())
+    }
+}
