@@ -17,8 +17,8 @@ const KINDS: [wgpu::ErrorFilter; 3] =
 #[derive(Debug)]
 pub(super) struct Faults {
     noted: Arc<Mutex<Noted>>,
-    /// On a host's device: what is asked for to see whether it is there.
-    probe: Option<Mutex<wgpu::Buffer>>,
+    /// Whether the device is a host's.
+    shared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -51,28 +51,18 @@ impl Faults {
                 Noted::note_lost(&sink, message);
             }
         });
-        Faults { noted, probe: None }
+        Faults { noted, shared: false }
     }
 
-    /// Notes what goes wrong in [`Faults::scoped`] on `device`, which is a host's.
-    pub fn of_shared(device: &wgpu::Device) -> Faults {
-        let mut faults = Faults { noted: Arc::default(), probe: None };
-        let probe = scoped(device, &faults.noted, || {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("tipi: is the device there"),
-                size: 4,
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        });
-        faults.probe = Some(Mutex::new(probe));
-        faults
+    /// Notes what goes wrong in [`Faults::scoped`], on a device that is a host's.
+    pub fn of_shared() -> Faults {
+        Faults { noted: Arc::default(), shared: true }
     }
 
     /// Does something with `device`. On a host's device, what goes wrong meanwhile on this thread is noted here and the host
     /// does not hear of it.
     pub fn scoped<T>(&self, device: &wgpu::Device, work: impl FnOnce() -> T) -> T {
-        if self.probe.is_none() { work() } else { scoped(device, &self.noted, work) }
+        if self.shared { scoped(device, &self.noted, work) } else { work() }
     }
 
     /// Notes that the device is gone.
@@ -80,19 +70,22 @@ impl Faults {
         Noted::note_lost(&self.noted, message);
     }
 
-    /// The loss of the device, else the first error.
-    pub fn check(&self, device: &wgpu::Device) -> Result<()> {
+    /// The loss of the device, else the first error, as far as they were noted.
+    pub fn noted(&self) -> Result<()> {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lost) = &noted.lost {
-            return Err(Error::DeviceLost(lost.clone()));
+        match (&noted.lost, &noted.error) {
+            (Some(lost), _) => Err(Error::DeviceLost(lost.clone())),
+            (None, Some(error)) => Err(Error::Gpu(error.clone())),
+            (None, None) => Ok(()),
         }
-        let error = noted.error.clone();
-        drop(noted);
-        if self.probe.as_ref().is_some_and(|probe| self.scoped(device, || refuses(probe))) {
+    }
+
+    /// The loss of the device, which is looked for, else the first error.
+    pub fn check(&self, device: &wgpu::Device) -> Result<()> {
+        if self.shared && !matches!(self.noted(), Err(Error::DeviceLost(_))) && is_lost(device) {
             self.lose("the program that it belongs to destroyed it, or the driver gave it up".into());
-            return self.check(device);
         }
-        error.map_or(Ok(()), |error| Err(Error::Gpu(error)))
+        self.noted()
     }
 }
 
@@ -110,13 +103,23 @@ fn scoped<T>(device: &wgpu::Device, noted: &Mutex<Noted>, work: impl FnOnce() ->
 
 /// Whether the device refuses to map a buffer, as a lost one does at once. Nothing else tells: what is made on a lost device,
 /// or submitted to it, vanishes without an error.
-fn refuses(probe: &Mutex<wgpu::Buffer>) -> bool {
-    let probe = probe.lock().unwrap_or_else(PoisonError::into_inner);
+///
+/// The buffer is a new one each time. Others' polls map one that is taken back at the same moment, and it is refused then
+/// the next time.
+fn is_lost(device: &wgpu::Device) -> bool {
+    let size = 4;
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: Some("is it there"), size, usage, mapped_at_creation: false };
+    let made = Mutex::default();
+    let buffer = scoped(device, &made, || device.create_buffer(&descriptor));
+    if made.into_inner().unwrap_or_else(PoisonError::into_inner).error.is_some() {
+        // No memory, and that is another matter.
+        return false;
+    }
     let refused = Arc::new(AtomicBool::new(false));
     let answer = refused.clone();
-    probe.slice(..).map_async(wgpu::MapMode::Read, move |mapped| answer.store(mapped.is_err(), Ordering::Relaxed));
-    // Taking it back is answered by an error, too, but later than here.
-    let lost = refused.load(Ordering::Relaxed);
-    probe.unmap();
-    lost
+    scoped(device, &Mutex::default(), || {
+        buffer.slice(..).map_async(wgpu::MapMode::Read, move |mapped| answer.store(mapped.is_err(), Ordering::Relaxed));
+    });
+    refused.load(Ordering::Relaxed)
 }

@@ -193,7 +193,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Unsupported`] for a device that tipi cannot run on, with what it lacks; [`Error::Invalid`] for an adapter that
     /// the device is not of, for `late` of nothing, and for an environment variable whose value means nothing;
-    /// [`Error::DeviceLost`] for a device that is gone; [`Error::Gpu`] for a queue that is not the device's.
+    /// [`Error::DeviceLost`] for a device that is gone.
     pub fn on(host: HostDevice, options: &HostOptions) -> Result<Gpu> {
         let HostOptions { late, memory, cache, checked, tune, kernel, portable } = options.clone();
         let asked = Asked::of(&DeviceOptions { memory, cache, checked, tune, kernel, portable, ..Default::default() })?;
@@ -212,8 +212,6 @@ impl Gpu {
         let wanted = Wanted::out_of(&adapter, &info, (device.features(), device.limits()), &asked);
         let stem = file_stem(&info, &asked) + &lesser(&wanted, &Wanted::of(&adapter, &info, &asked));
         let link = Link::shared(device, queue);
-        // A lost device, or another one's queue, is found here and not in the middle.
-        link.submit(|_| ());
         link.check()?;
         let opened = Opened {
             link,

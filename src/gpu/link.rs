@@ -39,7 +39,7 @@ impl Link {
 
     /// The way to a device that others use, too.
     pub fn shared(device: wgpu::Device, queue: wgpu::Queue) -> Link {
-        Link { faults: Faults::of_shared(&device), device, queue, shared: true, recent: Mutex::default() }
+        Link { faults: Faults::of_shared(), device, queue, shared: true, recent: Mutex::default() }
     }
 
     /// Whether others use the device, too.
@@ -111,7 +111,8 @@ impl Link {
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone or stays silent for so long, [`Error::Gpu`] on any error noted so far.
     pub fn wait(&self, submission: Option<&wgpu::SubmissionIndex>, patience: Duration) -> Result<bool> {
-        let looks = self.looks(submission, patience, || self.check())?;
+        let looks =
+            self.looks(submission, patience, || self.faults.noted()).or_else(|error| self.check().and(Err(error)))?;
         self.check()?;
         looks.map(|looks| looks > 1).ok_or_else(|| Error::DeviceLost(format!("no answer for {} s", patience.as_secs())))
     }
