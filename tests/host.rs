@@ -4,7 +4,7 @@
 // A test that cannot go on should stop where it stands; helpers here are tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -135,10 +135,23 @@ fn picto(gpu: &Gpu) -> Clip {
     Clip::load(gpu, &root().join("weights/picto")).unwrap()
 }
 
+/// Four classes of pictures.
+fn pictures() -> tempfile::TempDir {
+    let data = tempfile::tempdir().unwrap();
+    for class in ["anchor", "umbrella", "bell", "fish"] {
+        let (from, to) = (root().join("examples/pictos/shifted").join(class), data.path().join(class));
+        std::fs::create_dir(&to).unwrap();
+        for picture in std::fs::read_dir(&from).unwrap().map(|entry| entry.unwrap()) {
+            std::fs::copy(picture.path(), to.join(picture.file_name())).unwrap();
+        }
+    }
+    data
+}
+
 /// Features of a few pictures, and what Tip-Adapter learned from others says to them.
-fn results(gpu: &Gpu) -> [Vec<f32>; 2] {
+fn results(gpu: &Gpu, data: &Path) -> [Vec<f32>; 2] {
     let clip = picto(gpu);
-    let folder = Folder::open(root().join("examples/pictos/shifted")).unwrap();
+    let folder = Folder::open(data).unwrap();
     let split = encode::choose(&folder, (2, 2), 1, false, &|_| {}).unwrap().split;
     let pictures = split.val.iter().take(5).map(|item| decode(&item.path).unwrap());
     let pixels: Vec<f32> = pictures.flat_map(|picture| clip.pixels(&picture)).collect();
@@ -153,21 +166,23 @@ fn results(gpu: &Gpu) -> [Vec<f32>; 2] {
     let settings = settled(method, &Settings::new()).unwrap();
     let learned = learn(method, &settings, &mut lesson, &mut Unwatched).unwrap();
     let right = learned.val_accuracy.unwrap();
-    assert!(right > 0.2, "{right} of 58 classes");
+    assert!(right > 0.4, "{right} of four classes");
     [features, learned.val_logits]
 }
 
 #[test]
 fn results_are_those_of_a_device_of_its_own() {
-    let (whole, portable) = (results(&own(false)), results(&own(true)));
+    let data = pictures();
+    let data = data.path();
+    let (whole, portable) = (results(&own(false), data), results(&own(true), data));
     let (full, plain) = (Host::full(), Host::plain());
     let gpu = full.gpu();
     assert_eq!(gpu.capabilities(), own(false).capabilities());
-    let on_full = results(&gpu);
+    let on_full = results(&gpu, data);
     let gpu = plain.gpu();
     let caps = *gpu.capabilities();
     assert!(caps.subgroups.is_none() && !caps.f16 && caps.matrices.is_none(), "{caps:?}");
-    let on_plain = results(&gpu);
+    let on_plain = results(&gpu, data);
     for i in 0..2 {
         assert_eq!(bits(&on_full[i]), bits(&whole[i]));
         assert_eq!(bits(&on_plain[i]), bits(&portable[i]));
