@@ -118,6 +118,7 @@ impl Gpu {
 
     /// New GPU memory.
     pub(super) fn make(&self, what: &str, extent: Extent) -> Result<Memory> {
-        Memory::new(&self.inner.device, what, extent, self.inner.limits.max_buffer_size)
+        let most = self.inner.limits.max_buffer_size;
+        self.inner.link.with(|device, _| Memory::new(device, what, extent, most))
     }
 }

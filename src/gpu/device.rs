@@ -3,26 +3,28 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::capabilities::Capabilities;
 use super::choices::{Choices, Measured};
 use super::devices::kind;
-use super::faults::Faults;
 use super::ledger::Ledger;
+use super::link::Link;
+use super::pace::Pace;
 use super::pipeline::Pipelines;
 use super::pool::FreeList;
 use super::profile::Profile;
 use super::trials::Trials;
-use crate::{Error, Result};
+use crate::Result;
 
 /// How long a submission may run before tipi gives up on it. Plans are split so that each submission takes far
 /// less than a second on a GPU; a CPU driver may need minutes for a large one.
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) struct Inner {
-    pub device: wgpu::Device,
-    pub queue: wgpu::Queue,
+    pub link: Link,
+    /// How fast plans are handed over, where a host draws on the same queue.
+    pub pace: Option<Pace>,
     pub pipelines: Pipelines,
     pub trials: Trials,
     pub profile: Option<Mutex<Profile>>,
@@ -35,7 +37,6 @@ pub(super) struct Inner {
     pub measures: bool,
     /// Why this device was taken.
     pub reason: String,
-    pub faults: Faults,
     pub pool: Arc<FreeList>,
     pub ledger: Arc<Ledger>,
     /// Bytes written that the last submission has not carried over yet.
@@ -45,10 +46,11 @@ pub(super) struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.pipelines.save();
-        // Drivers dislike a device that goes away with work under way.
-        let timeout = Some(Duration::from_secs(5));
         let submitted = self.trials.submitted();
-        if self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout }).is_ok() {
+        // Drivers dislike a device that goes away with work under way. A host's stays, and wgpu keeps what its work needs; only
+        // whether kernels ran that were used for the first time is still to be known.
+        let waits = !self.link.is_shared() || !submitted.is_empty();
+        if waits && self.link.drain(Duration::from_secs(5)) {
             self.trials.ran(&submitted);
         }
         self.trials.close();
@@ -135,41 +137,26 @@ impl Gpu {
     /// Waits until everything submitted has run, within bounds.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] when the device is gone or stays silent, [`Error::Gpu`] on any error noted so far.
+    /// [`crate::Error::DeviceLost`] when the device is gone or stays silent, [`crate::Error::Gpu`] on any error noted so far.
     pub fn wait(&self) -> Result<()> {
         self.wait_for(None)
     }
 
     /// Waits until a submission, or everything submitted, has run.
     pub(super) fn wait_for(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
-        let start = Instant::now();
         // A later submission may still be under way, but what this one waits for is most of what was submitted.
         let submitted = self.inner.trials.submitted();
-        loop {
-            let timeout = Some(Duration::from_secs(10));
-            let submission_index = submission.cloned();
-            let poll = self.inner.device.poll(wgpu::PollType::Wait { submission_index, timeout });
-            self.check()?;
-            match poll {
-                Ok(_) => {
-                    self.inner.trials.ran(&submitted);
-                    return Ok(());
-                }
-                Err(wgpu::PollError::Timeout) if start.elapsed() < PATIENCE => {}
-                Err(wgpu::PollError::Timeout) => {
-                    return Err(Error::DeviceLost(format!("no answer for {} s", PATIENCE.as_secs())));
-                }
-                Err(e) => return Err(Error::Gpu(e.to_string())),
-            }
-        }
+        self.inner.link.wait(submission, PATIENCE)?;
+        self.inner.trials.ran(&submitted);
+        Ok(())
     }
 
     /// The first error that the driver reported, if any.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Gpu`].
+    /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
     pub fn check(&self) -> Result<()> {
-        self.inner.faults.check()
+        self.inner.link.check()
     }
 
     /// The timestamps collected so far, when the device was opened with `profile`.

@@ -9,9 +9,10 @@ use super::choices::Choices;
 use super::device::{Gpu, Inner};
 use super::devices::{OPTIONAL, asked, choose, enumerate, names};
 use super::environment;
-use super::faults::Faults;
 use super::ledger::{Ledger, installed};
 use super::limits::LimitSet;
+use super::link::Link;
+use super::pace::Pace;
 use super::pipeline::Pipelines;
 use super::pool::FreeList;
 use super::profile::Profile;
@@ -49,11 +50,12 @@ pub struct DeviceOptions {
 }
 
 /// Options and environment together.
-struct Asked {
-    portable: bool,
-    limits: Option<LimitSet>,
+#[derive(Default)]
+pub(super) struct Asked {
+    pub portable: bool,
+    pub limits: Option<LimitSet>,
     checked: bool,
-    tune: bool,
+    pub tune: Option<bool>,
     memory: Option<u64>,
     kernel: Option<String>,
     cache: Option<PathBuf>,
@@ -61,10 +63,10 @@ struct Asked {
 
 impl Asked {
     /// What was asked for; every variable must mean something, whether an option takes its place or not.
-    fn of(options: &DeviceOptions) -> Result<Asked> {
+    pub fn of(options: &DeviceOptions) -> Result<Asked> {
         let portable = environment::switch("TIPI_PORTABLE")?.unwrap_or(false);
         let checked = environment::switch("TIPI_CHECKED")?.unwrap_or(cfg!(debug_assertions));
-        let tune = environment::switch("TIPI_TUNE")?.unwrap_or(true);
+        let tune = environment::switch("TIPI_TUNE")?;
         let memory = environment::mebibytes("TIPI_MEMORY")?;
         let limits = environment::limits()?;
         let kernel = options.kernel.clone().filter(|name| !name.is_empty());
@@ -72,7 +74,7 @@ impl Asked {
             portable: options.portable || portable,
             limits: options.limits.or(limits),
             checked: options.checked.unwrap_or(checked),
-            tune: options.tune.unwrap_or(tune),
+            tune: options.tune.or(tune),
             memory: options.memory.or(memory),
             kernel: kernel.or_else(|| environment::text("TIPI_KERNEL")),
             cache: options.cache.clone().or_else(environment::cache_dir),
@@ -80,27 +82,54 @@ impl Asked {
     }
 }
 
-/// What a device is opened with.
-struct Wanted {
-    features: wgpu::Features,
-    limits: wgpu::Limits,
-    capabilities: Capabilities,
+/// What a device is opened with, or used for.
+pub(super) struct Wanted {
+    pub features: wgpu::Features,
+    pub limits: wgpu::Limits,
+    pub capabilities: Capabilities,
 }
 
 impl Wanted {
     /// All of `adapter` that tipi uses and that was asked for.
-    fn of(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, asked: &Asked) -> Wanted {
+    pub fn of(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, asked: &Asked) -> Wanted {
+        Wanted::out_of(adapter, info, (adapter.features(), adapter.limits()), asked)
+    }
+
+    /// All of these features and limits of `adapter` that tipi uses and that was asked for.
+    pub fn out_of(
+        adapter: &wgpu::Adapter,
+        info: &wgpu::AdapterInfo,
+        (features, limits): (wgpu::Features, wgpu::Limits),
+        asked: &Asked,
+    ) -> Wanted {
         let all = OPTIONAL.iter().fold(wgpu::Features::empty(), |all, (_, feature)| all | *feature)
             | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         let pretended = asked.limits.map_or(all, |set| all & set.features());
-        let features = adapter.features() & pretended;
-        let limits = adapter.limits();
+        let features = features & pretended;
         let limits = asked.limits.map_or(limits.clone(), |set| set.of(&limits));
         let capabilities = Capabilities::of(&features, info, &limits, &adapter.cooperative_matrix_properties());
         let capabilities = if asked.portable { capabilities.portable() } else { capabilities };
         let capabilities = if asked.limits.is_some() { capabilities.pretended() } else { capabilities };
         Wanted { features, limits, capabilities }
     }
+}
+
+/// A connection to a device, and what is known of it.
+pub(super) struct Opened<'p> {
+    pub link: Link,
+    pub pace: Option<Pace>,
+    pub info: wgpu::AdapterInfo,
+    pub wanted: Wanted,
+    /// What tells the device from others in files' names.
+    pub stem: String,
+    /// Memory that there is.
+    pub installed: Option<u64>,
+    /// The program that tries kernels, with its arguments.
+    pub program: Option<(&'p Path, &'p [&'p str])>,
+    pub measures: bool,
+    pub profiles: bool,
+    /// Why it was taken.
+    pub reason: String,
 }
 
 /// Asks the driver for a device, with cooperative matrices or without.
@@ -129,7 +158,7 @@ fn request(
 }
 
 /// [`request`] with cooperative matrices, which some drivers announce and wgpu then panics over.
-fn request_with_matrices(
+pub(super) fn request_with_matrices(
     adapter: &wgpu::Adapter,
     wanted: &Wanted,
 ) -> std::result::Result<(wgpu::Device, wgpu::Queue), String> {
@@ -160,7 +189,7 @@ fn pipelines_file(info: &wgpu::AdapterInfo, cache: &Path) -> Option<PathBuf> {
 }
 
 /// What tells a device and its driver from others, as part of a file's name: another driver may do better with another kernel.
-fn file_stem(info: &wgpu::AdapterInfo, asked: &Asked) -> String {
+pub(super) fn file_stem(info: &wgpu::AdapterInfo, asked: &Asked) -> String {
     let features = if asked.portable { " portable" } else { "" };
     let limits = asked.limits.map_or(String::new(), |set| format!(" {}", set.name()));
     let name = format!("{} {} {} {}{features}{limits}", info.name, info.backend, info.driver, info.driver_info);
@@ -205,44 +234,57 @@ impl Gpu {
             });
         }
         let (device, queue) = connect(adapter, &info.name, &mut wanted)?;
-        let Wanted { limits, mut capabilities, .. } = wanted;
-
-        let stem = file_stem(&info, &asked_for);
-        let cache_file = asked_for.cache.as_ref().and_then(|cache| pipelines_file(&info, cache));
-        let pipelines = Pipelines::new(&device, asked_for.checked, cache_file);
-        // Kernels with index checks are others.
-        let checked = if asked_for.checked { "-checked" } else { "" };
-        let trials = Trials::open(asked_for.cache.clone().map(|folder| (folder, format!("{stem}{checked}"))));
         let number = index.to_string();
         let program = options.trial.as_deref().map(|program| (program, ["try-kernels", "--device", number.as_str()]));
-        trials.settle(program.as_ref().map(|(program, args)| (*program, args.as_slice())), &|trial| {
-            pipelines.attempt(&device, &queue, trial)
-        });
+        let opened = Opened {
+            link: Link::own(device, queue),
+            pace: None,
+            stem: file_stem(&info, &asked_for),
+            installed: installed(adapter, wanted.capabilities.cpu),
+            program: program.as_ref().map(|(program, args)| (*program, args.as_slice())),
+            // Measuring would count among what is profiled.
+            measures: asked_for.tune.unwrap_or(true) && !options.profile,
+            profiles: options.profile,
+            info,
+            wanted,
+            reason,
+        };
+        Ok(Gpu::with(opened, asked_for))
+    }
+
+    /// The device on an open connection.
+    pub(super) fn with(opened: Opened<'_>, asked: Asked) -> Gpu {
+        let Opened { link, pace, info, wanted, stem, installed, program, measures, profiles, reason } = opened;
+        let Wanted { limits, mut capabilities, .. } = wanted;
+        let cache_file = asked.cache.as_ref().and_then(|cache| pipelines_file(&info, cache));
+        let pipelines = link.with(|device, _| Pipelines::new(device, asked.checked, cache_file));
+        // Kernels with index checks are others.
+        let checked = if asked.checked { "-checked" } else { "" };
+        let trials = Trials::open(asked.cache.clone().map(|folder| (folder, format!("{stem}{checked}"))));
+        trials.settle(program, &|trial| pipelines.attempt(&link, trial));
         without_deadly(&mut capabilities, &trials);
         // Without measuring nothing is read from the file either, nor written there.
-        let choices_dir = asked_for.cache.filter(|_| asked_for.tune);
+        let choices_dir = asked.cache.filter(|_| asked.tune.unwrap_or(true));
         let choices = Choices::open(choices_dir.map(|dir| dir.join(format!("kernels-{stem}.json"))));
-        let memory = asked_for.memory.or_else(|| installed(adapter, capabilities.cpu));
+        let period = |_: &wgpu::Device, queue: &wgpu::Queue| queue.get_timestamp_period();
         let inner = Inner {
-            faults: Faults::of(&device),
+            profile: profiles.then(|| Mutex::new(Profile::new(link.with(period)))),
             pipelines,
             trials,
-            profile: options.profile.then(|| Mutex::new(Profile::new(queue.get_timestamp_period()))),
-            // Measuring would count among what is profiled.
-            measures: asked_for.tune && !options.profile,
-            kernel: asked_for.kernel,
+            measures,
+            kernel: asked.kernel,
             pool: Arc::new(FreeList::default()),
-            ledger: Arc::new(Ledger::new(memory)),
+            ledger: Arc::new(Ledger::new(asked.memory.or(installed))),
             staged: AtomicU64::new(0),
-            device,
-            queue,
+            link,
+            pace,
             info,
             limits,
             capabilities,
             choices,
             reason,
         };
-        Ok(Gpu { inner: Arc::new(inner), rehearsal: None })
+        Gpu { inner: Arc::new(inner), rehearsal: None }
     }
 
     /// Compiles and runs the kernels that a file lists, as [`DeviceOptions::trial`] says: whether all of them did well. A driver
@@ -251,8 +293,8 @@ impl Gpu {
     /// # Errors
     /// A file that cannot be read or is no such list.
     pub fn try_kernels(&self, list: &Path) -> Result<bool> {
-        let Inner { pipelines, device, queue, .. } = &*self.inner;
+        let Inner { pipelines, link, .. } = &*self.inner;
         let trials = listed(list)?;
-        Ok(trials.iter().all(|trial| pipelines.attempt(device, queue, trial)) && self.check().is_ok())
+        Ok(trials.iter().all(|trial| pipelines.attempt(link, trial)) && self.check().is_ok())
     }
 }

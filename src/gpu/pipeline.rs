@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::link::Link;
 use super::memory::{self, Memory};
 use super::trials::{Trial, Trials};
 use super::wgsl::{Binding, Wgsl, compose};
@@ -223,9 +224,23 @@ impl Pipelines {
     }
 
     /// Compiles a variant again and runs it once on nothing, since some drivers compile no earlier. Whether that went well.
-    pub fn attempt(&self, device: &wgpu::Device, queue: &wgpu::Queue, trial: &Trial) -> bool {
+    pub fn attempt(&self, link: &Link, trial: &Trial) -> bool {
+        let prepared = link.with(|device, _| self.prepare(device, trial));
+        let Some((pipeline, group)) = prepared else { return false };
+        let submission = link.submit(|encoder| {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipeline.compute);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(1, 1, 1);
+        });
+        link.wait(Some(&submission), std::time::Duration::from_secs(60)).is_ok()
+    }
+
+    /// The variant's pipeline, and nothing for it to work on.
+    fn prepare(&self, device: &wgpu::Device, trial: &Trial) -> Option<(Pipeline, wgpu::BindGroup)> {
         let described = (trial.key.as_str(), trial.entry.as_str(), trial.text.as_str(), trial.bindings.as_slice());
-        let Ok(pipeline) = self.compile(device, described) else { return false };
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let pipeline = self.compile(device, described).ok()?;
         let buffer = |size: u64, usage| {
             device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
         };
@@ -250,16 +265,7 @@ impl Pipelines {
             layout: &pipeline.layout,
             entries: &entries,
         });
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(&pipeline.compute);
-            pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(1, 1, 1);
-        }
-        queue.submit([encoder.finish()]);
-        let timeout = Some(std::time::Duration::from_secs(60));
-        device.poll(wgpu::PollType::Wait { submission_index: None, timeout }).is_ok()
+        pollster::block_on(scope.pop()).is_none().then_some((pipeline, group))
     }
 
     /// Writes the driver's cache to disk, through a temporary file. A failure only costs the next start some time,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::device::Gpu;
 use super::ledger::Entry;
 use super::pipeline::Pipeline;
+use super::stop;
 use super::tensor::Tensor;
 use crate::Result;
 
@@ -17,8 +18,25 @@ pub(super) struct Step {
     pub label: &'static str,
     pub flops: f64,
     pub bytes: f64,
-    /// Whether a submission ends here.
+    /// Whether a submission ends here, where they are not paced.
     pub cut: bool,
+}
+
+impl Step {
+    /// An estimate of its work: floating-point operations, with a byte counted as ten.
+    pub fn cost(&self) -> f64 {
+        self.flops + 10.0 * self.bytes
+    }
+
+    /// Puts steps into one pass.
+    pub fn encode<'s>(steps: impl Iterator<Item = &'s Step>, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for step in steps {
+            pass.set_pipeline(&step.pipeline.compute);
+            pass.set_bind_group(0, &step.group, &[]);
+            pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+        }
+    }
 }
 
 /// Bytes of a plan's temporaries.
@@ -47,10 +65,11 @@ impl Plan {
     }
 
     /// Encodes the step into one pass and submits it (a very long one in several submissions, see ARCHITECTURE.md).
-    /// Returns without waiting.
+    /// Returns without waiting, but on a host's queue ([`Gpu::on`]): there it returns when its last submission is made, and
+    /// those before it had to run first.
     ///
     /// # Errors
-    /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`].
+    /// [`crate::Error::DeviceLost`], [`crate::Error::Gpu`]; [`crate::Error::Stopped`] in [`super::Stop::during`].
     pub fn run(&self) -> Result<()> {
         self.run_after(&[])
     }
@@ -63,31 +82,35 @@ impl Plan {
         if self.gpu.rehearses() {
             return Ok(());
         }
+        stop::check()?;
+        let gpu = &self.gpu.inner;
         // The first submission carries over all that was written.
-        self.gpu.inner.staged.store(0, Ordering::Relaxed);
+        gpu.staged.store(0, Ordering::Relaxed);
         for plan in before.iter().copied().chain([self]) {
             if !plan.ran.swap(true, Ordering::Relaxed) {
-                self.gpu.inner.trials.submit(plan.steps.iter().map(|step| step.pipeline.key.as_str()));
+                gpu.trials.submit(plan.steps.iter().map(|step| step.pipeline.key.as_str()));
             }
         }
         let before = before.iter().flat_map(|plan| &plan.steps);
-        if self.gpu.inner.profile.is_some() {
+        if gpu.profile.is_some() {
             return self.run_profiled(&before.chain(&self.steps).collect::<Vec<_>>());
+        }
+        if let Some(pace) = &gpu.pace {
+            let steps: Vec<&Step> = before.chain(&self.steps).collect();
+            let mut rest = steps.as_slice();
+            while !rest.is_empty() {
+                stop::check()?;
+                let (next, after) = rest.split_at(pace.next(rest));
+                pace.submit(&gpu.link, next)?;
+                rest = after;
+            }
+            return Ok(());
         }
         let mut before: Vec<&Step> = before.collect();
         for chunk in self.steps.split_inclusive(|s| s.cut) {
-            let mut encoder = self.gpu.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for step in before.drain(..).chain(chunk) {
-                    pass.set_pipeline(&step.pipeline.compute);
-                    pass.set_bind_group(0, &step.group, &[]);
-                    pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-                }
-            }
-            self.gpu.inner.queue.submit([encoder.finish()]);
+            gpu.link.submit(|encoder| Step::encode(before.drain(..).chain(chunk), encoder));
         }
-        let _ = self.gpu.inner.device.poll(wgpu::PollType::Poll);
+        gpu.link.look();
         self.gpu.check()
     }
 
@@ -97,39 +120,43 @@ impl Plan {
         // A query set holds at most 4096 timestamps.
         for chunk in steps.chunks(2048) {
             let count = chunk.len() as u32 * 2;
-            let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("profile"),
-                ty: wgpu::QueryType::Timestamp,
-                count,
+            let set = gpu.link.with(|device, _| {
+                device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: Some("profile"),
+                    ty: wgpu::QueryType::Timestamp,
+                    count,
+                })
             });
             let size = u64::from(count) * 8;
             let buffer = |usage| {
-                gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("profile"),
-                    size,
-                    usage,
-                    mapped_at_creation: false,
+                gpu.link.with(|device, _| {
+                    device.create_buffer(&wgpu::BufferDescriptor {
+                        label: Some("profile"),
+                        size,
+                        usage,
+                        mapped_at_creation: false,
+                    })
                 })
             };
             let resolved = buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
             let staging = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
-            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for (i, step) in chunk.iter().enumerate() {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some(step.label),
-                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                        query_set: &set,
-                        beginning_of_pass_write_index: Some(i as u32 * 2),
-                        end_of_pass_write_index: Some(i as u32 * 2 + 1),
-                    }),
-                });
-                pass.set_pipeline(&step.pipeline.compute);
-                pass.set_bind_group(0, &step.group, &[]);
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-            }
-            encoder.resolve_query_set(&set, 0..count, &resolved, 0);
-            encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
-            let submission = gpu.queue.submit([encoder.finish()]);
+            let submission = gpu.link.submit(|encoder| {
+                for (i, step) in chunk.iter().enumerate() {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: Some(step.label),
+                        timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                            query_set: &set,
+                            beginning_of_pass_write_index: Some(i as u32 * 2),
+                            end_of_pass_write_index: Some(i as u32 * 2 + 1),
+                        }),
+                    });
+                    pass.set_pipeline(&step.pipeline.compute);
+                    pass.set_bind_group(0, &step.group, &[]);
+                    pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+                }
+                encoder.resolve_query_set(&set, 0..count, &resolved, 0);
+                encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
+            });
             let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.gpu.map(&staging, &submission)?);
             if let Some(profile) = &gpu.profile {
                 let mut profile = profile.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,7 +230,7 @@ impl Plan {
         self.memory.live
     }
 
-    /// Submissions that one run makes.
+    /// Submissions that one run makes, where they are not paced.
     pub fn submissions(&self) -> usize {
         self.steps.split_inclusive(|s| s.cut).count()
     }

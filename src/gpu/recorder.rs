@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 /// Work in one submission, in floating-point operations with a byte counted as ten. A slow integrated GPU does this
 /// in well under the two seconds after which some systems kill a submission.
-const SUBMIT_COST: f64 = 5e10;
+pub(super) const SUBMIT_COST: f64 = 5e10;
 
 /// Number of workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +217,9 @@ impl Recorder {
             return Ok(());
         }
         let gpu = &self.gpu.inner;
-        let pipeline = gpu.pipelines.get((&gpu.device, &gpu.info.name), &gpu.trials, &dispatch.variant)?;
+        let get = |device: &_| gpu.pipelines.get((device, &gpu.info.name), &gpu.trials, &dispatch.variant);
+        // A lost device refuses, too, and that is what matters then.
+        let pipeline = gpu.link.with(|device, _| get(device)).or_else(|error| self.gpu.check().and(Err(error)))?;
         self.ops.push(Op {
             pipeline,
             label: dispatch.label,
@@ -243,19 +245,22 @@ impl Recorder {
             return Ok(Plan::new(gpu, Vec::new(), layout.footprint, booked, outside));
         }
         let places = layout.make(&gpu, &temporaries)?;
-        let params = upload_params(&gpu, &params);
-        let mut steps = Vec::with_capacity(ops.len());
-        let mut cost = 0.0;
-        for op in ops {
-            let group = bind(&gpu, &op, &params, &places)?;
-            cost += op.flops + 10.0 * op.bytes;
-            let cut = cost > SUBMIT_COST;
-            if cut {
-                cost = 0.0;
+        let steps = gpu.inner.link.with(|device, queue| {
+            let params = upload_params(device, queue, &params);
+            let mut steps = Vec::with_capacity(ops.len());
+            let mut cost = 0.0;
+            for op in ops {
+                let group = bind(device, &op, &params, &places)?;
+                let Op { pipeline, label, grid, flops, bytes, .. } = op;
+                let mut step = Step { pipeline, group, grid, label, flops, bytes, cut: false };
+                cost += step.cost();
+                if cost > SUBMIT_COST {
+                    (step.cut, cost) = (true, 0.0);
+                }
+                steps.push(step);
             }
-            let Op { pipeline, label, grid, flops, bytes, .. } = op;
-            steps.push(Step { pipeline, group, grid, label, flops, bytes, cut });
-        }
+            Ok::<_, Error>(steps)
+        })?;
         gpu.check()?;
         Ok(Plan::new(gpu, steps, layout.footprint, booked, outside))
     }
@@ -313,19 +318,24 @@ impl Layout {
 }
 
 /// The uniform buffer with all dispatches' parameters.
-fn upload_params(gpu: &Gpu, bytes: &[u8]) -> wgpu::Buffer {
-    let buffer = gpu.inner.device.create_buffer(&wgpu::BufferDescriptor {
+fn upload_params(device: &wgpu::Device, queue: &wgpu::Queue, bytes: &[u8]) -> wgpu::Buffer {
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("parameters"),
         size: bytes.len().max(16) as u64,
         usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
-    gpu.inner.queue.write_buffer(&buffer, 0, bytes);
+    queue.write_buffer(&buffer, 0, bytes);
     buffer
 }
 
 /// A dispatch's bind group: its part of the parameters, then its tensors.
-fn bind(gpu: &Gpu, op: &Op, params: &wgpu::Buffer, temporaries: &[Option<Memory>]) -> Result<wgpu::BindGroup> {
+fn bind(
+    device: &wgpu::Device,
+    op: &Op,
+    params: &wgpu::Buffer,
+    temporaries: &[Option<Memory>],
+) -> Result<wgpu::BindGroup> {
     let range = |buffer, offset, size| {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: NonZeroU64::new(size) })
     };
@@ -347,7 +357,7 @@ fn bind(gpu: &Gpu, op: &Op, params: &wgpu::Buffer, temporaries: &[Option<Memory>
         };
         entries.push(wgpu::BindGroupEntry { binding: *number, resource });
     }
-    Ok(gpu.inner.device.create_bind_group(&wgpu::BindGroupDescriptor {
+    Ok(device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: Some(op.label),
         layout: &op.pipeline.layout,
         entries: &entries,

@@ -1,6 +1,7 @@
 //! Host to GPU and back: uploads in bounded pieces, read-backs that need not wait for later work.
 
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::device::{Gpu, PATIENCE};
@@ -8,11 +9,12 @@ use super::memory::Memory;
 use super::tensor::{DType, Element, Meaning, TEXEL_COLS, Tensor};
 use crate::{Error, Result};
 
-/// Bytes of an upload that are staged at once.
-const PIECE: usize = 16 << 20;
+/// Bytes of an upload that are staged at once, and that may wait in staging buffers before it waits for them to arrive: they
+/// lie in host memory.
+const STAGED: (usize, u64) = (16 << 20, 64 << 20);
 
-/// Bytes that may wait in staging buffers before an upload waits for them to arrive: they lie in host memory.
-const STAGED: u64 = 64 << 20;
+/// The same for a host's queue: whoever submits next, and that may be a frame, carries over what waits.
+const STAGED_SHARED: (usize, u64) = (2 << 20, 4 << 20);
 
 impl Gpu {
     /// A tensor with contents from the host.
@@ -38,9 +40,8 @@ impl Gpu {
         if self.rehearses() {
             return Ok(tensor);
         }
-        let mut encoder = self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.clear_buffer(tensor.buffer()?, 0, None);
-        self.inner.queue.submit([encoder.finish()]);
+        let buffer = tensor.buffer()?;
+        self.inner.link.submit(|encoder| encoder.clear_buffer(buffer, 0, None));
         Ok(tensor)
     }
 
@@ -83,11 +84,12 @@ impl Gpu {
             DType::Texels | DType::HalfTexels => cols.next_multiple_of(TEXEL_COLS),
         };
         let stride = width * size_of::<T>();
-        if stride > PIECE && !tensor.dtype().is_texture() && width == cols {
+        let piece = self.staged().0;
+        if stride > piece && !tensor.dtype().is_texture() && width == cols {
             // Vectors may be longer than a piece.
             return self.stage_bytes(tensor.buffer()?, (first * stride) as u64, bytemuck::cast_slice(data));
         }
-        let at_once = (PIECE / stride).max(1);
+        let at_once = (piece / stride).max(1);
         let mut padded = Vec::new();
         for (i, piece) in data.chunks(at_once * cols).enumerate() {
             let bytes: &[u8] = if width == cols {
@@ -102,7 +104,7 @@ impl Gpu {
             };
             let row = first + i * at_once;
             match tensor.memory()? {
-                Memory::Buffer(buffer) => self.inner.queue.write_buffer(buffer, (row * stride) as u64, bytes),
+                Memory::Buffer(buffer) => self.write_bytes(buffer, (row * stride) as u64, bytes),
                 Memory::Texture(texture, _) => {
                     let mut to = texture.as_image_copy();
                     to.origin.y = row as u32;
@@ -116,7 +118,7 @@ impl Gpu {
                         height: (bytes.len() / stride) as u32,
                         depth_or_array_layers: 1,
                     };
-                    self.inner.queue.write_texture(to, bytes, layout, size);
+                    self.inner.link.with(|_, queue| queue.write_texture(to, bytes, layout, size));
                 }
             }
             self.note_staged(bytes.len())?;
@@ -126,20 +128,30 @@ impl Gpu {
 
     /// Writes bytes to a buffer, piece by piece.
     fn stage_bytes(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
-        for (i, piece) in bytes.chunks(PIECE).enumerate() {
-            self.inner.queue.write_buffer(buffer, offset + (i * PIECE) as u64, piece);
+        let size = self.staged().0;
+        for (i, piece) in bytes.chunks(size).enumerate() {
+            self.write_bytes(buffer, offset + (i * size) as u64, piece);
             self.note_staged(piece.len())?;
         }
         Ok(())
+    }
+
+    fn write_bytes(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        self.inner.link.with(|_, queue| queue.write_buffer(buffer, offset, bytes));
+    }
+
+    /// Bytes that are staged at once, and that may wait.
+    fn staged(&self) -> (usize, u64) {
+        if self.inner.link.is_shared() { STAGED_SHARED } else { STAGED }
     }
 
     /// Counts what lies in staging buffers, and has it carried over once it is too much: it would otherwise all be held
     /// a second time, until the next plan runs.
     fn note_staged(&self, bytes: usize) -> Result<()> {
         let before = self.inner.staged.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before + bytes as u64 > STAGED {
+        if before + bytes as u64 > self.staged().1 {
             self.inner.staged.store(0, Ordering::Relaxed);
-            self.inner.queue.submit([]);
+            self.inner.link.flush();
             self.wait()?;
         }
         Ok(())
@@ -188,15 +200,16 @@ impl Gpu {
         if self.rehearses() {
             return Ok(read(None));
         }
-        let staging = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read-back"),
-            size: tensor.bytes(),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+        let (buffer, size) = (tensor.buffer()?, tensor.bytes());
+        let staging = self.inner.link.with(|device, _| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read-back"),
+                size,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
         });
-        let mut encoder = self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(tensor.buffer()?, 0, &staging, 0, tensor.bytes());
-        let submission = self.inner.queue.submit([encoder.finish()]);
+        let submission = self.inner.link.submit(|encoder| encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size));
         self.check()?;
         Ok(read(Some((staging, submission))))
     }
@@ -204,8 +217,10 @@ impl Gpu {
     /// Maps a read-back buffer, which `submission` fills, and copies it out.
     pub(super) fn map(&self, staging: &wgpu::Buffer, submission: &wgpu::SubmissionIndex) -> Result<Vec<u8>> {
         let (sender, receiver) = std::sync::mpsc::channel();
-        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result);
+        self.inner.link.with(|_, _| {
+            staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+                let _ = sender.send(result);
+            });
         });
         let start = Instant::now();
         let mapped = loop {
@@ -213,13 +228,17 @@ impl Gpu {
             // The callback may run on another thread that polls the same device, a moment after our wait.
             match receiver.recv_timeout(Duration::from_millis(100)) {
                 Ok(mapped) => break mapped,
-                Err(_) if start.elapsed() < PATIENCE => {}
+                Err(RecvTimeoutError::Timeout) if start.elapsed() < PATIENCE => {}
                 Err(_) => return Err(Error::DeviceLost("a read-back did not finish".into())),
             }
         };
-        mapped.map_err(|e| Error::Gpu(format!("read-back: {e}")))?;
-        let bytes = staging.slice(..).get_mapped_range().map_err(|e| Error::Gpu(format!("read-back: {e}")))?.to_vec();
-        staging.unmap();
+        // A lost device maps nothing, and then that is what is wrong.
+        let failed = |error: &dyn std::fmt::Display| {
+            self.check().err().unwrap_or_else(|| Error::Gpu(format!("read-back: {error}")))
+        };
+        mapped.map_err(|e| failed(&e))?;
+        let bytes = staging.slice(..).get_mapped_range().map_err(|e| failed(&e))?.to_vec();
+        self.inner.link.with(|_, _| staging.unmap());
         Ok(bytes)
     }
 }
