@@ -51,11 +51,11 @@ pub(crate) fn refuse_link(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fails as [`write_atomic`] would, without writing anything: for asking before the work is spent.
+/// Fails as `write_atomic` would, without writing anything: for asking before the work is spent.
 ///
 /// # Errors
 ///
-/// As [`write_atomic`], but for a disk that fills up later.
+/// As `write_atomic`, but for a disk that fills up later.
 pub fn check_writable(path: &Path) -> Result<()> {
     let check = || match resolve(path)? {
         Place::Direct => direct(path).map(drop),

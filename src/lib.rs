@@ -60,6 +60,7 @@
 //! * [`Classifier::predict`] records the way from pixels to probabilities once; calls after the first take milliseconds on a
 //!   GPU.
 //! * [`Model`], [`Classifier`] and [`Gpu`] are cheap to clone, and `Send + Sync`.
+//! * [`Gpu::on`] runs on the device that draws the program's window: frames are at most some milliseconds late.
 //! * Every failure is an [`Error`] that names the file, tensor or argument and says what would be right. Nothing prints.
 //!
 //! # Features
@@ -95,7 +96,7 @@ pub use door::{
     Report, Scored, Setting, TextFeatures,
 };
 pub use error::{Error, Result};
-pub use gpu::{DeviceOptions, DeviceReport, Gpu, list_devices};
+pub use gpu::{DeviceOptions, DeviceReport, Gpu, HostDevice, HostOptions, HostRequest, list_devices};
 pub use kernels::gemm::Precision;
 pub use watch::{Unwatched, Watch};
 

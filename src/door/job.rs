@@ -1,10 +1,10 @@
 //! Long work on a thread of its own, watched from another.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::gpu::Stop;
 use crate::watch::Watch;
 use crate::{Error, Result};
 
@@ -58,7 +58,7 @@ pub struct Job<T> {
 
 #[derive(Default)]
 struct Shared {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     state: Mutex<State>,
 }
 
@@ -100,7 +100,7 @@ impl<T: Send + 'static> Job<T> {
             }
             let last = Last(changed);
             let mut watch = Watching { shared: &seen, changed: &last.0 };
-            crate::watch::stoppable(&seen.stop, || work(&mut watch))
+            seen.stop.during(|| work(&mut watch))
         });
         Job { shared, thread: Some(thread) }
     }
@@ -119,7 +119,7 @@ impl<T: Send + 'static> Job<T> {
 
     /// Asks it to stop: it ends with [`Error::Stopped`] once what the GPU was last given is done. What it had made is freed.
     pub fn cancel(&self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.stop();
     }
 
     /// Whether it has ended.
@@ -152,7 +152,7 @@ fn ended<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
 
 impl<T> Drop for Job<T> {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.stop();
     }
 }
 
@@ -178,7 +178,7 @@ impl Watch for Watching<'_> {
 
     fn at(&mut self, done: usize) -> Result<()> {
         self.change(|state| state.progress.done = done);
-        match self.shared.stop.load(Ordering::Relaxed) {
+        match self.shared.stop.is_wished() {
             true => Err(Error::Stopped),
             false => Ok(()),
         }

@@ -48,7 +48,7 @@ impl Gpu {
     pub fn release(&self) {
         if self.inner.pool.clear() {
             // The driver lets go of it once it is asked what has run.
-            let _ = self.inner.device.poll(wgpu::PollType::Poll);
+            self.inner.link.look();
         }
     }
 

@@ -41,7 +41,7 @@ impl Output {
     /// file of another kind may be overwritten, too. An empty file may always be.
     ///
     /// # Errors
-    /// [`Error::Io`] as [`crate::files::check_writable`]; [`Error::Foreign`] for a file that is not one of tipi's of this kind.
+    /// [`Error::Io`] as [`check_writable`]; [`Error::Foreign`] for a file that is not one of tipi's of this kind.
     pub fn open(path: &Path, kind: Kind, force: bool) -> Result<Output> {
         let io = |error| Error::io(path, error);
         let (place, identity) = match files::resolve(path).map_err(io)? {
@@ -123,7 +123,7 @@ impl Output {
         Ok(Some(path))
     }
 
-    /// Writes the result, as [`crate::files::write_atomic`] does.
+    /// Writes the result, as `write_atomic` does.
     ///
     /// # Errors
     /// [`Error::Io`].
