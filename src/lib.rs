@@ -89,15 +89,22 @@ use low_level::{adapt, clip, data, encode, gpu, input, kernels, memory, nn, numb
 #[cfg(feature = "eval")]
 use low_level::{eval, lock, report};
 
+#[doc(inline)]
 pub use adapt::How;
+#[doc(inline)]
 pub use data::Picture;
+#[doc(inline)]
 pub use door::{
     Classifier, Correction, Examples, FitOptions, ImageFeatures, Job, Method, Model, Neighbour, Prediction, Progress,
     Report, Scored, Setting, TextFeatures,
 };
+#[doc(inline)]
 pub use error::{Error, Result};
+#[doc(inline)]
 pub use gpu::{DeviceOptions, DeviceReport, Gpu, HostDevice, HostOptions, HostRequest, list_devices};
+#[doc(inline)]
 pub use kernels::gemm::Precision;
+#[doc(inline)]
 pub use watch::{Unwatched, Watch};
 
 use files::hex;

@@ -39,7 +39,7 @@ impl Augment {
     /// [`stream_seed`]:
     ///
     /// ```
-    /// use tipi::data::{Augment, PythonRandom, Rgb, stream_seed};
+    /// use tipi::low_level::data::{Augment, PythonRandom, Rgb, stream_seed};
     /// let picture = Rgb::new(40, 30, vec![128; 40 * 30 * 3])?;
     /// let (seed, picture_index, view_index) = (1, 0, 3);
     /// let mut rng = PythonRandom::new(stream_seed(seed, picture_index, view_index));

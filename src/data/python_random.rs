@@ -16,7 +16,7 @@ const M: usize = 397;
 /// The generator behind Python's `random.seed(n)` for a non-negative integer `n`.
 ///
 /// ```
-/// use tipi::data::PythonRandom;
+/// use tipi::low_level::data::PythonRandom;
 /// // python3 -c "import random; random.seed(1); print(random.sample(range(10), 3))"
 /// assert_eq!(PythonRandom::new(1).sample(10, 3)?, [2, 1, 4]);
 /// # Ok::<(), tipi::Error>(())

@@ -14,7 +14,7 @@
 //!
 //! ```no_run
 //! # fn main() -> tipi::Result<()> {
-//! let hub = tipi::hub::Hub::from_env()?;
+//! let hub = tipi::low_level::hub::Hub::from_env()?;
 //! let folder = hub.resolve("openai/clip-vit-base-patch32", &mut |p| eprintln!("{} {}/{}", p.file, p.done, p.total))?;
 //! # Ok(())
 //! # }
