@@ -21,7 +21,7 @@ use tipi::low_level::encode::store::Store;
 use tipi::low_level::eval::journal::Overlap;
 use tipi::low_level::eval::report;
 use tipi::low_level::eval::{About, Detail, How, NoiseMap, Record, SearchMap, Settings, Setup, Task, TestSet};
-use tipi::low_level::text::hex;
+
 use tipi_fuzz::{WIDTH, features_key};
 
 fn main() {
@@ -368,4 +368,8 @@ fn hub() -> Vec<Seed> {
     [("whole", answers), ("moved", moved), ("gated", gated), ("busy", busy), ("chunked", chunked)]
         .map(|(name, answers)| (format!("hub/{name}"), with(&answers)))
         .into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
