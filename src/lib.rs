@@ -57,8 +57,7 @@
 //!
 //! * [`Job`] does long work on a thread of its own, says how far it is, and stops it within one submission to the GPU.
 //! * [`Picture`] takes files, a file's bytes and buffers of pixels.
-//! * [`Classifier::predict`] records the way from pixels to probabilities once; calls after the first take milliseconds on a
-//!   GPU.
+//! * [`Classifier::predict`] records the way from pixels to probabilities once; calls after the first only run it.
 //! * [`Model`], [`Classifier`] and [`Gpu`] are cheap to clone, and `Send + Sync`.
 //! * [`Gpu::on`] runs on the device that draws the program's window: frames are at most some milliseconds late.
 //! * Every failure is an [`Error`] that names the file, tensor or argument and says what would be right. Nothing prints.

@@ -272,6 +272,53 @@ fn what_was_computed_of_examples_is_remembered() {
     assert_eq!(encoded(&few).0, 1);
 }
 
+/// Fits the same examples with another model as soon as it is asked how far the work is.
+struct Meanwhile<'a> {
+    other: Option<&'a Model>,
+    examples: &'a Examples,
+    options: &'a FitOptions,
+}
+
+impl Watch for Meanwhile<'_> {
+    fn begin(&mut self, _what: &str, _total: usize) {}
+
+    fn at(&mut self, _done: usize) -> tipi::Result<()> {
+        match self.other.take() {
+            Some(other) => other.fit(self.examples, self.options, &mut Unwatched).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self) {}
+
+    fn note(&mut self, _text: &str) {}
+}
+
+#[test]
+fn what_is_remembered_is_never_another_model_s() {
+    let options = quick("tip-adapter");
+    let bytes = |model: &Model, examples: &Examples| {
+        model.fit(examples, &options, &mut Unwatched).unwrap().0.to_bytes().unwrap()
+    };
+    // The same weights on a device that adds in another order: one set of examples serves both, and mixes nothing.
+    let portable = DeviceOptions { portable: true, tune: Some(false), ..DeviceOptions::default() };
+    let other = Model::load(&Gpu::open(&portable).unwrap(), MODEL).unwrap();
+    let alone = [bytes(model(), &examples(false)), bytes(&other, &examples(false))];
+    assert_ne!(alone[0], alone[1], "the devices do not differ, and nothing is shown");
+    let shared = examples(false);
+    assert!(bytes(model(), &shared) == alone[0] && bytes(&other, &shared) == alone[1]);
+
+    // Another model's features take the place of those that were remembered while the last one is being encoded.
+    let mut grown = examples(false);
+    bytes(model(), &grown);
+    grown.add("bell", Picture::file(&paths(40)[39]));
+    let mut fresh = examples(false);
+    fresh.add("bell", Picture::file(&paths(40)[39]));
+    let mut meanwhile = Meanwhile { other: Some(&other), examples: &grown.clone(), options: &options };
+    let (grown, _) = model().fit(&grown, &options, &mut meanwhile).unwrap();
+    assert!(meanwhile.other.is_none() && grown.to_bytes().unwrap() == bytes(model(), &fresh));
+}
+
 #[test]
 fn examples_are_chosen_as_the_program_chooses() {
     let all = Examples::of_folder(SHIFTED).unwrap();
@@ -294,6 +341,19 @@ fn examples_are_chosen_as_the_program_chooses() {
     assert_eq!(found(&mut chosen.support()), items(&want.support));
     assert!(broken.len() == 1 && broken[0].to_string().contains("torn.png"));
     assert!(all.choose(1000, 1, &mut Unwatched).is_err() && all.choose(0, 1, &mut Unwatched).is_err());
+    let few = examples(false).choose(3, 1, &mut Unwatched).map(drop).unwrap_err();
+    assert!(few.to_string().starts_with("anchor: the class has 2 pictures"), "{few}");
+    // One who stops it once is heeded, whatever is said later.
+    struct Once(bool);
+    impl Watch for Once {
+        fn begin(&mut self, _what: &str, _total: usize) {}
+        fn at(&mut self, _done: usize) -> tipi::Result<()> {
+            if std::mem::replace(&mut self.0, true) { Ok(()) } else { Err(Error::Stopped) }
+        }
+        fn end(&mut self) {}
+        fn note(&mut self, _text: &str) {}
+    }
+    assert!(matches!(all.choose(2, 3, &mut Once(false)), Err(Error::Stopped)));
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! What has learned, and answers.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::encoders::{Encoder, Encoders, Wanted, prepared};
 use super::features::ImageFeatures;
 use super::{Method, Model, Prediction};
-use crate::adapt::adapter_file::{self, File, Meta};
+use crate::adapt::adapter_file::{self, Description, File, Meta};
 use crate::adapt::method::{self, Fitted};
 use crate::adapt::zero_shot;
 use crate::clip::Features;
@@ -33,10 +33,20 @@ struct Inner {
     model: Model,
     fitted: Box<dyn Fitted>,
     classes: Arc<[String]>,
-    meta: Meta,
+    story: Story,
+    /// What a file says of it: made when first asked for, since the model's identity takes reading all its weights.
+    meta: OnceLock<Meta>,
     /// Towers with a correction of this classifier's; others are the model's.
     corrected: Encoders,
     ready: Mutex<Vec<Arc<Ready>>>,
+}
+
+/// How it came to be.
+pub(super) struct Story {
+    pub method: Description,
+    pub shots: Option<usize>,
+    pub seed: u64,
+    pub temperature: Option<f64>,
 }
 
 /// Takes what became of each picture of a batch, and the logits of those that were decoded.
@@ -50,27 +60,34 @@ struct Ready {
 }
 
 impl Classifier {
-    pub(super) fn new(model: &Model, fitted: Box<dyn Fitted>, meta: Meta) -> Classifier {
-        let classes = meta.classes.clone().into();
+    pub(super) fn new(model: &Model, fitted: Box<dyn Fitted>, classes: &[String], story: Story) -> Classifier {
+        Classifier::with(model, fitted, (classes, story), OnceLock::new())
+    }
+
+    fn with(
+        model: &Model,
+        fitted: Box<dyn Fitted>,
+        (classes, story): (&[String], Story),
+        meta: OnceLock<Meta>,
+    ) -> Classifier {
         let (corrected, ready) = (Encoders::default(), Mutex::default());
-        Classifier {
-            inner: Arc::new(Inner { model: model.clone(), fitted, classes, meta, corrected, ready }),
-            least: 0.0,
-            batch: None,
-        }
+        let inner = Inner { model: model.clone(), fitted, classes: classes.into(), story, meta, corrected, ready };
+        Classifier { inner: Arc::new(inner), least: 0.0, batch: None }
     }
 
     pub(super) fn of_text(model: &Model, classes: &[String], templates: &[String]) -> Result<Classifier> {
         let clip = model.clip();
         let classifier = zero_shot::Classifier::new(clip, classes, templates)?;
         let fitted = zero_shot::fitted(classifier, templates);
-        let words = adapter_file::Description::new(method::baseline().info().name, &*fitted)?;
-        Ok(Classifier::new(model, fitted, Meta::new(clip, classes, words, None, 0)?))
+        let method = Description::new(method::baseline().info().name, &*fitted)?;
+        Ok(Classifier::new(model, fitted, classes, Story { method, shots: None, seed: 0, temperature: None }))
     }
 
     pub(super) fn of_file(model: &Model, file: &File) -> Result<Classifier> {
         let fitted = file.bind(model.clip())?.into_method()?;
-        Ok(Classifier::new(model, fitted, file.meta.clone()))
+        let Meta { classes, method, shots, seed, temperature, .. } = file.meta.clone();
+        let story = Story { method, shots, seed, temperature };
+        Ok(Classifier::with(model, fitted, (&classes, story), file.meta.clone().into()))
     }
 
     /// The same, but answering "unknown" ([`Prediction::class`] is none) where the likeliest class is less probable than
@@ -93,7 +110,7 @@ impl Classifier {
     /// # Errors
     /// [`Error::Invalid`] for a file of a method that is not in the register.
     pub fn method(&self) -> Result<Method> {
-        Method::named(&self.inner.meta.method.name)
+        Method::named(&self.inner.story.method.name)
     }
 
     /// The model.
@@ -104,7 +121,7 @@ impl Classifier {
     /// Probabilities are softmax(scores/T): T as it was fitted on validation pictures, none where there were none. Without it
     /// they may claim too much.
     pub fn temperature(&self) -> Option<f64> {
-        self.inner.meta.temperature
+        self.inner.story.temperature
     }
 
     /// What it found, for people: `alpha 1.200, beta 5.500`; empty where there is nothing to tell.
@@ -172,7 +189,7 @@ impl Classifier {
         let (fitted, clip) = (&self.inner.fitted, self.model().clip());
         if fitted.tower() != Tower::Plain {
             let reason =
-                format!("{} takes other features than the model's own: give it pictures", self.inner.meta.method.name);
+                format!("{} takes other features than the model's own: give it pictures", self.inner.story.method.name);
             return Err(Error::invalid(reason));
         }
         if features.width() != clip.config.embedding {
@@ -204,7 +221,16 @@ impl Classifier {
 
     fn bytes(&self, path: &Path) -> Result<Vec<u8>> {
         let tensors = self.inner.fitted.tensors(self.model().gpu())?;
-        adapter_file::bytes_of(path, &self.inner.meta, tensors)
+        adapter_file::bytes_of(path, self.meta()?, tensors)
+    }
+
+    fn meta(&self) -> Result<&Meta> {
+        if let Some(meta) = self.inner.meta.get() {
+            return Ok(meta);
+        }
+        let Story { method, shots, seed, temperature } = &self.inner.story;
+        let meta = Meta::new(self.model().clip(), self.classes(), method.clone(), *shots, *seed)?;
+        Ok(self.inner.meta.get_or_init(|| meta.with_temperature(*temperature)))
     }
 
     /// Gives back the GPU memory that was kept for the next pictures. They take a little longer then.
@@ -308,6 +334,6 @@ impl Classifier {
 
 impl std::fmt::Debug for Classifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Classifier({}, {} classes)", self.inner.meta.method.name, self.classes().len())
+        write!(f, "Classifier({}, {} classes)", self.inner.story.method.name, self.classes().len())
     }
 }

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rayon::prelude::*;
-
-use crate::data::{Folder, Item, Picture, few_shot};
-use crate::encode::Remembered;
+use crate::data::folder::map_items;
+use crate::data::{Decoded, Folder, Item, Picture};
+use crate::encode::{Chosen, Remembered, choose_sound};
 use crate::watch::Watch;
 use crate::{Error, Result, text};
 
@@ -98,19 +97,13 @@ impl Examples {
     /// # Errors
     /// [`Error::Data`] for a class with fewer pictures than `shots`, [`Error::Invalid`] for 0 shots; what `watch` gives.
     pub fn choose(&self, shots: usize, seed: u64, watch: &mut dyn Watch) -> Result<(Examples, Vec<Error>)> {
-        let (sound, skipped) = sound(&self.support, watch)?;
-        let items: Vec<Item> =
-            sound.iter().map(|i| Item { path: i.to_string().into(), label: self.support[*i].class }).collect();
-        let split = match few_shot(&items, &self.classes, &self.root, shots, shots.min(4), seed) {
-            Err(Error::Data { path, reason }) if !skipped.is_empty() => {
-                let broken = text::count(skipped.len(), "picture", "pictures");
-                return Err(Error::Data {
-                    path,
-                    reason: format!("{reason} ({broken} cannot be decoded, first {})", skipped[0]),
-                });
-            }
-            other => other?,
-        };
+        // An item stands for a picture by its number.
+        let item = |(i, example): (usize, &Example)| Item { path: i.to_string().into(), label: example.class };
+        let items: Vec<Item> = self.support.iter().enumerate().map(item).collect();
+        let Decoded { items, skipped } = sound(&items, &|i| self.support[i].picture.check(), watch)?;
+        let items: Vec<Item> = items.into_iter().map(|(item, _)| item).collect();
+        let from = (&self.classes[..], &*self.root);
+        let Chosen { split, skipped } = choose_sound((&items, skipped), from, (shots, shots.min(4)), seed)?;
         let examples = |items: Vec<Item>| {
             let number = |item: &Item| item.path.to_str().and_then(|number| number.parse::<usize>().ok());
             items.iter().filter_map(number).filter_map(|i| self.support.get(i).cloned()).collect()
@@ -144,39 +137,33 @@ impl Examples {
     }
 }
 
-/// Which pictures can be decoded, and what is wrong with the others.
-fn sound(examples: &[Example], watch: &mut dyn Watch) -> Result<(Vec<usize>, Vec<Error>)> {
-    watch.begin("checking pictures", examples.len());
+/// Which items can be decoded, and what is wrong with the others. `check` looks at the item of a number.
+fn sound(
+    items: &[Item],
+    check: &(dyn Fn(usize) -> Result<[usize; 2]> + Sync),
+    watch: &mut dyn Watch,
+) -> Result<Decoded<[usize; 2]>> {
+    watch.begin("checking pictures", items.len());
     let (done, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let checked: Vec<Result<[usize; 2]>> = std::thread::scope(|scope| {
-        let work = scope.spawn(|| {
-            let check = |example: &Example| {
-                if ended.load(Ordering::Relaxed) {
-                    return Err(Error::Stopped);
-                }
-                let checked = example.picture.check();
-                done.fetch_add(1, Ordering::Relaxed);
-                checked
-            };
-            examples.par_iter().map(check).collect()
-        });
+    let progress = |n: usize| {
+        done.fetch_max(n, Ordering::Relaxed);
+    };
+    let look = |i: usize, _: &Item| if ended.load(Ordering::Relaxed) { Err(Error::Stopped) } else { check(i) };
+    let mut stopped = Ok(());
+    let checked = std::thread::scope(|scope| {
+        let work = scope.spawn(|| map_items(items, false, &progress, look));
         // Whoever watches is asked on its own thread.
         while !work.is_finished() {
-            if watch.at(done.load(Ordering::Relaxed)).is_err() {
-                ended.store(true, Ordering::Relaxed);
+            if stopped.is_ok() {
+                stopped = watch.at(done.load(Ordering::Relaxed));
+                ended.store(stopped.is_err(), Ordering::Relaxed);
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    watch.at(examples.len())?;
+    stopped?;
+    watch.at(items.len())?;
     watch.end();
-    let (mut sound, mut skipped) = (Vec::new(), Vec::new());
-    for (i, checked) in checked.into_iter().enumerate() {
-        match checked {
-            Ok(_) => sound.push(i),
-            Err(error) => skipped.push(error),
-        }
-    }
-    Ok((sound, skipped))
+    checked
 }

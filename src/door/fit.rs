@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::classifier::Story;
 use super::{Classifier, Examples, Method, Model};
-use crate::adapt::adapter_file::{Description, Meta};
+use crate::adapt::adapter_file::Description;
 use crate::adapt::method::Settings;
 use crate::adapt::{self, Choice, How, Learned, Lesson, Texts, learn};
 use crate::data::{Item, Picture, Shelf, TEMPLATE, WORDS};
@@ -110,10 +111,8 @@ pub(super) fn fit(
     let val: Vec<Item> = examples.validation().map(&mut item).collect();
     let correction = correction.filter(|_| method.info().needs.correction).map(|correction| &*correction.0);
     let direct = Direct::new(clip, correction.map(|correction| &correction.blocks[..]), None).with_shelf(shelf);
-    let of = match correction {
-        Some(correction) => format!("{} {}", clip.id()?.sha256, correction.digest(&clip.gpu)?),
-        None => clip.id()?.sha256.clone(),
-    };
+    let corrected = correction.map(|correction| correction.digest(&clip.gpu)).transpose()?.unwrap_or_default();
+    let of = format!("{} {corrected}", model.number());
     let mut source = Remembering::new(direct, examples.remembered(), of);
     let (classes, templates, words) = (examples.classes(), &options.templates[..], &options.words[..]);
     let texts = Texts { classes, templates, words, dataset: "" };
@@ -122,7 +121,7 @@ pub(super) fn fit(
     let Learned { method, fitted, losses, temperature, val_accuracy, .. } =
         learn(method, &settings, &mut lesson, watch)?;
     let description = Description::new(method.info().name, &*fitted)?;
-    let meta = Meta::new(clip, classes, description, examples.shots(), options.seed)?.with_temperature(temperature);
+    let learned = Story { method: description, shots: examples.shots(), seed: options.seed, temperature };
     let report = Report { validation_accuracy: val_accuracy, validation_pictures: val.len(), losses };
-    Ok((Classifier::new(model, fitted, meta), report))
+    Ok((Classifier::new(model, fitted, classes, learned), report))
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::classifier::Classifier;
 use super::encoders::{Encoders, Wanted, prepared};
@@ -23,6 +24,8 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     clip: Clip,
     encoders: Encoders,
+    /// Tells it from every other model that this program has loaded.
+    number: u64,
 }
 
 impl Model {
@@ -192,6 +195,11 @@ impl Model {
         &self.0.clip
     }
 
+    /// A number that no other model loaded by this program has. Clones share it.
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
     pub(super) fn encoders(&self) -> &Encoders {
         &self.0.encoders
     }
@@ -199,7 +207,9 @@ impl Model {
 
 impl From<Clip> for Model {
     fn from(clip: Clip) -> Model {
-        Model(Arc::new(Inner { clip, encoders: Encoders::default() }))
+        static LOADED: AtomicU64 = AtomicU64::new(0);
+        let number = LOADED.fetch_add(1, Ordering::Relaxed);
+        Model(Arc::new(Inner { clip, encoders: Encoders::default(), number }))
     }
 }
 

@@ -7,6 +7,8 @@ pub mod source;
 pub mod store;
 mod views;
 
+use std::path::Path;
+
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::decode::PictureFile;
 use crate::data::folder::map_items;
@@ -171,8 +173,20 @@ pub fn choose(
 ) -> Result<Chosen> {
     let checked = decode_map(&folder.items, strict, done, |_, _| ())?;
     let items: Vec<Item> = checked.items.into_iter().map(|(item, ())| item).collect();
-    let skipped = checked.skipped;
-    match few_shot(&items, &folder.classes, &folder.root, shots, val_shots, seed) {
+    choose_sound((&items, checked.skipped), (&folder.classes, &folder.root), (shots, val_shots), seed)
+}
+
+/// The same among pictures of which those that cannot be decoded were `skipped`.
+///
+/// # Errors
+/// As [`few_shot`]; where it lacks pictures, with what was skipped.
+pub(crate) fn choose_sound(
+    (items, skipped): (&[Item], Vec<Error>),
+    (classes, root): (&[String], &Path),
+    (shots, val_shots): (usize, usize),
+    seed: u64,
+) -> Result<Chosen> {
+    match few_shot(items, classes, root, shots, val_shots, seed) {
         Ok(split) => Ok(Chosen { split, skipped }),
         Err(Error::Data { path, reason }) if !skipped.is_empty() => Err(Error::Data {
             path,

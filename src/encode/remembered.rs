@@ -13,16 +13,25 @@ use crate::watch::Watch;
 /// Bytes of features that are kept.
 const KEPT: usize = 256 << 20;
 
-/// Features by tower, contents of the picture and view, of one model with one correction.
+/// Features by tower, contents of the picture and view, of one loaded model with one correction.
 #[derive(Debug, Default)]
 pub struct Remembered(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// Model and correction, by their digests.
+    /// Whose features these are.
     of: String,
     rows: HashMap<(Tower, RowId), Features>,
     bytes: usize,
+}
+
+impl Memory {
+    fn keep(&mut self, name: (Tower, RowId), row: Features) {
+        let bytes = 4 * (row.original.len() + row.adapted.as_ref().map_or(0, Vec::len));
+        if self.bytes + bytes <= KEPT && self.rows.insert(name, row).is_none() {
+            self.bytes += bytes;
+        }
+    }
 }
 
 impl Remembered {
@@ -43,7 +52,7 @@ pub struct Remembering<'a> {
 }
 
 impl<'a> Remembering<'a> {
-    /// Features of `direct`, which are those of the model and the correction that `of` names.
+    /// Features of `direct`, which are those of the model and the correction that `of` names: in this precision, on this device.
     pub fn new(direct: Direct<'a>, memory: &'a Remembered, of: String) -> Remembering<'a> {
         Remembering { direct, memory, of }
     }
@@ -54,36 +63,31 @@ impl Source for Remembering<'_> {
         let shelf = self.direct.shelf();
         let ids = map_items(items, true, &|_| {}, |_, item| Ok(views.ids(&shelf.open(&item.path)?.digest())))?;
         let ids: Vec<Vec<RowId>> = ids.items.into_iter().map(|(_, ids)| ids).collect();
-        let missing: Vec<Item> = self.memory.with(&self.of, |memory| {
-            let has = |id: &RowId| memory.rows.contains_key(&(tower, *id));
-            items.iter().zip(&ids).filter(|(_, ids)| !ids.iter().all(has)).map(|(item, _)| item.clone()).collect()
+        // Taken out at once: who fits with another model meanwhile makes this memory that one's.
+        let known = self.memory.with(&self.of, |memory| {
+            let of = |ids: &Vec<RowId>| ids.iter().map(|id| memory.rows.get(&(tower, *id)).cloned()).collect();
+            ids.iter().map(of).collect::<Vec<Option<Vec<Features>>>>()
         });
+        let missing: Vec<Item> =
+            items.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(item, _)| item.clone()).collect();
         let new = match missing.is_empty() {
             true => Features::default(),
             false => self.direct.features(tower, &missing, views, watch)?,
         };
-        let rows = missing.len() * views.count();
-        let width = new.original.len().checked_div(rows).unwrap_or_default();
-        let mut next = 0;
-        let mut missing = missing.into_iter().peekable();
+        let width = new.original.len().checked_div(missing.len() * views.count()).unwrap_or_default();
+        let (mut all, mut next) = (Features::default(), 0);
         self.memory.with(&self.of, |memory| {
-            let mut all = Features::default();
-            for (item, ids) in items.iter().zip(&ids) {
-                let is_new = missing.next_if_eq(item).is_some();
-                for id in ids {
-                    let row = match memory.rows.get(&(tower, *id)) {
-                        Some(row) if !is_new => row.clone(),
-                        _ => {
+            for (known, ids) in known.into_iter().zip(&ids) {
+                match known {
+                    Some(rows) => rows.into_iter().for_each(|row| all.extend(row)),
+                    None => {
+                        for id in ids {
                             let row = new.rows(&[next], width)?;
                             next += 1;
-                            let bytes = 4 * width * if row.adapted.is_some() { 2 } else { 1 };
-                            if memory.bytes + bytes <= KEPT && memory.rows.insert((tower, *id), row.clone()).is_none() {
-                                memory.bytes += bytes;
-                            }
-                            row
+                            all.extend(row.clone());
+                            memory.keep((tower, *id), row);
                         }
-                    };
-                    all.extend(row);
+                    }
                 }
             }
             Ok(all)
