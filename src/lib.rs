@@ -100,7 +100,7 @@ pub use door::{
 #[doc(inline)]
 pub use error::{Error, Result};
 #[doc(inline)]
-pub use gpu::{DeviceOptions, DeviceReport, Gpu, HostDevice, HostOptions, HostRequest, list_devices};
+pub use gpu::{DeviceOptions, DeviceReport, Gpu, Hold, HostDevice, HostOptions, HostRequest, list_devices};
 #[doc(inline)]
 pub use kernels::gemm::Precision;
 #[doc(inline)]

@@ -495,6 +495,48 @@ fn frames_are_drawn_while_tipi_works() {
     assert_eq!(host.heard(), (0, 0));
 }
 
+/// What `Surface::configure` asks for and refuses to go on without: that all work is done once it waited for it.
+fn idle(host: &Host) -> bool {
+    let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(30)) };
+    host.device.device.poll(wait).unwrap() == wgpu::PollStatus::QueueEmpty
+}
+
+#[test]
+fn a_host_that_holds_finds_the_queue_empty() {
+    let host = Host::full();
+    let gpu = host.gpu();
+    let (plan, counts) = counting(&gpu, "count", 64).unwrap();
+    let done = AtomicBool::new(false);
+    let rounds = std::thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            let mut rounds = 0u32;
+            while !done.load(Ordering::Relaxed) {
+                plan.run().unwrap();
+                rounds += 1;
+            }
+            rounds
+        });
+        let over = Over(&done);
+        let mut refused = 0;
+        for _ in 0..40 {
+            {
+                let _hold = gpu.hold();
+                assert!(idle(&host), "something was submitted meanwhile");
+                // What this thread asks for goes through.
+                gpu.read::<u32>(&counts).unwrap();
+            }
+            // Without it, others are in between: the test would see that.
+            std::thread::sleep(Duration::from_millis(5));
+            refused += usize::from(!idle(&host));
+        }
+        drop(over);
+        assert!(refused > 0, "nothing was under way: this shows nothing");
+        working.join().unwrap()
+    });
+    assert_eq!(gpu.read::<u32>(&counts).unwrap()[0], 64 * rounds, "held work is done later");
+    assert_eq!(host.heard(), (0, 0));
+}
+
 #[test]
 fn devices_come_and_go_in_any_order() {
     let host = Host::plain();

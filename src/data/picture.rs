@@ -28,6 +28,15 @@ impl Picture {
         Picture(Held::File(path.into()))
     }
 
+    /// All pictures in a folder and the folders below it, in the order of their paths, or the one picture of a file's path. What
+    /// systems and photo programs hide is passed over, as by the program `tipi`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where there is no picture; [`Error::Io`] for a folder that cannot be read.
+    pub fn in_folder(folder: impl AsRef<Path>) -> Result<Vec<Picture>> {
+        Ok(super::walk::list_pictures(folder.as_ref())?.into_iter().map(Picture::file).collect())
+    }
+
     /// The picture in the bytes of such a file. `name` names it in errors.
     pub fn encoded(name: impl Into<PathBuf>, bytes: impl Into<Arc<[u8]>>) -> Picture {
         Picture(Held::Encoded { name: name.into(), bytes: bytes.into() })

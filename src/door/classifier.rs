@@ -180,6 +180,11 @@ impl Classifier {
         Classifier { batch: Some(pictures), ..self.clone() }
     }
 
+    /// Whether [`Classifier::predict_features`] works for this one: its method takes the model's own features.
+    pub fn takes_features(&self) -> bool {
+        self.inner.fitted.tower() == Tower::Plain
+    }
+
     /// What pictures with these un-normalised features of [`Model::encode`] show.
     ///
     /// # Errors
@@ -187,7 +192,7 @@ impl Classifier {
     /// before the projection); too little memory, a lost device.
     pub fn predict_features(&self, features: &ImageFeatures) -> Result<Vec<Prediction>> {
         let (fitted, clip) = (&self.inner.fitted, self.model().clip());
-        if fitted.tower() != Tower::Plain {
+        if !self.takes_features() {
             let reason =
                 format!("{} takes other features than the model's own: give it pictures", self.inner.story.method.name);
             return Err(Error::invalid(reason));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::device::Gpu;
+use super::gate::Hold;
 use super::ledger::installed;
 use super::link::Link;
 use super::opening::{Asked, DeviceOptions, Opened, Wanted, file_stem, request_with_matrices};
@@ -177,6 +178,16 @@ impl Gpu {
         HostRequest { features, limits, experimental_features }
     }
 
+    /// Keeps tipi from submitting until the result is dropped; returns once nothing of tipi's is on its way to the queue. Work on other
+    /// threads waits where it would submit. What this thread asks for goes through, but it may need what such work has locked:
+    /// do nothing of tipi's meanwhile.
+    ///
+    /// wgpu refuses to configure a surface while another thread submits ("Failed to wait for GPU to come idle"). A program
+    /// whose window tipi works beside holds it where surfaces are configured: in its handler of window events.
+    pub fn hold(&self) -> Hold<'_> {
+        self.inner.link.hold()
+    }
+
     /// Runs on a device that a host program has open and goes on using, within the features and limits that it was opened
     /// with. tipi and the host stay out of each other's way:
     ///
@@ -186,6 +197,8 @@ impl Gpu {
     /// * No call of tipi's keeps a lock of wgpu's while it waits. It still waits: call it from a thread that does not draw, and
     ///   not from within wgpu's callbacks. wgpu calls callbacks on whichever thread submits or looks next, so the host's may
     ///   be called on a thread that works for tipi; errors that they cause there are tipi's.
+    /// * wgpu refuses to configure a surface, as when a window changes its size, while anybody submits: [`Gpu::hold`] keeps
+    ///   tipi from it meanwhile.
     /// * When the last handle is dropped, its memory is freed and the device stays.
     ///
     /// Inputs lie in the queue until anybody submits, and that may be a frame: no more than some megabytes at a time.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::faults::Faults;
+use super::gate::{Gate, Hold, Pass};
 use crate::{Error, Result};
 
 /// How long a poll waits at most, on a device that is not shared.
@@ -27,6 +28,7 @@ pub(super) struct Link {
     queue: wgpu::Queue,
     faults: Faults,
     shared: bool,
+    gate: Gate,
     /// The last of tipi's own submissions to a queue that is shared.
     recent: Mutex<VecDeque<wgpu::SubmissionIndex>>,
 }
@@ -34,12 +36,12 @@ pub(super) struct Link {
 impl Link {
     /// The way to a device that is tipi's own.
     pub fn own(device: wgpu::Device, queue: wgpu::Queue) -> Link {
-        Link { faults: Faults::of_own(&device), device, queue, shared: false, recent: Mutex::default() }
+        Link { faults: Faults::of_own(&device), device, queue, shared: false, gate: Gate::default(), recent: Mutex::default() }
     }
 
     /// The way to a device that others use, too.
     pub fn shared(device: wgpu::Device, queue: wgpu::Queue) -> Link {
-        Link { faults: Faults::of_shared(), device, queue, shared: true, recent: Mutex::default() }
+        Link { faults: Faults::of_shared(), device, queue, shared: true, gate: Gate::default(), recent: Mutex::default() }
     }
 
     /// Whether others use the device, too.
@@ -52,8 +54,27 @@ impl Link {
         self.faults.scoped(&self.device, || work(&self.device, &self.queue))
     }
 
+    /// Keeps all others from submitting.
+    pub fn hold(&self) -> Hold<'_> {
+        self.gate.hold()
+    }
+
+    /// Waits until nobody else holds. Whoever submits under a lock passes before locking: who holds may need the lock.
+    pub fn pass(&self) -> Pass<'_> {
+        self.gate.pass()
+    }
+
     /// Submits what `record` puts into an encoder, behind what was written.
     pub fn submit(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) -> wgpu::SubmissionIndex {
+        self.submit_with(&self.pass(), record)
+    }
+
+    /// The same, for who has passed.
+    pub fn submit_with(
+        &self,
+        _passed: &Pass<'_>,
+        record: impl FnOnce(&mut wgpu::CommandEncoder),
+    ) -> wgpu::SubmissionIndex {
         let index = self.with(|device, queue| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             record(&mut encoder);
@@ -65,6 +86,7 @@ impl Link {
 
     /// Submits what was written.
     pub fn flush(&self) {
+        let _pass = self.pass();
         let index = self.with(|_, queue| queue.submit([]));
         self.note(&index);
     }

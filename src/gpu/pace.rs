@@ -71,6 +71,7 @@ impl Pace {
     /// # Errors
     /// As [`Link::wait`].
     pub fn submit(&self, link: &Link, steps: &[&Step]) -> Result<()> {
+        let pass = link.pass();
         // Whoever comes from another thread waits here.
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         while queue.under_way.len() >= UNDER_WAY
@@ -87,7 +88,7 @@ impl Pace {
             }
         }
         let since = Instant::now();
-        let index = link.submit(|encoder| Step::encode(steps.iter().copied(), encoder));
+        let index = link.submit_with(&pass, |encoder| Step::encode(steps.iter().copied(), encoder));
         queue.under_way.push_back(UnderWay { index, work: steps.iter().map(|step| step.cost()).sum(), since });
         link.check()
     }
