@@ -15,7 +15,7 @@ pub struct Args {
     /// Pictures in a batch, 50 tokens each, from 1 to 1024.
     #[arg(long, default_value_t = 8, value_parser = common::count(1, 1024))]
     pictures: usize,
-    /// Milliseconds that the repetitions of one kernel may take together, from 1 to 3600000.
+    /// Time for all repetitions of one kernel, in milliseconds, from 1 to 3600000.
     #[arg(long, default_value_t = 500, value_name = "MS", value_parser = common::count(1, 3_600_000))]
     budget: usize,
     /// One JSON object on stdout.

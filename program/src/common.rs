@@ -23,10 +23,10 @@ use crate::ui;
 /// Which GPU, and whether to time its kernels.
 #[derive(Args, Clone)]
 pub struct GpuArgs {
-    /// GPU, by index or part of its name (see `tipi devices`); TIPI_DEVICE says the same.
+    /// The GPU to use: its number or a part of its name, as `tipi devices` lists them. The variable TIPI_DEVICE sets it, too.
     #[arg(long, value_name = "NAME|INDEX")]
     pub device: Option<String>,
-    /// Print a table of the time that each kernel took.
+    /// Print how long each kernel took.
     #[arg(long)]
     pub profile: bool,
 }
@@ -87,8 +87,8 @@ impl FormerGpuArgs {
 /// In what precision inference runs.
 #[derive(Args, Clone)]
 pub struct PrecisionArgs {
-    /// How the model's frozen matrices are stored on the GPU: f16 takes half the memory, and uses matrix units where there
-    /// are some. Sums are f32 either way.
+    /// Precision of the model's frozen matrices on the GPU. f16 takes half the memory and uses matrix units if there are any;
+    /// sums are f32 either way.
     #[arg(long, value_enum, default_value_t = Stored::F32)]
     pub precision: Stored,
 }
@@ -160,8 +160,8 @@ pub fn finish(gpu: &Gpu) {
 /// How folders of pictures are walked.
 #[derive(Args, Clone)]
 pub struct WalkArgs {
-    /// Pass over the files and folders that this matches, with the rules of a line in .gitignore: '*.gif', 'drafts/',
-    /// '/cat/old'; '!NAME' takes in what would be passed over. May be given several times.
+    /// Pass over files and folders that match this pattern, which follows the rules of .gitignore: '*.gif', 'drafts/',
+    /// '/cat/old'. '!NAME' takes what would be passed over. May be given several times.
     #[arg(long = "exclude", value_name = "GLOB")]
     exclude: Vec<String>,
 }
@@ -201,10 +201,10 @@ pub fn say_walk(walk: &Walk) {
 pub struct PictureArgs {
     #[command(flatten)]
     walk: WalkArgs,
-    /// Fail at the first picture that cannot be decoded, or folder that cannot be read.
+    /// Stop with an error at the first picture that cannot be decoded or folder that cannot be read, instead of skipping it.
     #[arg(long)]
     pub strict: bool,
-    /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
+    /// Pictures per step, from 1 to 65536. By default up to 32, or as many as fit into memory.
     #[arg(long, value_parser = count(1, MOST_BATCH))]
     batch: Option<usize>,
 }

@@ -25,8 +25,7 @@ pub fn kept(
     if kept.is_file() {
         let file = File::open(kept)?;
         if file.meta.method != description || file.meta.classes != names {
-            let reason =
-                "was trained otherwise or without other classes: take another --out, or give it with --correction";
+            let reason = "this correction has other settings, or left out other classes: use another --out, or give the correction with --correction";
             return Err(Error::data(kept, reason).into());
         }
         return common::correction(&file, clip);

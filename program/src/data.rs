@@ -37,7 +37,7 @@ pub struct Check {
     /// Where the known datasets are, each in its folder.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Decode every picture, too.
+    /// Also decode every picture.
     #[arg(long)]
     decode: bool,
     #[command(flatten)]
@@ -110,7 +110,7 @@ fn check_all(args: &Check) -> Result<()> {
         terminal::print_json(&objects, false)?;
     }
     if found == 0 {
-        return Err(Error::data(root, "none of the known datasets is here: check the path").into());
+        return Err(Error::data(root, "none of the known datasets is in this folder: check the path").into());
     }
     match faults.is_empty() {
         true => Ok(()),

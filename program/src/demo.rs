@@ -50,10 +50,10 @@ pub struct Args {
     /// Sets to run: shifted, novel.
     #[arg(long, value_delimiter = ',', default_value = "shifted,novel")]
     sets: Vec<String>,
-    /// Numbers of pictures per class to run: 1 and 2 on shifted, 1, 2 and 4 on novel.
+    /// Numbers of pictures per class to learn from: 1 and 2 on shifted, 1, 2 and 4 on novel.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_parser = common::count(1, 4))]
     shots: Vec<usize>,
-    /// Seeds of the few-shot choice and of training; accuracies are averaged.
+    /// Seeds for choosing pictures and for training. Accuracies are averaged over them.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     seeds: Vec<u64>,
     /// Where to write the picture of predictions.
@@ -61,13 +61,13 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// PiNI's passes over the pictures, from 1 to 1000000; the paper's are 100.
+    /// PiNI's passes over the pictures, from 1 to 1000000. The paper has 100.
     #[arg(long, default_value_t = 10, value_parser = common::count(1, common::MOST_EPOCHS))]
     epochs: usize,
     /// Overlap correction to use for the ++ methods, instead of training one.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// The overlap correction's passes over its pictures, from 1 to 1000000.
+    /// Passes over the pictures that the overlap correction learns from, from 1 to 1000000.
     #[arg(long, default_value_t = 1, value_parser = common::count(1, common::MOST_EPOCHS))]
     correction_epochs: usize,
     #[command(flatten)]

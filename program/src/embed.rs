@@ -42,10 +42,10 @@ pub enum Args {
 pub struct Image {
     #[command(flatten)]
     common: Common,
-    /// Overlap correction that `fit overlap` wrote, or a ++ adapter: write `adapted` [n,D] f32 beside `features`.
+    /// Overlap correction from `tipi fit overlap`, or a ++ adapter. Adds `adapted` [n,D] f32 to the file.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// Write `labels` [n] i64 too: the one input is a folder with a sub-folder of pictures per class.
+    /// Add `labels` [n] i64 to the file. The input must be one folder with a sub-folder of pictures per class.
     #[arg(long)]
     labels: bool,
     /// What to embed.
@@ -68,10 +68,10 @@ pub struct Text {
 pub struct Class {
     #[command(flatten)]
     common: Common,
-    /// Prompt with {} for the class; several are averaged.
+    /// Prompt, with {} in place of the class. Give several to average them.
     #[arg(long = "template", default_value = "a photo of a {}.")]
     templates: Vec<String>,
-    /// Class names, in the order of the labels; or one folder with a sub-folder per class.
+    /// The names of the classes, in the order of the labels, or one folder with a sub-folder per class.
     #[arg(required = true)]
     classes: Vec<String>,
 }
@@ -82,8 +82,8 @@ pub struct Common {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// File to write, or `-` for stdout: `features` [n,D] f32, un-normalised, in input order (of `classifier`: `weights`). A
-    /// file of embeddings that is there already is overwritten.
+    /// File to write, or `-` for stdout. It holds `features` [n,D] f32 (`weights` for `classifier`), not normalised, in the
+    /// order of the inputs. A file of embeddings of that name is overwritten.
     #[arg(long, value_name = "F.safetensors|-")]
     out: PathBuf,
     #[command(flatten)]
@@ -353,7 +353,7 @@ fn images(args: &Image, inputs: &[Input], clip: &Clip, kept: Option<&Beside>) ->
     if let (Err(error), Some(kept)) = (&result, kept) {
         let stopped = matches!(error.downcast_ref(), Some(Error::Stopped));
         if stopped || clock.elapsed() > WORTH_KEEPING {
-            note!("what is encoded is kept in {}: the same command goes on from there", kept.path().display());
+            note!("finished features are kept in {}: the same command goes on from there", kept.path().display());
         } else {
             kept.remove_features();
         }

@@ -24,13 +24,13 @@ pub struct Args {
     precision: PrecisionArgs,
     #[command(flatten)]
     gpu: FormerGpuArgs,
-    /// Pictures per step that the memory is worked out for, from 1 to 65536.
+    /// Pictures per step for which to work out the memory, from 1 to 65536.
     #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
     batch: usize,
-    /// Classes that the memory is worked out for, from 1 to 100000.
+    /// Classes for which to work out the memory, from 1 to 100000.
     #[arg(long, default_value_t = 100, value_parser = common::count(1, memory::MOST_CLASSES))]
     classes: usize,
-    /// Pictures of each class that the memory is worked out for, from 1 to 1000000; at most 10000000 of all classes.
+    /// Pictures per class for which to work out the memory, from 1 to 1000000; at most 10000000 in all classes.
     #[arg(long, default_value_t = 16, value_parser = common::count(1, common::MOST_SHOTS))]
     shots: usize,
     /// One JSON object on stdout.
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     let needs = match args.gpu.open() {
         Ok(gpu) => Some(Needs::of(&gpu, args, &folder)?),
         Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoDevice)) => {
-            note!("no memory is worked out: {error}");
+            note!("the memory that it needs is unknown: {error}");
             None
         }
         Err(error) => return Err(error),

@@ -144,7 +144,7 @@ pub fn add_how(mut command: Command, needs: Needs, former: &'static str) -> Comm
             "key-views",
             0,
             format!(
-                "Random views averaged into each cache key, up to 1000; 0 takes the picture itself [default: {default}]"
+                "Random views averaged into each cache key, up to 1000. 0 uses the picture as it is [default: {default}]"
             ),
         ));
     }
@@ -153,8 +153,8 @@ pub fn add_how(mut command: Command, needs: Needs, former: &'static str) -> Comm
             .arg(views(
                 "train-views",
                 0,
-                "Encode this many random views of each picture, up to 1000, beforehand, for training to draw from. By default \
-                 (0) every epoch sees a fresh one of each, as with the authors"
+                "Random views of each picture, up to 1000, that are encoded beforehand and reused in training. By default (0) each \
+                 epoch draws a fresh view of each picture, as the authors' code does"
                     .into(),
             ))
             .arg(
@@ -162,12 +162,12 @@ pub fn add_how(mut command: Command, needs: Needs, former: &'static str) -> Comm
                     .long("no-augment")
                     .action(ArgAction::SetTrue)
                     .conflicts_with("train-views")
-                    .help("Train on the pictures as they are, not on random views of them. Fastest"),
+                    .help("Train on the pictures as they are, without random views. This is fastest"),
             );
     }
     if needs.grid {
         command = command.arg(Arg::new("grid").long("grid").help(format!(
-            "Grid of the search: paper, standard (coarse and wide), tip-adapter (its own for each dataset), or \
+            "Which α, β and γ to try: paper, standard (coarse and wide), tip-adapter (its own for each dataset), or \
              alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n [default: {}]",
             how.grid
         )));

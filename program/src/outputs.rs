@@ -12,7 +12,7 @@ use tipi::low_level::output::{Kind, Output};
 /// Whether a result may take the place of what tipi did not write.
 #[derive(clap::Args, Clone)]
 pub struct ForceArgs {
-    /// Overwrite a file that tipi did not write, or wrote as something else. What the command itself reads is never
+    /// Overwrite a file even if tipi did not write it, or if it is of another kind. Files that the command reads are never
     /// overwritten.
     #[arg(long)]
     pub force: bool,
@@ -38,7 +38,7 @@ fn is_stdout(path: &Path) -> bool {
 /// Fails for '-' where a result needs a name.
 pub fn refuse_stdout(path: &Path) -> Result<()> {
     if is_stdout(path) {
-        let reason = "'-' is standard output, where this result cannot go: give a name (./- is a file called '-')";
+        let reason = "this result cannot go to standard output ('-'): give a file name (./- is a file called '-')";
         return Err(Error::Invalid(reason.into()).into());
     }
     Ok(())
@@ -62,7 +62,7 @@ impl Beside {
         match Lock::take(&lock)? {
             Some(lock) => Ok(Some(Beside { path, _lock: lock })),
             None => {
-                let reason = "another tipi works on this result: wait for it, or give another name";
+                let reason = "another tipi is writing this result: wait for it, or give another name";
                 Err(Error::data(output.path(), reason).into())
             }
         }

@@ -15,7 +15,7 @@ pub fn listen() {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(CODE);
         }
-        note!("stopping after the step under way; again to stop at once");
+        note!("stopping after the current step; press Ctrl-C again to stop at once");
     };
     // Without a handler the system's own stands: the program just ends.
     if let Err(error) = ctrlc::set_handler(handler) {

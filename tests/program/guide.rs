@@ -229,6 +229,10 @@ fn unknown_in(arguments: &[String]) -> Option<String> {
         if listed(&text).is_empty() || argument.starts_with('-') {
             break;
         }
+        // `tipi fit METHOD`: any of them is meant.
+        if argument.chars().all(char::is_uppercase) {
+            return None;
+        }
         commands.push(argument.clone());
         match help(&commands) {
             Some(found) => text = found,
