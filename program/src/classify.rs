@@ -27,7 +27,7 @@ pub struct Args {
     /// Pictures and folders of pictures.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// One JSON array on stdout.
+    /// Print one JSON array instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The answer where no class is likely enough.
+/// The answer if no class is likely enough.
 const UNKNOWN: &str = "unknown";
 
 /// Prints class, probability and runner-up of pictures, files and those in folders. A broken picture inside a folder is named,

@@ -1,4 +1,4 @@
-//! A correction that evaluations train for themselves, and keep.
+//! The correction that an evaluation trains and keeps.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use tipi::low_level::data::Item;
 use crate::bars::Bars;
 use crate::common;
 
-/// The correction in the file `kept` if it is of these settings and classes; else one trained on generic pictures of the classes
-/// `names`, which is kept there. With `strict` a picture that cannot be decoded is an error.
+/// Reads the correction from the file `kept`, if that exists and has these settings and classes. If not, trains one on generic
+/// pictures of the classes `names` and writes it there. With `strict` a picture that cannot be decoded is an error.
 pub fn kept(
     clip: &Clip,
     (pictures, names): (&[Item], &[String]),

@@ -1,4 +1,4 @@
-//! `tipi demo`: the main job on the bundled model and pictures.
+//! `tipi demo`: every method on the bundled model and pictures.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ const RUNS: [(&str, &[usize]); 2] = [("shifted", &[1, 2]), ("novel", &[1, 2, 4])
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// One JSON object on stdout instead of the table.
+    /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
     /// Sets to run: shifted, novel.
@@ -112,7 +112,7 @@ impl Args {
     }
 }
 
-/// Runs the demonstration: an evaluation of each set, whose results are looked at here and not kept.
+/// Runs the demo: an evaluation of each set, whose results are shown and not kept.
 pub fn run(args: &Args) -> Result<()> {
     let runs = args.runs()?;
     let output = args.force.open(&args.out, Kind::Png)?;
@@ -154,7 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     bars.clear();
     let drawn = draw_grid(&title(&args.seeds), &shown.cells, 6).and_then(|bytes| output.write(&bytes));
-    // The table first: a picture that cannot be written must not cost minutes of work.
+    // The table comes first, so that minutes of work are not lost if the picture cannot be written.
     let seconds = (start.elapsed().as_secs_f64(), correction_seconds);
     print(args, &gpu, &shown.rows, &shown.overlaps, seconds)?;
     drawn?;

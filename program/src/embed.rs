@@ -30,8 +30,8 @@ use crate::{stop, ui};
 pub enum Args {
     /// Pictures: files, folders, or `pixel_values` [n,3,R,R] in a .safetensors file.
     Image(Image),
-    /// Texts: as arguments, the lines of a file (`@lines.txt`) or of `-` (stdin), or `input_ids` [n,T] in a .safetensors
-    /// file. A text that begins with @ is written with two.
+    /// Texts: arguments, the lines of a file (`@lines.txt`) or of stdin (`-`), or `input_ids` [n,T] in a .safetensors file.
+    /// Write @@ for a text that begins with @.
     Text(Text),
     /// Class names: a zero-shot classifier, `weights` [C,D] f32, rows of length 1.
     Classifier(Class),
@@ -193,7 +193,7 @@ fn is_safetensors(input: &Path) -> bool {
 /// Features, labels where asked for, and what each row is of.
 type Embedded = (Features, Option<Vec<i64>>, Vec<String>);
 
-/// A picture to embed, and whether it was named itself: such a one must be sound.
+/// A picture to embed, and whether it was given directly. If so, it must not be broken.
 type Listed = (Item, bool);
 
 /// Encodes pictures, keeping what is done until the result is written.
@@ -334,7 +334,7 @@ fn inputs(args: &Image, output: &Output) -> Result<Vec<Input>> {
     Ok(found)
 }
 
-/// A failure after less than this leaves nothing behind: it is as quickly made up for.
+/// After a failure within this time nothing is kept, because it is as quickly done again.
 const WORTH_KEEPING: Duration = Duration::from_secs(5);
 
 fn images(args: &Image, inputs: &[Input], clip: &Clip, kept: Option<&Beside>) -> Result<Embedded> {
@@ -361,7 +361,7 @@ fn images(args: &Image, inputs: &[Input], clip: &Clip, kept: Option<&Beside>) ->
     result
 }
 
-/// What an argument of `embed text` stands for. Only what says so is a file: a text may have the name of one.
+/// What an argument of `embed text` means. A file must be marked by @, because a text may look like the name of a file.
 enum TextInput<'a> {
     /// A safetensors file with `input_ids`.
     Ids(&'a Path),
@@ -381,7 +381,7 @@ impl<'a> TextInput<'a> {
             _ if is_safetensors(path) => TextInput::Ids(path),
             Some(_) => TextInput::List(path),
             None if input == "-" => TextInput::Stdin,
-            // A text that begins with @ has another in front of it.
+            // @@ stands for a text that begins with @.
             None => TextInput::Text(input.strip_prefix('@').unwrap_or(input)),
         }
     }

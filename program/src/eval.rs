@@ -88,7 +88,7 @@ pub struct Args {
     /// Pictures per step, from 1 to 65536. By default up to 32, or as many as fit into memory.
     #[arg(long, value_parser = common::count(1, common::MOST_BATCH))]
     batch: Option<usize>,
-    /// The summary as JSON on stdout instead of tables.
+    /// Print the summary as JSON instead of tables.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -109,7 +109,7 @@ pub struct ReportArgs {
     out: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// The summary as JSON on stdout instead of tables.
+    /// Print the summary as JSON instead of tables.
     #[arg(long)]
     json: bool,
 }
@@ -279,7 +279,7 @@ pub fn run(args: &Args) -> Result<()> {
     let gpu = args.gpu.open()?;
     let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let with_correction = args.correction.is_some() || args.generic.is_some();
-    // All that can be wrong with the options, before anything is trained.
+    // Check all options before anything is trained.
     let protocol = args.protocol(with_correction)?;
     let checked = datasets.iter().map(|dataset| eval::check(dataset, &protocol, with_correction));
     let checked = checked.collect::<tipi::Result<Vec<_>>>()?;
@@ -287,7 +287,7 @@ pub fn run(args: &Args) -> Result<()> {
     stop::listen();
     let mut bars = Bars::new();
     let correction = args.correction(&clip, &datasets, generic.as_ref(), &mut bars)?;
-    // Without methods that use it the corrected tower would be run for nothing.
+    // If no method uses it, running the corrected tower would be a waste.
     let correction = correction.filter(|_| protocol.methods.iter().any(|m| m.info().needs.correction));
     let digest = correction.as_ref().map(|c| c.digest(&gpu)).transpose()?;
     let corrected = correction.as_ref().zip(digest.as_deref());

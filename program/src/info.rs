@@ -33,7 +33,7 @@ pub struct Args {
     /// Pictures per class for which to work out the memory, from 1 to 1000000; at most 10000000 in all classes.
     #[arg(long, default_value_t = 16, value_parser = common::count(1, common::MOST_SHOTS))]
     shots: usize,
-    /// One JSON object on stdout.
+    /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
 }
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     let folder = common::model_folder(&args.model)?;
     let (checkpoint, config, preprocess) = ClipConfig::open(&folder)?;
     let facts = facts(&folder, &checkpoint, &config, &preprocess);
-    // A model can be looked at where there is no GPU; what it would need there, nobody can tell.
+    // A model can be described without a GPU. How much memory it would need is then unknown.
     let needs = match args.gpu.open() {
         Ok(gpu) => Some(Needs::of(&gpu, args, &folder)?),
         Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoDevice)) => {
@@ -161,7 +161,7 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
 
-/// What is known of a model, in the order in which people ask.
+/// The facts about a model, the most wanted first.
 fn facts(
     folder: &Path,
     checkpoint: &Checkpoint,

@@ -1,8 +1,8 @@
-//! The command line: thin. What it does is in the library; here are options, progress bars and tables.
+//! The command line. It is thin: options, progress bars and tables. The work is done by the library.
 
 // Files are opened by `tipi::low_level::input` alone, which tells pipes and devices from files.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
-// Text reaches people through `terminal` alone, which escapes what could act on it and never fails on stderr.
+// All text goes through `terminal`, which escapes what could act on a terminal and never fails on stderr.
 #![warn(clippy::disallowed_macros)]
 
 mod bars;
@@ -97,7 +97,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; everything else is, and like all of ours it is one line with code 2.
+            // Help and version are not errors. Everything else is: one line, and code 2.
             if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 return help(&error);
             }
@@ -150,7 +150,7 @@ fn main() -> ExitCode {
 /// Shows help or the version.
 fn help(shown: &clap::Error) -> ExitCode {
     match shown.print() {
-        // A reader that has gone away has read enough. What goes to stderr is shown where nothing was asked for.
+        // If the reader has gone away, it has read enough. Help goes to stderr if the command was incomplete.
         Err(error) if !shown.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
             note!("error: stdout: {error}");
             ExitCode::from(2)

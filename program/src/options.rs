@@ -16,7 +16,7 @@ fn kebab(name: &str) -> String {
     name.replace('_', "-")
 }
 
-/// The method's name in front of options of its own: the shortest that it has.
+/// The prefix of a method's own options: its shortest name.
 fn prefix(method: &dyn Method) -> &'static str {
     let info = method.info();
     info.aliases.iter().copied().chain([info.name]).min_by_key(|name| name.len()).unwrap_or(info.name)
@@ -70,7 +70,7 @@ fn given(method: &dyn Method, matches: &ArgMatches, name: impl Fn(&Setting) -> S
     method.settings().iter().filter_map(of).collect()
 }
 
-/// A method's complaint about settings, with the options that set them in their names' place.
+/// A method's error about its settings, with each setting's name replaced by its option.
 pub fn translated(method: &dyn Method, error: &tipi::Error) -> tipi::Error {
     let text = error.to_string();
     let word = |word: &str| {
@@ -87,7 +87,7 @@ pub fn translated(method: &dyn Method, error: &tipi::Error) -> tipi::Error {
 #[derive(Clone, Debug, Default)]
 pub struct OfMethods(pub BTreeMap<String, Settings>);
 
-/// The methods that have options of their own in `eval`. What is set of a method is so of its corrected form, too.
+/// The methods that have options of their own in `eval`. A setting also holds for the corrected form of the method.
 fn with_options() -> impl Iterator<Item = &'static dyn Method> {
     METHODS.iter().copied().filter(|method| !method.info().needs.correction)
 }

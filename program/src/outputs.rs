@@ -9,7 +9,7 @@ use tipi::low_level::encode::store;
 use tipi::low_level::lock::Lock;
 use tipi::low_level::output::{Kind, Output};
 
-/// Whether a result may take the place of what tipi did not write.
+/// Whether a result may overwrite a file that tipi did not write.
 #[derive(clap::Args, Clone)]
 pub struct ForceArgs {
     /// Overwrite a file even if tipi did not write it, or if it is of another kind. Files that the command reads are never
@@ -49,7 +49,7 @@ pub fn read_items(output: &Output, items: &[Item]) -> Result<()> {
     Ok(items.iter().try_for_each(|item| output.reads(&item.path, "a picture"))?)
 }
 
-/// What is kept beside a result until it is written, and the lock on it.
+/// A file or folder that is kept beside a result until that is written, and the lock on it.
 pub struct Beside {
     path: PathBuf,
     _lock: Lock,
@@ -68,7 +68,7 @@ impl Beside {
         }
     }
 
-    /// The file for the checkpoint of a training; none where the result goes into no file.
+    /// The file for the checkpoint of a training; none if the result does not go into a file.
     pub fn checkpoint(output: &Output, force: &ForceArgs) -> Result<Option<Beside>> {
         let Some(path) = output.beside("", ".checkpoint")? else { return Ok(None) };
         let beside = Beside::lock(output, path)?;
@@ -78,7 +78,7 @@ impl Beside {
         Ok(beside)
     }
 
-    /// The folder for features that are there already; none where the result goes into no file.
+    /// The folder for features that are finished; none if the result does not go into a file.
     pub fn features(output: &Output) -> Result<Option<Beside>> {
         let Some(path) = output.beside(".", ".features")? else { return Ok(None) };
         Beside::lock(output, path)

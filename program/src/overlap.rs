@@ -33,7 +33,7 @@ pub struct Args {
     plot: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// One JSON object on stdout instead of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

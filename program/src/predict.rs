@@ -28,7 +28,7 @@ pub struct Args {
     /// `tipi fit` fitted on validation pictures.
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
     min_confidence: Option<f64>,
-    /// One JSON array on stdout.
+    /// Print one JSON array instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     let classifier = match Model::from(clip).bind(&file) {
-        // The one thing that an adapter file may be instead.
+        // The file holds a correction instead.
         Err(error @ tipi::Error::Invalid(_)) => {
             return Err(tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")).into());
         }

@@ -58,7 +58,7 @@ pub struct Args {
     /// Accept a cache in which a class has no pictures.
     #[arg(long)]
     allow_empty_classes: bool,
-    /// One JSON object on stdout instead of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -20,7 +20,7 @@ pub struct Args {
     /// Numbers of rows to measure, each from 1 to 65536: the pictures, tokens or texts that are computed at a time.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 50, 500, 4000], value_parser = common::count(1, 65_536))]
     rows: Vec<usize>,
-    /// One JSON array on stdout.
+    /// Print one JSON array instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -6,7 +6,7 @@
 //! * `sh`: every command succeeds. A `text` block right after it is what they print, `...` standing for what varies: within a
 //!   line for any part of it, alone for any number of lines. Spaces and the width of tables do not count.
 //! * `sh,fails`: the same, but the last command ends with code 2.
-//! * `sh,norun`: every `tipi` in it names a command that exists, with options that it has. So does code within a sentence.
+//! * `sh,not-run`: every `tipi` in it names a command that exists, with options that it has. So does code within a sentence.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -278,7 +278,7 @@ fn faults(name: &str, text: &str) -> Vec<String> {
                 }
                 printed = Some((block.line + block.lines.len(), all));
             }
-            "sh,norun" => {
+            "sh,not-run" => {
                 let wrong = commands(block).into_iter().filter_map(|(line, command)| Some((line, unknown(&command)?)));
                 faults.extend(wrong.map(|(line, fault)| format!("{name}:{line}: {fault}")));
             }
@@ -292,7 +292,7 @@ fn faults(name: &str, text: &str) -> Vec<String> {
                     faults.push(format!("{name}:{}: not what is printed:\n{output}", block.line));
                 }
             }
-            kind if kind == "sh" || kind.starts_with("sh,") || kind == "bash" || kind.is_empty() => {
+            kind if kind.starts_with("sh,") || kind == "bash" || kind.is_empty() => {
                 faults.push(format!("{name}:{}: no such kind of block: '{kind}'", block.line));
             }
             _ => {}
@@ -353,10 +353,10 @@ fn what_is_wrong_on_a_page_is_found() {
         ("```sh\ntipi devices \\\n  --jsn\n```", "page.md:2: tipi devices --jsn\n  ends with Some(2), not 0"),
         ("```sh\ntrue\n\nfalse # not so\n```", "page.md:4: false"),
         ("```sh,fails\ntrue\n```", "page.md:2: true\n  ends with Some(0), not 2"),
-        ("```sh,norun\ntipi devcies\n```", "page.md:2: there is no `tipi devcies`"),
-        ("```sh,norun\nA=1 tipi fit tipp\n```", "there is no `tipi fit tipp`"),
-        ("```sh,norun\ntrue && tipi fit tip --shot 1\n```", "`tipi fit tip` has no --shot"),
-        ("```sh,norun\ncargo run --release -- info --shot=1 x\n```", "`tipi info` has no --shot"),
+        ("```sh,not-run\ntipi devcies\n```", "page.md:2: there is no `tipi devcies`"),
+        ("```sh,not-run\nA=1 tipi fit tipp\n```", "there is no `tipi fit tipp`"),
+        ("```sh,not-run\ntrue && tipi fit tip --shot 1\n```", "`tipi fit tip` has no --shot"),
+        ("```sh,not-run\ncargo run --release -- info --shot=1 x\n```", "`tipi info` has no --shot"),
         ("As `tipi fit pini --nois both` does", "page.md:1: `tipi fit pini` has no --nois"),
         ("Give `--min-confidence`, or\n`--min-confidenc 0.5`.", "page.md:2: no command has --min-confidenc"),
         ("```sh\necho yes\n```\n\n```text\nno\n```", "page.md:6: not what is printed:\nyes"),
@@ -366,6 +366,6 @@ fn what_is_wrong_on_a_page_is_found() {
         assert!(fault(page).contains(said), "{page}: {}", fault(page));
     }
     let good = "Give `--min-confidence 0.5` to `tipi predict`:\n\n```sh\n# nothing\nprintf 'a  b 17 c\\nd\\n\\ne\\n' # so\n```\n\n\
-                ```text\na b ... c\n...\ne\n```\n\nElse:\n```sh,norun\ntipi fit tip --shots 4 # --not-one\n```\n";
+                ```text\na b ... c\n...\ne\n```\n\nElse:\n```sh,not-run\ntipi fit tip --shots 4 # --not-one\n```\n";
     assert_eq!(faults("page.md", good), Vec::<String>::new());
 }

@@ -166,7 +166,7 @@ struct Common {
     gpu: FormerGpuArgs,
 }
 
-/// What is learned from, before anything is chosen.
+/// The pictures given, before some of them are chosen.
 enum Data {
     /// Class folders without parts.
     Folder(tipi::low_level::data::Folder),
@@ -275,9 +275,9 @@ impl Common {
     }
 }
 
-/// The checkpoint beside a result, and whether to go on from it.
+/// The checkpoint beside a result, and whether to continue from it.
 fn checkpoint(output: &Output, force: &ForceArgs, resume: bool) -> Result<(Option<Beside>, Option<Place>)> {
-    // Until all is written, so that no two trainings take turns at one checkpoint.
+    // It is held until all is written, so that two trainings cannot share one checkpoint.
     let kept = Beside::checkpoint(output, force)?;
     let path = kept.as_ref().map(|kept| kept.path().to_path_buf());
     if resume && !path.as_deref().is_some_and(Path::is_file) {
@@ -290,7 +290,7 @@ fn checkpoint(output: &Output, force: &ForceArgs, resume: bool) -> Result<(Optio
     Ok((kept, path.map(|path| Place { path, resume })))
 }
 
-/// Says how an interrupted training is gone on with.
+/// Prints how to continue an interrupted training.
 fn say_stopped(error: Error, kept: Option<&Beside>) -> anyhow::Error {
     if let (Error::Stopped, Some(kept)) = (&error, kept.filter(|kept| kept.path().is_file())) {
         note!("run the same command with --resume to continue from {}", kept.path().display());
