@@ -1,5 +1,5 @@
-//! The library's errors. Each names the thing that is wrong (a file, a tensor, an argument) and,
-//! where there is one, the remedy. Applications match on the variant; [`std::fmt::Display`] gives one line.
+//! The library's errors. Each names what is wrong (a file, a tensor, an argument) and, if there is one, the remedy.
+//! Applications match on the variant; [`std::fmt::Display`] gives one line.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub enum Error {
         /// The devices that exist, with their indices.
         available: String,
     },
-    /// The device cannot do what was asked of it.
+    /// The device lacks what the work needs.
     #[error("device {}: {}", name(device), self::reason(reason))]
     Unsupported {
         /// The device's name.
@@ -35,7 +35,7 @@ pub enum Error {
     #[error("GPU error: {}", reason(.0))]
     Gpu(String),
     /// The device was lost (driver reset, watchdog, unplugged).
-    #[error("GPU device lost: {}; start again, with a smaller batch if it was a time-out", reason(.0))]
+    #[error("the GPU was lost: {}; start again, with a smaller batch if it timed out", reason(.0))]
     DeviceLost(String),
     /// A buffer does not fit the device's memory or its binding limits.
     #[error("out of GPU memory: {what} needs {needed} bytes, {why}; use a smaller batch")]
@@ -48,7 +48,7 @@ pub enum Error {
         why: String,
     },
     /// What was computed on the GPU is NaN or infinite.
-    #[error("{what} came out as NaN or infinity ({wrong} of {of}, the first in row {row}): {cause}")]
+    #[error("{what} came out as NaN or infinity ({wrong} of {of} values, the first in row {row}): {cause}")]
     ResultNotFinite {
         /// What was computed.
         what: String,
@@ -69,9 +69,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A result would take the place of a file of another kind.
+    /// A result would overwrite a file of another kind.
     #[error(
-        "{}: this is {found}, and {wanted} belongs here; it was left as it is: give another name for the result",
+        "{}: not overwritten, because it is {found} and not {wanted}; give another name for the result",
         path.display()
     )]
     Foreign {
@@ -83,7 +83,7 @@ pub enum Error {
         wanted: &'static str,
     },
     /// A safetensors file is truncated, hostile or malformed.
-    #[error("{}: not a sound safetensors file: {}", path.display(), self::reason(reason))]
+    #[error("{}: not a valid safetensors file: {}", path.display(), self::reason(reason))]
     Safetensors {
         /// The file.
         path: PathBuf,
@@ -91,7 +91,7 @@ pub enum Error {
         reason: String,
     },
     /// A tensor that must be there is not.
-    #[error("{}: tensor '{}' is missing; export or fetch the file again", path.display(), name(tensor))]
+    #[error("{}: tensor '{}' is missing; export or download the file again", path.display(), name(tensor))]
     MissingTensor {
         /// The file.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum Error {
     },
     /// A tensor has another shape or dtype than it must have.
     #[error(
-        "{}: tensor '{}' is {}, expected {}; this file and what describes it do not belong together",
+        "{}: tensor '{}' is {}, expected {}; the file does not fit its description",
         path.display(),
         name(tensor),
         name(found),
@@ -118,8 +118,8 @@ pub enum Error {
     },
     /// A tensor holds NaN or infinity.
     #[error(
-        "{}: tensor '{}' is not finite: {value} in row {row}, column {column}; the file is damaged, or was written from a \
-         training that diverged",
+        "{}: tensor '{}' is not finite: {value} in row {row}, column {column}; the file is damaged, or comes from a training \
+         that diverged",
         path.display(),
         name(tensor)
     )]
@@ -151,7 +151,7 @@ pub enum Error {
         /// What the decoder said.
         reason: String,
     },
-    /// A data folder or list does not fit what was asked of it.
+    /// A data folder or list cannot be used as asked.
     #[error("{}: {}", path.display(), self::reason(reason))]
     Data {
         /// The folder or list.
@@ -160,7 +160,7 @@ pub enum Error {
         reason: String,
     },
     /// A known dataset was asked for by its name alone.
-    #[error("{title}: say where the datasets are (`root`, with {folder} in it)")]
+    #[error("{title}: say where the datasets are (`root`, the folder that holds {folder})")]
     NoRoot {
         /// The dataset's name for people.
         title: &'static str,
@@ -184,7 +184,7 @@ pub enum Error {
         reason: String,
     },
     /// A training's loss is no longer a number.
-    #[error("{what}'s loss is {loss} in epoch {epoch}: training diverged; use a lower learning rate than {rate}")]
+    #[error("{what}: training diverged (the loss is {loss} in epoch {epoch}); use a lower learning rate than {rate}")]
     Diverged {
         /// What was trained.
         what: &'static str,
@@ -195,7 +195,7 @@ pub enum Error {
         /// The rate.
         rate: f64,
     },
-    /// Work was asked to stop (say, by Ctrl-C) and did so in good order.
+    /// The work was asked to stop, for example by Ctrl-C, and has stopped.
     #[error("stopped")]
     Stopped,
     /// An argument or shape is out of range or contradicts another.
@@ -203,17 +203,17 @@ pub enum Error {
     Invalid(String),
 }
 
-/// A name out of a file or an argument, as far as a message repeats it.
+/// A name from a file or an argument, cut to what a message can show.
 fn name(text: &str) -> Cow<'_, str> {
     text::cut(text, text::NAME)
 }
 
-/// What is wrong, which may repeat what a file holds, as far as a message does.
+/// What is wrong, cut likewise, because it may repeat the contents of a file.
 fn reason(text: &str) -> Cow<'_, str> {
     text::cut(text, text::REASON)
 }
 
-/// What helps against an I/O error, as the end of its sentence.
+/// The remedy for an I/O error, to end its sentence with.
 fn remedy(source: &std::io::Error) -> &'static str {
     match source.kind() {
         std::io::ErrorKind::NotFound => "; check the path",

@@ -74,6 +74,14 @@
 // Files are opened by `input` alone, which tells pipes and devices from files.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+// The Rust code of the README and of the guide is compiled, and run where it can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+#[cfg(doctest)]
+#[doc = include_str!("../docs/src/library.md")]
+struct Guide;
+
 mod door;
 mod error;
 mod files;

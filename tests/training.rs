@@ -357,7 +357,7 @@ fn training_taken_up_from_a_checkpoint_gives_the_same_bits() {
         let error = refused(identity(&config, "other pictures"));
         assert!(error.contains("other pictures"), "{error}");
         std::fs::write(&path, "no checkpoint").unwrap();
-        assert!(refused(identity(&config, "fifteen pictures")).contains("not a sound safetensors file"));
+        assert!(refused(identity(&config, "fifteen pictures")).contains("not a valid safetensors file"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Progress as people see it: a bar for the work under way, one for results, and words where bars are not seen.
+//! Shows progress: a bar for the current work, one for results, and lines of text where there is no terminal.
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,15 @@ pub struct Bars {
     /// Whether results are told one by one.
     tells: bool,
     start: Instant,
-    /// When progress was last put into words, for those who read a file instead of a terminal.
+    /// When progress was last written as text, which happens where stderr is not a terminal.
     told: Instant,
 }
 
-/// How often progress is put into words where bars are not seen.
+/// How often progress is written as text.
 const TELL: Duration = Duration::from_secs(30);
 
 impl Bars {
-    /// Bars that end the work when a stop is asked for.
+    /// Bars that stop the work when the user asks for it.
     pub fn new() -> Bars {
         let now = Instant::now();
         let all = MultiProgress::new();

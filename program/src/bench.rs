@@ -1,4 +1,4 @@
-//! `tipi bench`: how near each kernel comes to what the device can do.
+//! `tipi bench`: how close each kernel comes to the peak of the device.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ pub struct Args {
     /// Pictures in a batch, 50 tokens each, from 1 to 1024.
     #[arg(long, default_value_t = 8, value_parser = common::count(1, 1024))]
     pictures: usize,
-    /// Milliseconds that the repetitions of one kernel may take together, from 1 to 3600000.
+    /// Time for all repetitions of one kernel, in milliseconds, from 1 to 3600000.
     #[arg(long, default_value_t = 500, value_name = "MS", value_parser = common::count(1, 3_600_000))]
     budget: usize,
-    /// One JSON object on stdout.
+    /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

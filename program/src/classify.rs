@@ -21,13 +21,13 @@ pub struct Args {
     /// Labels, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
     labels: Vec<String>,
-    /// Prompt with {} for the label; several are averaged.
+    /// Prompt, with {} in place of the label. Give several to average them.
     #[arg(long = "template", default_value = "a photo of a {}.")]
     templates: Vec<String>,
     /// Pictures and folders of pictures.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// One JSON array on stdout.
+    /// Print one JSON array instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let labels: Vec<String> = args.labels.iter().map(|l| l.trim().to_string()).filter(|l| !l.is_empty()).collect();
     if labels.is_empty() {
-        return Err(tipi::Error::Invalid("--labels names no label; separate them by commas".into()).into());
+        return Err(tipi::Error::Invalid("--labels has no label in it; separate labels by commas".into()).into());
     }
     let walk = args.pictures.walk()?;
     let gpu = args.gpu.open()?;
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The answer where no class is likely enough.
+/// The answer if no class is likely enough.
 const UNKNOWN: &str = "unknown";
 
 /// Prints class, probability and runner-up of pictures, files and those in folders. A broken picture inside a folder is named,

@@ -23,21 +23,21 @@ use crate::ui;
 /// Which GPU, and whether to time its kernels.
 #[derive(Args, Clone)]
 pub struct GpuArgs {
-    /// GPU, by index or part of its name (see `tipi devices`); TIPI_DEVICE says the same.
+    /// The GPU to use: its number or a part of its name, as `tipi devices` lists them. The variable TIPI_DEVICE sets it, too.
     #[arg(long, value_name = "NAME|INDEX")]
     pub device: Option<String>,
-    /// Print a table of the time that each kernel took.
+    /// Print how long each kernel took.
     #[arg(long)]
     pub profile: bool,
 }
 
 impl GpuArgs {
-    /// Opens the device; [`announce`] says which and why, once nothing else can be wrong with the command.
+    /// Opens the device. [`announce`] says which it is and why, after all other checks of the command.
     pub fn open(&self) -> Result<Gpu> {
         Ok(Gpu::open(&self.options())?)
     }
 
-    /// As [`GpuArgs::open`], to measure kernels and keep that, whatever TIPI_TUNE says.
+    /// As [`GpuArgs::open`], but measures kernels and keeps the result, whatever TIPI_TUNE says.
     pub fn open_to_measure(&self) -> Result<Gpu> {
         Ok(Gpu::open(&DeviceOptions { tune: Some(true), ..self.options() })?)
     }
@@ -47,7 +47,7 @@ impl GpuArgs {
         if self.device.is_none() && set("TIPI_ADAPTER") && !set("TIPI_DEVICE") {
             note!("TIPI_ADAPTER is called TIPI_DEVICE now");
         }
-        // What may end a process is tried in one of its own: by this program, called with `try-kernels`.
+        // A kernel that may crash the process is tried in another one: this program calls itself with `try-kernels`.
         let trial = std::env::current_exe().ok();
         DeviceOptions { device: self.device.clone(), profile: self.profile, trial, ..DeviceOptions::default() }
     }
@@ -87,8 +87,8 @@ impl FormerGpuArgs {
 /// In what precision inference runs.
 #[derive(Args, Clone)]
 pub struct PrecisionArgs {
-    /// How the model's frozen matrices are stored on the GPU: f16 takes half the memory, and uses matrix units where there
-    /// are some. Sums are f32 either way.
+    /// Precision of the model's frozen matrices on the GPU. f16 takes half the memory and uses matrix units if there are any;
+    /// sums are f32 either way.
     #[arg(long, value_enum, default_value_t = Stored::F32)]
     pub precision: Stored,
 }
@@ -160,8 +160,8 @@ pub fn finish(gpu: &Gpu) {
 /// How folders of pictures are walked.
 #[derive(Args, Clone)]
 pub struct WalkArgs {
-    /// Pass over the files and folders that this matches, with the rules of a line in .gitignore: '*.gif', 'drafts/',
-    /// '/cat/old'; '!NAME' takes in what would be passed over. May be given several times.
+    /// Pass over files and folders that match this pattern, which follows the rules of .gitignore: '*.gif', 'drafts/',
+    /// '/cat/old'. '!NAME' takes what would be passed over. May be given several times.
     #[arg(long = "exclude", value_name = "GLOB")]
     exclude: Vec<String>,
 }
@@ -181,7 +181,7 @@ pub fn open_folder(folder: &Path, walk: &Walk) -> Result<Folder> {
     Ok(folder)
 }
 
-/// Says what a walk passed over, and names and counts what it could not read.
+/// Prints what a walk passed over, and which folders it could not read.
 pub fn say_walk(walk: &Walk) {
     if let Some(text) = walk.take_passed_over() {
         note!("{text}");
@@ -201,10 +201,10 @@ pub fn say_walk(walk: &Walk) {
 pub struct PictureArgs {
     #[command(flatten)]
     walk: WalkArgs,
-    /// Fail at the first picture that cannot be decoded, or folder that cannot be read.
+    /// Stop with an error at the first picture that cannot be decoded or folder that cannot be read, instead of skipping it.
     #[arg(long)]
     pub strict: bool,
-    /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
+    /// Pictures per step, from 1 to 65536. By default up to 32, or as many as fit into memory.
     #[arg(long, value_parser = count(1, MOST_BATCH))]
     batch: Option<usize>,
 }
@@ -224,13 +224,13 @@ impl PictureArgs {
         self.walk.walk(self.strict)
     }
 
-    /// Pictures per step, where that was asked for.
+    /// Pictures per step, if `--batch` was given.
     pub fn batch(&self) -> Option<usize> {
         self.batch
     }
 
-    /// An encoder of a tower for `pictures` in all: of the batch asked for, whether there is memory for it or not (an error then
-    /// says what would fit), else of as many pictures per step as fit.
+    /// An encoder of a tower for `pictures` in all. If `--batch` was given, it has that batch, or the error says which batch
+    /// would fit. Otherwise it takes as many pictures per step as fit.
     pub fn encoder<'a>(
         &self,
         clip: &'a Clip,
@@ -242,7 +242,7 @@ impl PictureArgs {
     }
 }
 
-/// The tower with a correction's bottlenecks where there is one, else the plain one.
+/// The tower with a correction's bottlenecks if there is a correction, else the plain one.
 pub fn tower(correction: Option<&Correction>) -> (Tower, Option<&[Bottleneck]>) {
     match correction {
         Some(correction) => (Tower::Corrected, Some(&correction.blocks)),
@@ -255,8 +255,8 @@ pub fn correction(file: &adapter_file::File, clip: &Clip) -> Result<Correction> 
     file.bind(clip)?.into_correction().map_err(|error| Error::Invalid(format!("--correction: {error}")).into())
 }
 
-/// Those of generic pictures that can be decoded, looked at before hours are spent; the others are named, or an error with
-/// `strict`.
+/// The generic pictures that can be decoded. They are checked before hours of training. The others are named, or are an
+/// error with `strict`.
 pub fn sound_pictures(items: &[Item], strict: bool) -> Result<Vec<Item>> {
     let bar = ui::bar(items.len(), "checking pictures");
     let checked = decode_map(items, strict, &|n| bar.set_position(n as u64), |_, _| ())?;
@@ -265,7 +265,7 @@ pub fn sound_pictures(items: &[Item], strict: bool) -> Result<Vec<Item>> {
     Ok(checked.items.into_iter().map(|(item, ())| item).collect())
 }
 
-/// Picture files and those in folders in input order, and whether each was named itself.
+/// All picture files, given directly or found in folders, in the order of the inputs, and whether each was given directly.
 pub fn list(inputs: &[PathBuf], walk: &Walk) -> Result<Vec<(PathBuf, bool)>> {
     let mut paths = Vec::new();
     for input in inputs {

@@ -1,4 +1,4 @@
-//! A correction that evaluations train for themselves, and keep.
+//! The correction that an evaluation trains and keeps.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use tipi::low_level::data::Item;
 use crate::bars::Bars;
 use crate::common;
 
-/// The correction in the file `kept` if it is of these settings and classes; else one trained on generic pictures of the classes
-/// `names`, which is kept there. With `strict` a picture that cannot be decoded is an error.
+/// Reads the correction from the file `kept`, if that exists and has these settings and classes. If not, trains one on generic
+/// pictures of the classes `names` and writes it there. With `strict` a picture that cannot be decoded is an error.
 pub fn kept(
     clip: &Clip,
     (pictures, names): (&[Item], &[String]),
@@ -25,8 +25,7 @@ pub fn kept(
     if kept.is_file() {
         let file = File::open(kept)?;
         if file.meta.method != description || file.meta.classes != names {
-            let reason =
-                "was trained otherwise or without other classes: take another --out, or give it with --correction";
+            let reason = "this correction has other settings, or left out other classes: use another --out, or give the correction with --correction";
             return Err(Error::data(kept, reason).into());
         }
         return common::correction(&file, clip);

@@ -16,33 +16,33 @@ use crate::ui;
 
 /// How many missing or broken files are named.
 const NAMED: usize = 5;
-/// How many pictures are decoded before what is known of them is let go.
+/// How many pictures are decoded before their results are freed.
 const AT_ONCE: usize = 4096;
 
 /// What to do with data.
 #[derive(Subcommand)]
 pub enum Args {
-    /// Look over a dataset: its parts and classes, whether its pictures are there, and which of them are equal in several
-    /// parts or classes.
+    /// Check a dataset: count its parts and classes, find missing pictures, and find equal pictures in several parts or
+    /// classes.
     Check(Check),
 }
 
 /// Options of `data check`.
 #[derive(clap::Args)]
 pub struct Check {
-    /// A known dataset's name, `all` of them, a folder with a sub-folder per class (or train, val and test), or a CSV
-    /// file with the columns path,label or path,label,split.
+    /// The name of a known dataset, `all` of them, a folder with a sub-folder per class, a folder with train, val and test, or
+    /// a CSV file with the columns path,label or path,label,split.
     #[arg(value_name = "NAME|FOLDER|CSV|all")]
     what: PathBuf,
-    /// Where the known datasets are, each in its folder.
+    /// The folder that holds the known datasets, each in its own folder.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Decode every picture, too.
+    /// Also decode every picture.
     #[arg(long)]
     decode: bool,
     #[command(flatten)]
     walk: WalkArgs,
-    /// JSON on stdout instead of tables: an object, or with `all` an array of them.
+    /// Print JSON instead of tables: one object, or with `all` an array of objects.
     #[arg(long)]
     json: bool,
 }
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn check(args: &Check) -> Result<()> {
-    // A folder that is called so is meant as little as one that has a known dataset's name: ./all is.
+    // With --root, `all` means the datasets even if there is a folder of that name. Write ./all for the folder.
     if args.what.as_os_str() == "all" && (args.root.is_some() || !Path::new("all").exists()) {
         return check_all(args);
     }
@@ -72,7 +72,7 @@ fn check(args: &Check) -> Result<()> {
     }
 }
 
-/// Checks the known datasets, past those that are not there or cannot be opened.
+/// Checks the known datasets. Those that are missing or cannot be opened do not end the check.
 fn check_all(args: &Check) -> Result<()> {
     let Some(root) = args.root.as_deref() else {
         return Err(Error::Invalid("all: say where the datasets are with --root DIR".into()).into());
@@ -110,7 +110,7 @@ fn check_all(args: &Check) -> Result<()> {
         terminal::print_json(&objects, false)?;
     }
     if found == 0 {
-        return Err(Error::data(root, "none of the known datasets is here: check the path").into());
+        return Err(Error::data(root, "none of the known datasets is in this folder: check the path").into());
     }
     match faults.is_empty() {
         true => Ok(()),
@@ -124,7 +124,7 @@ struct Checked {
     /// Why folders could not be read.
     unreadable: Vec<String>,
     missing: Vec<PathBuf>,
-    /// What the decoder said of each broken picture; nothing where none was decoded.
+    /// What the decoder said about each broken picture; none if pictures were not decoded.
     broken: Option<Vec<String>>,
 }
 
@@ -254,7 +254,7 @@ fn broken(dataset: &Dataset, missing: &[PathBuf]) -> Vec<String> {
     let mut broken = Vec::new();
     for chunk in there.chunks(AT_ONCE) {
         let chunk: Vec<Item> = chunk.iter().map(|&item| item.clone()).collect();
-        // Not strict, so that it ends with no error.
+        // It is not strict, so it cannot fail.
         if let Ok(decoded) = decode_map(&chunk, false, &|_| bar.inc(1), |_, _| ()) {
             broken.extend(decoded.skipped.iter().map(ToString::to_string));
         }

@@ -1,4 +1,4 @@
-//! `tipi demo`: the main job on the bundled model and pictures.
+//! `tipi demo`: every method on the bundled model and pictures.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,16 +44,16 @@ const RUNS: [(&str, &[usize]); 2] = [("shifted", &[1, 2]), ("novel", &[1, 2, 4])
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// One JSON object on stdout instead of the table.
+    /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
     /// Sets to run: shifted, novel.
     #[arg(long, value_delimiter = ',', default_value = "shifted,novel")]
     sets: Vec<String>,
-    /// Numbers of pictures per class to run: 1 and 2 on shifted, 1, 2 and 4 on novel.
+    /// Numbers of pictures per class to learn from: 1 and 2 on shifted, 1, 2 and 4 on novel.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_parser = common::count(1, 4))]
     shots: Vec<usize>,
-    /// Seeds of the few-shot choice and of training; accuracies are averaged.
+    /// Seeds for choosing pictures and for training. Accuracies are averaged over them.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     seeds: Vec<u64>,
     /// Where to write the picture of predictions.
@@ -61,13 +61,13 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// PiNI's passes over the pictures, from 1 to 1000000; the paper's are 100.
+    /// PiNI's passes over the pictures, from 1 to 1000000. The paper has 100.
     #[arg(long, default_value_t = 10, value_parser = common::count(1, common::MOST_EPOCHS))]
     epochs: usize,
     /// Overlap correction to use for the ++ methods, instead of training one.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// The overlap correction's passes over its pictures, from 1 to 1000000.
+    /// Passes over the pictures that the overlap correction learns from, from 1 to 1000000.
     #[arg(long, default_value_t = 1, value_parser = common::count(1, common::MOST_EPOCHS))]
     correction_epochs: usize,
     #[command(flatten)]
@@ -112,7 +112,7 @@ impl Args {
     }
 }
 
-/// Runs the demonstration: an evaluation of each set, whose results are looked at here and not kept.
+/// Runs the demo: an evaluation of each set, whose results are shown and not kept.
 pub fn run(args: &Args) -> Result<()> {
     let runs = args.runs()?;
     let output = args.force.open(&args.out, Kind::Png)?;
@@ -154,7 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     bars.clear();
     let drawn = draw_grid(&title(&args.seeds), &shown.cells, 6).and_then(|bytes| output.write(&bytes));
-    // The table first: a picture that cannot be written must not cost minutes of work.
+    // The table comes first, so that minutes of work are not lost if the picture cannot be written.
     let seconds = (start.elapsed().as_secs_f64(), correction_seconds);
     print(args, &gpu, &shown.rows, &shown.overlaps, seconds)?;
     drawn?;

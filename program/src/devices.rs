@@ -10,7 +10,7 @@ use crate::ui;
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// One JSON array on stdout.
+    /// Print one JSON array instead of a table.
     #[arg(long)]
     json: bool,
 }

@@ -30,8 +30,8 @@ use crate::{stop, ui};
 pub enum Args {
     /// Pictures: files, folders, or `pixel_values` [n,3,R,R] in a .safetensors file.
     Image(Image),
-    /// Texts: as arguments, the lines of a file (`@lines.txt`) or of `-` (stdin), or `input_ids` [n,T] in a .safetensors
-    /// file. A text that begins with @ is written with two.
+    /// Texts: arguments, the lines of a file (`@lines.txt`) or of stdin (`-`), or `input_ids` [n,T] in a .safetensors file.
+    /// Write @@ for a text that begins with @.
     Text(Text),
     /// Class names: a zero-shot classifier, `weights` [C,D] f32, rows of length 1.
     Classifier(Class),
@@ -42,10 +42,10 @@ pub enum Args {
 pub struct Image {
     #[command(flatten)]
     common: Common,
-    /// Overlap correction that `fit overlap` wrote, or a ++ adapter: write `adapted` [n,D] f32 beside `features`.
+    /// Overlap correction from `tipi fit overlap`, or a ++ adapter. Adds `adapted` [n,D] f32 to the file.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// Write `labels` [n] i64 too: the one input is a folder with a sub-folder of pictures per class.
+    /// Add `labels` [n] i64 to the file. The input must be one folder with a sub-folder of pictures per class.
     #[arg(long)]
     labels: bool,
     /// What to embed.
@@ -68,10 +68,10 @@ pub struct Text {
 pub struct Class {
     #[command(flatten)]
     common: Common,
-    /// Prompt with {} for the class; several are averaged.
+    /// Prompt, with {} in place of the class. Give several to average them.
     #[arg(long = "template", default_value = "a photo of a {}.")]
     templates: Vec<String>,
-    /// Class names, in the order of the labels; or one folder with a sub-folder per class.
+    /// The names of the classes, in the order of the labels, or one folder with a sub-folder per class.
     #[arg(required = true)]
     classes: Vec<String>,
 }
@@ -82,8 +82,8 @@ pub struct Common {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// File to write, or `-` for stdout: `features` [n,D] f32, un-normalised, in input order (of `classifier`: `weights`). A
-    /// file of embeddings that is there already is overwritten.
+    /// File to write, or `-` for stdout. It holds `features` [n,D] f32 (`weights` for `classifier`), not normalised, in the
+    /// order of the inputs. A file of embeddings of that name is overwritten.
     #[arg(long, value_name = "F.safetensors|-")]
     out: PathBuf,
     #[command(flatten)]
@@ -193,7 +193,7 @@ fn is_safetensors(input: &Path) -> bool {
 /// Features, labels where asked for, and what each row is of.
 type Embedded = (Features, Option<Vec<i64>>, Vec<String>);
 
-/// A picture to embed, and whether it was named itself: such a one must be sound.
+/// A picture to embed, and whether it was given directly. If so, it must not be broken.
 type Listed = (Item, bool);
 
 /// Encodes pictures, keeping what is done until the result is written.
@@ -334,7 +334,7 @@ fn inputs(args: &Image, output: &Output) -> Result<Vec<Input>> {
     Ok(found)
 }
 
-/// A failure after less than this leaves nothing behind: it is as quickly made up for.
+/// After a failure within this time nothing is kept, because it is as quickly done again.
 const WORTH_KEEPING: Duration = Duration::from_secs(5);
 
 fn images(args: &Image, inputs: &[Input], clip: &Clip, kept: Option<&Beside>) -> Result<Embedded> {
@@ -353,7 +353,7 @@ fn images(args: &Image, inputs: &[Input], clip: &Clip, kept: Option<&Beside>) ->
     if let (Err(error), Some(kept)) = (&result, kept) {
         let stopped = matches!(error.downcast_ref(), Some(Error::Stopped));
         if stopped || clock.elapsed() > WORTH_KEEPING {
-            note!("what is encoded is kept in {}: the same command goes on from there", kept.path().display());
+            note!("finished features are kept in {}: the same command goes on from there", kept.path().display());
         } else {
             kept.remove_features();
         }
@@ -361,7 +361,7 @@ fn images(args: &Image, inputs: &[Input], clip: &Clip, kept: Option<&Beside>) ->
     result
 }
 
-/// What an argument of `embed text` stands for. Only what says so is a file: a text may have the name of one.
+/// What an argument of `embed text` means. A file must be marked by @, because a text may look like the name of a file.
 enum TextInput<'a> {
     /// A safetensors file with `input_ids`.
     Ids(&'a Path),
@@ -381,7 +381,7 @@ impl<'a> TextInput<'a> {
             _ if is_safetensors(path) => TextInput::Ids(path),
             Some(_) => TextInput::List(path),
             None if input == "-" => TextInput::Stdin,
-            // A text that begins with @ has another in front of it.
+            // @@ stands for a text that begins with @.
             None => TextInput::Text(input.strip_prefix('@').unwrap_or(input)),
         }
     }

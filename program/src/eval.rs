@@ -26,8 +26,8 @@ use crate::{stop, ui};
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to evaluate: known datasets below --root (`tipi data check` lists them; `all` for those of the eleven that are
-    /// there), a folder with a sub-folder of pictures per class or with train/val/test folders, or a CSV of path,label.
+    /// What to evaluate: the names of known datasets below --root (`all` for those of the eleven that are there), a folder with
+    /// a sub-folder of pictures per class, a folder with train, val and test, or a CSV file with the columns path,label.
     #[arg(long, value_delimiter = ',', required = true, value_name = "NAME|FOLDER|CSV")]
     dataset: Vec<PathBuf>,
     /// Folder of the known datasets.
@@ -36,41 +36,41 @@ pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Methods, as `tipi fit` has them; by default all but auto, without those that need a correction where there is none.
+    /// Methods, by the names that `tipi fit` uses. By default all but auto; the ++ methods only if there is a correction.
     #[arg(long, value_delimiter = ',', value_parser = one_method)]
     methods: Vec<&'static dyn Method>,
     /// Numbers of pictures per class to learn from, each from 1 to 1000000.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = common::count(1, common::MOST_SHOTS))]
     shots: Vec<usize>,
-    /// Seeds of the few-shot choice, of views and of training.
+    /// Seeds for choosing pictures, for random views and for training.
     #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
     seeds: Vec<u64>,
-    /// Folder for results, features and the report, outside the datasets. The same command goes on with what is there.
+    /// Folder for results, features and the report, outside the datasets. The same command continues an interrupted run.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// Folder for features, to share between several --out; by default `features` in --out.
+    /// Folder for features, which several runs can share. By default `features` in --out.
     #[arg(long, value_name = "DIR")]
     features: Option<PathBuf>,
-    /// Overlap correction for the ++ methods, that `fit overlap` wrote.
+    /// Overlap correction from `tipi fit overlap`, for the ++ methods.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// Train the correction first, on this folder of generic pictures, one sub-folder per class, without the classes that
-    /// are evaluated.
+    /// Train a correction first, on this folder of generic pictures with one sub-folder per class. Classes that are evaluated
+    /// are left out.
     #[arg(long, value_name = "FOLDER", conflicts_with = "correction")]
     generic: Option<PathBuf>,
     /// Passes over the generic pictures, from 1 to 1000000.
     #[arg(long, default_value_t = 1, requires = "generic", value_parser = common::count(1, common::MOST_EPOCHS))]
     correction_epochs: usize,
-    /// Factor of the correction's branch in training, from 1e-6 to 1000.
+    /// How strongly the correction that is trained acts: a factor on its branch, from 1e-6 to 1000.
     #[arg(long, default_value_t = 0.03, requires = "generic", allow_negative_numbers = true,
         value_parser = common::within(numbers::BRANCH))]
     correction_scale: f64,
-    /// Prompt with {} for the class; several are averaged. By default the dataset's own.
+    /// Prompt, with {} in place of the class. Give several to average them. By default the dataset's own.
     #[arg(long = "template")]
     templates: Vec<String>,
-    /// PiNI's words before the class name. By default the dataset's own.
+    /// The words of PiNI's prompt before the class. By default the dataset's own.
     #[arg(long)]
     words: Option<String>,
     #[command(flatten)]
@@ -80,15 +80,15 @@ pub struct Args {
     /// Keep what each method learned as an adapter file, in `adapters` below the dataset's folder in --out.
     #[arg(long)]
     adapters: bool,
-    /// Fail at a picture that cannot be decoded, a folder that cannot be read, or a class with fewer pictures than shots.
+    /// Stop with an error if a picture cannot be decoded, a folder cannot be read, or a class has fewer pictures than shots.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
     walk: WalkArgs,
-    /// Pictures per step, from 1 to 65536. Without it, up to 32 as memory allows.
+    /// Pictures per step, from 1 to 65536. By default up to 32, or as many as fit into memory.
     #[arg(long, value_parser = common::count(1, common::MOST_BATCH))]
     batch: Option<usize>,
-    /// The summary as JSON on stdout instead of tables.
+    /// Print the summary as JSON instead of tables.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -109,7 +109,7 @@ pub struct ReportArgs {
     out: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// The summary as JSON on stdout instead of tables.
+    /// Print the summary as JSON instead of tables.
     #[arg(long)]
     json: bool,
 }
@@ -153,7 +153,9 @@ impl Args {
         for folder in std::iter::once(&self.out).chain(&self.features) {
             outputs::refuse_stdout(folder)?;
             if folder.exists() && !folder.is_dir() {
-                return Err(Error::data(folder, "this is a file, and results need a folder: give another name").into());
+                return Err(
+                    Error::data(folder, "this is a file, but results go into a folder: give another name").into()
+                );
             }
         }
         if !self.force.force {
@@ -180,8 +182,10 @@ impl Args {
             let there = |name: &str| Dataset::folder(name, root).is_some_and(|folder| folder.is_dir());
             let (found, absent): (Vec<&str>, Vec<&str>) = ELEVEN.iter().copied().partition(|name| there(name));
             if found.is_empty() {
-                let reason =
-                    format!("none of the datasets is there; known are {}", [&ELEVEN[..], &SHIFTS].concat().join(", "));
+                let reason = format!(
+                    "none of the datasets is there; the known ones are {}",
+                    [&ELEVEN[..], &SHIFTS].concat().join(", ")
+                );
                 return Err(Error::data(root, reason).into());
             }
             if !absent.is_empty() {
@@ -194,7 +198,7 @@ impl Args {
             let mut dataset = Dataset::open_with(&name, self.root.as_deref(), walk)?;
             dataset.notes.extend(walk.found().unreadable.into_values().map(|error| format!("skipped: {error}")));
             if let Some(twice) = datasets.iter().find(|other| other.name == dataset.name) {
-                let reason = format!("--dataset names two of the name '{}': rename a folder", twice.name);
+                let reason = format!("--dataset has two datasets called '{}': rename a folder", twice.name);
                 return Err(Error::Invalid(reason).into());
             }
             if !self.templates.is_empty() {
@@ -275,7 +279,7 @@ pub fn run(args: &Args) -> Result<()> {
     let gpu = args.gpu.open()?;
     let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let with_correction = args.correction.is_some() || args.generic.is_some();
-    // All that can be wrong with the options, before anything is trained.
+    // Check all options before anything is trained.
     let protocol = args.protocol(with_correction)?;
     let checked = datasets.iter().map(|dataset| eval::check(dataset, &protocol, with_correction));
     let checked = checked.collect::<tipi::Result<Vec<_>>>()?;
@@ -283,7 +287,7 @@ pub fn run(args: &Args) -> Result<()> {
     stop::listen();
     let mut bars = Bars::new();
     let correction = args.correction(&clip, &datasets, generic.as_ref(), &mut bars)?;
-    // Without methods that use it the corrected tower would be run for nothing.
+    // If no method uses it, running the corrected tower would be a waste.
     let correction = correction.filter(|_| protocol.methods.iter().any(|m| m.info().needs.correction));
     let digest = correction.as_ref().map(|c| c.digest(&gpu)).transpose()?;
     let corrected = correction.as_ref().zip(digest.as_deref());
@@ -293,7 +297,9 @@ pub fn run(args: &Args) -> Result<()> {
             Err(Error::Stopped) => {
                 bars.clear();
                 let out = args.out.display();
-                note!("what is finished is kept: the same command goes on, `tipi report {out}` shows what is there");
+                note!(
+                    "finished results are kept: run the same command to continue, or `tipi report {out}` to see them"
+                );
                 return Err(Error::Stopped.into());
             }
             other => other?,

@@ -24,16 +24,16 @@ pub struct Args {
     precision: PrecisionArgs,
     #[command(flatten)]
     gpu: FormerGpuArgs,
-    /// Pictures per step that the memory is worked out for, from 1 to 65536.
+    /// Pictures per step for which to work out the memory, from 1 to 65536.
     #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
     batch: usize,
-    /// Classes that the memory is worked out for, from 1 to 100000.
+    /// Classes for which to work out the memory, from 1 to 100000.
     #[arg(long, default_value_t = 100, value_parser = common::count(1, memory::MOST_CLASSES))]
     classes: usize,
-    /// Pictures of each class that the memory is worked out for, from 1 to 1000000; at most 10000000 of all classes.
+    /// Pictures per class for which to work out the memory, from 1 to 1000000; at most 10000000 in all classes.
     #[arg(long, default_value_t = 16, value_parser = common::count(1, common::MOST_SHOTS))]
     shots: usize,
-    /// One JSON object on stdout.
+    /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
 }
@@ -50,11 +50,11 @@ pub fn run(args: &Args) -> Result<()> {
     let folder = common::model_folder(&args.model)?;
     let (checkpoint, config, preprocess) = ClipConfig::open(&folder)?;
     let facts = facts(&folder, &checkpoint, &config, &preprocess);
-    // A model can be looked at where there is no GPU; what it would need there, nobody can tell.
+    // A model can be described without a GPU. How much memory it would need is then unknown.
     let needs = match args.gpu.open() {
         Ok(gpu) => Some(Needs::of(&gpu, args, &folder)?),
         Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoDevice)) => {
-            note!("no memory is worked out: {error}");
+            note!("the memory that it needs is unknown: {error}");
             None
         }
         Err(error) => return Err(error),
@@ -161,7 +161,7 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
 
-/// What is known of a model, in the order in which people ask.
+/// The facts about a model, the most wanted first.
 fn facts(
     folder: &Path,
     checkpoint: &Checkpoint,

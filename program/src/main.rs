@@ -1,8 +1,8 @@
-//! The command line: thin. What it does is in the library; here are options, progress bars and tables.
+//! The command line. It is thin: options, progress bars and tables. The work is done by the library.
 
 // Files are opened by `tipi::low_level::input` alone, which tells pipes and devices from files.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
-// Text reaches people through `terminal` alone, which escapes what could act on it and never fails on stderr.
+// All text goes through `terminal`, which escapes what could act on a terminal and never fails on stderr.
 #![warn(clippy::disallowed_macros)]
 
 mod bars;
@@ -47,25 +47,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the GPUs and what tipi would use of each.
+    /// List the GPUs, and the features of each that tipi would use.
     Devices(devices::Args),
     #[command(hide = true)]
     TryKernels(devices::TryArgs),
-    /// Measure which kernels are best on this device, and keep what was found.
+    /// Measure which kernels are fastest on this device, and remember them.
     Tune(tune::Args),
-    /// Time every kernel, as a share of what this device can do.
+    /// Time every kernel, and compare it with the peak of this device.
     Bench(bench::Args),
     /// Fetch a model from the Hugging Face hub into the cache that Python shares, and print its folder.
     #[cfg(feature = "hub")]
     Pull(pull::Args),
-    /// Describe a model, and the GPU memory that it needs for inference and for each method's training.
+    /// Describe a model, and show how much GPU memory it needs with each method.
     Info(info::Args),
-    /// Adapt the bundled model to the bundled pictures, and show what each method gains.
+    /// Adapt the bundled model to the bundled pictures with every method, and compare the results.
     Demo(demo::Args),
-    /// Look after datasets.
+    /// Check datasets.
     #[command(subcommand)]
     Data(data::Args),
-    /// Tell which of some labels fits each picture, from text alone.
+    /// Classify pictures by labels alone, without examples (zero-shot).
     Classify(classify::Args),
     /// Write features of pictures or texts to a safetensors file.
     #[command(subcommand)]
@@ -75,13 +75,13 @@ enum Command {
     Fit(fit::Args),
     /// Classify pictures with an adapter that `fit` wrote.
     Predict(predict::Args),
-    /// Measure how much alike pictures of different classes are, before and after a correction.
+    /// Measure how similar pictures of different classes are, before and after a correction.
     Overlap(overlap::Args),
     /// Run the papers' protocol on datasets or a folder, and write a report.
     Eval(Box<eval::Args>),
-    /// Write the report of an evaluation anew, and print its tables.
+    /// Write the report of an evaluation again, and print its tables.
     Report(eval::ReportArgs),
-    /// Search α, β and γ of a cache over a grid, on features in files.
+    /// Search for the best α, β and γ of a cache, on features in files.
     Search(search::Args),
 }
 
@@ -97,14 +97,14 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; everything else is, and like all of ours it is one line with code 2.
+            // Help and version are not errors. Everything else is: one line, and code 2.
             if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 return help(&error);
             }
             let text = error.render().to_string();
             let message = text.split("\n\nUsage:").next().unwrap_or(&text);
             let message = message.split("\n\nFor more information").next().unwrap_or(message);
-            note!("{} (--help tells more)", message.split_whitespace().collect::<Vec<_>>().join(" "));
+            note!("{} (see --help)", message.split_whitespace().collect::<Vec<_>>().join(" "));
             return ExitCode::from(2);
         }
     };
@@ -150,7 +150,7 @@ fn main() -> ExitCode {
 /// Shows help or the version.
 fn help(shown: &clap::Error) -> ExitCode {
     match shown.print() {
-        // A reader that has gone away has read enough. What goes to stderr is shown where nothing was asked for.
+        // If the reader has gone away, it has read enough. Help goes to stderr if the command was incomplete.
         Err(error) if !shown.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
             note!("error: stdout: {error}");
             ExitCode::from(2)

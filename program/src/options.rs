@@ -16,7 +16,7 @@ fn kebab(name: &str) -> String {
     name.replace('_', "-")
 }
 
-/// The method's name in front of options of its own: the shortest that it has.
+/// The prefix of a method's own options: its shortest name.
 fn prefix(method: &dyn Method) -> &'static str {
     let info = method.info();
     info.aliases.iter().copied().chain([info.name]).min_by_key(|name| name.len()).unwrap_or(info.name)
@@ -70,7 +70,7 @@ fn given(method: &dyn Method, matches: &ArgMatches, name: impl Fn(&Setting) -> S
     method.settings().iter().filter_map(of).collect()
 }
 
-/// A method's complaint about settings, with the options that set them in their names' place.
+/// A method's error about its settings, with each setting's name replaced by its option.
 pub fn translated(method: &dyn Method, error: &tipi::Error) -> tipi::Error {
     let text = error.to_string();
     let word = |word: &str| {
@@ -87,7 +87,7 @@ pub fn translated(method: &dyn Method, error: &tipi::Error) -> tipi::Error {
 #[derive(Clone, Debug, Default)]
 pub struct OfMethods(pub BTreeMap<String, Settings>);
 
-/// The methods that have options of their own in `eval`. What is set of a method is so of its corrected form, too.
+/// The methods that have options of their own in `eval`. A setting also holds for the corrected form of the method.
 fn with_options() -> impl Iterator<Item = &'static dyn Method> {
     METHODS.iter().copied().filter(|method| !method.info().needs.correction)
 }
@@ -144,7 +144,7 @@ pub fn add_how(mut command: Command, needs: Needs, former: &'static str) -> Comm
             "key-views",
             0,
             format!(
-                "Random views averaged into each cache key, up to 1000; 0 takes the picture itself [default: {default}]"
+                "Random views averaged into each cache key, up to 1000. 0 uses the picture as it is [default: {default}]"
             ),
         ));
     }
@@ -153,8 +153,8 @@ pub fn add_how(mut command: Command, needs: Needs, former: &'static str) -> Comm
             .arg(views(
                 "train-views",
                 0,
-                "Encode this many random views of each picture, up to 1000, beforehand, for training to draw from. By default \
-                 (0) every epoch sees a fresh one of each, as with the authors"
+                "Random views of each picture, up to 1000, that are encoded beforehand and reused in training. By default (0) each \
+                 epoch draws a fresh view of each picture, as the authors' code does"
                     .into(),
             ))
             .arg(
@@ -162,12 +162,12 @@ pub fn add_how(mut command: Command, needs: Needs, former: &'static str) -> Comm
                     .long("no-augment")
                     .action(ArgAction::SetTrue)
                     .conflicts_with("train-views")
-                    .help("Train on the pictures as they are, not on random views of them. Fastest"),
+                    .help("Train on the pictures as they are, without random views. This is fastest"),
             );
     }
     if needs.grid {
         command = command.arg(Arg::new("grid").long("grid").help(format!(
-            "Grid of the search: paper, standard (coarse and wide), tip-adapter (its own for each dataset), or \
+            "Which α, β and γ to try: paper, standard (coarse and wide), tip-adapter (its own for each dataset), or \
              alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n [default: {}]",
             how.grid
         )));

@@ -9,10 +9,10 @@ use tipi::low_level::encode::store;
 use tipi::low_level::lock::Lock;
 use tipi::low_level::output::{Kind, Output};
 
-/// Whether a result may take the place of what tipi did not write.
+/// Whether a result may overwrite a file that tipi did not write.
 #[derive(clap::Args, Clone)]
 pub struct ForceArgs {
-    /// Overwrite a file that tipi did not write, or wrote as something else. What the command itself reads is never
+    /// Overwrite a file even if tipi did not write it, or if it is of another kind. Files that the command reads are never
     /// overwritten.
     #[arg(long)]
     pub force: bool,
@@ -38,7 +38,7 @@ fn is_stdout(path: &Path) -> bool {
 /// Fails for '-' where a result needs a name.
 pub fn refuse_stdout(path: &Path) -> Result<()> {
     if is_stdout(path) {
-        let reason = "'-' is standard output, where this result cannot go: give a name (./- is a file called '-')";
+        let reason = "this result cannot go to standard output ('-'): give a file name (./- is a file called '-')";
         return Err(Error::Invalid(reason.into()).into());
     }
     Ok(())
@@ -49,7 +49,7 @@ pub fn read_items(output: &Output, items: &[Item]) -> Result<()> {
     Ok(items.iter().try_for_each(|item| output.reads(&item.path, "a picture"))?)
 }
 
-/// What is kept beside a result until it is written, and the lock on it.
+/// A file or folder that is kept beside a result until that is written, and the lock on it.
 pub struct Beside {
     path: PathBuf,
     _lock: Lock,
@@ -62,13 +62,13 @@ impl Beside {
         match Lock::take(&lock)? {
             Some(lock) => Ok(Some(Beside { path, _lock: lock })),
             None => {
-                let reason = "another tipi works on this result: wait for it, or give another name";
+                let reason = "another tipi is writing this result: wait for it, or give another name";
                 Err(Error::data(output.path(), reason).into())
             }
         }
     }
 
-    /// The file for the checkpoint of a training; none where the result goes into no file.
+    /// The file for the checkpoint of a training; none if the result does not go into a file.
     pub fn checkpoint(output: &Output, force: &ForceArgs) -> Result<Option<Beside>> {
         let Some(path) = output.beside("", ".checkpoint")? else { return Ok(None) };
         let beside = Beside::lock(output, path)?;
@@ -78,7 +78,7 @@ impl Beside {
         Ok(beside)
     }
 
-    /// The folder for features that are there already; none where the result goes into no file.
+    /// The folder for features that are finished; none if the result does not go into a file.
     pub fn features(output: &Output) -> Result<Option<Beside>> {
         let Some(path) = output.beside(".", ".features")? else { return Ok(None) };
         Beside::lock(output, path)

@@ -22,18 +22,18 @@ pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Overlap correction that `fit overlap` wrote, or a ++ adapter; without one only the plain model is measured.
+    /// Overlap correction from `tipi fit overlap`, or a ++ adapter. Without it, only the plain model is measured.
     #[arg(long, value_name = "FILE")]
     adapter: Option<PathBuf>,
     /// Folder with one sub-folder of pictures per class.
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
-    /// Where to write the plot: this name with .svg and with .png.
+    /// Name of the plot, to which .svg and .png are added.
     #[arg(long, value_name = "NAME", default_value = "overlap")]
     plot: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// One JSON object on stdout instead of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

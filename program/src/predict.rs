@@ -14,21 +14,21 @@ use crate::terminal::note;
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The file that `tipi fit` wrote.
+    /// Adapter file from `tipi fit`.
     #[arg(long, value_name = "FILE")]
     adapter: PathBuf,
-    /// Model: a folder, or ORG/NAME on the hub; by default the folder that the adapter was fitted with, if the same model is
-    /// still there.
+    /// Model: a folder, or ORG/NAME on the hub. By default the folder that the adapter was fitted with, if the model in it is
+    /// still the same.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: Option<PathBuf>,
     /// Pictures and folders of pictures.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// Answer "unknown" where the likeliest class is less probable than this, from 0 to 1. Probabilities are at the
-    /// temperature that `fit` fitted on validation pictures.
+    /// Answer "unknown" if the likeliest class is less probable than this, from 0 to 1. Probabilities use the temperature that
+    /// `tipi fit` fitted on validation pictures.
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
     min_confidence: Option<f64>,
-    /// One JSON array on stdout.
+    /// Print one JSON array instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -45,7 +45,9 @@ pub fn run(args: &Args) -> Result<()> {
     let walk = args.pictures.walk()?;
     let file = adapter_file::File::open(&args.adapter)?;
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
-        note!("the adapter has no temperature fitted on validation pictures: probabilities may claim too much");
+        note!(
+            "the adapter has no temperature, because there were no validation pictures: probabilities may be too high"
+        );
     }
     let gpu = args.gpu.open()?;
     let clip = match &args.model {
@@ -62,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     let classifier = match Model::from(clip).bind(&file) {
-        // The one thing that an adapter file may be instead.
+        // The file holds a correction instead.
         Err(error @ tipi::Error::Invalid(_)) => {
             return Err(tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")).into());
         }

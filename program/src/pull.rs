@@ -17,7 +17,7 @@ pub struct Args {
     revision: String,
 }
 
-/// Fetches a model into the cache, or what is missing of it, and prints its folder.
+/// Fetches the missing files of a model into the cache, and prints its folder.
 pub fn run(args: &Args) -> Result<()> {
     let bar = ui::bytes();
     let folder =

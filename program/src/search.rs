@@ -33,19 +33,19 @@ fn searched(text: &str) -> Result<&'static dyn Method, String> {
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// tip-adapter or tip-x; with `adapted` features in all files it is its ++ form.
+    /// tip-adapter or tip-x. If all files have `adapted` features, it is the ++ form.
     #[arg(long, value_parser = searched)]
     method: &'static dyn Method,
-    /// Cache: `features` [n,D] f32 and `labels` [n] i64, for ++ `adapted` [n,D] f32 too.
+    /// Cache: a file with `features` [n,D] f32 and `labels` [n] i64; for ++ with `adapted` [n,D] f32, too.
     #[arg(long, value_name = "F.safetensors")]
     cache: PathBuf,
     /// Text classifier: `weights` [C,D] f32.
     #[arg(long, value_name = "F.safetensors")]
     classifier: PathBuf,
-    /// Pictures to choose on, as the cache.
+    /// Pictures to choose on: a file like the cache.
     #[arg(long, value_name = "F.safetensors")]
     val: PathBuf,
-    /// Pictures to try the choice on, as the cache.
+    /// Pictures to test the choice on: a file like the cache.
     #[arg(long, value_name = "F.safetensors")]
     test: Option<PathBuf>,
     /// `paper`, `tip-adapter:DATASET`, or ranges with both ends: alpha=lo:hi:n,beta=lo:hi:n,gamma=lo:hi:n. α and γ lie within
@@ -55,10 +55,10 @@ pub struct Args {
     /// The model's logit scale, exp(logit_scale), from 1e-6 to 1e6.
     #[arg(long, default_value_t = 100.0, allow_negative_numbers = true, value_parser = common::within(numbers::LOGIT_SCALE))]
     scale: f64,
-    /// Take a cache in which some class has no key.
+    /// Accept a cache in which a class has no pictures.
     #[arg(long)]
     allow_empty_classes: bool,
-    /// One JSON object on stdout instead of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -136,7 +136,10 @@ pub fn run(args: &Args) -> Result<()> {
             let (with, without) = if corrected { (&cached, set) } else { (set, &cached) };
             return Err(Error::data(
                 &without.path,
-                format!("there are no 'adapted' features, but {} has some: all files or none", with.path.display()),
+                format!(
+                    "there are no 'adapted' features, but {} has them: all files need them, or none",
+                    with.path.display()
+                ),
             )
             .into());
         }
@@ -145,7 +148,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(class) = empty.filter(|_| !args.allow_empty_classes) {
         return Err(Error::data(
             &args.cache,
-            format!("class {class} has no key; add one, or take it so with --allow-empty-classes"),
+            format!("class {class} has no key; add a picture of it, or accept that with --allow-empty-classes"),
         )
         .into());
     }

@@ -1,5 +1,5 @@
-//! Stopping in good order: Ctrl-C (or a termination request) is noted, and long work ends at its next step with all that is
-//! finished kept. A second one ends the program at once.
+//! Stops long work cleanly: after Ctrl-C or a termination request it ends at its next step, and finished work is kept. A
+//! second request ends the program at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,15 +15,15 @@ pub fn listen() {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(CODE);
         }
-        note!("stopping after the step under way; again to stop at once");
+        note!("stopping after the current step; press Ctrl-C again to stop at once");
     };
-    // Without a handler the system's own stands: the program just ends.
+    // Without a handler the system ends the program at once.
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!("Ctrl-C will not be noticed: {error}");
     }
 }
 
-/// The exit code of a program that was stopped, as shells have it.
+/// The exit code of a program that was stopped, by the convention of shells.
 pub const CODE: i32 = 130;
 
 /// Fails once a stop was asked for.

@@ -1,5 +1,5 @@
 //! The one way to stdout and stderr. Foreign text (names of files, classes, models) is shown escaped, so that it cannot act
-//! on a terminal, and what is said on stderr is never worth ending a run for.
+//! on a terminal. A failure to write to stderr never ends a run.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -13,10 +13,10 @@ macro_rules! note {
 }
 pub(crate) use note;
 
-/// The most characters of a line: paths are long, arguments may be anything.
+/// The most characters of a line. Paths are long, and arguments can be anything.
 const LINE: usize = 4000;
 
-/// [`note!`] of text that is there. A stderr that is full, closed or gone away is no reason to lose the work.
+/// [`note!`] for text that exists already. If stderr is full or closed, the work still goes on.
 pub fn note_line(text: &str) {
     say(&text::escaped(&text::cut(text, LINE)));
 }

@@ -14,13 +14,13 @@ use crate::ui;
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Forget what was measured on this device before, and measure nothing.
+    /// Forget what was measured on this device, and measure nothing.
     #[arg(long)]
     forget: bool,
-    /// Rows of the products to measure, each from 1 to 65536: pictures, tokens or texts at a time.
+    /// Numbers of rows to measure, each from 1 to 65536: the pictures, tokens or texts that are computed at a time.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 50, 500, 4000], value_parser = common::count(1, 65_536))]
     rows: Vec<usize>,
-    /// One JSON array on stdout.
+    /// Print one JSON array instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

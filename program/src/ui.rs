@@ -1,4 +1,4 @@
-//! What people see: progress bars and tables.
+//! Progress bars and tables.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -9,7 +9,7 @@ use tipi::low_level::text;
 
 use crate::terminal;
 
-/// A bar with rate and time left; hidden by itself where stderr is no terminal.
+/// A bar with rate and time left. It hides itself if stderr is not a terminal.
 pub fn bar(total: usize, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(total as u64);
     let style = ProgressStyle::with_template(

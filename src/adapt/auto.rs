@@ -244,7 +244,7 @@ impl Method for Auto {
             name: "auto",
             aliases: &[],
             title: "auto",
-            about: "Fits what the time allows of all methods, and keeps the one that fits pictures best that it has not seen.",
+            about: "Fits as many methods as time allows, and keeps the one that does best on pictures it has not learned from.",
             paper: "",
             needs: Needs {
                 support: true,
@@ -263,8 +263,8 @@ impl Method for Auto {
     fn settings(&self) -> &'static [Setting] {
         &[Setting {
             name: "budget",
-            help: "Time for all methods together, those without training first: 90s, 5m, 2h. Without it all come to their end, and \
-                   the same pictures give the same adapter.",
+            help: "Time for all methods together, such as 90s, 5m or 2h; those without training come first. Without it all \
+                   methods finish, and the same pictures give the same adapter.",
             kind: Kind::Text("TIME", |text| budget(text).map(drop)),
             alone: false,
         }]

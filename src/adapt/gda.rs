@@ -36,7 +36,7 @@ pub struct Gaussians {
     pub bias: Vec<f64>,
 }
 
-/// How often classes are expected.
+/// How frequent classes are expected to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prior {
@@ -173,16 +173,15 @@ impl Method for Gda {
         &[
             Setting {
                 name: "alpha",
-                help: "Weight of the Gaussians, from -1e9 to 1e9; by default chosen among 1e-4, 1e-3 … 100 on pictures that are not \
-                       learned from.",
+                help: "Weight of the Gaussians, from -1e9 to 1e9. By default one of 1e-4, 1e-3 … 100, chosen on validation pictures.",
                 kind: Kind::Number(numbers::WEIGHT),
                 alone: false,
             },
             Setting {
                 name: "prior",
-                help: "How often classes are expected.",
+                help: "How frequent classes are expected to be.",
                 kind: Kind::Choice(&[
-                    ("equal", "all alike, as in the paper"),
+                    ("equal", "all equally, as in the paper"),
                     ("pictures", "as often as there are pictures"),
                 ]),
                 alone: false,

@@ -282,7 +282,7 @@ impl Method for ProLip {
             name: "prolip",
             aliases: &[],
             title: "ProLIP",
-            about: "The image tower's last projection, trained and held near where it was.",
+            about: "Trains the last projection of the image tower, and holds it close to where it was.",
             paper: "arXiv 2410.05270",
             needs: Needs { support: true, templates: true, training: true, ..Needs::NONE },
             memory: Some(Memory { what: "training ProLIP", by_batch: false }),
@@ -296,7 +296,7 @@ impl Method for ProLip {
             Setting::COSINE_RATE,
             Setting {
                 name: "penalty",
-                help: "Weight of the squared distance from the projection as it was, from 0 to 1000; by default 1/shots.",
+                help: "How strongly the projection is held in place, from 0 to 1000: the weight of its squared change. By default 1/shots.",
                 kind: Kind::Number(PENALTY),
                 alone: false,
             },

@@ -258,8 +258,7 @@ impl Weights {
 pub(super) const WEIGHTS: [Setting; 2] = [
     Setting {
         name: "alpha",
-        help: "Weight of the cache term, from -1e9 to 1e9; by default chosen, with all its like, on pictures that are not \
-               learned from.",
+        help: "Weight of the cache term, from -1e9 to 1e9. By default it is searched on validation pictures.",
         kind: Kind::Number(numbers::WEIGHT),
         alone: false,
     },

@@ -370,8 +370,8 @@ impl Method for TipAdapterF {
         &[
             Setting {
                 name: "epochs",
-                help: "Passes over the pictures, from 1 to 1000000; the best on validation pictures is kept. By default the \
-                       authors' 20, and 100 on EuroSAT.",
+                help: "Passes over the pictures, from 1 to 1000000. The best one on validation pictures is kept. By default 20, \
+                       and 100 on EuroSAT, as in the paper.",
                 kind: Kind::Count(1, memory::MOST_EPOCHS),
                 alone: false,
             },

@@ -349,7 +349,7 @@ impl Method for TipXMethod {
                 name: "tip-x",
                 aliases: &[],
                 title: "Tip-X",
-                about: "A cache, and how alike pictures are in what the text says of them. With a correction: Tip-X++.",
+                about: "A cache that also compares what the text says about pictures. With a correction: Tip-X++.",
                 paper: "arXiv 2211.16198",
                 needs: NEEDS,
                 memory: Some(Memory { what: "classifying by Tip-X", by_batch: true }),

@@ -195,7 +195,7 @@ impl Method for ZeroShot {
             name: "zero-shot",
             aliases: &[],
             title: "zero-shot",
-            about: "CLIP's classifier from text alone; the pictures serve to fit its confidence.",
+            about: "CLIP's classifier from text alone. The pictures only set how confident it is.",
             paper: "arXiv 2103.00020",
             needs: Needs { templates: true, ..Needs::NONE },
             memory: None,

@@ -136,7 +136,7 @@ fn only_a_file_of_the_same_kind_gives_way() {
     for (path, bytes) in foreign {
         let own = fs::read(path).unwrap();
         fs::write(path, bytes).unwrap();
-        refused(&overlap, &[&svg, &png], &[s(path), "left as it is"]);
+        refused(&overlap, &[&svg, &png], &[s(path), "not overwritten"]);
         good(&[&overlap[..], &["--force"]].concat());
         assert!(fs::read(path).unwrap() == own);
     }

@@ -86,16 +86,13 @@ impl MethodArgs {
         let command = Common::augment_args(Command::new(info.name));
         let mut command = command.about(info.about).visible_aliases(info.aliases.iter().copied());
         if info.needs.templates {
-            command = command.arg(
-                Arg::new("template")
-                    .long("template")
-                    .action(ArgAction::Append)
-                    .help("Prompt with {} for the class; several are averaged [default: 'a photo of a {}.']"),
-            );
+            command = command.arg(Arg::new("template").long("template").action(ArgAction::Append).help(
+                "Prompt, with {} in place of the class. Give several to average them [default: 'a photo of a {}.']",
+            ));
         }
         if info.needs.words {
             let arg = Arg::new("words").long("words");
-            let arg = arg.help("The prompt's words before the class name, for PiNI [default: 'a photo of a']");
+            let arg = arg.help("The words of PiNI's prompt before the class [default: 'a photo of a']");
             // What the option was called before methods had both.
             command = command.arg(if info.needs.templates { arg } else { arg.alias("template") });
         }
@@ -103,14 +100,16 @@ impl MethodArgs {
             let arg = Arg::new("correction").long("correction").value_name("FILE");
             let arg = arg.value_parser(clap::value_parser!(PathBuf)).required(info.needs.correction);
             command = command.arg(arg.help(match method.corrected() {
-                Some(other) => format!("Overlap correction that `fit overlap` wrote: makes {}", other.info().title),
-                None => "Overlap correction that `fit overlap` wrote".into(),
+                Some(other) => {
+                    format!("Overlap correction from `tipi fit overlap`; turns this into {}", other.info().title)
+                }
+                None => "Overlap correction from `tipi fit overlap`".into(),
             }));
         }
         let former = if info.needs.keys { "key-views" } else { "train-views" };
         command = options::add_how(command, info.needs, former);
         if info.needs.training {
-            let help = "Go on from the checkpoint that an interrupted run of the same command left";
+            let help = "Continue from the checkpoint of an interrupted run of the same command";
             command = command.arg(Arg::new("resume").long("resume").action(ArgAction::SetTrue).help(help));
         }
         options::add_settings(command, method)
@@ -146,17 +145,17 @@ struct Common {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Folder with one sub-folder of pictures per class; with train, val and test folders, or a CSV of path,label,split, what
-    /// `tipi eval` would choose of train and val.
+    /// Pictures to learn from: a folder with one sub-folder per class, a folder with train, val and test, or a CSV file with
+    /// the columns path,label,split. Of the last two it learns what `tipi eval` learns from train and val.
     #[arg(long, value_name = "FOLDER|CSV")]
     data: PathBuf,
     /// Pictures per class to learn from, from 1 to 1000000.
     #[arg(long, value_parser = common::count(1, common::MOST_SHOTS))]
     shots: usize,
-    /// Seed of the choice of pictures, of views and of training.
+    /// Seed for choosing pictures, for random views and for training.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Adapter file to write; an adapter that is there already is overwritten.
+    /// Adapter file to write. An adapter of that name is overwritten.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -167,7 +166,7 @@ struct Common {
     gpu: FormerGpuArgs,
 }
 
-/// What is learned from, before anything is chosen.
+/// The pictures given, before some of them are chosen.
 enum Data {
     /// Class folders without parts.
     Folder(tipi::low_level::data::Folder),
@@ -262,7 +261,7 @@ impl Common {
                 note!("temperature {temperature:.3}");
             }
             _ => {
-                note!("no pictures are left to fit a temperature on: probabilities are the softmax of the logits");
+                note!("no pictures are left to fit a temperature on, so probabilities may be too high");
             }
         }
         let description = Description::new(method.info().name, &*fitted)?;
@@ -276,23 +275,25 @@ impl Common {
     }
 }
 
-/// The checkpoint beside a result, and whether to go on from it.
+/// The checkpoint beside a result, and whether to continue from it.
 fn checkpoint(output: &Output, force: &ForceArgs, resume: bool) -> Result<(Option<Beside>, Option<Place>)> {
-    // Until all is written, so that no two trainings take turns at one checkpoint.
+    // It is held until all is written, so that two trainings cannot share one checkpoint.
     let kept = Beside::checkpoint(output, force)?;
     let path = kept.as_ref().map(|kept| kept.path().to_path_buf());
     if resume && !path.as_deref().is_some_and(Path::is_file) {
-        let name = path.map_or("checkpoint of what is written to no file".into(), |path| path.display().to_string());
-        let reason = format!("--resume: there is no {name}; leave the option out to start");
+        let name = path.map_or("checkpoint, because the result is not written to a file".into(), |path| {
+            path.display().to_string()
+        });
+        let reason = format!("--resume: there is no {name}; leave out --resume to start from the beginning");
         return Err(Error::Invalid(reason).into());
     }
     Ok((kept, path.map(|path| Place { path, resume })))
 }
 
-/// Says how an interrupted training is gone on with.
+/// Prints how to continue an interrupted training.
 fn say_stopped(error: Error, kept: Option<&Beside>) -> anyhow::Error {
     if let (Error::Stopped, Some(kept)) = (&error, kept.filter(|kept| kept.path().is_file())) {
-        note!("the same command with --resume goes on from {}", kept.path().display());
+        note!("run the same command with --resume to continue from {}", kept.path().display());
     }
     error.into()
 }

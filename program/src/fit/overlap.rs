@@ -24,10 +24,10 @@ pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Folder of generic pictures, one sub-folder per class: many classes, and none of those to be told apart later.
+    /// Folder of generic pictures with one sub-folder per class: many classes, none of which you want to tell apart later.
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
-    /// Adapter file to write; an adapter that is there already is overwritten.
+    /// Adapter file to write. An adapter of that name is overwritten.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -41,10 +41,10 @@ pub struct Args {
     /// Width of the bottlenecks, from 1 to 8192.
     #[arg(long, default_value_t = 64, value_parser = common::count(1, overlap::MOST_BOTTLENECK))]
     bottleneck: usize,
-    /// Factor on the bottlenecks' branch, from 1e-6 to 1000.
+    /// How strongly the bottlenecks act: a factor on their branch, from 1e-6 to 1000.
     #[arg(long, default_value_t = 0.03, allow_negative_numbers = true, value_parser = common::within(numbers::BRANCH))]
     scale: f64,
-    /// Share of the bottleneck that is dropped in training, from 0 to 0.99.
+    /// Dropout of the bottlenecks in training, from 0 to 0.99.
     #[arg(long, default_value_t = 0.1, allow_negative_numbers = true, value_parser = common::within(numbers::DROPOUT))]
     dropout: f64,
     /// Learning rate, from 1e-12 to 1000.
@@ -53,13 +53,13 @@ pub struct Args {
     /// Pictures per training step, from 1 to 65536.
     #[arg(long, default_value_t = 128, value_parser = common::count(1, common::MOST_BATCH))]
     batch: usize,
-    /// Pictures at once, from 1 to 65536; less takes less memory and gives the same steps.
+    /// Pictures on the GPU at once, from 1 to 65536. Fewer take less memory; the steps stay the same.
     #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
     micro_batch: usize,
-    /// Fail at the first picture that cannot be decoded, or folder that cannot be read.
+    /// Stop with an error at the first picture that cannot be decoded or folder that cannot be read, instead of skipping it.
     #[arg(long)]
     strict: bool,
-    /// Go on from the checkpoint that an interrupted run of the same command left.
+    /// Continue from the checkpoint of an interrupted run of the same command.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]

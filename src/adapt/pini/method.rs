@@ -96,8 +96,8 @@ impl Method for PiniMethod {
             Setting::EPOCHS,
             Setting {
                 name: "lr",
-                help: "Top of the learning-rate schedule, from 1e-12 to 1000; by default the paper's 0.001 at a logit scale of \
-                       100, more at a smaller one.",
+                help: "Highest learning rate of the schedule, from 1e-12 to 1000. By default the paper's 0.001 at a logit scale \
+                       of 100, and more at a smaller scale.",
                 kind: Kind::Number(numbers::RATE),
                 alone: false,
             },
@@ -119,14 +119,14 @@ impl Method for PiniMethod {
             },
             Setting {
                 name: "reduction",
-                help: "The width of the cross-attention is the embedding's divided by this, from 1 to 65536.",
+                help: "Divides the width of the embedding to give that of the cross-attention, from 1 to 65536.",
                 kind: Kind::Count(1, 65_536),
                 alone: true,
             },
             Setting {
                 name: "evaluate",
-                help: "How predictions treat the noise: mean, draw (one draw, as the authors' code), or average:S (over S draws, \
-                       from 1 to 10000).",
+                help: "How predictions treat the noise: mean, draw (one draw, as in the authors' code), or average:S (over S \
+                       draws, from 1 to 10000).",
                 kind: Kind::Text("mean|draw|average:S", |text| text.parse::<Evaluation>().map(drop)),
                 alone: true,
             },
