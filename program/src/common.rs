@@ -102,16 +102,6 @@ pub enum Stored {
     F16,
 }
 
-impl Stored {
-    /// The option's value.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stored::F32 => "f32",
-            Stored::F16 => "f16",
-        }
-    }
-}
-
 impl PrecisionArgs {
     /// Loads a model in the precision asked for.
     pub fn load(&self, gpu: &Gpu, folder: &Path) -> Result<Clip> {

@@ -8,9 +8,10 @@ use anyhow::Result;
 use serde_json::json;
 use tipi::low_level::adapt::method::{Settings, baseline};
 use tipi::low_level::adapt::overlap::{self, Correction};
-use tipi::low_level::adapt::{How, METHODS, Method, adapter_file};
+use tipi::low_level::adapt::{How, Method, adapter_file};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::{Dataset, Folder, Walk, decode};
+use tipi::low_level::eval::correction::{Generic, kept};
 use tipi::low_level::eval::journal::Journal;
 use tipi::low_level::eval::summary::{deviation, mean};
 use tipi::low_level::eval::{self, Detail, Protocol, Setup, Task, TestSet};
@@ -21,7 +22,6 @@ use tipi::low_level::text;
 
 use crate::bars::Bars;
 use crate::common::{self, FormerGpuArgs};
-use crate::correction;
 use crate::outputs::{self, ForceArgs};
 use crate::terminal::{self, note};
 use crate::{stop, ui};
@@ -172,7 +172,7 @@ fn dataset(folder: &Path, walk: &Walk) -> Result<Dataset> {
 
 impl Args {
     fn protocol(&self, shots: &[usize]) -> Result<Protocol> {
-        let methods: Vec<_> = METHODS.iter().copied().filter(|m| !m.info().needs.others).collect();
+        let methods = eval::methods(true);
         let how = How { augment: false, grid: GRID.into(), ..How::default() };
         // What takes longest: each step goes through the text tower.
         let epochs: Settings = [("epochs".to_string(), json!(self.epochs))].into_iter().collect();
@@ -204,7 +204,8 @@ impl Args {
         let tested: Vec<String> = datasets.iter().flat_map(|dataset| dataset.classes.iter().cloned()).collect();
         let (pictures, names) = generic.without(&tested);
         let config = overlap::Config { epochs: self.correction_epochs, scale: SCALE, ..overlap::Config::paper(1) };
-        correction::kept(clip, (&pictures, &names), &config, (&folder.join("correction.safetensors"), true), bars)
+        let generic = Generic { pictures: overlap::Generic::of_files(&pictures, &names), config, place: None };
+        Ok(kept(clip, &generic, (&folder.join("correction.safetensors"), true), bars)?)
     }
 }
 

@@ -16,7 +16,6 @@ use super::zero_shot::{self, Classifier};
 use super::{accuracy, calibrate};
 use crate::clip::{Clip, Features};
 use crate::data::{Augment, Item};
-use crate::encode::source::digest_of;
 use crate::encode::{Source, Tower, Views, draw_views};
 use crate::watch::Watch;
 use crate::{Error, Result};
@@ -450,7 +449,7 @@ impl<'a> Lesson<'a> {
     pub fn kept(&mut self, method: &dyn Method, settings: &impl Serialize) -> Result<Option<Kept>> {
         let Some(Place { path, resume }) = self.place.clone() else { return Ok(None) };
         if self.made.data.is_none() {
-            let (support, val) = (digest_of(self.choice.support)?, digest_of(self.choice.val)?);
+            let (support, val) = (self.source.digest(self.choice.support)?, self.source.digest(self.choice.val)?);
             self.made.data = Some(format!("{support} {val}"));
         }
         let data = format!("{} with {}", self.made.data.as_deref().unwrap_or_default(), self.how.describe());

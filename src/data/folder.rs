@@ -117,15 +117,18 @@ impl Folder {
     /// The pictures whose classes are not among `names`, compared by [`class_key`], with labels from 0 among the classes
     /// that are left, and the names of those: what may be learned from where `names` are tested.
     pub fn without(&self, names: &[String]) -> (Vec<Item>, Vec<String>) {
-        let own = self.names();
-        let tested: HashSet<String> = names.iter().map(|name| class_key(name)).collect();
-        let kept: Vec<usize> = (0..own.len()).filter(|class| !tested.contains(&class_key(&own[*class]))).collect();
-        let mut labels = vec![None; own.len()];
-        kept.iter().enumerate().for_each(|(label, class)| labels[*class] = Some(label));
-        let items =
-            self.items.iter().filter_map(|item| Some(Item { path: item.path.clone(), label: labels[item.label]? }));
-        (items.collect(), kept.into_iter().map(|class| own[class].clone()).collect())
+        without(&self.items, &self.names(), names)
     }
+}
+
+/// [`Folder::without`] of items of the classes `own`.
+pub(crate) fn without(items: &[Item], own: &[String], names: &[String]) -> (Vec<Item>, Vec<String>) {
+    let tested: HashSet<String> = names.iter().map(|name| class_key(name)).collect();
+    let kept: Vec<usize> = (0..own.len()).filter(|class| !tested.contains(&class_key(&own[*class]))).collect();
+    let mut labels = vec![None; own.len()];
+    kept.iter().enumerate().for_each(|(label, class)| labels[*class] = Some(label));
+    let items = items.iter().filter_map(|item| Some(Item { path: item.path.clone(), label: labels[item.label]? }));
+    (items.collect(), kept.into_iter().map(|class| own[class].clone()).collect())
 }
 
 /// A class folder's name as text for a prompt: underscores become spaces, and those at the ends go.

@@ -33,6 +33,8 @@ pub use augment::{Augment, stream_seed};
 #[cfg(feature = "eval")]
 pub use dataset::{Dataset, ELEVEN, PartSummary, SHIFTS};
 pub use decode::{decode, decode_from, is_picture, read_picture};
+#[cfg(feature = "eval")]
+pub(crate) use folder::without;
 pub use folder::{Decoded, Folder, Item, class_key, class_name, decode_items, decode_map};
 pub use picture::{Picture, Shelf};
 pub use python_random::PythonRandom;

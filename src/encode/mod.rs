@@ -8,13 +8,16 @@ pub mod store;
 mod views;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::decode::PictureFile;
 use crate::data::folder::map_items;
 #[cfg(feature = "eval")]
 use crate::data::{Dataset, coop_few_shot};
-use crate::data::{Folder, Item, Rgb, Split, decode_map, few_shot};
+use crate::data::{Decoded, Folder, Item, Rgb, Shelf, Split, decode_map, few_shot};
+use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
 pub use remembered::{Remembered, Remembering};
@@ -46,8 +49,8 @@ impl Encoded {
 ///
 /// # Errors
 /// The first picture that cannot be decoded.
-pub fn pixels(clip: &Clip, items: &[Item], views: &Views) -> Result<Vec<f32>> {
-    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, &PictureFile::read(&item.path)?, views))?;
+pub fn pixels(clip: &Clip, items: &[Item], shelf: &Shelf, views: &Views) -> Result<Vec<f32>> {
+    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, &shelf.open(&item.path)?, views))?;
     Ok(decoded.items.iter().flat_map(|(_, views)| views).flat_map(|view| clip.view_pixels(view)).collect())
 }
 
@@ -118,6 +121,41 @@ pub fn ahead<T: Send, E>(
         });
         receiver.into_iter().try_for_each(&mut take)
     })
+}
+
+/// Which items are sound: `check` looks at the item of a number, on all cores. With `strict` the first that is not is the error.
+/// Whoever watches is asked on its own thread.
+///
+/// # Errors
+/// What `watch` gives; see `strict`.
+pub(crate) fn sound<T: Send>(
+    items: &[Item],
+    strict: bool,
+    check: &(dyn Fn(usize, &Item) -> Result<T> + Sync),
+    watch: &mut dyn Watch,
+) -> Result<Decoded<T>> {
+    watch.begin("checking pictures", items.len());
+    let (done, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let progress = |n: usize| {
+        done.fetch_max(n, Ordering::Relaxed);
+    };
+    let look = |i: usize, item: &Item| if ended.load(Ordering::Relaxed) { Err(Error::Stopped) } else { check(i, item) };
+    let mut stopped = Ok(());
+    let checked = std::thread::scope(|scope| {
+        let work = scope.spawn(|| map_items(items, strict, &progress, look));
+        while !work.is_finished() {
+            if stopped.is_ok() {
+                stopped = watch.at(done.load(Ordering::Relaxed));
+                ended.store(stopped.is_err(), Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    stopped?;
+    watch.at(items.len())?;
+    watch.end();
+    checked
 }
 
 /// A few-shot choice among the sound pictures of a folder.

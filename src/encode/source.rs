@@ -43,6 +43,14 @@ pub trait Source {
     /// # Errors
     /// As [`Source::features`].
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features>;
+
+    /// What tells pictures with their labels, in this order, from others.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn digest(&self, items: &[Item]) -> Result<String> {
+        digest_of(items, Shelf::empty())
+    }
 }
 
 /// Bytes of decoded pictures that are held for views to come.
@@ -199,6 +207,10 @@ impl Source for Direct<'_> {
 
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
         self.encode(tower, items, views, &mut |_| Ok(()))
+    }
+
+    fn digest(&self, items: &[Item]) -> Result<String> {
+        digest_of(items, &self.shelf)
     }
 }
 
@@ -362,8 +374,8 @@ impl Source for Stored<'_> {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn digest_of(items: &[Item]) -> Result<String> {
-    let contents = map_items(items, true, &|_| {}, |_, item| super::contents(&item.path))?;
+pub fn digest_of(items: &[Item], shelf: &Shelf) -> Result<String> {
+    let contents = map_items(items, true, &|_| {}, |_, item| Ok(shelf.open(&item.path)?.digest()))?;
     let mut hasher = Sha256::new();
     for (item, contents) in contents.items {
         hasher.update(contents);
