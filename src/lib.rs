@@ -41,11 +41,11 @@
 //! println!("{:.0} % of {} right", 100.0 * report.validation_accuracy.unwrap_or(0.0), report.validation_pictures);
 //!
 //! # let folder = std::env::temp_dir().join(format!("tipi-tour-{}", std::process::id()));
-//! # std::fs::create_dir_all(&folder).map_err(|error| tipi::Error::io(&folder, error))?;
+//! # std::fs::create_dir_all(&folder).expect("a folder");
 //! # let file = folder.join("my-adapter.safetensors");
 //! classifier.save(&file)?;
 //! let classifier = model.open_adapter(&file)?;
-//! # std::fs::remove_dir_all(&folder).map_err(|error| tipi::Error::io(&folder, error))?;
+//! # std::fs::remove_dir_all(&folder).expect("a folder");
 //! for class in classifier.predict(&Picture::file("examples/pictos/shifted/bell/mdi.png"))?.top(3) {
 //!     println!("{} ({:.0} %)", class.name, 100.0 * class.probability);
 //! }
@@ -115,10 +115,12 @@ use low_level::{eval, report};
 #[doc(inline)]
 pub use adapt::How;
 #[doc(inline)]
+pub use adapt::method::Settings;
+#[doc(inline)]
 pub use data::Picture;
 #[doc(inline)]
 pub use door::{
-    Classifier, Correction, CorrectionOptions, Examples, FitOptions, ImageFeatures, Job, Method, Model, Neighbour,
+    Classifier, Correction, CorrectionOptions, Examples, FitOptions, Gpu, ImageFeatures, Job, Method, Model, Neighbour,
     Prediction, Progress, Report, Scored, Setting, TextFeatures,
 };
 #[cfg(feature = "eval")]
@@ -127,7 +129,7 @@ pub use door::{Dataset, Evaluation, EvaluationCorrection, EvaluationOptions, Mea
 #[doc(inline)]
 pub use error::{Error, Result};
 #[doc(inline)]
-pub use gpu::{DeviceOptions, DeviceReport, Gpu, HostDevice, HostOptions, HostRequest, list_devices};
+pub use gpu::{DeviceOptions, DeviceReport, HostDevice, HostOptions, HostRequest, list_devices};
 #[doc(inline)]
 pub use kernels::gemm::Precision;
 #[doc(inline)]

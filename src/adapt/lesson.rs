@@ -45,7 +45,7 @@ impl How {
     ///
     /// # Errors
     /// A grid that is not understood, or Tip-Adapter's for a dataset that it has none for.
-    pub fn grid(&self, dataset: &str, divergence: bool) -> Result<Grid> {
+    pub(crate) fn grid(&self, dataset: &str, divergence: bool) -> Result<Grid> {
         match self.grid.as_str() {
             "tip-adapter" => Grid::parse(&format!("tip-adapter:{dataset}"), divergence),
             // One option serves methods with and without γ.
@@ -58,7 +58,7 @@ impl How {
     }
 
     /// The views that make a cache key.
-    pub fn of_keys(&self, seed: u64) -> Views {
+    pub(crate) fn of_keys(&self, seed: u64) -> Views {
         match self.key_views {
             0 => Views::Center,
             count => Views::Random { augment: Augment::TIP, count, first: 0, seed },

@@ -175,7 +175,7 @@ pub enum Kind {
     Text(&'static str, fn(&str) -> Result<()>),
 }
 
-/// Settings by name.
+/// Settings by name, as JSON has them: numbers, words.
 pub type Settings = Map<String, Value>;
 
 /// A way to learn from few pictures.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::classifier::Classifier;
 use super::encoders::{Encoders, Wanted, prepared};
 use super::fit::{FitOptions, Report};
-use super::{Correction, CorrectionOptions, Examples, ImageFeatures, TextFeatures};
+use super::{Correction, CorrectionOptions, Examples, Gpu, ImageFeatures, TextFeatures};
 #[cfg(feature = "eval")]
 use super::{Dataset, Evaluation, EvaluationOptions, Outcome};
 use crate::Result;
@@ -15,7 +15,6 @@ use crate::adapt::adapter_file::File;
 use crate::clip::Clip;
 use crate::data::Picture;
 use crate::encode::Tower;
-use crate::gpu::Gpu;
 use crate::kernels::gemm::Precision;
 use crate::watch::Watch;
 
@@ -25,6 +24,7 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     clip: Clip,
+    gpu: Gpu,
     encoders: Encoders,
     /// Tells it from every other model that this program has loaded.
     number: u64,
@@ -45,7 +45,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load`]; a weight that f16 cannot hold.
     pub fn load_as(gpu: &Gpu, folder: impl AsRef<Path>, precision: Precision) -> Result<Model> {
-        Clip::load_as(gpu, folder.as_ref(), precision).map(Model::from)
+        Clip::load_as(gpu.low_level(), folder.as_ref(), precision).map(Model::from)
     }
 
     /// Loads a folder, or a model on the Hugging Face hub (`ORG/NAME` or `ORG/NAME@REVISION`), from the cache that Python
@@ -70,7 +70,7 @@ impl Model {
 
     /// The device.
     pub fn gpu(&self) -> &Gpu {
-        &self.clip().gpu
+        &self.0.gpu
     }
 
     /// The folder that it was loaded from.
@@ -266,7 +266,8 @@ impl From<Clip> for Model {
     fn from(clip: Clip) -> Model {
         static LOADED: AtomicU64 = AtomicU64::new(0);
         let number = LOADED.fetch_add(1, Ordering::Relaxed);
-        Model(Arc::new(Inner { clip, encoders: Encoders::default(), number }))
+        let gpu = Gpu::from(clip.gpu.clone());
+        Model(Arc::new(Inner { clip, gpu, encoders: Encoders::default(), number }))
     }
 }
 
