@@ -56,6 +56,10 @@ pub struct Args {
     /// Seeds of the few-shot choice and of training; accuracies are averaged.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     seeds: Vec<u64>,
+    /// Where the model and the pictures are: a checkout of tipi's repository, or a folder with weights/picto, examples/pictos and
+    /// examples/pictos-generic in it. By default the working folder, or the checkout that the program was built in.
+    #[arg(long, value_name = "FOLDER")]
+    from: Option<PathBuf>,
     /// Where to write the picture of predictions.
     #[arg(long, value_name = "FILE", default_value = "pictos-demo.png")]
     out: PathBuf,
@@ -89,7 +93,38 @@ struct Overlap {
     after: f64,
 }
 
+/// What the demonstration needs, which is in the repository and in no package: the model, and the pictures.
+const BUNDLED: [&str; 3] = ["weights/picto", "examples/pictos", "examples/pictos-generic"];
+
 impl Args {
+    /// Where [`BUNDLED`] is: in the folder that was named, else in the working folder or one that the program lies in, as below a
+    /// checkout's `target`.
+    fn bundled(&self) -> Result<[PathBuf; 3]> {
+        let [all @ .., last] = BUNDLED;
+        let all = format!("{} and {last}", all.join(", "));
+        let lacking = |root: &Path| BUNDLED.into_iter().find(|part| !root.join(part).is_dir());
+        let root = if let Some(root) = &self.from {
+            if let Some(part) = lacking(root) {
+                let reason = format!(
+                    "{part} is not in it: --from names a checkout of tipi's repository, or a folder with {all}"
+                );
+                return Err(tipi::Error::data(root, reason).into());
+            }
+            root.clone()
+        } else {
+            let program = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+            let around = program.ancestors().skip(1).take(4).map(Path::to_path_buf);
+            let found = std::iter::once(PathBuf::new()).chain(around).find(|root| lacking(root).is_none());
+            found.ok_or_else(|| {
+                tipi::Error::Invalid(format!(
+                    "the model and the pictures of the demonstration are not here, {all}: they are in tipi's repository \
+                     alone; run tipi demo there, or name a checkout with --from FOLDER"
+                ))
+            })?
+        };
+        Ok(BUNDLED.map(|part| root.join(part)))
+    }
+
     /// What of [`RUNS`] was asked for.
     fn runs(&self) -> Result<Vec<(&'static str, Vec<usize>)>> {
         if let Some(unknown) = self.sets.iter().find(|s| RUNS.iter().all(|(set, _)| set != s)) {
@@ -115,18 +150,17 @@ impl Args {
 /// Runs the demonstration: an evaluation of each set, whose results are looked at here and not kept.
 pub fn run(args: &Args) -> Result<()> {
     let runs = args.runs()?;
+    let [model, pictures, generic] = args.bundled()?;
     let output = args.force.open(&args.out, Kind::Png)?;
     args.correction.iter().try_for_each(|path| output.reads(path, "a correction"))?;
-    let pictures = common::bundled("examples/pictos")?;
     let walk = Walk::default();
-    let generic = Folder::open_with(common::bundled("examples/pictos-generic")?, &walk)?;
+    let generic = Folder::open_with(generic, &walk)?;
     let datasets = RUNS.iter().map(|(set, _)| dataset(&pictures.join(set), &walk)).collect::<Result<Vec<_>>>()?;
     outputs::read_items(&output, &generic.items)?;
     for (_, items) in datasets.iter().flat_map(Dataset::parts) {
         outputs::read_items(&output, items)?;
     }
     walk.refuse_picture(&args.out)?;
-    let model = common::bundled("weights/picto")?;
     output.reads_folder(&model, "a file of the model")?;
     let start = Instant::now();
     let gpu = args.gpu.open()?;
