@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::store::{Filled, Key, Store};
-use super::{RowId, STEPS, Views, ahead, foresee};
+use super::{RowId, Views, at_once, decoding_ahead, foresee};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::folder::map_items;
 use crate::data::{Item, Rgb, Shelf};
@@ -172,8 +172,6 @@ impl<'a> Direct<'a> {
         let Some(Made { encoder, .. }) = made.get_mut(&tower) else {
             return Err(Error::invalid("there is no encoder"));
         };
-        // The bound is on pixels, so more views mean fewer pictures at a time.
-        let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
         let (held, shelf): (&Mutex<Pictures>, &Shelf) = (held, shelf);
         let prepared = |item: &Item| match views {
             // Once is enough: nothing is held.
@@ -183,13 +181,13 @@ impl<'a> Direct<'a> {
                 Ok(views.all_prepared(clip, &picture, &contents))
             }
         };
-        let decoded = items.chunks(at_once).map(|chunk| map_items(chunk, true, &|_| {}, |_, item| prepared(item)));
         let (mut features, mut pictures) = (Features::default(), 0);
-        ahead(decoded, |decoded| {
-            let decoded = decoded?.items;
-            pictures += decoded.len();
+        decoding_ahead(items, at_once(encoder.batch(), views), prepared, |_, prepared| {
             let mut samples = Vec::new();
-            decoded.iter().flat_map(|(_, views)| views).for_each(|view| samples.extend_from_slice(&view.data));
+            pictures += prepared.len();
+            for views in prepared {
+                views?.iter().for_each(|view| samples.extend_from_slice(&view.data));
+            }
             features.extend(encoder.encode_pictures(&samples, &mut |_| {})?);
             done(pictures)
         })?;

@@ -90,7 +90,7 @@ fn demo_outside_the_repository_says_what_it_needs() {
     let correction = correction.path().join("c.safetensors");
     fit_overlap(&correction, 4);
     let args = ["demo", "--json", "--sets", "shifted", "--shots", "1", "--epochs", "1", "--correction", s(&correction)];
-    let (printed, said, code) = start(dir.path(), &[&args[..], &["--from", s(&root())]].concat());
+    let (printed, said, code) = start(dir.path(), &[&args[..], &["--from", s(root())]].concat());
     assert_eq!(code, Some(0), "{said}");
     assert!(serde_json::from_str::<Value>(&printed).unwrap()["rows"].as_array().unwrap().len() > 5);
     assert!(dir.path().join("pictos-demo.png").is_file());
