@@ -87,6 +87,11 @@ fn what_is_promised_of_threads_is_so() {
     both::<Classifier>();
     both::<Examples>();
     both::<FitOptions>();
+    both::<tipi::Correction>();
+    both::<tipi::CorrectionOptions>();
+    both::<tipi::Dataset>();
+    both::<tipi::EvaluationOptions>();
+    both::<tipi::Evaluation>();
     both::<Picture>();
     both::<Prediction>();
     both::<ImageFeatures>();

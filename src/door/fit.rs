@@ -33,7 +33,9 @@ pub struct FitOptions {
     /// Seed of views and of training. The same seed gives the same adapter, to the bit, on the same device.
     pub seed: u64,
     /// A file that keeps a training's state on its way, for methods that train: one that was stopped goes on from it, with the same
-    /// examples and options, and ends with the same bytes. It is removed once all is learned. None loses what was stopped.
+    /// examples and options, and ends with the same bytes. The state is put down after the first epoch, every few seconds, and where
+    /// who watches stops it; [`Job::cancel`](crate::Job::cancel), which is quicker, may lose those seconds. The file is removed once all
+    /// is learned. None loses what was stopped.
     pub checkpoint: Option<PathBuf>,
 }
 

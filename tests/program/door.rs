@@ -7,7 +7,8 @@ mod start;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -175,10 +176,20 @@ fn an_evaluation_gives_the_program_s_numbers_however_often_it_is_stopped() {
         let turn = (stops[0] + stops[1]) % 2;
         let (data, options) = (data.datasets(), options.clone());
         let ended = if turn == 0 {
-            model().evaluate(&data, &options, &mut Impatient([17, 29, 13, 23][stops[0] % 4]))
+            model().evaluate(&data, &options, &mut Impatient([11, 7, 13, 5][stops[0] % 4]))
         } else {
-            let job = Job::start(move |watch| model().evaluate(&data, &options, watch));
-            std::thread::sleep(Duration::from_millis([300, 500, 700][stops[1] % 3]));
+            // By what was done and not by the clock.
+            let (seen, enough) = (Arc::new(AtomicUsize::new(0)), [40, 60, 25][stops[1] % 3]);
+            let changes = seen.clone();
+            let job = Job::start_with(
+                move |watch| model().evaluate(&data, &options, watch),
+                move || {
+                    changes.fetch_add(1, Ordering::Relaxed);
+                },
+            );
+            while !job.is_finished() && seen.load(Ordering::Relaxed) < enough {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             job.cancel();
             job.wait()
         };
