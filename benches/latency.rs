@@ -83,7 +83,7 @@ fn measure(name: &str, folder: &Path, pictures: &[PathBuf], rounds: usize) {
     row(
         "features to the host and back, recorded anew",
         times(rounds, |round| {
-            recorded.logits(&by_host(round).original, &gpu).expect("logits");
+            recorded.logits(&by_host(round).original, gpu.low_level()).expect("logits");
         }),
     );
     row(
@@ -92,7 +92,7 @@ fn measure(name: &str, folder: &Path, pictures: &[PathBuf], rounds: usize) {
             let picture = clip.prepare(&decode(path(round)).expect("a picture"));
             let mut encoder = clip.image_encoder(1).expect("an encoder");
             let features = encoder.encode_pictures(&picture.data, &mut |_| {}).expect("features");
-            recorded.logits(&features.original, &gpu).expect("logits");
+            recorded.logits(&features.original, gpu.low_level()).expect("logits");
         }),
     );
 }

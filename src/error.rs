@@ -226,8 +226,10 @@ fn remedy(source: &std::io::Error) -> &'static str {
 /// The library's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+// The program makes errors, too: what it does not need is the crate's own, and none of it is shown.
 impl Error {
     /// Wraps an I/O error with the path it concerns.
+    #[doc(hidden)]
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Error::Io { path: path.as_ref().to_path_buf(), source }
     }
@@ -238,27 +240,29 @@ impl Error {
     }
 
     /// An [`Error::Data`] about `path`.
+    #[doc(hidden)]
     pub fn data(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::Data { path: path.as_ref().to_path_buf(), reason: reason.into() }
     }
 
     /// An [`Error::Config`] about `path`.
-    pub fn config(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+    pub(crate) fn config(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::Config { path: path.as_ref().to_path_buf(), reason: reason.into() }
     }
 
     /// An [`Error::AdapterFile`] about `path`.
-    pub fn adapter_file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+    pub(crate) fn adapter_file(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Error::AdapterFile { path: path.as_ref().to_path_buf(), reason: reason.into() }
     }
 
     /// An [`Error::Hub`] about `repo`.
-    pub fn hub(repo: impl Into<String>, reason: impl Into<String>) -> Self {
+    #[cfg(feature = "hub")]
+    pub(crate) fn hub(repo: impl Into<String>, reason: impl Into<String>) -> Self {
         Error::Hub { repo: repo.into(), reason: reason.into() }
     }
 
     /// An [`Error::Invalid`].
-    pub fn invalid(reason: impl Into<String>) -> Self {
+    pub(crate) fn invalid(reason: impl Into<String>) -> Self {
         Error::Invalid(reason.into())
     }
 }

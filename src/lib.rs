@@ -41,14 +41,36 @@
 //! println!("{:.0} % of {} right", 100.0 * report.validation_accuracy.unwrap_or(0.0), report.validation_pictures);
 //!
 //! # let folder = std::env::temp_dir().join(format!("tipi-tour-{}", std::process::id()));
-//! # std::fs::create_dir_all(&folder).map_err(|error| tipi::Error::io(&folder, error))?;
+//! # std::fs::create_dir_all(&folder).expect("a folder");
 //! # let file = folder.join("my-adapter.safetensors");
 //! classifier.save(&file)?;
 //! let classifier = model.open_adapter(&file)?;
-//! # std::fs::remove_dir_all(&folder).map_err(|error| tipi::Error::io(&folder, error))?;
+//! # std::fs::remove_dir_all(&folder).expect("a folder");
 //! for class in classifier.predict(&Picture::file("examples/pictos/shifted/bell/mdi.png"))?.top(3) {
 //!     println!("{} ({:.0} %)", class.name, 100.0 * class.probability);
 //! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The papers' protocol
+//!
+//! With the feature `eval`, a `Dataset` (a folder, a CSV file, or one of those that few-shot methods are compared on) goes through
+//! every method, number of shots and seed; what is there already is not run again:
+//!
+//! ```no_run
+//! # fn main() {}
+//! # #[cfg(feature = "eval")]
+//! # fn evaluate() -> tipi::Result<()> {
+//! use tipi::{Dataset, DeviceOptions, EvaluationOptions, Gpu, Model, Unwatched};
+//!
+//! let model = Model::load(&Gpu::open(&DeviceOptions::default())?, "weights/picto")?;
+//! let options = EvaluationOptions { shots: vec![1, 2], ..EvaluationOptions::new("results") };
+//! let results = model.evaluate(&[Dataset::open("pictures")?], &options, &mut Unwatched)?;
+//! for mean in results.means() {
+//!     println!("{}, {} shots: {:.1} %", mean.method, mean.shots, 100.0 * mean.accuracy);
+//! }
+//! println!("{}", results.write_report()?.display());
 //! # Ok(())
 //! # }
 //! ```
@@ -60,6 +82,8 @@
 //! * [`Classifier::predict`] records the way from pixels to probabilities once; calls after the first only run it.
 //! * [`Model`], [`Classifier`] and [`Gpu`] are cheap to clone, and `Send + Sync`.
 //! * [`Gpu::on`] runs on the device that draws the program's window: frames are at most some milliseconds late.
+//! * A training that was stopped goes on from [`FitOptions::checkpoint`], and ends with the same bytes.
+//! * [`Model::fit_correction`] trains the [`Correction`] that makes Tip-Adapter++ and Tip-X++.
 //! * Every failure is an [`Error`] that names the file, tensor or argument and says what would be right. Nothing prints.
 //!
 //! # Features
@@ -92,23 +116,28 @@ mod settings;
 // The house calls its rooms by their short names.
 #[cfg(feature = "hub")]
 use low_level::hub;
-use low_level::{adapt, clip, data, encode, gpu, input, kernels, memory, nn, numbers, output, text, watch};
+use low_level::{adapt, clip, data, encode, gpu, input, kernels, lock, memory, nn, numbers, output, text, watch};
 #[cfg(feature = "eval")]
-use low_level::{eval, lock, report};
+use low_level::{eval, report};
 
 #[doc(inline)]
 pub use adapt::How;
 #[doc(inline)]
+pub use adapt::method::Settings;
+#[doc(inline)]
 pub use data::Picture;
 #[doc(inline)]
 pub use door::{
-    Classifier, Correction, Examples, FitOptions, ImageFeatures, Job, Method, Model, Neighbour, Prediction, Progress,
-    Report, Scored, Setting, TextFeatures,
+    Classifier, Correction, CorrectionOptions, Examples, FitOptions, Gpu, ImageFeatures, Job, Method, Model, Neighbour,
+    Prediction, Progress, Report, Scored, Setting, TextFeatures,
 };
+#[cfg(feature = "eval")]
+#[doc(inline)]
+pub use door::{Dataset, Evaluation, EvaluationCorrection, EvaluationOptions, Mean, Outcome};
 #[doc(inline)]
 pub use error::{Error, Result};
 #[doc(inline)]
-pub use gpu::{DeviceOptions, DeviceReport, Gpu, Hold, HostDevice, HostOptions, HostRequest, list_devices};
+pub use gpu::{DeviceOptions, DeviceReport, Hold, HostDevice, HostOptions, HostRequest, list_devices};
 #[doc(inline)]
 pub use kernels::gemm::Precision;
 #[doc(inline)]

@@ -87,6 +87,11 @@ fn what_is_promised_of_threads_is_so() {
     both::<Classifier>();
     both::<Examples>();
     both::<FitOptions>();
+    both::<tipi::Correction>();
+    both::<tipi::CorrectionOptions>();
+    both::<tipi::Dataset>();
+    both::<tipi::EvaluationOptions>();
+    both::<tipi::Evaluation>();
     both::<Picture>();
     both::<Prediction>();
     both::<ImageFeatures>();
@@ -97,13 +102,13 @@ fn what_is_promised_of_threads_is_so() {
 
 #[test]
 fn answers_are_those_of_the_parts_however_many_are_asked_for() {
-    let clip = Clip::load(gpu(), MODEL.as_ref()).unwrap();
+    let clip = Clip::load(gpu().low_level(), MODEL.as_ref()).unwrap();
     let labels = ["anchor", "bell", "umbrella"].map(String::from);
     let parts = zero_shot::Classifier::new(&clip, &labels, &["an icon of {}".to_string()]).unwrap();
     let paths = paths(37);
     let pixels: Vec<f32> = paths.iter().flat_map(|path| clip.pixels(&decode(path).unwrap())).collect();
     let features = clip.image_encoder(8).unwrap().encode(&pixels, &mut |_| {}).unwrap();
-    let want = bits(&parts.logits(&features, gpu()).unwrap());
+    let want = bits(&parts.logits(&features, gpu().low_level()).unwrap());
 
     let (classifier, pictures) = (zero_shot_classifier(), pictures(37));
     let all = classifier.predict_all(&pictures, &mut Unwatched).unwrap();

@@ -143,7 +143,7 @@ impl Source for Rows {
     }
 
     fn fresh(&mut self, _: Tower, _: &[Item], _: &Views) -> tipi::Result<Features> {
-        Err(tipi::Error::invalid("nothing trains here"))
+        Err(tipi::Error::Invalid("nothing trains here".into()))
     }
 }
 

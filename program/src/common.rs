@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use tipi::Error;
 use tipi::low_level::adapt::adapter_file;
@@ -100,16 +100,6 @@ pub enum Stored {
     F32,
     /// 16-bit floats.
     F16,
-}
-
-impl Stored {
-    /// The option's value.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stored::F32 => "f32",
-            Stored::F16 => "f16",
-        }
-    }
 }
 
 impl PrecisionArgs {
@@ -305,16 +295,4 @@ pub fn count(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String
         Ok(value) if (least..=most).contains(&value) => Ok(value),
         _ => Err(format!("it must be a whole number from {least} to {most}")),
     }
-}
-
-/// Where the repository's own files are: the working folder, beside the program, or where it was built.
-pub fn bundled(relative: &str) -> Result<PathBuf> {
-    let mut tried = vec![PathBuf::from(relative)];
-    if let Ok(program) = std::env::current_exe() {
-        tried.extend(program.ancestors().skip(1).take(4).map(|folder| folder.join(relative)));
-    }
-    tried.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(relative));
-    tried.into_iter().find(|path| path.exists()).with_context(|| {
-        format!("{relative} is not here; run tipi in its repository, where the bundled model and pictures are")
-    })
 }

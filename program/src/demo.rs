@@ -8,9 +8,10 @@ use anyhow::Result;
 use serde_json::json;
 use tipi::low_level::adapt::method::{Settings, baseline};
 use tipi::low_level::adapt::overlap::{self, Correction};
-use tipi::low_level::adapt::{How, METHODS, Method, adapter_file};
+use tipi::low_level::adapt::{How, Method, adapter_file};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::{Dataset, Folder, Walk, decode};
+use tipi::low_level::eval::correction::{Generic, kept};
 use tipi::low_level::eval::journal::Journal;
 use tipi::low_level::eval::summary::{deviation, mean};
 use tipi::low_level::eval::{self, Detail, Protocol, Setup, Task, TestSet};
@@ -21,7 +22,6 @@ use tipi::low_level::text;
 
 use crate::bars::Bars;
 use crate::common::{self, FormerGpuArgs};
-use crate::correction;
 use crate::outputs::{self, ForceArgs};
 use crate::terminal::{self, note};
 use crate::{stop, ui};
@@ -56,6 +56,10 @@ pub struct Args {
     /// Seeds for choosing pictures and for training. Accuracies are averaged over them.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     seeds: Vec<u64>,
+    /// Where the model and the pictures are: a checkout of tipi's repository, or a folder with weights/picto, examples/pictos and
+    /// examples/pictos-generic in it. By default the working folder, or the checkout that the program was built in.
+    #[arg(long, value_name = "FOLDER")]
+    from: Option<PathBuf>,
     /// Where to write the picture of predictions.
     #[arg(long, value_name = "FILE", default_value = "pictos-demo.png")]
     out: PathBuf,
@@ -89,7 +93,38 @@ struct Overlap {
     after: f64,
 }
 
+/// What the demonstration needs, which is in the repository and in no package: the model, and the pictures.
+const BUNDLED: [&str; 3] = ["weights/picto", "examples/pictos", "examples/pictos-generic"];
+
 impl Args {
+    /// Where [`BUNDLED`] is: in the folder that was named, else in the working folder or one that the program lies in, as below a
+    /// checkout's `target`.
+    fn bundled(&self) -> Result<[PathBuf; 3]> {
+        let [all @ .., last] = BUNDLED;
+        let all = format!("{} and {last}", all.join(", "));
+        let lacking = |root: &Path| BUNDLED.into_iter().find(|part| !root.join(part).is_dir());
+        let root = if let Some(root) = &self.from {
+            if let Some(part) = lacking(root) {
+                let reason = format!(
+                    "{part} is not in it: --from names a checkout of tipi's repository, or a folder with {all}"
+                );
+                return Err(tipi::Error::data(root, reason).into());
+            }
+            root.clone()
+        } else {
+            let program = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+            let around = program.ancestors().skip(1).take(4).map(Path::to_path_buf);
+            let found = std::iter::once(PathBuf::new()).chain(around).find(|root| lacking(root).is_none());
+            found.ok_or_else(|| {
+                tipi::Error::Invalid(format!(
+                    "the model and the pictures of the demonstration are not here, {all}: they are in tipi's repository \
+                     alone; run tipi demo there, or name a checkout with --from FOLDER"
+                ))
+            })?
+        };
+        Ok(BUNDLED.map(|part| root.join(part)))
+    }
+
     /// What of [`RUNS`] was asked for.
     fn runs(&self) -> Result<Vec<(&'static str, Vec<usize>)>> {
         if let Some(unknown) = self.sets.iter().find(|s| RUNS.iter().all(|(set, _)| set != s)) {
@@ -115,18 +150,17 @@ impl Args {
 /// Runs the demo: an evaluation of each set, whose results are shown and not kept.
 pub fn run(args: &Args) -> Result<()> {
     let runs = args.runs()?;
+    let [model, pictures, generic] = args.bundled()?;
     let output = args.force.open(&args.out, Kind::Png)?;
     args.correction.iter().try_for_each(|path| output.reads(path, "a correction"))?;
-    let pictures = common::bundled("examples/pictos")?;
     let walk = Walk::default();
-    let generic = Folder::open_with(common::bundled("examples/pictos-generic")?, &walk)?;
+    let generic = Folder::open_with(generic, &walk)?;
     let datasets = RUNS.iter().map(|(set, _)| dataset(&pictures.join(set), &walk)).collect::<Result<Vec<_>>>()?;
     outputs::read_items(&output, &generic.items)?;
     for (_, items) in datasets.iter().flat_map(Dataset::parts) {
         outputs::read_items(&output, items)?;
     }
     walk.refuse_picture(&args.out)?;
-    let model = common::bundled("weights/picto")?;
     output.reads_folder(&model, "a file of the model")?;
     let start = Instant::now();
     let gpu = args.gpu.open()?;
@@ -172,7 +206,7 @@ fn dataset(folder: &Path, walk: &Walk) -> Result<Dataset> {
 
 impl Args {
     fn protocol(&self, shots: &[usize]) -> Result<Protocol> {
-        let methods: Vec<_> = METHODS.iter().copied().filter(|m| !m.info().needs.others).collect();
+        let methods = eval::methods(true);
         let how = How { augment: false, grid: GRID.into(), ..How::default() };
         // What takes longest: each step goes through the text tower.
         let epochs: Settings = [("epochs".to_string(), json!(self.epochs))].into_iter().collect();
@@ -204,7 +238,8 @@ impl Args {
         let tested: Vec<String> = datasets.iter().flat_map(|dataset| dataset.classes.iter().cloned()).collect();
         let (pictures, names) = generic.without(&tested);
         let config = overlap::Config { epochs: self.correction_epochs, scale: SCALE, ..overlap::Config::paper(1) };
-        correction::kept(clip, (&pictures, &names), &config, (&folder.join("correction.safetensors"), true), bars)
+        let generic = Generic { pictures: overlap::Generic::of_files(&pictures, &names), config, place: None };
+        Ok(kept(clip, &generic, (&folder.join("correction.safetensors"), true), bars)?)
     }
 }
 

@@ -219,7 +219,7 @@ impl Work<'_> {
         };
         let gpu = &self.clip.gpu;
         let digest = self.correction.map(|correction| correction.digest(gpu)).transpose()?;
-        let key = Key::new(self.clip, self.args.common.precision.precision.name(), digest)?;
+        let key = Key::new(self.clip, self.clip.precision().name(), digest)?;
         let mut store = Store::open(folder, &key, self.clip.config.embedding)?;
         let tower = common::tower(self.correction);
         let mut encoder = self.args.common.pictures.encoder(self.clip, pictures.len(), tower)?;

@@ -5,19 +5,17 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tipi::Error;
 use tipi::low_level::adapt::method::{self, Method};
-use tipi::low_level::adapt::overlap::{self, Correction};
-use tipi::low_level::adapt::{METHODS, adapter_file};
-use tipi::low_level::clip::Clip;
+use tipi::low_level::adapt::{adapter_file, overlap};
 use tipi::low_level::data::walk::mark_results;
-use tipi::low_level::data::{Dataset, ELEVEN, Folder, SHIFTS, Walk};
-use tipi::low_level::eval::{self, Protocol, Setup};
+use tipi::low_level::data::{Dataset, ELEVEN, SHIFTS, Walk};
+use tipi::low_level::eval::correction::Generic;
+use tipi::low_level::eval::{self, Correcting, Evaluation, Protocol, Setup};
 use tipi::low_level::numbers;
 use tipi::low_level::output::{Kind, Output};
 use tipi::low_level::text;
 
 use crate::bars::Bars;
 use crate::common::{self, FormerGpuArgs, PrecisionArgs, WalkArgs};
-use crate::correction;
 use crate::options::{HowArgs, OfMethods};
 use crate::outputs::{self, ForceArgs};
 use crate::terminal::{self, note};
@@ -213,15 +211,7 @@ impl Args {
     }
 
     fn protocol(&self, corrected: bool) -> Result<Protocol> {
-        let methods = if self.methods.is_empty() {
-            METHODS
-                .iter()
-                .copied()
-                .filter(|m| !m.info().needs.others && (corrected || !m.info().needs.correction))
-                .collect()
-        } else {
-            self.methods.clone()
-        };
+        let methods = if self.methods.is_empty() { eval::methods(corrected) } else { self.methods.clone() };
         if let Some(method) = methods.iter().find(|m| m.info().needs.correction && !corrected) {
             let reason = format!(
                 "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
@@ -240,28 +230,15 @@ impl Args {
         })
     }
 
-    /// The correction asked for: read, or trained and kept in --out.
-    fn correction(
-        &self,
-        clip: &Clip,
-        datasets: &[Dataset],
-        generic: Option<&Folder>,
-        bars: &mut Bars,
-    ) -> Result<Option<Correction>> {
-        let Some(folder) = generic else {
-            let Some(path) = &self.correction else { return Ok(None) };
-            return Ok(Some(common::correction(&adapter_file::File::open(path)?, clip)?));
-        };
-        let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();
-        let (pictures, names) = folder.without(&tested);
+    /// How a correction is trained on generic pictures.
+    fn generic<'a>(&self, pictures: overlap::Generic<'a>) -> Generic<'a> {
         let config = overlap::Config {
             epochs: self.correction_epochs,
             scale: self.correction_scale as f32,
             // One correction serves all seeds of the choice, also those that are added later.
             ..overlap::Config::paper(1)
         };
-        let kept = self.out.join("correction.safetensors");
-        correction::kept(clip, (&pictures, &names), &config, (&kept, self.strict), bars).map(Some)
+        Generic { pictures, config, place: None }
     }
 }
 
@@ -281,31 +258,26 @@ pub fn run(args: &Args) -> Result<()> {
     let with_correction = args.correction.is_some() || args.generic.is_some();
     // Check all options before anything is trained.
     let protocol = args.protocol(with_correction)?;
-    let checked = datasets.iter().map(|dataset| eval::check(dataset, &protocol, with_correction));
-    let checked = checked.collect::<tipi::Result<Vec<_>>>()?;
+    let given = args.correction.as_ref().map(|path| common::correction(&adapter_file::File::open(path)?, &clip));
+    let given = given.transpose()?;
+    let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();
+    let generic = generic.map(|folder| folder.without(&tested));
+    let correcting = match (&given, &generic) {
+        (Some(correction), _) => Correcting::With(correction),
+        (None, Some((items, names))) => Correcting::Trained(args.generic(overlap::Generic::of_files(items, names))),
+        (None, None) => Correcting::Nothing,
+    };
+    let evaluation = Evaluation::new(&datasets, &protocol, correcting)?;
     common::announce(&gpu);
     stop::listen();
     let mut bars = Bars::new();
-    let correction = args.correction(&clip, &datasets, generic.as_ref(), &mut bars)?;
-    // If no method uses it, running the corrected tower would be a waste.
-    let correction = correction.filter(|_| protocol.methods.iter().any(|m| m.info().needs.correction));
-    let digest = correction.as_ref().map(|c| c.digest(&gpu)).transpose()?;
-    let corrected = correction.as_ref().zip(digest.as_deref());
-    let precision = args.precision.precision.name();
-    for checked in checked {
-        match eval::run(&clip, checked, corrected, (precision, &args.out, &features), &mut bars) {
-            Err(Error::Stopped) => {
-                bars.clear();
-                let out = args.out.display();
-                note!(
-                    "finished results are kept: run the same command to continue, or `tipi report {out}` to see them"
-                );
-                return Err(Error::Stopped.into());
-            }
-            other => other?,
-        }
-    }
+    let ended = evaluation.run(&clip, (&args.out, &features), &mut bars);
     bars.clear();
+    if let Err(Error::Stopped) = ended {
+        let out = args.out.display();
+        note!("finished results are kept: run the same command to continue, or `tipi report {out}` to see them");
+    }
+    ended?;
     show(&args.out, args.json)?;
     common::finish(&gpu);
     Ok(())

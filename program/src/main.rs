@@ -9,7 +9,6 @@ mod bars;
 mod bench;
 mod classify;
 mod common;
-mod correction;
 mod data;
 mod demo;
 mod devices;

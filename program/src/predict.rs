@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => {
             let clip = file.load_model(&gpu, args.precision.stored()).map_err(|error| match error {
                 tipi::Error::AdapterFile { path, reason } => {
-                    tipi::Error::adapter_file(path, format!("{reason} (--model says where it is)"))
+                    tipi::Error::AdapterFile { path, reason: format!("{reason} (--model says where it is)") }
                 }
                 other => other,
             })?;

@@ -75,6 +75,14 @@ impl Description {
         Ok(Description { name: CORRECTION.into(), words: method::untyped(&OfCorrection { config: config.clone() })? })
     }
 
+    /// How a correction was trained.
+    ///
+    /// # Errors
+    /// Words of a method.
+    pub(crate) fn correction(&self) -> Result<overlap::Config> {
+        Ok(method::typed::<OfCorrection>(&self.words)?.config)
+    }
+
     fn check(&self) -> Result<()> {
         if self.name == CORRECTION {
             let OfCorrection { config } = method::typed(&self.words)?;

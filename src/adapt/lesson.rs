@@ -16,7 +16,6 @@ use super::zero_shot::{self, Classifier};
 use super::{accuracy, calibrate};
 use crate::clip::{Clip, Features};
 use crate::data::{Augment, Item};
-use crate::encode::source::digest_of;
 use crate::encode::{Source, Tower, Views, draw_views};
 use crate::watch::Watch;
 use crate::{Error, Result};
@@ -46,7 +45,7 @@ impl How {
     ///
     /// # Errors
     /// A grid that is not understood, or Tip-Adapter's for a dataset that it has none for.
-    pub fn grid(&self, dataset: &str, divergence: bool) -> Result<Grid> {
+    pub(crate) fn grid(&self, dataset: &str, divergence: bool) -> Result<Grid> {
         match self.grid.as_str() {
             "tip-adapter" => Grid::parse(&format!("tip-adapter:{dataset}"), divergence),
             // One option serves methods with and without γ.
@@ -59,7 +58,7 @@ impl How {
     }
 
     /// The views that make a cache key.
-    pub fn of_keys(&self, seed: u64) -> Views {
+    pub(crate) fn of_keys(&self, seed: u64) -> Views {
         match self.key_views {
             0 => Views::Center,
             count => Views::Random { augment: Augment::TIP, count, first: 0, seed },
@@ -450,7 +449,7 @@ impl<'a> Lesson<'a> {
     pub fn kept(&mut self, method: &dyn Method, settings: &impl Serialize) -> Result<Option<Kept>> {
         let Some(Place { path, resume }) = self.place.clone() else { return Ok(None) };
         if self.made.data.is_none() {
-            let (support, val) = (digest_of(self.choice.support)?, digest_of(self.choice.val)?);
+            let (support, val) = (self.source.digest(self.choice.support)?, self.source.digest(self.choice.val)?);
             self.made.data = Some(format!("{support} {val}"));
         }
         let data = format!("{} with {}", self.made.data.as_deref().unwrap_or_default(), self.how.describe());

@@ -137,6 +137,31 @@ impl Setting {
     };
 }
 
+impl Setting {
+    /// Checks a value.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with what it may be.
+    pub fn check(&self, value: &Value) -> Result<()> {
+        let wrong = |may: String| Err(Error::invalid(format!("{} is {value}, and must be {may}", self.name)));
+        match self.kind {
+            Kind::Count(least, most) => match value.as_u64() {
+                Some(count) if (least as u64..=most as u64).contains(&count) => Ok(()),
+                _ => wrong(format!("a whole number from {least} to {most}")),
+            },
+            Kind::Number(range) => match value.as_f64() {
+                Some(number) => range.check(self.name, number).map(drop),
+                None => wrong(format!("a number from {range}")),
+            },
+            Kind::Choice(words) => match words.iter().any(|(word, _)| value.as_str() == Some(word)) {
+                true => Ok(()),
+                false => wrong(words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ")),
+            },
+            Kind::Text(form, check) => value.as_str().map_or_else(|| wrong(format!("text, as {form}")), check),
+        }
+    }
+}
+
 /// Values of a setting.
 #[derive(Debug)]
 pub enum Kind {
@@ -150,7 +175,7 @@ pub enum Kind {
     Text(&'static str, fn(&str) -> Result<()>),
 }
 
-/// Settings by name.
+/// Settings by name, as JSON has them: numbers, words.
 pub type Settings = Map<String, Value>;
 
 /// A way to learn from few pictures.
@@ -385,7 +410,7 @@ pub fn find(name: &str) -> Result<&'static dyn Method> {
 /// A method's settings: what is given, and its defaults for the rest.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a setting that the method does not have; as [`Method::check`].
+/// [`Error::Invalid`] for a setting that the method does not have; as [`Method::check`] and [`Setting::check`].
 pub fn settled(method: &dyn Method, given: &Settings) -> Result<Settings> {
     let mut settings = method.defaults();
     for (name, value) in given {
@@ -398,6 +423,13 @@ pub fn settled(method: &dyn Method, given: &Settings) -> Result<Settings> {
         }
     }
     method.check(&settings)?;
+    for setting in method.settings() {
+        // One without a default may be left open.
+        match settings.get(setting.name) {
+            Some(value) if *value != Value::Null => setting.check(value)?,
+            _ => {}
+        }
+    }
     Ok(settings)
 }
 
@@ -504,5 +536,13 @@ mod tests {
         assert_eq!(settings["epochs"], 3);
         let error = settled(method, &given(serde_json::json!({"epoch": 3}))).unwrap_err().to_string();
         assert!(error.contains("pini has no setting 'epoch'") && error.contains("epochs"), "{error}");
+        for (wrong, said) in [
+            (serde_json::json!({"epochs": 0}), "epochs is 0, and must be a whole number from 1 to 1000000"),
+            (serde_json::json!({"noise": "loud"}), "loud"),
+            (serde_json::json!({"evaluate": "sometimes"}), "sometimes"),
+        ] {
+            let error = settled(method, &given(wrong)).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 }

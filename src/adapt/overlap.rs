@@ -18,7 +18,7 @@ use super::adapter_file::CORRECTION;
 use super::lesson::Place;
 use super::train::{self, At, Course, Identity, Job, Kept, ReadTensor, Tensors, streams};
 use crate::clip::Clip;
-use crate::data::{Item, PythonRandom, stream_seed};
+use crate::data::{Item, PythonRandom, Shelf, stream_seed};
 use crate::encode::source::digest_of;
 use crate::encode::{self, Views};
 use crate::gpu::{DType, Gpu, Plan, ReadBack, Recorder, Tensor, advise};
@@ -508,14 +508,31 @@ pub fn train(
     Ok((job.trainer.correction, losses))
 }
 
-/// Trains a correction on generic pictures, which have been decoded before, of the classes `names`. `place` is where training is
-/// put down.
+/// Generic pictures.
+#[derive(Clone, Copy)]
+pub struct Generic<'a> {
+    /// Their files, or where they are on the shelf.
+    pub items: &'a [Item],
+    /// The classes by label.
+    pub names: &'a [String],
+    /// Those that are in memory.
+    pub shelf: &'a Shelf,
+}
+
+impl<'a> Generic<'a> {
+    /// Pictures in files.
+    pub fn of_files(items: &'a [Item], names: &'a [String]) -> Generic<'a> {
+        Generic { items, names, shelf: Shelf::empty() }
+    }
+}
+
+/// Trains a correction on generic pictures, which have been decoded before. `place` is where training is put down.
 ///
 /// # Errors
 /// As [`train()`]; a picture that can no longer be decoded.
 pub fn learn(
     clip: &Clip,
-    (items, names): (&[Item], &[String]),
+    Generic { items, names, shelf }: Generic<'_>,
     config: &Config,
     place: Option<Place>,
     watch: &mut dyn Watch,
@@ -523,11 +540,11 @@ pub fn learn(
     let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
     let mut pixels = |_: usize, which: &[usize]| {
         let chosen: Vec<Item> = which.iter().map(|i| items[*i].clone()).collect();
-        encode::pixels(clip, &chosen, &Views::Center)
+        encode::pixels(clip, &chosen, shelf, &Views::Center)
     };
     let mut kept = None;
     if let Some(Place { path, resume }) = place {
-        let identity = Identity::new(CORRECTION, clip, names, config, digest_of(items)?)?;
+        let identity = Identity::new(CORRECTION, clip, names, config, digest_of(items, shelf)?)?;
         kept = Some(Kept::new(&path, identity, resume));
     }
     train(clip, names.len(), config, (&labels, &mut pixels), kept.as_mut(), watch)

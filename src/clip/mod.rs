@@ -27,6 +27,13 @@ pub use image_tower::{ImageTower, Projection};
 pub use model::{Clip, ModelId};
 pub use preprocess::{Preprocess, Resize};
 pub use resnet::ResNet;
-pub use text_tower::{Packed, Prompts, TextSaved, TextTaps, TextTower};
+pub use text_tower::{Packed, Prompts, TextSaved, TextTower};
 pub use tokenizer::Tokenizer;
-pub use vit::{AdaptedTaps, AdaptedTowerSaved, ImageTaps, VisionTransformer};
+pub use vit::{AdaptedTowerSaved, VisionTransformer};
+
+// What is hidden from the docs, here and elsewhere, only tests look at: the insides of towers, which they hold against other
+// implementations, and functions in the form that those have. It is public because tests are crates of their own.
+#[doc(hidden)]
+pub use text_tower::TextTaps;
+#[doc(hidden)]
+pub use vit::{AdaptedTaps, ImageTaps};

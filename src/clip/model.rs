@@ -47,6 +47,7 @@ pub struct Clip {
     /// exp of the stored logit_scale: 100 for OpenAI's models.
     pub logit_scale: f32,
     folder: PathBuf,
+    precision: Precision,
     checkpoint: Arc<Checkpoint>,
     id: OnceLock<ModelId>,
     /// The model itself in a rehearsal; none in that one.
@@ -80,6 +81,7 @@ impl Parts<'_> {
             tokenizer: tokenizer.clone(),
             logit_scale,
             folder: folder.to_path_buf(),
+            precision,
             checkpoint: checkpoint.clone(),
             id: OnceLock::new(),
             rehearsal: None,
@@ -169,6 +171,11 @@ impl Clip {
     /// The model's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How its frozen matrices are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The tokenizer.

@@ -3,17 +3,21 @@
 //! Texts are packed: cut after their end token (what follows cannot change it, attention being causal) and laid one
 //! after the other. Texts that begin alike can share those rows: computed once, attended to by all.
 
+mod taps;
+
 use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, Names};
 use super::config::{ClipConfig, EndToken};
 use super::image_tower::DAMAGED;
 use super::loader::{Loader, Side};
-use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
+use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::attention::{Pattern, Span};
 use crate::kernels::gemm::Epilogue;
-use crate::nn::{FrozenLinear, LayerNorm, Picked, Saved, Taps, Transformer};
+use crate::nn::{FrozenLinear, LayerNorm, Picked, Saved, Transformer};
 use crate::{Error, Result};
+
+pub use taps::TextTaps;
 
 /// Rows that one inference step of [`TextTower::encode`] takes: bounds memory, whatever the number of texts.
 const ROWS: usize = 2048;
@@ -47,14 +51,6 @@ impl Prompts {
     /// Texts that differ within the prefix, or do not go beyond it.
     pub fn pack_shared(texts: &[Vec<u32>], end: EndToken, prefix: usize) -> Result<Prompts> {
         Prompts::build(texts, end, prefix, true)
-    }
-
-    /// As [`Prompts::pack`], nothing cut: for comparison with implementations that compute every row.
-    ///
-    /// # Errors
-    /// As [`Prompts::pack`].
-    pub fn pack_whole(texts: &[Vec<u32>], end: EndToken) -> Result<Prompts> {
-        Prompts::build(texts, end, 0, false)
     }
 
     fn build(texts: &[Vec<u32>], end: EndToken, prefix: usize, cut: bool) -> Result<Prompts> {
@@ -134,20 +130,6 @@ pub struct TextSaved {
     blocks: Vec<Saved>,
     picked: Tensor,
     stats: Tensor,
-}
-
-/// Everything that a comparison with another implementation looks at, for a whole pack.
-pub struct TextTaps {
-    /// The residual stream after each block.
-    pub blocks: Vec<Tensor>,
-    /// Inside the last block.
-    pub last: Taps,
-    /// End tokens after the final norm.
-    pub pooled: Tensor,
-    /// `[texts, embedding]`.
-    pub features: Tensor,
-    /// The recorded step.
-    pub plan: Plan,
 }
 
 impl TextTower {
@@ -289,23 +271,6 @@ impl TextTower {
             features.resize(texts.len() * self.projection.weight.rows(), 0.0);
         }
         Ok(features)
-    }
-
-    /// Runs the tower once, keeping its insides. For comparison with other implementations.
-    ///
-    /// # Errors
-    /// As [`TextTower::encode`].
-    pub fn tapped(&self, prompts: &Prompts) -> Result<TextTaps> {
-        let packed = self.packed(prompts)?;
-        let x = self.embed(prompts)?;
-        let mut rec = Recorder::new(&self.gpu);
-        let (blocks, last) = self.transformer.forward_tapped(&mut rec, &x, &packed.pattern)?;
-        let picked = packed.ends.of(&mut rec, blocks.last().unwrap_or(&x))?;
-        let pooled = self.norm.forward(&mut rec, &picked)?.y;
-        let features = self.projection.forward(&mut rec, &pooled, &Epilogue::default())?;
-        let plan = rec.finish()?;
-        plan.run()?;
-        Ok(TextTaps { blocks, last, pooled, features, plan })
     }
 }
 

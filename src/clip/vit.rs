@@ -1,14 +1,18 @@
 //! The vision transformer: patches → pre-norm → blocks → class token → post-norm → projection (CLIP, arXiv 2103.00020).
 
+mod taps;
+
 use super::config::TowerConfig;
 use super::image_plan::ImagePlan;
 use super::loader::{Loader, Side};
 use crate::Result;
-use crate::gpu::{DType, Gpu, Plan, Recorder, Tensor};
+use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::attention::{self, Pattern};
 use crate::kernels::gemm::Epilogue;
 use crate::kernels::patch::{self, PatchEmbedding};
-use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Taps, Transformer};
+use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Transformer};
+
+pub use taps::{AdaptedTaps, ImageTaps};
 
 /// A frozen vision transformer.
 pub struct VisionTransformer {
@@ -29,34 +33,6 @@ pub struct AdaptedTowerSaved {
     class: Tensor,
     stats: Tensor,
     blocks: Vec<AdaptedSaved>,
-}
-
-/// The adapted tower's insides, for a comparison with another implementation.
-pub struct AdaptedTaps {
-    /// The residual stream after each block.
-    pub blocks: Vec<Tensor>,
-    /// What the last block's bottleneck adds, its factor included.
-    pub branch: Tensor,
-    /// `[batch, embedding]`.
-    pub features: Tensor,
-}
-
-/// Everything that a comparison with another implementation looks at, for a whole batch.
-pub struct ImageTaps {
-    /// Tokens with positions, before the pre-norm.
-    pub embedded: Tensor,
-    /// After the pre-norm.
-    pub pre: Tensor,
-    /// The residual stream after each block.
-    pub blocks: Vec<Tensor>,
-    /// Inside the last block.
-    pub last: Taps,
-    /// Class tokens after the post-norm.
-    pub pooled: Tensor,
-    /// `[batch, embedding]`.
-    pub features: Tensor,
-    /// The recorded step.
-    pub plan: Plan,
 }
 
 impl VisionTransformer {
@@ -217,42 +193,5 @@ impl VisionTransformer {
         let dpooled = self.projection.backward(rec, dfeatures)?;
         let dclass = self.post.backward(rec, &saved.class, &saved.stats, &dpooled, None)?;
         self.transformer.backward_adapted(rec, dclass, saved.blocks, pattern, bottlenecks)
-    }
-
-    /// Runs the adapted tower once on `pixels`, keeping its insides. For comparison with other implementations.
-    ///
-    /// # Errors
-    /// Pixels that do not fill `[batch, 3, R, R]`; out of memory.
-    pub fn tapped_adapted(&self, pixels: &[f32], batch: usize, bottlenecks: &[Bottleneck]) -> Result<AdaptedTaps> {
-        let input = self.pixels(batch)?;
-        self.gpu.write(&input, pixels)?;
-        let pattern = self.pattern(batch)?;
-        let mut rec = Recorder::new(&self.gpu);
-        let x = self.tokens(&mut rec, &input)?;
-        let (blocks, branch) = self.transformer.forward_adapted_tapped(&mut rec, &x, &pattern, bottlenecks)?;
-        let class = self.class_tokens(batch)?.of(&mut rec, blocks.last().unwrap_or(&x))?;
-        let (_, features) = self.head(&mut rec, &class)?;
-        rec.finish()?.run()?;
-        Ok(AdaptedTaps { blocks, branch, features })
-    }
-
-    /// Runs the tower once on `pixels`, keeping its insides. For comparison with other implementations.
-    ///
-    /// # Errors
-    /// Pixels that do not fill `[batch, 3, R, R]`; out of memory.
-    pub fn tapped(&self, pixels: &[f32], batch: usize) -> Result<ImageTaps> {
-        let input = self.pixels(batch)?;
-        self.gpu.write(&input, pixels)?;
-        let pattern = self.pattern(batch)?;
-        let mut rec = Recorder::new(&self.gpu);
-        let embedded = patch::forward(&mut rec, &input, &self.embedding)?;
-        let pre = self.pre.forward(&mut rec, &embedded)?.y;
-        let (blocks, last) = self.transformer.forward_tapped(&mut rec, &pre, &pattern)?;
-        let x = blocks.last().unwrap_or(&pre).clone();
-        let class = self.class_tokens(batch)?.of(&mut rec, &x)?;
-        let (pooled, features) = self.head(&mut rec, &class)?;
-        let plan = rec.finish()?;
-        plan.run()?;
-        Ok(ImageTaps { embedded, pre, blocks, last, pooled, features, plan })
     }
 }

@@ -117,15 +117,18 @@ impl Folder {
     /// The pictures whose classes are not among `names`, compared by [`class_key`], with labels from 0 among the classes
     /// that are left, and the names of those: what may be learned from where `names` are tested.
     pub fn without(&self, names: &[String]) -> (Vec<Item>, Vec<String>) {
-        let own = self.names();
-        let tested: HashSet<String> = names.iter().map(|name| class_key(name)).collect();
-        let kept: Vec<usize> = (0..own.len()).filter(|class| !tested.contains(&class_key(&own[*class]))).collect();
-        let mut labels = vec![None; own.len()];
-        kept.iter().enumerate().for_each(|(label, class)| labels[*class] = Some(label));
-        let items =
-            self.items.iter().filter_map(|item| Some(Item { path: item.path.clone(), label: labels[item.label]? }));
-        (items.collect(), kept.into_iter().map(|class| own[class].clone()).collect())
+        without(&self.items, &self.names(), names)
     }
+}
+
+/// [`Folder::without`] of items of the classes `own`.
+pub(crate) fn without(items: &[Item], own: &[String], names: &[String]) -> (Vec<Item>, Vec<String>) {
+    let tested: HashSet<String> = names.iter().map(|name| class_key(name)).collect();
+    let kept: Vec<usize> = (0..own.len()).filter(|class| !tested.contains(&class_key(&own[*class]))).collect();
+    let mut labels = vec![None; own.len()];
+    kept.iter().enumerate().for_each(|(label, class)| labels[*class] = Some(label));
+    let items = items.iter().filter_map(|item| Some(Item { path: item.path.clone(), label: labels[item.label]? }));
+    (items.collect(), kept.into_iter().map(|class| own[class].clone()).collect())
 }
 
 /// A class folder's name as text for a prompt: underscores become spaces, and those at the ends go.
@@ -170,22 +173,13 @@ fn apart(folders: &[(String, PathBuf)]) -> Result<()> {
     }
 }
 
-/// What [`decode_items`] or [`decode_map`] made of a list of items.
+/// What [`decode_map`] made of a list of items.
 #[derive(Debug)]
 pub struct Decoded<T = Rgb> {
     /// The items that could be decoded, in the order given, each with its picture or what was made of it.
     pub items: Vec<(Item, T)>,
     /// Why each of the others could not, in the same order; every error names its file.
     pub skipped: Vec<Error>,
-}
-
-/// Decodes pictures on all cores and keeps them whole; see [`decode_map`], which keeps only what is needed of each.
-///
-/// # Errors
-///
-/// As [`decode_map`].
-pub fn decode_items(items: &[Item], strict: bool, progress: &(dyn Fn(usize) + Sync)) -> Result<Decoded> {
-    decode_map(items, strict, progress, |_, picture| picture)
 }
 
 /// Decodes pictures on all cores and keeps `map(index, picture)` of each, `index` being its place in `items`.
@@ -354,7 +348,7 @@ mod tests {
     fn damaged_pictures_are_skipped_and_named() {
         let (_folder, items) = five();
         let seen = Mutex::new(Vec::new());
-        let decoded = decode_items(&items, false, &|done| seen.lock().unwrap().push(done)).unwrap();
+        let decoded = decode_map(&items, false, &|done| seen.lock().unwrap().push(done), |_, picture| picture).unwrap();
         let kept: Vec<_> = decoded.items.iter().map(|(item, rgb)| (item.label, rgb.width)).collect();
         assert_eq!(kept, [(0, 1), (2, 3), (4, 5)]);
         let skipped: Vec<_> = decoded.skipped.iter().map(ToString::to_string).collect();
@@ -368,13 +362,13 @@ mod tests {
     #[test]
     fn strict_gives_the_first_damaged_picture() {
         let (_folder, mut items) = five();
-        let error = decode_items(&items, true, &|_| {}).unwrap_err().to_string();
+        let error = decode_map(&items, true, &|_| {}, |_, picture| picture).unwrap_err().to_string();
         assert!(error.contains("1.png"), "{error}");
         items.reverse();
-        let error = decode_items(&items, true, &|_| {}).unwrap_err().to_string();
+        let error = decode_map(&items, true, &|_| {}, |_, picture| picture).unwrap_err().to_string();
         assert!(error.contains("3.png"), "{error}");
         items.retain(|item| item.label % 2 == 0);
-        assert_eq!(decode_items(&items, true, &|_| {}).unwrap().items.len(), 3);
+        assert_eq!(decode_map(&items, true, &|_| {}, |_, picture| picture).unwrap().items.len(), 3);
     }
 
     #[test]
@@ -423,7 +417,7 @@ mod tests {
 
     #[test]
     fn no_items_give_none() {
-        let decoded = decode_items(&[], true, &|_| {}).unwrap();
+        let decoded = decode_map(&[], true, &|_| {}, |_, picture| picture).unwrap();
         assert!(decoded.items.is_empty() && decoded.skipped.is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //! random views for augmentation, and the few-shot choice of the CoOp and Dassl code.
 //!
 //! The order of use: [`Folder::open`] lists a folder-per-class set, [`few_shot`] splits its items into support,
-//! validation and test, [`decode_map`] decodes items on all cores and applies [`resize_center_crop`] (or
+//! validation and test, [`decode_map`] decodes items on all cores and applies [`resize_center_crop_with`] (or
 //! [`Augment::view`] for the support) to each, and [`to_pixels`] turns the result into the numbers a tower reads.
 //!
 //! With the feature `eval`, `Dataset::open` takes the place of the first two for sets that have parts, the published ones among
@@ -32,8 +32,10 @@ pub const WORDS: &str = "a photo of a";
 pub use augment::{Augment, stream_seed};
 #[cfg(feature = "eval")]
 pub use dataset::{Dataset, ELEVEN, PartSummary, SHIFTS};
-pub use decode::{decode, decode_from, is_picture, read_picture};
-pub use folder::{Decoded, Folder, Item, class_key, class_name, decode_items, decode_map};
+pub use decode::{decode, decode_from, is_picture};
+#[cfg(feature = "eval")]
+pub(crate) use folder::without;
+pub use folder::{Decoded, Folder, Item, class_key, class_name, decode_map};
 pub use picture::{Picture, Shelf};
 pub use python_random::PythonRandom;
 pub use resize::{

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use image::DynamicImage;
 
@@ -151,6 +151,12 @@ impl fmt::Debug for Picture {
 pub struct Shelf(HashMap<PathBuf, Picture>);
 
 impl Shelf {
+    /// One with nothing on it.
+    pub fn empty() -> &'static Shelf {
+        static EMPTY: LazyLock<Shelf> = LazyLock::new(Shelf::default);
+        &EMPTY
+    }
+
     /// Puts a picture here, unless it is a file, and gives the path under which an item finds it.
     pub fn put(&mut self, picture: &Picture) -> PathBuf {
         if picture.is_file() {

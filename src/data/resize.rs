@@ -295,6 +295,7 @@ fn shortest_edge(src: &Rgb, size: usize) -> (usize, usize) {
     }
 }
 
+#[doc(hidden)]
 /// Resizes so that the shorter side is `size` (taken as 1 to 16384); the longer becomes ⌊size · long / short⌋, as
 /// torchvision's `Resize(size)` has it.
 ///
@@ -341,6 +342,7 @@ pub fn center_crop(src: &Rgb, size: usize) -> Rgb {
     Rgb { width: size, height: size, data }
 }
 
+#[doc(hidden)]
 /// CLIP's preparation: [`resize_shortest_edge`] then [`center_crop`], both to `size` (taken as 1 to 16384).
 ///
 /// The same bytes as the two in sequence, but only the pixels that the crop keeps are computed, so time and memory do
@@ -399,6 +401,7 @@ impl Normalize {
     /// OpenAI's CLIP and most open_clip models.
     pub const CLIP: Self =
         Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
+    #[doc(hidden)]
     /// ImageNet's statistics.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
     /// To −1…1.

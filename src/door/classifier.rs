@@ -225,7 +225,7 @@ impl Classifier {
     }
 
     fn bytes(&self, path: &Path) -> Result<Vec<u8>> {
-        let tensors = self.inner.fitted.tensors(self.model().gpu())?;
+        let tensors = self.inner.fitted.tensors(&self.model().clip().gpu)?;
         adapter_file::bytes_of(path, self.meta()?, tensors)
     }
 
@@ -292,7 +292,7 @@ impl Classifier {
                         // Whoever comes next overwrites the results no sooner than they were copied.
                         let plan = encoder.plan();
                         plan.step(&batch.samples, &ready.plan)?;
-                        Some(self.model().gpu().begin_read(&ready.logits)?)
+                        Some(self.model().clip().gpu.begin_read(&ready.logits)?)
                     }
                 };
                 if let Some(earlier) = running.replace((batch.pictures, read)) {
@@ -327,7 +327,7 @@ impl Classifier {
         let (plan, logits) = {
             let tower = encoder.plan();
             let (features, adapted) = tower.outputs();
-            let mut rec = Recorder::new(self.model().gpu());
+            let mut rec = Recorder::new(&self.model().clip().gpu);
             let logits = self.inner.fitted.record(&mut rec, features, adapted)?;
             (rec.finish()?, crate::adapt::named_logits(&logits))
         };

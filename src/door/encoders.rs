@@ -2,13 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
-
 use crate::adapt::overlap::Correction;
 use crate::clip::{BatchPlan, Clip};
-use crate::data::{Picture, Rgb};
+use crate::data::Picture;
 use crate::encode::source::BATCH;
-use crate::encode::{self, Tower, ahead};
+use crate::encode::{self, Tower, decoding_ahead};
 use crate::{Error, Result};
 
 /// Recorded towers that are kept: for a picture alone, for many, and for what was left over.
@@ -96,17 +94,11 @@ pub(super) fn prepared(
     mut take: impl FnMut(Prepared) -> Result<()>,
 ) -> Result<()> {
     let one = |picture: &Picture| picture.open()?.decoded(|picture| clip.prepare(&picture));
-    let all = |chunk: &[Picture]| {
-        let decoded: Vec<Result<Rgb>> = chunk.par_iter().map(one).collect();
-        let mut prepared = Prepared { samples: Vec::new(), pictures: Vec::with_capacity(chunk.len()) };
+    decoding_ahead(pictures, batch, one, |_, decoded| {
+        let mut prepared = Prepared { samples: Vec::new(), pictures: Vec::with_capacity(decoded.len()) };
         for picture in decoded {
             prepared.pictures.push(picture.map(|picture| prepared.samples.extend(picture.data)));
         }
-        prepared
-    };
-    // A picture alone is not worth a thread.
-    match pictures.len() <= batch {
-        true => take(all(pictures)),
-        false => ahead(pictures.chunks(batch.max(1)).map(all), take),
-    }
+        take(prepared)
+    })
 }

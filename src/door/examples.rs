@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::data::folder::map_items;
-use crate::data::{Decoded, Folder, Item, Picture};
-use crate::encode::{Chosen, Remembered, choose_sound};
+use crate::data::{Decoded, Folder, Item, Picture, Shelf};
+use crate::encode::{Chosen, Remembered, choose_sound, sound};
 use crate::watch::Watch;
 use crate::{Error, Result, text};
 
@@ -97,19 +95,47 @@ impl Examples {
     /// # Errors
     /// [`Error::Data`] for a class with fewer pictures than `shots`, [`Error::Invalid`] for 0 shots; what `watch` gives.
     pub fn choose(&self, shots: usize, seed: u64, watch: &mut dyn Watch) -> Result<(Examples, Vec<Error>)> {
-        // An item stands for a picture by its number.
-        let item = |(i, example): (usize, &Example)| Item { path: i.to_string().into(), label: example.class };
-        let items: Vec<Item> = self.support.iter().enumerate().map(item).collect();
-        let Decoded { items, skipped } = sound(&items, &|i| self.support[i].picture.check(), watch)?;
+        let Decoded { items, skipped } =
+            sound(&numbered(&self.support), false, &|i, _| self.support[i].picture.check(), watch)?;
         let items: Vec<Item> = items.into_iter().map(|(item, _)| item).collect();
         let from = (&self.classes[..], &*self.root);
         let Chosen { split, skipped } = choose_sound((&items, skipped), from, (shots, shots.min(4)), seed)?;
-        let examples = |items: Vec<Item>| {
-            let number = |item: &Item| item.path.to_str().and_then(|number| number.parse::<usize>().ok());
-            items.iter().filter_map(number).filter_map(|i| self.support.get(i).cloned()).collect()
-        };
+        let examples =
+            |items: Vec<Item>| items.iter().filter_map(number).filter_map(|i| self.support.get(i).cloned()).collect();
         let (support, validation) = (examples(split.support), examples(split.val));
         Ok((Examples { support, validation, shots: Some(shots), ..self.clone() }, skipped))
+    }
+
+    /// The same without pictures that cannot be decoded, which are given as errors.
+    ///
+    /// # Errors
+    /// What `watch` gives.
+    pub fn sound(&self, watch: &mut dyn Watch) -> Result<(Examples, Vec<Error>)> {
+        let mut skipped = Vec::new();
+        let mut of = |all: &[Example]| -> Result<Vec<Example>> {
+            let checked = sound(&numbered(all), false, &|i, _| all[i].picture.check(), watch)?;
+            skipped.extend(checked.skipped);
+            Ok(checked.items.iter().filter_map(|(item, _)| all.get(number(item)?).cloned()).collect())
+        };
+        let (support, validation) = (of(&self.support)?, of(&self.validation)?);
+        Ok((Examples { support, validation, ..self.clone() }, skipped))
+    }
+
+    /// Fails at the first picture to learn from that cannot be decoded.
+    pub(super) fn all_sound(&self, watch: &mut dyn Watch) -> Result<()> {
+        let look = |i: usize, _: &Item| self.support[i].picture.check();
+        sound(&numbered(&self.support), true, &look, watch).map(drop)
+    }
+
+    /// Pictures to learn from, those in memory on the shelf.
+    pub(super) fn items(&self, shelf: &mut Shelf) -> Vec<Item> {
+        self.support().map(|(label, picture)| Item { path: shelf.put(picture), label }).collect()
+    }
+
+    /// The folder that they are from.
+    #[cfg(feature = "eval")]
+    pub(super) fn root(&self) -> Option<&Path> {
+        Some(&*self.root).filter(|root| !root.as_os_str().is_empty())
     }
 
     pub(super) fn shots(&self) -> Option<usize> {
@@ -137,33 +163,12 @@ impl Examples {
     }
 }
 
-/// Which items can be decoded, and what is wrong with the others. `check` looks at the item of a number.
-fn sound(
-    items: &[Item],
-    check: &(dyn Fn(usize) -> Result<[usize; 2]> + Sync),
-    watch: &mut dyn Watch,
-) -> Result<Decoded<[usize; 2]>> {
-    watch.begin("checking pictures", items.len());
-    let (done, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let progress = |n: usize| {
-        done.fetch_max(n, Ordering::Relaxed);
-    };
-    let look = |i: usize, _: &Item| if ended.load(Ordering::Relaxed) { Err(Error::Stopped) } else { check(i) };
-    let mut stopped = Ok(());
-    let checked = std::thread::scope(|scope| {
-        let work = scope.spawn(|| map_items(items, false, &progress, look));
-        // Whoever watches is asked on its own thread.
-        while !work.is_finished() {
-            if stopped.is_ok() {
-                stopped = watch.at(done.load(Ordering::Relaxed));
-                ended.store(stopped.is_err(), Ordering::Relaxed);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    stopped?;
-    watch.at(items.len())?;
-    watch.end();
-    checked
+/// Items that stand for pictures by their numbers.
+fn numbered(examples: &[Example]) -> Vec<Item> {
+    let item = |(i, example): (usize, &Example)| Item { path: i.to_string().into(), label: example.class };
+    examples.iter().enumerate().map(item).collect()
+}
+
+fn number(item: &Item) -> Option<usize> {
+    item.path.to_str()?.parse().ok()
 }

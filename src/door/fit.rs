@@ -1,30 +1,19 @@
 //! Learning, for an application: the same lesson as `tipi fit`'s.
 
-use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::checkpoint::Checkpoint;
 use super::classifier::Story;
-use super::{Classifier, Examples, Method, Model};
+use super::{Classifier, Correction, Examples, Method, Model};
 use crate::adapt::adapter_file::Description;
 use crate::adapt::method::Settings;
-use crate::adapt::{self, Choice, How, Learned, Lesson, Texts, learn};
+use crate::adapt::{Choice, How, Learned, Lesson, Texts, learn};
 use crate::data::{Item, Picture, Shelf, TEMPLATE, WORDS};
 use crate::encode::{Direct, Remembering};
 use crate::watch::Watch;
 use crate::{Error, Result};
-
-/// An overlap correction (arXiv 2409.11338) bound to its model: with one, Tip-Adapter becomes Tip-Adapter++, and Tip-X
-/// Tip-X++. [`Model::open_correction`] reads it. Cheap to clone.
-#[derive(Clone)]
-pub struct Correction(pub(super) Arc<adapt::overlap::Correction>);
-
-impl fmt::Debug for Correction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Correction({} blocks, {} wide)", self.0.blocks.len(), self.0.bottleneck())
-    }
-}
 
 /// How to learn.
 #[derive(Clone, Debug)]
@@ -43,6 +32,11 @@ pub struct FitOptions {
     pub correction: Option<Correction>,
     /// Seed of views and of training. The same seed gives the same adapter, to the bit, on the same device.
     pub seed: u64,
+    /// A file that keeps a training's state on its way, for methods that train: one that was stopped goes on from it, with the same
+    /// examples and options, and ends with the same bytes. The state is put down after the first epoch, every few seconds, and where
+    /// who watches stops it; [`Job::cancel`](crate::Job::cancel), which is quicker, may lose those seconds. The file is removed once all
+    /// is learned. None loses what was stopped.
+    pub checkpoint: Option<PathBuf>,
 }
 
 impl FitOptions {
@@ -56,6 +50,7 @@ impl FitOptions {
             how: How::default(),
             correction: None,
             seed: 1,
+            checkpoint: None,
         }
     }
 
@@ -72,10 +67,22 @@ impl FitOptions {
     /// The same with this template in place of "a photo of a {}.", and its words before the class for PiNI.
     #[must_use]
     pub fn with_template(mut self, template: &str) -> FitOptions {
-        self.words = template.split("{}").next().unwrap_or_default().trim().into();
+        self.words = words_of(template);
         self.templates = vec![template.into()];
         self
     }
+
+    /// The same with [`FitOptions::checkpoint`].
+    #[must_use]
+    pub fn with_checkpoint(mut self, file: impl Into<PathBuf>) -> FitOptions {
+        self.checkpoint = Some(file.into());
+        self
+    }
+}
+
+/// A template's words before the class.
+pub(super) fn words_of(template: &str) -> String {
+    template.split("{}").next().unwrap_or_default().trim().into()
 }
 
 /// How learning went.
@@ -109,7 +116,10 @@ pub(super) fn fit(
     let mut item = |(label, picture): (usize, &Picture)| Item { path: shelf.put(picture), label };
     let support: Vec<Item> = examples.support().map(&mut item).collect();
     let val: Vec<Item> = examples.validation().map(&mut item).collect();
-    let correction = correction.filter(|_| method.info().needs.correction).map(|correction| &*correction.0);
+    let needs = method.info().needs;
+    let correction =
+        correction.filter(|_| needs.correction).map(|correction| correction.of_model(model)).transpose()?;
+    let checkpoint = options.checkpoint.as_deref().filter(|_| needs.training).map(Checkpoint::take).transpose()?;
     let direct = Direct::new(clip, correction.map(|correction| &correction.blocks[..]), None).with_shelf(shelf);
     let corrected = correction.map(|correction| correction.digest(&clip.gpu)).transpose()?.unwrap_or_default();
     let of = format!("{} {corrected}", model.number());
@@ -118,10 +128,12 @@ pub(super) fn fit(
     let texts = Texts { classes, templates, words, dataset: "" };
     let choice = Choice { support: &support, val: &val, seed: options.seed };
     let mut lesson = Lesson::new(clip, texts, choice, &options.how, (correction, &mut source))?;
+    lesson.keep_at(checkpoint.as_ref().map(Checkpoint::place));
     let Learned { method, fitted, losses, temperature, val_accuracy, .. } =
         learn(method, &settings, &mut lesson, watch)?;
     let description = Description::new(method.info().name, &*fitted)?;
     let learned = Story { method: description, shots: examples.shots(), seed: options.seed, temperature };
+    checkpoint.map_or(Ok(()), Checkpoint::remove)?;
     let report = Report { validation_accuracy: val_accuracy, validation_pictures: val.len(), losses };
     Ok((Classifier::new(model, fitted, classes, learned), report))
 }

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::classifier::Classifier;
 use super::encoders::{Encoders, Wanted, prepared};
-use super::fit::{Correction, FitOptions, Report};
-use super::{Examples, ImageFeatures, TextFeatures};
+use super::fit::{FitOptions, Report};
+use super::{Correction, CorrectionOptions, Examples, Gpu, ImageFeatures, TextFeatures};
+#[cfg(feature = "eval")]
+use super::{Dataset, Evaluation, EvaluationOptions, Outcome};
 use crate::Result;
 use crate::adapt::adapter_file::File;
 use crate::clip::Clip;
 use crate::data::Picture;
 use crate::encode::Tower;
-use crate::gpu::Gpu;
 use crate::kernels::gemm::Precision;
 use crate::watch::Watch;
 
@@ -23,6 +24,7 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     clip: Clip,
+    gpu: Gpu,
     encoders: Encoders,
     /// Tells it from every other model that this program has loaded.
     number: u64,
@@ -43,7 +45,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load`]; a weight that f16 cannot hold.
     pub fn load_as(gpu: &Gpu, folder: impl AsRef<Path>, precision: Precision) -> Result<Model> {
-        Clip::load_as(gpu, folder.as_ref(), precision).map(Model::from)
+        Clip::load_as(gpu.low_level(), folder.as_ref(), precision).map(Model::from)
     }
 
     /// Loads a folder, or a model on the Hugging Face hub (`ORG/NAME` or `ORG/NAME@REVISION`), from the cache that Python
@@ -68,7 +70,7 @@ impl Model {
 
     /// The device.
     pub fn gpu(&self) -> &Gpu {
-        &self.clip().gpu
+        &self.0.gpu
     }
 
     /// The folder that it was loaded from.
@@ -180,8 +182,63 @@ impl Model {
     /// # Errors
     /// As [`Model::open_adapter`]; [`Error::Invalid`](crate::Error::Invalid) for an adapter that classifies.
     pub fn open_correction(&self, path: impl AsRef<Path>) -> Result<Correction> {
-        let correction = File::open(path.as_ref())?.bind(self.clip())?.into_correction()?;
-        Ok(Correction(Arc::new(correction)))
+        Correction::of_file(self, &File::open(path.as_ref())?)
+    }
+
+    /// The same from a file's bytes; `name` names them in errors.
+    ///
+    /// # Errors
+    /// As [`Model::open_correction`].
+    pub fn correction_from_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<Correction> {
+        Correction::of_file(self, &File::from_bytes(name.as_ref(), bytes)?)
+    }
+
+    /// Trains an overlap correction (arXiv 2409.11338) to tell generic examples apart: many classes, and none of those that are
+    /// told apart with it later. Validation pictures are not looked at. The second part of the result has the losses.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for options out of range, fewer than two classes, or a model whose image tower is a ResNet; the
+    /// first example that cannot be decoded; training that diverges; too little memory, a lost device; what `watch` gives.
+    pub fn fit_correction(
+        &self,
+        examples: &Examples,
+        options: &CorrectionOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<(Correction, Report)> {
+        super::correction::fit(self, examples, options, watch)
+    }
+
+    /// Runs the papers' protocol: every method on few-shot choices of several seeds and numbers of shots, and the whole test parts
+    /// of the datasets. Each result is kept as soon as it is there, so that a run that was stopped goes on where it was when it is
+    /// called again.
+    ///
+    /// # Errors
+    /// All that can be wrong with the options or the datasets, before anything long is begun: [`Error::Invalid`](crate::Error::Invalid),
+    /// [`Error::Data`](crate::Error::Data), among them results of other settings in the folder. Training that diverges; too little memory, a lost
+    /// device; what `watch` gives.
+    #[cfg(feature = "eval")]
+    pub fn evaluate(
+        &self,
+        datasets: &[Dataset],
+        options: &EvaluationOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<Evaluation> {
+        self.evaluate_each(datasets, options, watch, &mut |_, _, _| {})
+    }
+
+    /// The same, result by result: `each` is called as soon as one is kept, with how many of how many of its dataset are there.
+    ///
+    /// # Errors
+    /// As [`Model::evaluate`].
+    #[cfg(feature = "eval")]
+    pub fn evaluate_each(
+        &self,
+        datasets: &[Dataset],
+        options: &EvaluationOptions,
+        watch: &mut dyn Watch,
+        each: &mut dyn FnMut(&Outcome, usize, usize),
+    ) -> Result<Evaluation> {
+        super::evaluation::evaluate(self, datasets, options, watch, each)
     }
 
     /// Gives back the GPU memory that was kept for the next pictures. They take a little longer then.
@@ -209,7 +266,8 @@ impl From<Clip> for Model {
     fn from(clip: Clip) -> Model {
         static LOADED: AtomicU64 = AtomicU64::new(0);
         let number = LOADED.fetch_add(1, Ordering::Relaxed);
-        Model(Arc::new(Inner { clip, encoders: Encoders::default(), number }))
+        let gpu = Gpu::from(clip.gpu.clone());
+        Model(Arc::new(Inner { clip, gpu, encoders: Encoders::default(), number }))
     }
 }
 

@@ -2,27 +2,37 @@
 //! image tower on them. Memory does not grow with the number of pictures, but for their features; [`store`] keeps those on
 //! disk.
 
+mod ahead;
 mod remembered;
 pub mod source;
 pub mod store;
 mod views;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::decode::PictureFile;
 use crate::data::folder::map_items;
 #[cfg(feature = "eval")]
 use crate::data::{Dataset, coop_few_shot};
-use crate::data::{Folder, Item, Rgb, Split, decode_map, few_shot};
+use crate::data::{Decoded, Folder, Item, Rgb, Shelf, Split, decode_map, few_shot};
+use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
+pub(crate) use ahead::decoding_ahead;
 pub use remembered::{Remembered, Remembering};
 pub use source::{Direct, Source, Stored, Tower, encoder};
 pub use views::{RowId, Views, contents, draw_views, drawn_view};
 
 /// Steps of the tower that pictures are decoded for at once.
 const STEPS: usize = 2;
+
+/// Pictures that are decoded at once for a tower that takes `batch`. The bound is on pixels, so more views mean fewer pictures.
+fn at_once(batch: usize, views: &Views) -> usize {
+    (STEPS * batch / views.count().max(1)).max(1)
+}
 
 /// Features of pictures.
 #[derive(Debug, Default)]
@@ -46,8 +56,8 @@ impl Encoded {
 ///
 /// # Errors
 /// The first picture that cannot be decoded.
-pub fn pixels(clip: &Clip, items: &[Item], views: &Views) -> Result<Vec<f32>> {
-    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, &PictureFile::read(&item.path)?, views))?;
+pub fn pixels(clip: &Clip, items: &[Item], shelf: &Shelf, views: &Views) -> Result<Vec<f32>> {
+    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, &shelf.open(&item.path)?, views))?;
     Ok(decoded.items.iter().flat_map(|(_, views)| views).flat_map(|view| clip.view_pixels(view)).collect())
 }
 
@@ -79,45 +89,58 @@ pub fn encode(
     let mut all = Encoded::default();
     let clip = encoder.clip();
     foresee(clip, items.len(), views)?;
-    // The bound is on pixels, so more views mean fewer pictures at a time.
-    let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
     let prepared = |item: &Item| prepared(clip, &PictureFile::read(&item.path)?, views);
-    let decoded = items.chunks(at_once).map(|chunk| map_items(chunk, strict, &|_| {}, |_, item| prepared(item)));
-    ahead(decoded, |decoded| {
-        let decoded = decoded?;
+    decoding_ahead(items, at_once(encoder.batch(), views), prepared, |items, prepared| {
         let mut pictures = Vec::new();
-        for (item, views) in decoded.items {
-            all.items.push(item);
-            views.iter().for_each(|view| pictures.extend_from_slice(&view.data));
+        for (item, prepared) in items.iter().zip(prepared) {
+            match prepared {
+                Ok(views) => {
+                    all.items.push(item.clone());
+                    views.iter().for_each(|view| pictures.extend_from_slice(&view.data));
+                }
+                Err(error) if strict => return Err(error),
+                Err(error) => all.skipped.push(error),
+            }
         }
         all.features.extend(encoder.encode_pictures(&pictures, done)?);
-        all.skipped.extend(decoded.skipped);
         Ok(())
     })?;
     Ok(all)
 }
 
-/// Takes the items of `source` one after the other, the next one being made on another thread meanwhile: pictures are
-/// decoded while the tower runs. At most three items exist at a time. Ends at the first error of `take`.
+/// Which items are sound: `check` looks at the item of a number, on all cores. With `strict` the first that is not is the error.
+/// Whoever watches is asked on its own thread.
 ///
 /// # Errors
-/// What `take` returns.
-pub fn ahead<T: Send, E>(
-    source: impl Iterator<Item = T> + Send,
-    mut take: impl FnMut(T) -> std::result::Result<(), E>,
-) -> std::result::Result<(), E> {
-    std::thread::scope(|scope| {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        scope.spawn(move || {
-            for item in source {
-                // The receiver is gone after an error: nothing more is wanted.
-                if sender.send(item).is_err() {
-                    return;
-                }
+/// What `watch` gives; see `strict`.
+pub(crate) fn sound<T: Send>(
+    items: &[Item],
+    strict: bool,
+    check: &(dyn Fn(usize, &Item) -> Result<T> + Sync),
+    watch: &mut dyn Watch,
+) -> Result<Decoded<T>> {
+    watch.begin("checking pictures", items.len());
+    let (done, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let progress = |n: usize| {
+        done.fetch_max(n, Ordering::Relaxed);
+    };
+    let look = |i: usize, item: &Item| if ended.load(Ordering::Relaxed) { Err(Error::Stopped) } else { check(i, item) };
+    let mut stopped = Ok(());
+    let checked = std::thread::scope(|scope| {
+        let work = scope.spawn(|| map_items(items, strict, &progress, look));
+        while !work.is_finished() {
+            if stopped.is_ok() {
+                stopped = watch.at(done.load(Ordering::Relaxed));
+                ended.store(stopped.is_err(), Ordering::Relaxed);
             }
-        });
-        receiver.into_iter().try_for_each(&mut take)
-    })
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    stopped?;
+    watch.at(items.len())?;
+    watch.end();
+    checked
 }
 
 /// A few-shot choice among the sound pictures of a folder.
@@ -193,39 +216,5 @@ pub(crate) fn choose_sound(
             reason: format!("{reason} ({} cannot be decoded, first {})", skipped.len(), skipped[0]),
         }),
         Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ahead;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    #[test]
-    fn items_come_in_order_and_no_further_ahead_than_agreed() {
-        let made = AtomicUsize::new(0);
-        let mut taken = 0;
-        let source = (0..50).inspect(|_| {
-            made.fetch_add(1, Ordering::SeqCst);
-        });
-        ahead(source, |i| {
-            assert_eq!(i, taken);
-            taken += 1;
-            let ahead = made.load(Ordering::SeqCst) - taken;
-            assert!(ahead <= 2, "{ahead} items wait");
-            Ok::<_, ()>(())
-        })
-        .unwrap();
-        assert_eq!(taken, 50);
-    }
-
-    #[test]
-    fn the_first_error_ends_it() {
-        let made = AtomicUsize::new(0);
-        let source = (0..1000).inspect(|_| {
-            made.fetch_add(1, Ordering::SeqCst);
-        });
-        assert_eq!(ahead(source, |i| if i == 3 { Err("three") } else { Ok(()) }), Err("three"));
-        assert!(made.load(Ordering::SeqCst) <= 7);
     }
 }

@@ -97,4 +97,8 @@ impl Source for Remembering<'_> {
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
         self.direct.fresh(tower, items, views)
     }
+
+    fn digest(&self, items: &[Item]) -> Result<String> {
+        self.direct.digest(items)
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::store::{Filled, Key, Store};
-use super::{RowId, STEPS, Views, ahead, foresee};
+use super::{RowId, Views, at_once, decoding_ahead, foresee};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::folder::map_items;
 use crate::data::{Item, Rgb, Shelf};
@@ -43,6 +43,14 @@ pub trait Source {
     /// # Errors
     /// As [`Source::features`].
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features>;
+
+    /// What tells pictures with their labels, in this order, from others.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn digest(&self, items: &[Item]) -> Result<String> {
+        digest_of(items, Shelf::empty())
+    }
 }
 
 /// Bytes of decoded pictures that are held for views to come.
@@ -164,8 +172,6 @@ impl<'a> Direct<'a> {
         let Some(Made { encoder, .. }) = made.get_mut(&tower) else {
             return Err(Error::invalid("there is no encoder"));
         };
-        // The bound is on pixels, so more views mean fewer pictures at a time.
-        let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
         let (held, shelf): (&Mutex<Pictures>, &Shelf) = (held, shelf);
         let prepared = |item: &Item| match views {
             // Once is enough: nothing is held.
@@ -175,13 +181,13 @@ impl<'a> Direct<'a> {
                 Ok(views.all_prepared(clip, &picture, &contents))
             }
         };
-        let decoded = items.chunks(at_once).map(|chunk| map_items(chunk, true, &|_| {}, |_, item| prepared(item)));
         let (mut features, mut pictures) = (Features::default(), 0);
-        ahead(decoded, |decoded| {
-            let decoded = decoded?.items;
-            pictures += decoded.len();
+        decoding_ahead(items, at_once(encoder.batch(), views), prepared, |_, prepared| {
             let mut samples = Vec::new();
-            decoded.iter().flat_map(|(_, views)| views).for_each(|view| samples.extend_from_slice(&view.data));
+            pictures += prepared.len();
+            for views in prepared {
+                views?.iter().for_each(|view| samples.extend_from_slice(&view.data));
+            }
             features.extend(encoder.encode_pictures(&samples, &mut |_| {})?);
             done(pictures)
         })?;
@@ -199,6 +205,10 @@ impl Source for Direct<'_> {
 
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
         self.encode(tower, items, views, &mut |_| Ok(()))
+    }
+
+    fn digest(&self, items: &[Item]) -> Result<String> {
+        digest_of(items, &self.shelf)
     }
 }
 
@@ -362,8 +372,8 @@ impl Source for Stored<'_> {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn digest_of(items: &[Item]) -> Result<String> {
-    let contents = map_items(items, true, &|_| {}, |_, item| super::contents(&item.path))?;
+pub fn digest_of(items: &[Item], shelf: &Shelf) -> Result<String> {
+    let contents = map_items(items, true, &|_| {}, |_, item| Ok(shelf.open(&item.path)?.digest()))?;
     let mut hasher = Sha256::new();
     for (item, contents) in contents.items {
         hasher.update(contents);

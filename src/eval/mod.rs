@@ -1,7 +1,7 @@
 //! The papers' protocol: few-shot choices for several seeds and numbers of shots, every method on them, the whole test
 //! split, and what people want to know of the results.
 //!
-//! [`check`] looks for what would end a run later. [`run()`] takes a [`Dataset`](crate::data::Dataset) through all of it and keeps each result as soon as it is there
+//! [`Evaluation`] is several datasets with what they share. [`check`] looks for what would end a run later. [`run()`] takes a [`Dataset`](crate::data::Dataset) through all of it and keeps each result as soon as it is there
 //! ([`journal`]), so that a run which was ended at any point goes on where it stopped. [`summary`] makes tables of the
 //! results, [`report`] a page with plots and pictures; both read only what is on disk.
 //!
@@ -9,11 +9,13 @@
 //! `settings.json`, `results.jsonl` (a [`Record`] a line), `test.json` (the test pictures) and `details/` (a [`Detail`] for
 //! each result).
 
+pub mod correction;
 pub mod journal;
 pub mod published;
 pub mod report;
 mod run;
 mod score;
+mod several;
 pub mod summary;
 mod validate;
 
@@ -23,6 +25,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use run::{Checked, Watch, check, run};
+pub use several::{Correcting, Evaluation};
 
 pub use crate::adapt::How;
 use crate::adapt::calibrate::Reliability;
@@ -33,6 +36,16 @@ use crate::{Error, Result};
 
 /// What settings are written as.
 const FORMAT: &str = "tipi-eval/2";
+
+/// The methods that are run where nobody names any: all but those that choose among others, and those that need a correction
+/// only where there is one.
+pub fn methods(corrected: bool) -> Vec<&'static dyn Method> {
+    let serves = |method: &&'static dyn Method| {
+        let needs = method.info().needs;
+        !needs.others && (corrected || !needs.correction)
+    };
+    METHODS.iter().copied().filter(serves).collect()
+}
 
 /// One thing to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

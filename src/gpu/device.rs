@@ -82,6 +82,11 @@ impl Gpu {
         kind(self.inner.info.device_type)
     }
 
+    /// Whether this is a handle to the same device.
+    pub(crate) fn is(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// What kernels can count on.
     pub fn capabilities(&self) -> &Capabilities {
         &self.inner.capabilities

@@ -17,14 +17,19 @@ pub struct DeviceReport {
     pub backend: String,
     /// Driver name and version.
     pub driver: String,
+    #[doc(hidden)]
     /// Largest storage binding in bytes.
     pub max_binding: u64,
+    #[doc(hidden)]
     /// Workgroup memory in bytes.
     pub workgroup_memory: u32,
+    #[doc(hidden)]
     /// Invocations per workgroup.
     pub max_invocations: u32,
+    #[doc(hidden)]
     /// Smallest and largest subgroup size; zeros where the device has none.
     pub subgroup: (u32, u32),
+    #[doc(hidden)]
     /// What kernels could count on.
     pub capabilities: Capabilities,
     /// Features that tipi uses when they are there.

@@ -26,7 +26,7 @@ pub struct HostDevice {
     pub queue: wgpu::Queue,
 }
 
-/// How to run on a host's device. What an option leaves open the environment says, as for [`DeviceOptions`].
+/// How to run on a host's device; write `..Default::default()` after what you set. What an option leaves open the environment says, as for [`DeviceOptions`].
 #[derive(Clone, Debug, Default)]
 pub struct HostOptions {
     /// The most that a frame may wait behind tipi's work; `None` is 8 ms. Smaller costs tipi some speed. It holds where single
@@ -41,6 +41,7 @@ pub struct HostOptions {
     /// As [`DeviceOptions::tune`], but `None` measures nothing new, only takes what was measured before: a window that is
     /// drawn meanwhile disturbs the clock.
     pub tune: Option<bool>,
+    #[doc(hidden)]
     /// As [`DeviceOptions::kernel`].
     pub kernel: Option<String>,
     /// As [`DeviceOptions::portable`].

@@ -36,12 +36,26 @@ pub(super) struct Link {
 impl Link {
     /// The way to a device that is tipi's own.
     pub fn own(device: wgpu::Device, queue: wgpu::Queue) -> Link {
-        Link { faults: Faults::of_own(&device), device, queue, shared: false, gate: Gate::default(), recent: Mutex::default() }
+        Link {
+            faults: Faults::of_own(&device),
+            device,
+            queue,
+            shared: false,
+            gate: Gate::default(),
+            recent: Mutex::default(),
+        }
     }
 
     /// The way to a device that others use, too.
     pub fn shared(device: wgpu::Device, queue: wgpu::Queue) -> Link {
-        Link { faults: Faults::of_shared(), device, queue, shared: true, gate: Gate::default(), recent: Mutex::default() }
+        Link {
+            faults: Faults::of_shared(),
+            device,
+            queue,
+            shared: true,
+            gate: Gate::default(),
+            recent: Mutex::default(),
+        }
     }
 
     /// Whether others use the device, too.

@@ -19,7 +19,7 @@ use super::profile::Profile;
 use super::trials::{Trials, listed};
 use crate::{Error, Result};
 
-/// How to open a device.
+/// How to open a device. What tipi's own program and tests set beside this is not shown, so write `..Default::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceOptions {
     /// Index or part of the name of the device; `None` takes `TIPI_DEVICE`, else the best one.
@@ -29,13 +29,16 @@ pub struct DeviceOptions {
     /// Choose kernels by measuring them on this device, now and before. `Some(false)` measures nothing and leaves what was
     /// measured before alone: the kernel that promises most is taken. `None` takes `TIPI_TUNE`, else measures.
     pub tune: Option<bool>,
+    #[doc(hidden)]
     /// The kernel that products must take where it can, by name; `None` takes `TIPI_KERNEL`, else leaves the choice open.
     pub kernel: Option<String>,
     /// Use no optional feature that kernels choose by (subgroups, f16, matrix units): what a plain device would run.
     /// `TIPI_PORTABLE=1` says the same.
     pub portable: bool,
+    #[doc(hidden)]
     /// Open it as a device that has no more than this; `None` takes `TIPI_LIMITS`, else all that there is.
     pub limits: Option<LimitSet>,
+    #[doc(hidden)]
     /// A program that tries kernels whose first use was under way when a process ended: it is called with `try-kernels`, a
     /// device's index and a file, and ends with status 0 where [`Gpu::try_kernels`] does well. tipi's own is one. `None`
     /// tries them in this process.
@@ -45,6 +48,7 @@ pub struct DeviceOptions {
     /// The folder for compiled pipelines and for what was measured; `None` takes `TIPI_CACHE_DIR`, else the user's cache
     /// folder.
     pub cache: Option<PathBuf>,
+    #[doc(hidden)]
     /// Collect per-kernel timestamps. Slower: every dispatch gets a pass of its own.
     pub profile: bool,
 }

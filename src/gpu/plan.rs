@@ -225,11 +225,13 @@ impl Plan {
         self.memory.allocated
     }
 
+    #[doc(hidden)]
     /// The most bytes of temporaries that a run needs at one time: what [`Plan::allocated_bytes`] could be at best.
     pub fn live_bytes(&self) -> u64 {
         self.memory.live
     }
 
+    #[doc(hidden)]
     /// Submissions that one run makes, where they are not paced.
     pub fn submissions(&self) -> usize {
         self.steps.split_inclusive(|s| s.cut).count()

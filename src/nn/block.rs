@@ -1,6 +1,8 @@
 //! The pre-LN transformer of both towers: x += attention(ln1 x); x += mlp(ln2 x), and, where a tower is corrected, a
 //! bottleneck beside each MLP.
 
+mod taps;
+
 use super::bottleneck::{self, Bottleneck, BottleneckGrads};
 use super::{FrozenLinear, LayerNorm};
 use crate::gpu::{Gpu, Recorder, Tensor};
@@ -9,6 +11,8 @@ use crate::kernels::attention::{self, Attended, Pattern};
 use crate::kernels::gather;
 use crate::kernels::gemm::Epilogue;
 use crate::{Error, Result};
+
+pub use taps::Taps;
 
 /// One frozen block.
 #[derive(Clone, Debug)]
@@ -96,24 +100,6 @@ pub struct AdaptedSaved {
     bottleneck: bottleneck::Saved,
     /// Nothing below the first block's bottleneck trains, so the first block keeps nothing else.
     frozen: Option<Saved>,
-}
-
-/// Intermediate results of one block, for looking at.
-pub struct Taps {
-    /// ln1's output.
-    pub n1: Tensor,
-    /// Attention weights `[rows, heads, longest]`.
-    pub weights: Tensor,
-    /// Mixed heads before the output projection.
-    pub mixed: Tensor,
-    /// The residual stream after attention.
-    pub mid: Tensor,
-    /// ln2's output.
-    pub n2: Tensor,
-    /// The MLP before its activation.
-    pub up: Tensor,
-    /// The MLP branch's output.
-    pub mlp: Tensor,
 }
 
 /// A stack of frozen blocks.
@@ -376,57 +362,6 @@ impl Transformer {
         }
         all.reverse();
         Ok(all)
-    }
-
-    /// As [`Transformer::forward_saved`], giving the residual stream after each block and everything inside the last
-    /// one. For comparison with other implementations.
-    ///
-    /// # Errors
-    /// Shapes that do not fit; out of memory.
-    pub fn forward_tapped(&self, rec: &mut Recorder, x: &Tensor, pattern: &Pattern) -> Result<(Vec<Tensor>, Taps)> {
-        let (last, before) = self.blocks.split_last().ok_or_else(|| Error::invalid("a tower without blocks"))?;
-        let mut streams = Vec::new();
-        let mut x = x.clone();
-        for block in before {
-            let (mid, _) = self.attend_saved(rec, block, x, pattern, None)?;
-            x = self.mlp_saved(rec, block, mid)?.0;
-            streams.push(x.clone());
-        }
-        let n1 = last.ln1.forward(rec, &x)?.y;
-        let qkv = last.qkv.forward(rec, &n1, &Epilogue::default())?;
-        let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
-        let weights = attention::weights(rec, &qkv, &attended.lse, pattern, self.heads)?;
-        let mid = last.out.forward(rec, &attended.y, &with_residual(&x))?;
-        let n2 = last.ln2.forward(rec, &mid)?.y;
-        let up = last.up.forward(rec, &n2, &Epilogue::default())?;
-        let hidden = activation::forward(rec, self.activation, &up)?;
-        let mlp = last.down.forward(rec, &hidden, &Epilogue::default())?;
-        streams.push(last.down.forward(rec, &hidden, &with_residual(&mid))?);
-        Ok((streams, Taps { n1, weights, mixed: attended.y, mid, n2, up, mlp }))
-    }
-
-    /// The adapted residual stream after each block, and the last block's bottleneck alone, s·up(relu(down(mid))). For
-    /// comparison with other implementations.
-    ///
-    /// # Errors
-    /// As [`Transformer::forward_adapted`].
-    pub fn forward_adapted_tapped(
-        &self,
-        rec: &mut Recorder,
-        x: &Tensor,
-        pattern: &Pattern,
-        bottlenecks: &[Bottleneck],
-    ) -> Result<(Vec<Tensor>, Tensor)> {
-        self.check_bottlenecks(bottlenecks)?;
-        let mut streams: Vec<Tensor> = Vec::new();
-        let mut branch = None;
-        for (block, bottleneck) in self.blocks.iter().zip(bottlenecks) {
-            let mid = self.attend(rec, block, streams.last().unwrap_or(x), pattern, None)?;
-            let plain = self.mlp(rec, block, &mid)?;
-            streams.push(bottleneck.forward(rec, &mid, Some(&plain))?);
-            branch = Some(bottleneck.forward(rec, &mid, None)?);
-        }
-        Ok((streams, branch.ok_or_else(|| Error::invalid("a tower without blocks"))?))
     }
 }
 

@@ -5,6 +5,8 @@ mod block;
 mod bottleneck;
 mod linear;
 
-pub use block::{AdaptedSaved, Block, Picked, Saved, Taps, Transformer};
+#[doc(hidden)]
+pub use block::Taps;
+pub use block::{AdaptedSaved, Block, Picked, Saved, Transformer};
 pub use bottleneck::{Bottleneck, BottleneckGrads, Saved as BottleneckSaved};
 pub use linear::{FrozenLinear, LayerNorm, LinearGrads, TrainableLinear};

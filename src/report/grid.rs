@@ -386,6 +386,7 @@ pub fn draw_grid(title: &str, cells: &[Cell], columns: usize) -> Result<Vec<u8>>
     Ok(mark_png(&bytes))
 }
 
+#[doc(hidden)]
 /// [`draw_grid`] to a file, which is complete or, on an error, untouched.
 ///
 /// # Errors

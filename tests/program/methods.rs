@@ -276,7 +276,7 @@ fn a_correction_that_is_stopped_goes_on_with_the_same_bits() {
     for (i, after) in [2, 5].into_iter().enumerate() {
         let place = Some(Place { path: state.clone(), resume: i > 0 });
         let mut stop = Stop { after, training: false };
-        let stopped = overlap::learn(clip(), (&set.items, &names), &config, place, &mut stop);
+        let stopped = overlap::learn(clip(), overlap::Generic::of_files(&set.items, &names), &config, place, &mut stop);
         let error = stopped.err().unwrap();
         assert!(matches!(error, tipi::Error::Stopped), "{error}");
     }

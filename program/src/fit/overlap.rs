@@ -96,7 +96,7 @@ pub fn fit(args: &Args) -> Result<()> {
     stop::listen();
     let mut bars = Bars::new();
     let names = folder.names();
-    let correction = overlap::learn(&clip, (&items, &names), &config, place, &mut bars);
+    let correction = overlap::learn(&clip, overlap::Generic::of_files(&items, &names), &config, place, &mut bars);
     bars.clear();
     let (correction, losses) = correction.map_err(|error| say_stopped(error, kept.as_ref()))?;
     note!(

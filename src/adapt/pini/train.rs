@@ -108,10 +108,13 @@ fn image_backward(
 pub struct ImageTaps {
     /// `[batch·draws, D]`, its random numbers.
     pub eps: Tensor,
+    #[doc(hidden)]
     /// Means `[batch, D]`.
     pub mean: Tensor,
+    #[doc(hidden)]
     /// Signed spreads `[batch, D]`.
     pub spread: Tensor,
+    #[doc(hidden)]
     /// Attention of pictures over classes `[batch, classes]`.
     pub attention: Tensor,
 }

@@ -101,7 +101,7 @@ impl<'a> PictureFile<'a> {
     ///
     /// # Errors
     ///
-    /// As [`read_picture`].
+    /// [`Error::Io`] if the file cannot be read, is no regular file, or has more than 1 GiB.
     pub(crate) fn read(path: &'a Path) -> Result<Self> {
         let file = input::open(path)?;
         let size = file.metadata().map_err(|source| Error::io(path, source))?.len();
@@ -148,15 +148,6 @@ impl<'a> PictureFile<'a> {
         let (picture, _room) = decode_with_room(self.path, bytes)?;
         Ok(use_of(picture))
     }
-}
-
-/// The bytes of a picture's file.
-///
-/// # Errors
-///
-/// [`Error::Io`] if the file cannot be read, is no regular file, or has more than 1 GiB.
-pub fn read_picture(path: &Path) -> Result<Vec<u8>> {
-    input::read(path, input::limit::PICTURE)
 }
 
 /// [`decode`] from a file's bytes; `path` names it in errors.

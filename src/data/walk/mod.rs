@@ -117,6 +117,14 @@ impl Walk {
         Ok(Walk { rules, ..Walk::default() })
     }
 
+    /// A walk that has been at a folder.
+    #[cfg(feature = "eval")]
+    pub(crate) fn of(root: &Path) -> Walk {
+        let walk = Walk::default();
+        walk.at(root);
+        walk
+    }
+
     /// Whether a sub-folder that cannot be read is an error, or noted and left out.
     #[must_use]
     pub fn strict(self, strict: bool) -> Walk {

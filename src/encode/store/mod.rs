@@ -17,13 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::shard::{Layout, Shard};
 pub use super::views::RowId;
-use super::{STEPS, Views, ahead};
+use super::{Views, at_once, decoding_ahead};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::decode::PictureFile;
 use crate::data::walk::{self, mark_results, unmark_results};
@@ -267,17 +266,14 @@ impl Store {
         };
         filled.notes.extend(std::mem::take(&mut self.former).into_iter().map(former));
         let mut damaged = BTreeSet::new();
-        let at_once = (STEPS * encoder.batch() / views.count().max(1)).max(1);
         // Pictures are read while the tower runs, against the rows known then; a row may so be made twice, never missed.
         let known = std::mem::take(&mut self.known);
         let result = {
-            let chunks = items
-                .chunks(at_once)
-                .map(|chunk| chunk.par_iter().map(|item| look_up(clip, item, views, &known)).collect::<Vec<_>>());
-            let mut encode = |chunk: Vec<Result<Found>>| {
+            let look_up = |item: &&Item| look_up(clip, item, views, &known);
+            decoding_ahead(items, at_once(encoder.batch(), views), look_up, |_, found| {
                 let mut pictures = Vec::new();
                 let mut new = Vec::new();
-                for found in chunk {
+                for found in found {
                     match found {
                         Ok(Found { ids, missing, damaged: more }) => {
                             damaged.extend(more);
@@ -303,8 +299,7 @@ impl Store {
                     }
                 }
                 progress(Progress { pictures: filled.rows.len(), encoded: filled.encoded })
-            };
-            ahead(chunks, &mut encode)
+            })
         };
         let flushed = self.flush(&known);
         self.known = known;

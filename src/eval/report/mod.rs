@@ -47,6 +47,29 @@ pub struct Written {
     pub datasets: Vec<(String, String)>,
 }
 
+/// The numbers of a report.
+pub struct Results {
+    /// All results, dataset by dataset.
+    pub records: Vec<Record>,
+    /// Their means.
+    pub summary: Summary,
+}
+
+/// Reads all results below `out`.
+///
+/// # Errors
+/// As [`write()`].
+pub fn results(out: &Path) -> Result<Results> {
+    let sets = read(out)?;
+    let summary = summary(&sets);
+    Ok(Results { records: sets.into_iter().flat_map(|set| set.journal.records).collect(), summary })
+}
+
+fn summary(sets: &[Set]) -> Summary {
+    let records: Vec<&[Record]> = sets.iter().map(|set| &set.journal.records[..]).collect();
+    Summary::of(&records)
+}
+
 /// The files of a report, beside its plots.
 pub const FILES: [&str; 4] = ["report.html", "summary.csv", "results.csv", "results.json"];
 
@@ -71,8 +94,7 @@ pub fn check(out: &Path) -> Result<()> {
 /// [`Error::Data`] when there are no results; [`Error::Io`].
 pub fn write(out: &Path) -> Result<Written> {
     let sets = read(out)?;
-    let records: Vec<&[Record]> = sets.iter().map(|set| &set.journal.records[..]).collect();
-    let summary = Summary::of(&records);
+    let summary = summary(&sets);
     let mut drawing = Drawing { folder: out.join("plots"), page: Page::new(&title(&sets), &subtitle(&sets)) };
     mark_results(&drawing.folder)?;
     overview(&mut drawing, &sets, &summary)?;

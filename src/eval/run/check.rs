@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::Checked;
+use crate::adapt::zero_shot::prompts;
 use crate::clip::Clip;
 use crate::data::{Dataset, short_classes};
 use crate::encode::source::Corrected;
@@ -18,6 +19,7 @@ pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) 
     protocol.check()?;
     needs_correction(protocol, corrected)?;
     protocol.setup.how.grid(&dataset.name, true)?;
+    prompts(&dataset.classes, &dataset.templates)?;
     if dataset.test.is_empty() {
         return Err(Error::data(&dataset.root, "there are no test pictures: nothing could be measured"));
     }

@@ -78,6 +78,16 @@ pub enum Precision {
     F16,
 }
 
+impl Precision {
+    /// `f32` or `f16`, as options and files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+        }
+    }
+}
+
 /// Bytes of f32 values that [`freeze_rows`] asks for at a time.
 const PIECE: usize = 16 << 20;
 
