@@ -45,6 +45,9 @@ pub enum Asked {
     Table,
 }
 
+/// What a dialog was opened for, and the path that was chosen.
+type Chosen = (Asked, PathBuf);
+
 pub struct Desk {
     pub session: Session,
     pub thumbs: Thumbs,
@@ -69,11 +72,13 @@ pub struct Desk {
     /// A version that could not be learned: it is not tried again.
     failed: Option<u64>,
     frames: Frames,
-    answers: (mpsc::Sender<(Asked, PathBuf)>, mpsc::Receiver<(Asked, PathBuf)>),
+    send: mpsc::Sender<Chosen>,
+    chosen: mpsc::Receiver<Chosen>,
 }
 
 impl Desk {
     pub fn new(context: &Context, gpu: Gpu, template: Option<&str>, marks: Option<PathBuf>) -> Result<Desk> {
+        let (send, chosen) = mpsc::channel();
         Ok(Desk {
             session: Session::new(Method::named("tip-adapter")?, template.unwrap_or(PHOTOS)),
             thumbs: Thumbs::new(context),
@@ -94,7 +99,8 @@ impl Desk {
             learning: None,
             failed: None,
             frames: Frames::default(),
-            answers: mpsc::channel(),
+            send,
+            chosen,
         })
     }
 
@@ -121,7 +127,7 @@ impl Desk {
             Some(folder) => dialog.set_directory(folder),
             None => dialog,
         };
-        let (send, context) = (self.answers.0.clone(), self.context.clone());
+        let (send, context) = (self.send.clone(), self.context.clone());
         // The dialog is opened here, where some systems ask for it, and waited for elsewhere.
         let chosen: std::pin::Pin<Box<dyn Future<Output = Option<rfd::FileHandle>> + Send>> = match asked {
             Asked::Folder | Asked::Model | Asked::Into => Box::pin(dialog.pick_folder()),
@@ -168,7 +174,7 @@ impl Desk {
 
     /// Takes in what was done, and begins what comes next.
     fn step(&mut self) {
-        while let Ok((asked, path)) = self.answers.1.try_recv() {
+        while let Ok((asked, path)) = self.chosen.try_recv() {
             match asked {
                 Asked::Folder => self.open(path),
                 Asked::Model => self.load(path),

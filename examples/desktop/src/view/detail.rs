@@ -2,7 +2,7 @@
 
 use eframe::egui::{Align2, Color32, FontId, Panel, Rect, RichText, ScrollArea, Sense, Ui, pos2, vec2};
 
-use super::{colour, fitted, picture};
+use super::{Near, colour, fitted, picture};
 use crate::desk::Desk;
 use crate::session::Place;
 
@@ -95,7 +95,7 @@ fn neighbours(desk: &mut Desk, ui: &mut Ui, number: usize) {
     let encoded = desk.session.photos.iter().filter(|photo| photo.is_encoded()).count();
     let key = (number, desk.session.version, encoded);
     let near = match desk.view.neighbours.take() {
-        Some((number, version, encoded, near)) if (number, version, encoded) == key => near,
+        Some(near) if near.of == key => near.examples,
         _ => desk.session.neighbours(number, NEIGHBOURS),
     };
     if !near.is_empty() {
@@ -125,5 +125,5 @@ fn neighbours(desk: &mut Desk, ui: &mut Ui, number: usize) {
             }
         });
     }
-    desk.view.neighbours = Some((key.0, key.1, key.2, near));
+    desk.view.neighbours = Some(Near { of: key, examples: near });
 }

@@ -36,6 +36,13 @@ pub enum Sequence {
     Sure,
 }
 
+/// Examples that are most like a photo, with the cosines of the angles, and what they depend on: the photo, the session's version,
+/// and how many photos are encoded.
+struct Near {
+    of: (usize, u64, usize),
+    examples: Vec<(usize, f32)>,
+}
+
 /// What the window remembers from frame to frame.
 pub struct State {
     pub selection: BTreeSet<usize>,
@@ -56,7 +63,8 @@ pub struct State {
     pub scroll_to: Option<usize>,
     /// The photo under the pointer.
     pub hovered: Option<usize>,
-    neighbours: Option<(usize, u64, usize, Vec<(usize, f32)>)>,
+    /// Examples that are most like a photo, as they were last computed.
+    neighbours: Option<Near>,
 }
 
 impl Default for State {
