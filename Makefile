@@ -27,7 +27,7 @@ bench: setup ## run the benchmarks
 
 lint: ## check formatting, lints and documentation
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 guide: ## build the guide into target/guide, and check its links
