@@ -314,7 +314,7 @@ fn what_is_not_there_is_said() {
     let error = refused("pets", Some(root.path()));
     assert!(error.starts_with(s(&root.path().join("oxford_pets"))), "{error}");
     assert!(error.contains("split_zhou_OxfordPets.json") && error.contains("annotations/trainval.txt"), "{error}");
-    assert!(refused("pets", None).contains("`root`, with oxford_pets in it"));
+    assert!(refused("pets", None).contains("`root`, the folder that holds oxford_pets"));
     let error = refused("no-such-set", Some(root.path()));
     assert!(error.contains("'no-such-set'") && error.contains("caltech101") && error.contains("imagenet_r"), "{error}");
     // A folder without lists.

@@ -265,7 +265,7 @@ fn what_is_wrong_with_an_evaluation_is_said_at_once_and_in_the_library_s_words()
     refused(EvaluationOptions { folder: data.at("file"), ..base.clone() }, &sets, "this is a file");
     fs::create_dir(data.at("foreign")).unwrap();
     fs::write(data.at("foreign/report.html"), "mine").unwrap();
-    refused(EvaluationOptions { folder: data.at("foreign"), ..base.clone() }, &sets, "report.html: this is");
+    refused(EvaluationOptions { folder: data.at("foreign"), ..base.clone() }, &sets, "report.html: not overwritten");
     assert_eq!(fs::read(data.at("foreign/report.html")).unwrap(), b"mine");
     assert!(!data.at("out").exists(), "something was begun");
 
