@@ -389,7 +389,7 @@ impl eframe::App for Desk {
         }
         if self.task.is_some() {
             // The bar moves, and with a script watching every frame counts.
-            let wait = if self.marks.is_some() { 0 } else { 50 };
+            let wait = if self.marks.is_some() { 16 } else { 50 };
             context.request_repaint_after(std::time::Duration::from_millis(wait));
         } else if self.message.as_ref().is_some_and(|message| message.until.is_some()) {
             context.request_repaint_after(std::time::Duration::from_secs(1));

@@ -243,7 +243,7 @@ fn training_goes_on_beside_the_window_and_stops_when_told() {
     screen.wait("PiNI trains", |state| state["task"] == "Learning" && state["method"] == "pini");
     screen.shot("6-trains");
     let began = std::time::Instant::now();
-    let state = screen.watch(|state| learned(state) || began.elapsed().as_secs() > 15);
+    let state = screen.watch(|state| learned(state) || began.elapsed().as_secs() > 8);
     let frames = &state["frames"];
     println!(
         "beside PiNI: {} frames, {:.0} ms apart, longest gap {:.0} ms, on {}",

@@ -178,7 +178,7 @@ impl Screen {
         act(self);
         let began = Instant::now();
         // Two: one may have been under way. What changes nothing draws nothing.
-        while began.elapsed() < Duration::from_secs(2) {
+        while began.elapsed() < Duration::from_millis(800) {
             if self.read().is_some_and(|marks| marks["frame"].as_u64().unwrap() >= before + 2) {
                 return;
             }
