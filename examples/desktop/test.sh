@@ -9,9 +9,15 @@ for pair in Xvfb:xvfb xdotool:xdotool import:imagemagick; do
 done
 if ((${#missing[@]})) && command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
     echo "installing ${missing[*]}"
-    apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
+    apt-get update -q >/dev/null || true
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null && missing=()
 fi
-# The answers are compared with the program's.
-cargo build -p tipi-cli
+if ((${#missing[@]})); then
+    echo "THE WINDOW IS NOT DRIVEN: ${missing[*]} cannot be installed here; the other tests run"
+else
+    export TIPI_DRIVE=1
+fi
+# The answers are compared with the program's. All that plain cargo builds is built, so that nothing is built anew for it.
+cargo build
 # One window at a time: both draw on the processor where there is no GPU.
-TIPI_DRIVE=1 cargo test -p tipi-desktop -- --nocapture --test-threads 1
+cargo test -p tipi-desktop -- --nocapture --test-threads 1
