@@ -52,9 +52,9 @@ impl Gpu {
         gpu::Gpu::wanted_of(adapter)
     }
 
-    /// Keeps tipi from submitting until the result is dropped; returns once nothing of tipi's is on its way to the queue. Work on other
-    /// threads waits where it would submit. What this thread asks for goes through, but it may need what such work has locked:
-    /// do nothing of tipi's meanwhile.
+    /// Keeps tipi from submitting until the result is dropped. It returns once nothing of tipi's is on its way to the queue, which
+    /// may take one submission. Work on other threads waits where it would submit. What this thread asks for goes through, but
+    /// it may need what such work has locked: do nothing of tipi's meanwhile.
     ///
     /// wgpu refuses to configure a surface while another thread submits ("Failed to wait for GPU to come idle"). A program
     /// whose window tipi works beside holds it where surfaces are configured: in its handler of window events.

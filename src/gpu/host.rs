@@ -179,35 +179,18 @@ impl Gpu {
         HostRequest { features, limits, experimental_features }
     }
 
-    /// Keeps tipi from submitting until the result is dropped; returns once nothing of tipi's is on its way to the queue. Work on other
-    /// threads waits where it would submit. What this thread asks for goes through, but it may need what such work has locked:
-    /// do nothing of tipi's meanwhile.
-    ///
-    /// wgpu refuses to configure a surface while another thread submits ("Failed to wait for GPU to come idle"). A program
-    /// whose window tipi works beside holds it where surfaces are configured: in its handler of window events.
+    /// Keeps tipi from submitting until the result is dropped. [`crate::Gpu::hold`] says what for.
     pub fn hold(&self) -> Hold<'_> {
         self.inner.link.hold()
     }
 
     /// Runs on a device that a host program has open and goes on using, within the features and limits that it was opened
-    /// with. tipi and the host stay out of each other's way:
-    ///
-    /// * What goes wrong in tipi does not reach the host's handlers, nor the other way round. A device that the host destroys, or
-    ///   the driver gives up, is [`Error::DeviceLost`] at tipi's next call.
-    /// * Work is handed over in small submissions, so that a frame is at most [`HostOptions::late`] late.
-    /// * No call of tipi's keeps a lock of wgpu's while it waits. It still waits: call it from a thread that does not draw, and
-    ///   not from within wgpu's callbacks. wgpu calls callbacks on whichever thread submits or looks next, so the host's may
-    ///   be called on a thread that works for tipi; errors that they cause there are tipi's.
-    /// * wgpu refuses to configure a surface, as when a window changes its size, while anybody submits: [`Gpu::hold`] keeps
-    ///   tipi from it meanwhile.
-    /// * When the last handle is dropped, its memory is freed and the device stays.
+    /// with. [`crate::Gpu::on`] says how the two stay out of each other's way, and what fails.
     ///
     /// Inputs lie in the queue until anybody submits, and that may be a frame: no more than some megabytes at a time.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a device that tipi cannot run on, with what it lacks; [`Error::Invalid`] for an adapter that
-    /// the device is not of, for `late` of nothing, and for an environment variable whose value means nothing;
-    /// [`Error::DeviceLost`] for a device that is gone.
+    /// As [`crate::Gpu::on`].
     pub fn on(host: HostDevice, options: &HostOptions) -> Result<Gpu> {
         let HostOptions { late, memory, cache, checked, tune, kernel, portable } = options.clone();
         let asked = Asked::of(&DeviceOptions { memory, cache, checked, tune, kernel, portable, ..Default::default() })?;
