@@ -182,26 +182,19 @@ impl Desk {
             }
         }
         if let Some(task) = &mut self.task {
+            // The result first: all that was encoded before it has been sent by then.
+            let (result, notes) = (task.job.take(), task.job.notes());
             for encoded in task.encoded.try_iter() {
                 self.session.encoded(encoded.number, encoded.features);
                 if let Some(answer) = encoded.answer {
                     self.session.answer(encoded.number, answer);
                 }
             }
-            let notes = task.job.notes();
-            let result = task.job.take();
             if let Some(note) = notes.last() {
                 self.say(note.clone());
             }
             if let Some(result) = result {
-                // What came between the last look and the end.
-                let left: Vec<_> = self.task.take().map(|task| task.encoded.try_iter().collect()).unwrap_or_default();
-                for encoded in left {
-                    self.session.encoded(encoded.number, encoded.features);
-                    if let Some(answer) = encoded.answer {
-                        self.session.answer(encoded.number, answer);
-                    }
-                }
+                self.task = None;
                 match result {
                     Ok(done) => self.done(done),
                     Err(Error::Stopped) => self.learning = None,

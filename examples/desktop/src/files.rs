@@ -208,28 +208,12 @@ mod tests {
     use super::*;
     use tipi::Unwatched;
 
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Scratch {
-            let path = std::env::temp_dir().join(format!("tipi-sorter-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).unwrap();
-            Scratch(path)
-        }
-
-        fn file(&self, name: &str, text: &str) -> PathBuf {
-            let path = self.0.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            path
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    /// Writes a file, and the folders above it.
+    fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
     }
 
     fn listing(folder: &Path) -> Vec<String> {
@@ -251,15 +235,15 @@ mod tests {
     #[test]
     fn what_was_done_is_taken_back_to_the_last_file() {
         for moves in [false, true] {
-            let scratch = Scratch::new(if moves { "moves" } else { "copies" });
+            let scratch = tempfile::tempdir().unwrap();
             let files = vec![
-                (scratch.file("in/a.png", "1"), "cat".into()),
-                (scratch.file("in/b/a.png", "2"), "cat".to_owned()),
-                (scratch.file("in/A.PNG", "3"), "cat".into()),
-                (scratch.file("in/c.png", "4"), "dog/bad".into()),
+                (file(scratch.path(), "in/a.png", "1"), "cat".into()),
+                (file(scratch.path(), "in/b/a.png", "2"), "cat".to_owned()),
+                (file(scratch.path(), "in/A.PNG", "3"), "cat".into()),
+                (file(scratch.path(), "in/c.png", "4"), "dog/bad".into()),
             ];
-            let before = listing(&scratch.0);
-            let into = scratch.0.join("out/sorted");
+            let before = listing(scratch.path());
+            let into = scratch.path().join("out/sorted");
             let plan = plan(&into, &files, moves);
             let outcome = plan.run(&mut Unwatched).unwrap();
             assert_eq!((outcome.done, outcome.failed.len()), (4, 0));
@@ -271,27 +255,27 @@ mod tests {
             let again = Plan::of_folder(&into).unwrap();
             assert_eq!(again, plan);
             assert_eq!(again.undo(&mut Unwatched).unwrap().done, 4);
-            assert_eq!(listing(&scratch.0), before);
+            assert_eq!(listing(scratch.path()), before);
             assert!(Plan::of_folder(&into).is_none());
         }
     }
 
     #[test]
     fn nothing_is_overwritten_and_what_people_changed_is_kept() {
-        let scratch = Scratch::new("keeps");
-        let file = scratch.file("in/a.png", "1");
-        let into = scratch.0.join("out");
-        scratch.file("out/cat/a.png", "theirs");
-        let plan = plan(&into, &[(file.clone(), "cat".into())], false);
+        let scratch = tempfile::tempdir().unwrap();
+        let ours = file(scratch.path(), "in/a.png", "1");
+        let into = scratch.path().join("out");
+        file(scratch.path(), "out/cat/a.png", "theirs");
+        let plan = plan(&into, &[(ours.clone(), "cat".into())], false);
         assert_eq!(plan.steps[0].to, into.join("cat/a (2).png"));
         // Somebody was faster.
-        scratch.file("out/cat/a (2).png", "theirs too");
+        file(scratch.path(), "out/cat/a (2).png", "theirs too");
         let outcome = plan.run(&mut Unwatched).unwrap();
         assert_eq!((outcome.done, outcome.failed.len()), (0, 1));
         assert_eq!(plan.undo(&mut Unwatched).unwrap().failed.len(), 1, "not ours to remove");
         assert_eq!(fs::read_to_string(into.join("cat/a (2).png")).unwrap(), "theirs too");
         assert_eq!(fs::read_to_string(into.join("cat/a.png")).unwrap(), "theirs");
-        assert!(carry(&file, &into.join("cat/a.png")).is_err() && file.exists());
+        assert!(carry(&ours, &into.join("cat/a.png")).is_err() && ours.exists());
     }
 
     #[test]

@@ -275,7 +275,7 @@ impl Session {
     }
 
     /// What there is to learn now.
-    pub fn lesson(&mut self) -> Lesson {
+    pub fn lesson(&self) -> Lesson {
         if self.classes.len() < 2 {
             return Lesson::None;
         }

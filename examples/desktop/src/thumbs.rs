@@ -74,7 +74,9 @@ impl Thumbs {
         let mut wanted = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
         if wanted.keys.len() > MOST / 2 {
             let drop = wanted.keys.len() - MOST / 2;
-            wanted.keys.drain(..drop).for_each(|key| drop_asked(&mut self.asked, &key));
+            for key in wanted.keys.drain(..drop) {
+                self.asked.remove(&key);
+            }
         }
     }
 
@@ -100,10 +102,6 @@ impl Thumbs {
         }
         None
     }
-}
-
-fn drop_asked(asked: &mut HashSet<Key>, key: &Key) {
-    asked.remove(key);
 }
 
 impl Drop for Thumbs {

@@ -170,40 +170,30 @@ impl Task {
 
 /// Encodes a chunk. A picture that cannot be decoded spoils no other.
 fn encode(model: &Model, classifier: Option<&Classifier>, chunk: &[(usize, Picture)]) -> Result<Vec<Encoded>> {
-    let pictures: Vec<Picture> = chunk.iter().map(|(_, picture)| picture.clone()).collect();
-    let (sound, features) = match model.encode(&pictures, &mut Unwatched) {
-        Ok(features) => (vec![Ok(()); chunk.len()], features),
+    let mut pictures: Vec<Picture> = chunk.iter().map(|(_, picture)| picture.clone()).collect();
+    let mut sound = vec![Ok(()); chunk.len()];
+    let features = match model.encode(&pictures, &mut Unwatched) {
         Err(error @ (Error::Image { .. } | Error::Io { .. })) => {
             // One by one, to see which; those that are sound are encoded together again.
-            let sound: Vec<std::result::Result<(), String>> =
-                pictures.iter().map(|picture| picture.check().map(drop).map_err(|error| error.to_string())).collect();
-            let whole: Vec<Picture> = pictures
-                .iter()
-                .zip(&sound)
-                .filter(|(_, sound)| sound.is_ok())
-                .map(|(picture, _)| picture.clone())
-                .collect();
-            if whole.len() == pictures.len() {
+            sound = pictures.iter().map(|picture| picture.check().map(drop).map_err(|why| why.to_string())).collect();
+            if sound.iter().all(std::result::Result::is_ok) {
                 return Err(error);
             }
-            (sound, model.encode(&whole, &mut Unwatched)?)
+            let whole = pictures.into_iter().zip(&sound).filter(|(_, sound)| sound.is_ok());
+            pictures = whole.map(|(picture, _)| picture).collect();
+            model.encode(&pictures, &mut Unwatched)?
         }
-        Err(error) => return Err(error),
+        encoded => encoded?,
     };
-    let whole: Vec<Picture> =
-        pictures.iter().zip(&sound).filter(|(_, sound)| sound.is_ok()).map(|(picture, _)| picture.clone()).collect();
-    let mut answers = match classifier {
-        Some(classifier) => probabilities(classifier, &features, &whole, &mut Unwatched)?,
+    let answers = match classifier {
+        Some(classifier) => probabilities(classifier, &features, &pictures, &mut Unwatched)?,
         None => vec![None; features.len()],
-    }
-    .into_iter();
-    let mut rows = (0..features.len()).filter_map(|row| features.row(row));
-    let encoded = chunk.iter().zip(sound).map(|((number, _), sound)| match sound {
-        Ok(()) => {
-            let features = rows.next().map(<[f32]>::to_vec).ok_or_else(|| "it was not encoded".to_owned());
-            Encoded { number: *number, features, answer: answers.next().flatten() }
-        }
-        Err(why) => Encoded { number: *number, features: Err(why), answer: None },
+    };
+    let mut rows = (0..features.len()).filter_map(|row| features.row(row)).zip(answers);
+    let encoded = chunk.iter().zip(sound).map(|((number, _), sound)| {
+        let row = sound.and_then(|()| rows.next().ok_or_else(|| "it was not encoded".to_owned()));
+        let (features, answer) = row.map_or_else(|why| (Err(why), None), |(row, answer)| (Ok(row.to_vec()), answer));
+        Encoded { number: *number, features, answer }
     });
     Ok(encoded.collect())
 }
@@ -231,12 +221,11 @@ fn probabilities(
 /// # Errors
 /// A file that is there already, or cannot be written.
 pub fn write_table(path: &Path, rows: &[(PathBuf, String, f64)]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
-    let mut text = String::from("path,class,probability\n");
-    let field = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut table = csv::Writer::from_writer(file);
+    table.write_record(["path", "class", "probability"])?;
     for (path, class, probability) in rows {
-        text += &format!("{},{},{probability:.6}\n", field(&path.to_string_lossy()), field(class));
+        table.write_record([&*path.to_string_lossy(), class, &format!("{probability:.6}")])?;
     }
-    file.write_all(text.as_bytes())
+    table.flush()
 }

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use screen::{Scratch, Screen, tools};
+use screen::{Screen, tools};
 use serde_json::Value;
 
 const CLASSES: [&str; 4] = ["bell", "cat", "hammer", "umbrella"];
@@ -23,8 +23,8 @@ fn repository() -> PathBuf {
 }
 
 /// The bundled pictures of some classes, all in one folder; their names say what they show.
-fn photos(scratch: &Scratch) -> PathBuf {
-    let folder = scratch.path.join("photos");
+fn photos(scratch: &Path) -> PathBuf {
+    let folder = scratch.join("photos");
     fs::create_dir_all(&folder).unwrap();
     for class in CLASSES {
         for entry in fs::read_dir(repository().join("examples/pictos/shifted").join(class)).unwrap() {
@@ -66,25 +66,37 @@ fn names_of(folder: &Path) -> Vec<String> {
     names
 }
 
+/// The program with a folder open and its photos encoded, and what it says of them.
+fn opened(scratch: &Path, folder: &Path, scale: f32, theme: &str) -> (Screen, Value) {
+    let mut screen = Screen::start(scratch, scale, &["--theme", theme, folder.to_str().unwrap()]);
+    let encoded = |state: &Value| state["task"].is_null() && state["encoded"].as_u64() > Some(0);
+    let state = screen.wait("the folder is encoded", encoded);
+    (screen, state)
+}
+
+/// Makes classes by typing their names.
+fn name(screen: &mut Screen, classes: &[&str]) {
+    for class in classes {
+        screen.click("new-class");
+        screen.text(class);
+        screen.key("Return");
+    }
+}
+
 #[test]
 fn a_person_sorts_a_folder() {
     if !tools() {
         return;
     }
-    let scratch = Scratch::new("sorts");
-    let folder = photos(&scratch);
-    let mut screen = Screen::start(&scratch, 1.0, &["--theme", "light", folder.to_str().unwrap()]);
-    let state =
-        screen.wait("the folder is encoded", |state| state["task"].is_null() && state["encoded"].as_u64() > Some(0));
+    let scratch = tempfile::tempdir().unwrap();
+    let scratch = &scratch.path().canonicalize().unwrap();
+    let folder = photos(scratch);
+    let (mut screen, state) = opened(scratch, &folder, 1.0, "light");
     assert_eq!((state["broken"].as_u64(), &state["error"]), (Some(1), &Value::Bool(false)));
     screen.shot("1-opened");
 
     // Names alone sort it.
-    for class in CLASSES {
-        screen.click("new-class");
-        screen.text(class);
-        screen.key("Return");
-    }
+    name(&mut screen, &CLASSES);
     let state = screen.wait("names sort it", |state| state["classes"] == CLASSES.len() && learned(state));
     let by_names = right(&state);
     screen.shot("2-names");
@@ -125,13 +137,13 @@ fn a_person_sorts_a_folder() {
     assert_eq!(places(&state)[&name].0, class);
 
     // What it learned, for others.
-    let adapter = scratch.path.join("adapter.safetensors");
+    let adapter = scratch.join("adapter.safetensors");
     export(&mut screen, "export-adapter", &adapter);
-    let table = scratch.path.join("table.csv");
+    let table = scratch.join("table.csv");
     export(&mut screen, "export-table", &table);
     same_answers(&folder, &adapter, &table, &state);
 
-    files(&mut screen, &scratch, &folder);
+    files(&mut screen, scratch, &folder);
 }
 
 /// Chooses from the menu of exports, and types a path.
@@ -188,9 +200,9 @@ fn same_answers(folder: &Path, adapter: &Path, table: &Path, state: &Value) {
 }
 
 /// Copies the files, takes that back, moves them, and takes that back.
-fn files(screen: &mut Screen, scratch: &Scratch, folder: &Path) {
+fn files(screen: &mut Screen, scratch: &Path, folder: &Path) {
     let before = names_of(folder);
-    let into = scratch.path.join("photos sorted");
+    let into = scratch.join("photos sorted");
     for way in ["copy", "move"] {
         screen.click("file");
         screen.click(way);
@@ -217,15 +229,11 @@ fn training_goes_on_beside_the_window_and_stops_when_told() {
     if !tools() {
         return;
     }
-    let scratch = Scratch::new("trains");
-    let folder = photos(&scratch);
-    let mut screen = Screen::start(&scratch, 2.0, &["--theme", "dark", folder.to_str().unwrap()]);
-    screen.wait("the folder is encoded", |state| state["task"].is_null() && state["encoded"].as_u64() > Some(0));
-    for class in &CLASSES[..2] {
-        screen.click("new-class");
-        screen.text(class);
-        screen.key("Return");
-    }
+    let scratch = tempfile::tempdir().unwrap();
+    let scratch = &scratch.path().canonicalize().unwrap();
+    let folder = photos(scratch);
+    let (mut screen, _) = opened(scratch, &folder, 2.0, "dark");
+    name(&mut screen, &CLASSES[..2]);
     screen.wait("names sort it", |state| state["classes"] == 2 && learned(state));
     // By keys: a photo is chosen, and a digit says its class.
     for (key, class) in [("1", CLASSES[0]), ("2", CLASSES[1])] {

@@ -117,47 +117,43 @@ fn learning(desk: &mut Desk, ui: &mut Ui) {
     };
     ui.label(RichText::new(text).weak());
     let before = session.settings.clone();
-    egui::CollapsingHeader::new("How it learns")
-        .id_salt("how")
-        .show(ui, |ui| {
-            let settings = &mut desk.session.settings;
-            let shown = egui::ComboBox::from_id_salt("method")
-                .width(200.0)
-                .selected_text(settings.method.title())
-                .show_ui(ui, |ui| {
-                    let methods =
-                        Method::all().filter(|method| !method.needs_correction() && method.name() != "zero-shot");
-                    methods
-                        .map(|method| {
-                            (
-                                method,
-                                ui.selectable_value(&mut settings.method, method, method.title())
-                                    .on_hover_text(method.about())
-                                    .rect,
-                            )
-                        })
-                        .collect::<Vec<_>>()
-                });
-            for (method, rect) in shown.inner.unwrap_or_default() {
-                desk.mark(&format!("method-{}", method.name()), rect);
-            }
-            desk.mark("method", shown.response.rect);
-            let settings = &mut desk.session.settings;
-            ui.label(RichText::new(format!("{} {}", settings.method.about(), settings.method.paper())).small().weak());
-            ui.horizontal(|ui| {
-                ui.label("prompt");
-                ui.add(TextEdit::singleline(&mut settings.template).desired_width(ui.available_width()))
-                    .on_hover_text("{} stands for the class's name");
-            });
-            ui.horizontal(|ui| {
-                ui.label("views");
-                ui.spacing_mut().slider_width = 90.0;
-                ui.add(Slider::new(&mut settings.views, 1..=10))
-                    .on_hover_text("random views of each example; 1 takes it as it is");
-            });
-        })
-        .header_response
-        .pipe(|header| desk.mark("how", header.rect));
+    let how = egui::CollapsingHeader::new("How it learns").id_salt("how").show(ui, |ui| {
+        let settings = &mut desk.session.settings;
+        let shown = egui::ComboBox::from_id_salt("method").width(200.0).selected_text(settings.method.title()).show_ui(
+            ui,
+            |ui| {
+                let methods = Method::all().filter(|method| !method.needs_correction() && method.name() != "zero-shot");
+                methods
+                    .map(|method| {
+                        (
+                            method,
+                            ui.selectable_value(&mut settings.method, method, method.title())
+                                .on_hover_text(method.about())
+                                .rect,
+                        )
+                    })
+                    .collect::<Vec<_>>()
+            },
+        );
+        for (method, rect) in shown.inner.unwrap_or_default() {
+            desk.mark(&format!("method-{}", method.name()), rect);
+        }
+        desk.mark("method", shown.response.rect);
+        let settings = &mut desk.session.settings;
+        ui.label(RichText::new(format!("{} {}", settings.method.about(), settings.method.paper())).small().weak());
+        ui.horizontal(|ui| {
+            ui.label("prompt");
+            ui.add(TextEdit::singleline(&mut settings.template).desired_width(ui.available_width()))
+                .on_hover_text("{} stands for the class's name");
+        });
+        ui.horizontal(|ui| {
+            ui.label("views");
+            ui.spacing_mut().slider_width = 90.0;
+            ui.add(Slider::new(&mut settings.views, 1..=10))
+                .on_hover_text("random views of each example; 1 takes it as it is");
+        });
+    });
+    desk.mark("how", how.header_response.rect);
     let after = &desk.session.settings;
     let sound = after.template.matches("{}").count() == 1;
     if !sound {
@@ -167,14 +163,6 @@ fn learning(desk: &mut Desk, ui: &mut Ui) {
     }
     ui.add_space(4.0);
 }
-
-trait Pipe: Sized {
-    fn pipe<T>(self, with: impl FnOnce(Self) -> T) -> T {
-        with(self)
-    }
-}
-
-impl Pipe for egui::Response {}
 
 /// A class, or "unknown": photos are dropped on it, a click shows only its photos.
 fn card(desk: &mut Desk, ui: &mut Ui, place: Place, number: usize, count: usize) -> Rect {

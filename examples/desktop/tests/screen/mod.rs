@@ -33,26 +33,6 @@ pub fn tools() -> bool {
     false
 }
 
-/// A folder that is gone at the end.
-pub struct Scratch {
-    pub path: PathBuf,
-}
-
-impl Scratch {
-    pub fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("tipi-drive-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Scratch { path: path.canonicalize().unwrap() }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
 pub struct Screen {
     server: Child,
     program: Child,
@@ -63,8 +43,8 @@ pub struct Screen {
 
 impl Screen {
     /// Starts the program on a screen of its own, so many pixels to a point.
-    pub fn start(scratch: &Scratch, scale: f32, args: &[&str]) -> Screen {
-        let chosen = scratch.path.join("display");
+    pub fn start(scratch: &Path, scale: f32, args: &[&str]) -> Screen {
+        let chosen = scratch.join("display");
         let size = format!("{}x{}x24", (1200.0 * scale) as u32, (780.0 * scale) as u32);
         // The server chooses a free number, and writes it.
         let server = Command::new("sh")
@@ -80,7 +60,7 @@ impl Screen {
             }
             assert!(began.elapsed() < PATIENCE, "Xvfb does not start");
         };
-        let (marks, log) = (scratch.path.join("marks.json"), scratch.path.join("log"));
+        let (marks, log) = (scratch.join("marks.json"), scratch.join("log"));
         let program = Command::new(env!("CARGO_BIN_EXE_tipi-sorter"))
             .env("DISPLAY", &display)
             .env_remove("WAYLAND_DISPLAY")
