@@ -221,11 +221,12 @@ fn probabilities(
 /// # Errors
 /// A file that is there already, or cannot be written.
 pub fn write_table(path: &Path, rows: &[(PathBuf, String, f64)]) -> std::io::Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
-    let mut table = csv::Writer::from_writer(file);
-    table.write_record(["path", "class", "probability"])?;
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut text = String::from("path,class,probability\n");
+    let field = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     for (path, class, probability) in rows {
-        table.write_record([&*path.to_string_lossy(), class, &format!("{probability:.6}")])?;
+        text += &format!("{},{},{probability:.6}\n", field(&path.to_string_lossy()), field(class));
     }
-    table.flush()
+    file.write_all(text.as_bytes())
 }
