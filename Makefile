@@ -2,6 +2,8 @@
 
 # Passed on to `tipi demo`, for instance: make demo DEMO_ARGS="--shots 4"
 DEMO_ARGS ?=
+# Passed on to `cargo test`: make test TEST_ARGS=--workspace
+TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench lint guide
@@ -17,10 +19,11 @@ demo: setup ## run the demo; DEMO_ARGS="..." is passed on
 	@cargo run --quiet --release -- devices >/dev/null 2>&1 || ./scripts/setup-vulkan.sh --mesa
 	cargo run --release -- demo $(DEMO_ARGS)
 
-test: setup ## run all tests
-	cargo build
-	@cargo run --quiet -- devices >/dev/null 2>&1 || ./scripts/setup-vulkan.sh --mesa
-	cargo test
+# The tests build the program, too; `cargo build` would build it and wgpu a second time, with fewer features.
+test: setup ## run all tests; TEST_ARGS="..." is passed on
+	cargo test --no-run $(TEST_ARGS)
+	@tipi="$${CARGO_TARGET_DIR:-target}/debug/tipi"; test ! -x "$$tipi" || "$$tipi" devices >/dev/null 2>&1 || ./scripts/setup-vulkan.sh --mesa
+	cargo test $(TEST_ARGS)
 
 bench: setup ## run the benchmarks
 	cargo bench

@@ -203,7 +203,9 @@ built() {
     done
     [ ${#wanted[@]} -gt 0 ] || return 0
     command -v cargo >/dev/null 2>&1 || skip "there is neither cargo nor TIPI_BINARIES"
-    (cd "$repo" && cargo test --no-run --message-format=json "${wanted[@]}") >"$cache/messages" || status=$?
+    # With the packages that the caller tests, so that nothing is built a second time.
+    # shellcheck disable=SC2086
+    (cd "$repo" && cargo test --no-run --message-format=json ${TEST_ARGS:-} "${wanted[@]}") >"$cache/messages" || status=$?
     [ $status -eq 0 ] || broken "the tests do not build"
     # Each line of cargo's is one JSON object; executables are named in lines about artifacts.
     while IFS=$'\t' read -r kind name path; do

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use screen::{Screen, tools};
 use serde_json::Value;
@@ -83,11 +84,15 @@ fn name(screen: &mut Screen, classes: &[&str]) {
     }
 }
 
+/// One window at a time: both draw on the processor where there is no GPU.
+static WINDOW: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_person_sorts_a_folder() {
     if !tools() {
         return;
     }
+    let _window = WINDOW.lock();
     let scratch = tempfile::tempdir().unwrap();
     let scratch = &scratch.path().canonicalize().unwrap();
     let folder = photos(scratch);
@@ -229,6 +234,7 @@ fn training_goes_on_beside_the_window_and_stops_when_told() {
     if !tools() {
         return;
     }
+    let _window = WINDOW.lock();
     let scratch = tempfile::tempdir().unwrap();
     let scratch = &scratch.path().canonicalize().unwrap();
     let folder = photos(scratch);
