@@ -121,9 +121,11 @@ use low_level::{adapt, clip, data, encode, gpu, input, kernels, lock, memory, nn
 use low_level::{eval, report};
 
 #[doc(inline)]
-pub use adapt::How;
+pub use adapt::evidence::{By, Counts};
 #[doc(inline)]
 pub use adapt::method::Settings;
+#[doc(inline)]
+pub use adapt::{How, JudgeBy};
 #[doc(inline)]
 pub use data::Picture;
 #[doc(inline)]
@@ -136,6 +138,9 @@ pub use door::{
 pub use door::{Dataset, Evaluation, EvaluationCorrection, EvaluationOptions, Mean, Outcome};
 #[doc(inline)]
 pub use error::{Error, Result};
+#[cfg(feature = "eval")]
+#[doc(inline)]
+pub use eval::{Coverage, Foreign};
 #[doc(inline)]
 pub use gpu::{DeviceOptions, DeviceReport, Hold, HostDevice, HostOptions, HostRequest, list_devices};
 #[doc(inline)]

@@ -167,7 +167,7 @@ fn results(gpu: &Gpu, data: &Path) -> [Vec<f32>; 2] {
     let learned = learn(method, &settings, &mut lesson, &mut Unwatched).unwrap();
     let right = learned.val_accuracy.unwrap();
     assert!(right > 0.4, "{right} of four classes");
-    [features, learned.val_logits]
+    [features, learned.evidence.logits]
 }
 
 #[test]

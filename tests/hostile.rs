@@ -58,8 +58,8 @@ fn scores_of_nothing() {
         assert_eq!(calibrate::confident(&[1.0, 2.0], temperature).len(), 2);
         invalid(calibrate::check(temperature));
     }
-    invalid(calibrate::temperature(&[], &[0], 0));
-    invalid(calibrate::temperature(&[1.0, 2.0, 3.0], &[0], 2));
+    invalid(calibrate::temperature(&[], &[0], 0, 0.0));
+    invalid(calibrate::temperature(&[1.0, 2.0, 3.0], &[0], 2, 0.0));
 }
 
 #[test]

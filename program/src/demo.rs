@@ -221,6 +221,7 @@ impl Args {
             adapters: false,
             strict: true,
             batch: None,
+            foreign: Vec::new(),
         })
     }
 

@@ -75,6 +75,11 @@ pub struct Args {
     how: HowArgs,
     #[command(flatten)]
     settings: OfMethods,
+    /// A folder of pictures of no class: measures how well they are told from the others, by the probability of the likeliest class,
+    /// by energy, and by the distance to the most similar picture that was learned from. Pictures in a sub-folder with the name of a
+    /// class are left out.
+    #[arg(long, value_name = "FOLDER")]
+    foreign: Option<PathBuf>,
     /// Keep what each method learned as an adapter file, in `adapters` below the dataset's folder in --out.
     #[arg(long)]
     adapters: bool,
@@ -133,8 +138,11 @@ fn show(out: &Path, json: bool) -> Result<()> {
                 text::escaped(title),
                 ui::show_table(&summary.accuracies(Some(name)))
             ))?;
-            let parts = [summary.calibration(Some(name)), summary.costs(Some(name))];
-            terminal::print(&parts.map(|t| ui::show_table(&t).to_string()).join("\n"))?;
+            let (of, some) = (Some(&name[..]), |table| Some(table));
+            let parts =
+                [some(summary.calibration(of)), summary.coverage(of), summary.foreign(of), some(summary.costs(of))];
+            let parts: Vec<String> = parts.iter().flatten().map(|table| ui::show_table(table).to_string()).collect();
+            terminal::print(&parts.join("\n"))?;
         }
         if !summary.average.is_empty() {
             let count = written.datasets.len();
@@ -210,7 +218,7 @@ impl Args {
         Ok(datasets)
     }
 
-    fn protocol(&self, corrected: bool) -> Result<Protocol> {
+    fn protocol(&self, corrected: bool, walk: &Walk) -> Result<Protocol> {
         let methods = if self.methods.is_empty() { eval::methods(corrected) } else { self.methods.clone() };
         if let Some(method) = methods.iter().find(|m| m.info().needs.correction && !corrected) {
             let reason = format!(
@@ -227,6 +235,7 @@ impl Args {
             adapters: self.adapters,
             strict: self.strict,
             batch: self.batch,
+            foreign: self.foreign.as_deref().map_or(Ok(Vec::new()), |folder| eval::trust::foreign(folder, walk))?,
         })
     }
 
@@ -257,7 +266,7 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
     let with_correction = args.correction.is_some() || args.generic.is_some();
     // Check all options before anything is trained.
-    let protocol = args.protocol(with_correction)?;
+    let protocol = args.protocol(with_correction, &walk)?;
     let given = args.correction.as_ref().map(|path| common::correction(&adapter_file::File::open(path)?, &clip));
     let given = given.transpose()?;
     let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
+use tipi::low_level::adapt::evidence::ENOUGH;
 use tipi::low_level::adapt::method::{Kind, Needs, Setting, Settings};
-use tipi::low_level::adapt::{How, METHODS, Method};
+use tipi::low_level::adapt::{How, JudgeBy, METHODS, Method};
 
 use crate::common;
 
@@ -165,6 +166,13 @@ pub fn add_how(mut command: Command, needs: Needs, former: &'static str) -> Comm
                     .help("Train on the pictures as they are, without random views. This is fastest"),
             );
     }
+    command = command.arg(
+        Arg::new("judge-by").long("judge-by").value_parser(["left-out", "validation"]).help(format!(
+            "What weights and confidence rest on: left-out (validation pictures and, where there are fewer than {ENOUGH}, also the \
+             pictures to learn from, each judged by what is learned without it) or validation (validation pictures alone, as in \
+             the papers) [default: left-out]"
+        )),
+    );
     if needs.grid {
         command = command.arg(Arg::new("grid").long("grid").help(format!(
             "Which α, β and γ to try: paper, standard (coarse and wide), tip-adapter (its own for each dataset), or \
@@ -186,6 +194,10 @@ pub fn how(matches: &ArgMatches) -> How {
         augment: !plain && usual.augment,
         views: count("train-views").unwrap_or(usual.views),
         grid: grid.unwrap_or(usual.grid),
+        judge_by: match matches.try_get_one::<String>("judge-by").ok().flatten().map(String::as_str) {
+            Some("validation") => JudgeBy::Validation,
+            _ => usual.judge_by,
+        },
     }
 }
 

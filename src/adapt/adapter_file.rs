@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate;
+use super::evidence::{Calibration, Counts};
 use super::method::{self, Fitted, Settings};
 use super::overlap::{self, Correction};
 use super::tip::Cache;
@@ -43,6 +44,9 @@ pub struct Meta {
     /// Probabilities are softmax(logits/T); fitted on validation pictures, none where there were none.
     #[serde(default)]
     pub temperature: Option<f64>,
+    /// The pictures that confidence rests on; none in files from before they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Counts>,
 }
 
 /// What a file says of its method.
@@ -173,8 +177,8 @@ impl Tensors {
 
 /// What an adapter file holds, bound to a model.
 pub enum Adapter {
-    /// A method that classifies.
-    Method(Box<dyn Fitted>),
+    /// A method that classifies, and how far its answers can be trusted.
+    Method(Box<dyn Fitted>, Calibration),
     /// An overlap correction, which tells no classes apart.
     Correction(Correction),
 }
@@ -183,18 +187,18 @@ impl Adapter {
     /// The correction that it is, or that its features need.
     pub fn correction(&self) -> Option<&Correction> {
         match self {
-            Adapter::Method(fitted) => fitted.correction(),
+            Adapter::Method(fitted, _) => fitted.correction(),
             Adapter::Correction(correction) => Some(correction),
         }
     }
 
-    /// The method.
+    /// The method, and how far its answers can be trusted.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a correction.
-    pub fn into_method(self) -> Result<Box<dyn Fitted>> {
+    pub fn into_method(self) -> Result<(Box<dyn Fitted>, Calibration)> {
         match self {
-            Adapter::Method(fitted) => Ok(fitted),
+            Adapter::Method(fitted, calibration) => Ok((fitted, calibration)),
             Adapter::Correction(_) => Err(Error::invalid(
                 "an overlap correction tells no classes apart: fit Tip-Adapter or Tip-X with it, and predict with what that \
                  gives",
@@ -209,7 +213,7 @@ impl Adapter {
     pub fn into_correction(self) -> Result<Correction> {
         match self {
             Adapter::Correction(correction) => Ok(correction),
-            Adapter::Method(_) => Err(Error::invalid(
+            Adapter::Method(..) => Err(Error::invalid(
                 "this is an adapter that classifies, and no overlap correction; `tipi fit overlap` writes corrections",
             )),
         }
@@ -217,7 +221,11 @@ impl Adapter {
 
     fn tensors(&self, gpu: &Gpu) -> Result<Tensors> {
         match self {
-            Adapter::Method(fitted) => fitted.tensors(gpu),
+            Adapter::Method(fitted, calibration) => {
+                let mut tensors = fitted.tensors(gpu)?;
+                calibration.write(gpu, &mut tensors)?;
+                Ok(tensors)
+            }
             Adapter::Correction(correction) => {
                 let mut tensors = Tensors::default();
                 tensors.correction(gpu, correction)?;
@@ -243,6 +251,7 @@ impl Meta {
             shots,
             seed,
             temperature: None,
+            evidence: None,
         })
     }
 
@@ -255,10 +264,11 @@ impl Meta {
         self.method.check()
     }
 
-    /// The same with a temperature.
+    /// The same with what is known of its confidence.
     #[must_use]
-    pub fn with_temperature(self, temperature: Option<f64>) -> Meta {
-        Meta { temperature, ..self }
+    pub fn calibrated(self, calibration: &Calibration) -> Meta {
+        let evidence = (calibration.counts.all() > 0).then_some(calibration.counts);
+        Meta { temperature: calibration.temperature, evidence, ..self }
     }
 }
 
@@ -445,7 +455,14 @@ impl File {
             let form = CorrectionForm { bottleneck: config.bottleneck, scale: config.scale };
             return Ok(Adapter::Correction(loading.correction(form)?));
         }
-        method::find(name)?.load(&loading).map(Adapter::Method)
+        let fitted = method::find(name)?.load(&loading)?;
+        let calibration = Calibration::load(&loading, self.meta.temperature, self.meta.evidence)?;
+        calibration
+            .known
+            .as_ref()
+            .map_or(Ok(()), |known| known.check(fitted.width(clip)))
+            .map_err(|e| loading.bad(e))?;
+        Ok(Adapter::Method(fitted, calibration))
     }
 }
 
@@ -482,6 +499,28 @@ impl Loading<'_> {
         floats(self.path, &self.file, name, shape)
     }
 
+    /// The shape of a tensor, where there is one of so many dimensions.
+    pub fn shape<const N: usize>(&self, name: &str) -> Option<[usize; N]> {
+        self.file.tensor(name).ok()?.shape().try_into().ok()
+    }
+
+    /// What [`Tensors::labels`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::TensorForm`]; labels that are not those of classes.
+    pub fn labels(&self, name: &str) -> Result<Vec<u32>> {
+        let classes = self.classes.len();
+        let (labels, _) = values(self.path, &self.file, name, Dtype::I64, 1)?;
+        let labels: Vec<i64> = bytemuck::pod_collect_to_vec(&labels);
+        let label = |(row, label): (usize, &i64)| match u32::try_from(*label) {
+            Ok(label) if (label as usize) < classes => Ok(label),
+            _ => Err(self.bad(format!(
+                "row {row} of '{name}' is {label}; the adapter has {classes} classes, labels count from 0"
+            ))),
+        };
+        labels.iter().enumerate().map(label).collect()
+    }
+
     /// The classifier that [`Tensors::classifier`] wrote.
     ///
     /// # Errors
@@ -499,19 +538,8 @@ impl Loading<'_> {
     pub fn cache(&self) -> Result<(Classifier, Cache)> {
         let (classes, d) = (self.classes.len(), self.clip.config.embedding);
         let classifier = self.classifier()?;
-        let (labels, length) = values(self.path, &self.file, "labels", Dtype::I64, 1)?;
-        let keys = self.floats("features", &[length[0], d])?;
-        let labels: Vec<i64> = bytemuck::pod_collect_to_vec(&labels);
-        let labels = labels
-            .iter()
-            .enumerate()
-            .map(|(row, label)| match u32::try_from(*label) {
-                Ok(label) if (label as usize) < classes => Ok(label),
-                _ => Err(self.bad(format!(
-                    "row {row} of 'labels' is {label}; the adapter has {classes} classes, labels count from 0"
-                ))),
-            })
-            .collect::<Result<Vec<u32>>>()?;
+        let labels = self.labels("labels")?;
+        let keys = self.floats("features", &[labels.len(), d])?;
         let cache = Cache::new(&self.clip.gpu, &keys, &labels, classes, d).map_err(|e| self.bad(e))?;
         Ok((classifier, cache))
     }

@@ -1,29 +1,23 @@
 //! The choice of a method: several are fitted to the same pictures, those without training first, and the one whose confidence
 //! fits pictures best that it has not learned from is kept.
 //!
-//! What counts is the log-loss at each method's own temperature, on validation pictures; what chooses something on them is judged on
-//! each half of them by what it chose on the other. Where a class has fewer than two of these, too little is known to judge a
-//! training by; methods without training are then judged on support pictures as well, each classified by what was learned from
-//! the others.
+//! What counts is the log-loss at each method's own temperature, on the evidence ([`super::evidence`]): validation pictures, and where
+//! they are few, pictures that were left out. What chooses something on many validation pictures is judged on each half of them by
+//! what it chose on the other.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::adapter_file::Loading;
 use super::calibrate::{self, confident};
-use super::lesson::{Choice, Learned, Lesson, Made, learn};
+use super::evidence::Evidence;
+use super::learn::{Learned, learn};
+use super::lesson::Lesson;
 use super::method::{self, Fit, Fitted, Info, Kind, METHODS, Method, Needs, Setting, Settings, Tried};
-use crate::clip::Features;
 use crate::data::Item;
-use crate::encode::{Source, Tower, Views};
 use crate::watch::Watch;
 use crate::{Error, Result};
-
-/// The most support pictures that are left out, one after the other.
-const MOST_LEFT_OUT: usize = 64;
 
 /// The method.
 pub struct Auto;
@@ -94,87 +88,10 @@ impl Watch for Deadline<'_> {
 
 /// Mean of −log of the labels' probabilities at the temperature that makes it least, and the share of rows that are right.
 fn judged(logits: &[f32], labels: &[u32], classes: usize) -> Result<(f64, f64)> {
-    let temperature = calibrate::temperature(logits, labels, classes)?.unwrap_or(1.0);
+    let temperature = calibrate::temperature(logits, labels, classes, calibrate::PRIOR)?.unwrap_or(1.0);
     let of = |(row, label): (&[f32], &u32)| -confident(row, temperature)[*label as usize].max(f64::MIN_POSITIVE).ln();
     let sum: f64 = logits.chunks_exact(classes).zip(labels).map(of).sum();
     Ok((sum / labels.len().max(1) as f64, super::accuracy(logits, labels, classes)))
-}
-
-/// Features that are there already, by picture.
-struct Held {
-    /// Of all views of the support pictures, and of the pictures themselves.
-    views: HashMap<PathBuf, Features>,
-    center: HashMap<PathBuf, Features>,
-}
-
-impl Held {
-    fn new(lesson: &mut Lesson<'_>, watch: &mut dyn Watch) -> Result<Held> {
-        let Choice { support, val, .. } = lesson.choice();
-        let views = by_picture(support, &lesson.key_views(watch)?.0)?;
-        let mut held = Held { views, center: HashMap::new() };
-        for items in [support, val] {
-            let all = lesson.features(items, &Views::Center, watch)?;
-            held.center.extend(by_picture(items, &all)?);
-        }
-        Ok(held)
-    }
-}
-
-fn by_picture(items: &[Item], features: &Features) -> Result<HashMap<PathBuf, Features>> {
-    let one = features.original.len() / items.len().max(1);
-    items.iter().enumerate().map(|(i, item)| Ok((item.path.clone(), features.rows(&[i], one)?))).collect()
-}
-
-impl Source for Held {
-    fn features(&mut self, _: Tower, items: &[Item], views: &Views, _: &mut dyn Watch) -> Result<Features> {
-        let from = if *views == Views::Center { &self.center } else { &self.views };
-        let mut all = Features::default();
-        for item in items {
-            let row = from.get(&item.path).ok_or_else(|| Error::invalid("features that are not held are asked for"))?;
-            all.extend(row.clone());
-        }
-        Ok(all)
-    }
-
-    fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
-        self.features(tower, items, views, &mut crate::watch::Unwatched)
-    }
-}
-
-/// Logits of support pictures, each by what was learned from the others, and their labels. Pictures that are alone in their class
-/// are passed over: without them nothing is known of it.
-fn left_out(
-    method: &'static dyn Method,
-    settings: &Settings,
-    (lesson, held): (&mut Lesson<'_>, &mut Held),
-    watch: &mut dyn Watch,
-) -> Result<(Vec<f32>, Vec<u32>)> {
-    let Choice { support, val, seed } = lesson.choice();
-    let mut counts: HashMap<usize, usize> = HashMap::new();
-    support.iter().for_each(|item| *counts.entry(item.label).or_default() += 1);
-    let some: Vec<usize> = (0..support.len()).filter(|i| counts[&support[*i].label] > 1).collect();
-    let step = some.len().div_ceil(MOST_LEFT_OUT).max(1);
-    let (mut logits, mut labels) = (Vec::new(), Vec::new());
-    let some: Vec<usize> = some.into_iter().step_by(step).collect();
-    let classifier = lesson.classifier(watch)?;
-    let correction = if method.info().needs.correction { Some(lesson.correction()?) } else { None };
-    watch.begin(&format!("leaving pictures out of {method}"), some.len());
-    for (done, out) in some.into_iter().enumerate() {
-        let rest: Vec<Item> =
-            support.iter().enumerate().filter(|(i, _)| *i != out).map(|(_, item)| item.clone()).collect();
-        let choice = Choice { support: &rest, val, seed };
-        let mut without = Lesson::new(lesson.clip(), lesson.texts(), choice, lesson.how(), (correction, held))?
-            .with(Made::from(classifier.clone()));
-        let Fit { fitted, .. } = method.fit(&mut without, settings, &mut crate::watch::Unwatched)?;
-        drop(without);
-        let query = held.features(fitted.tower(), std::slice::from_ref(&support[out]), &Views::Center, watch)?;
-        let query = if fitted.tower() == Tower::Plain { query.original.into() } else { query };
-        logits.extend(fitted.logits(lesson.clip(), &query, 0)?);
-        labels.push(support[out].label as u32);
-        watch.at(done + 1)?;
-    }
-    watch.end();
-    Ok((logits, labels))
 }
 
 /// Logits of the validation pictures, half of them each by what was chosen on the other half.
@@ -201,10 +118,10 @@ fn crossed(
 }
 
 /// The methods that a lesson has all for, those without training first.
-fn candidates(lesson: &Lesson<'_>, trained: bool) -> Vec<&'static dyn Method> {
+fn candidates(lesson: &Lesson<'_>) -> Vec<&'static dyn Method> {
     let fits = |m: &&'static dyn Method| {
         let needs = m.info().needs;
-        !needs.others && (!needs.correction || lesson.correction().is_ok()) && (trained || !needs.training)
+        !needs.others && (!needs.correction || lesson.correction().is_ok())
     };
     let mut all: Vec<&'static dyn Method> = METHODS.iter().copied().filter(fits).collect();
     all.sort_by_key(|m| m.info().needs.training);
@@ -215,21 +132,14 @@ fn candidates(lesson: &Lesson<'_>, trained: bool) -> Vec<&'static dyn Method> {
 fn judge(
     method: &'static dyn Method,
     lesson: &mut Lesson<'_>,
-    held: Option<&mut Held>,
     watch: &mut dyn Watch,
 ) -> Result<(Fit, f64, f64, usize)> {
     let settings = lesson.settings_of(method)?;
-    let Learned { fitted, search, losses, val_logits, .. } = learn(method, &settings, lesson, watch)?;
-    let mut labels = lesson.val_labels().to_vec();
-    // Of pictures that something was chosen on, a method says too much.
-    let mut logits = match method.info().needs.val && labels.len() > 1 {
-        true => crossed(method, &settings, lesson, watch)?,
-        false => val_logits,
-    };
-    if let Some(held) = held {
-        let (more, of) = left_out(method, &settings, (lesson, held), watch)?;
-        logits.extend(more);
-        labels.extend(of);
+    let Learned { fitted, search, losses, evidence, .. } = learn(method, &settings, lesson, watch)?;
+    let Evidence { mut logits, labels, counts, .. } = evidence;
+    // Of pictures that something was chosen on, a method says too much. Where they are few, little was chosen on them.
+    if method.info().needs.val && counts.validation > 1 && !lesson.thin() {
+        logits = crossed(method, &settings, lesson, watch)?;
     }
     if labels.is_empty() {
         return Err(Error::invalid("there are no pictures to judge by: give at least two per class"));
@@ -281,14 +191,8 @@ impl Method for Auto {
     fn fit(&self, lesson: &mut Lesson<'_>, settings: &Settings, watch: &mut dyn Watch) -> Result<Fit> {
         let options: Options = method::typed(settings)?;
         let end = options.budget.map(|text| budget(&text)).transpose()?.map(|budget| Instant::now() + budget);
-        let classes = lesson.texts().classes.len();
-        let val_labels = lesson.val_labels().to_vec();
-        let mut counts = vec![0usize; classes];
-        val_labels.iter().for_each(|label| counts[*label as usize] += 1);
-        let scarce = counts.iter().any(|count| *count < 2);
-        let mut held = if scarce { Some(Held::new(lesson, watch)?) } else { None };
         let (mut best, mut tried): (Option<(f64, usize, Fit)>, Vec<Tried>) = (None, Vec::new());
-        for method in candidates(lesson, !scarce) {
+        for method in candidates(lesson) {
             let clock = Instant::now();
             let mut row = Tried { method, log_loss: None, accuracy: None, pictures: 0, seconds: 0.0, chosen: false };
             let mut deadline = Deadline { watch: &mut *watch, end, begun: clock, total: 0, late: false };
@@ -296,7 +200,7 @@ impl Method for Auto {
                 deadline.late = true;
                 Err(Error::Stopped)
             } else {
-                judge(method, lesson, held.as_mut(), &mut deadline)
+                judge(method, lesson, &mut deadline)
             };
             let late = deadline.late;
             row.seconds = clock.elapsed().as_secs_f64();
@@ -324,11 +228,7 @@ impl Method for Auto {
         let (log_loss, place, fit) = best.ok_or_else(none)?;
         tried[place].chosen = true;
         let pictures = crate::text::count(tried[place].pictures, "picture", "pictures");
-        let how = if scarce {
-            "validation pictures, and support pictures left out one at a time"
-        } else {
-            "validation pictures"
-        };
+        let how = if lesson.thin() { "validation pictures, and pictures left out" } else { "validation pictures" };
         watch.note(&format!("{}: the least log-loss, {log_loss:.3}, on {pictures} ({how})", tried[place].method));
         Ok(Fit { tried, ..fit })
     }
@@ -377,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_judgement_is_the_log_loss_at_its_own_temperature() {
-        let (logits, labels) = ([4.0, 0.0, 0.0, 4.0, 4.0, 0.0, 4.0, 0.0], [0, 1, 0, 1]);
+        // Many pictures, so that they alone tell the temperature.
+        let (logits, labels) = ([4.0, 0.0, 0.0, 4.0, 4.0, 0.0, 4.0, 0.0].repeat(1000), [0, 1, 0, 1].repeat(1000));
         let (loss, right) = judged(&logits, &labels, 2).unwrap();
         // Three of four right: at the best temperature each is said with a probability of 3/4.
         let least = -(3.0 * 0.75f64.ln() + 0.25f64.ln()) / 4.0;

@@ -12,17 +12,22 @@ pub const RANGE: (f64, f64) = (0.05, 20.0);
 /// Bins of equal width over confidence, as usual.
 pub const BINS: usize = 15;
 
-/// The temperature at which logits `[n, classes]` make their labels most likely, within [`RANGE`]; none without labels.
+/// What T = 1 counts for against the evidence: about as much as so many pictures.
+pub const PRIOR: f64 = 2.0;
+
+/// The temperature at which logits `[n, classes]` make their labels most likely, within [`RANGE`]; none without labels. `prior` is
+/// what speaks for T = 1, as a Gamma distribution of 1/T: the more pictures there are, the less it counts; with 0 it does not.
 ///
 /// # Errors
 /// [`crate::Error::Invalid`] for lengths that do not fit, labels out of range, or logits that are not finite.
-pub fn temperature(logits: &[f32], labels: &[u32], classes: usize) -> Result<Option<f64>> {
+pub fn temperature(logits: &[f32], labels: &[u32], classes: usize, prior: f64) -> Result<Option<f64>> {
     let rows = super::check_rows("logits", logits, classes)?;
     super::check_labels("logits", labels, rows, classes)?;
     if labels.is_empty() {
         return Ok(None);
     }
-    // The negative log-likelihood is convex in 1/T; its slope is the sum of E[z] − z of the label.
+    // The negative log-likelihood is convex in 1/T; its slope is the sum of E[z] − z of the label. So is what the prior adds,
+    // prior·(1/T − 1 − log 1/T).
     let slope = |inverse: f64| -> f64 {
         let of = |row: &[f32], label: u32| {
             let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -35,7 +40,8 @@ pub fn temperature(logits: &[f32], labels: &[u32], classes: usize) -> Result<Opt
             }
             mean / sum - f64::from(row[label as usize] - top)
         };
-        logits.chunks_exact(classes).zip(labels).map(|(row, label)| of(row, *label)).sum()
+        let all: f64 = logits.chunks_exact(classes).zip(labels).map(|(row, label)| of(row, *label)).sum();
+        all + prior * (1.0 - 1.0 / inverse)
     };
     let (mut low, mut high) = ((1.0 / RANGE.1).ln(), (1.0 / RANGE.0).ln());
     // 60 halvings leave nothing of f64's precision.
@@ -149,25 +155,48 @@ mod tests {
     #[test]
     fn the_temperature_is_where_labels_are_most_likely() {
         let (logits, labels) = overconfident();
-        let t = temperature(&logits, &labels, 3).unwrap().unwrap();
+        let t = temperature(&logits, &labels, 3, 0.0).unwrap().unwrap();
         assert!((3.0..8.0).contains(&t), "{t}");
         let at = |t| loss(&logits, &labels, 3, t);
         assert!(at(t) < at(1.02 * t) && at(t) < at(0.98 * t) && at(t) < at(1.0));
         // Logits that are T times larger need a T times higher temperature.
         let doubled: Vec<f32> = logits.iter().map(|z| 2.0 * z).collect();
-        let twice = temperature(&doubled, &labels, 3).unwrap().unwrap();
+        let twice = temperature(&doubled, &labels, 3, 0.0).unwrap().unwrap();
         assert!((twice / t - 2.0).abs() < 1e-5, "{twice} and {t}");
     }
 
     #[test]
     fn what_is_always_right_or_never_stays_in_the_range() {
-        assert_eq!(temperature(&[], &[], 2).unwrap(), None);
-        let at = |label: u32| temperature(&[9.0, 0.0], &[label], 2).unwrap().unwrap();
+        assert_eq!(temperature(&[], &[], 2, PRIOR).unwrap(), None);
+        let at = |label: u32| temperature(&[9.0, 0.0], &[label], 2, 0.0).unwrap().unwrap();
         assert!((at(0) / RANGE.0 - 1.0).abs() < 1e-9 && (at(1) / RANGE.1 - 1.0).abs() < 1e-9);
-        assert!(temperature(&[1.0], &[0], 2).is_err());
-        assert!(temperature(&[1.0, 2.0], &[2], 2).is_err());
-        assert!(temperature(&[1.0, f32::NAN], &[1], 2).is_err());
+        assert!(temperature(&[1.0], &[0], 2, 0.0).is_err());
+        assert!(temperature(&[1.0, 2.0], &[2], 2, 0.0).is_err());
+        assert!(temperature(&[1.0, f32::NAN], &[1], 2, 0.0).is_err());
         assert!(check(0.0).is_err() && check(f64::NAN).is_err() && check(2.0).is_ok());
+    }
+
+    #[test]
+    fn few_pictures_move_the_temperature_little() {
+        // All right, and sure of it: without a prior T runs to its bound.
+        let of = |n: usize, prior: f64| {
+            let (logits, labels) = ([3.0, 0.0].repeat(n), vec![0; n]);
+            temperature(&logits, &labels, 2, prior).unwrap().unwrap()
+        };
+        assert!((of(2, 0.0) / RANGE.0 - 1.0).abs() < 1e-9);
+        let (two, ten, many) = (of(2, PRIOR), of(10, PRIOR), of(10_000, PRIOR));
+        assert!(two > 0.85 && two < 1.0 && ten < two && many < ten && many < 0.4, "{two} {ten} {many}");
+        // Many pictures outweigh it.
+        let (logits, labels) = overconfident();
+        let free = temperature(&logits, &labels, 3, 0.0).unwrap().unwrap();
+        let (logits, labels) = (logits.repeat(20), labels.repeat(20));
+        let held = temperature(&logits, &labels, 3, PRIOR).unwrap().unwrap();
+        assert!(held < free && held > 0.97 * free, "{held} for {free}");
+        // Where the sum of what evidence and prior say is least.
+        let (logits, labels) = overconfident();
+        let t = temperature(&logits, &labels, 3, PRIOR).unwrap().unwrap();
+        let at = |t: f64| loss(&logits, &labels, 3, t) + PRIOR * (1.0 / t - 1.0 + t.ln());
+        assert!(at(t) < at(1.02 * t) && at(t) < at(0.98 * t));
     }
 
     #[test]
@@ -193,7 +222,7 @@ mod tests {
             }
             all.error()
         };
-        let fitted = measured(temperature(&logits, &labels, 3).unwrap().unwrap());
+        let fitted = measured(temperature(&logits, &labels, 3, 0.0).unwrap().unwrap());
         assert!(fitted < 0.1 && measured(1.0) > 0.25, "{fitted} and {}", measured(1.0));
     }
 }

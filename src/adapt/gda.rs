@@ -15,7 +15,9 @@ use super::adapter_file::{Loading, Tensors};
 use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Method, Needs, Setting, Settings};
 use super::plans::Plans;
+use super::search;
 use super::zero_shot::Classifier;
+use crate::clip::Features;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::normalize;
 use crate::nn::TrainableLinear;
@@ -203,34 +205,55 @@ impl Method for Gda {
         let classifier = lesson.classifier(watch)?;
         let (features, views) = lesson.key_views(watch)?;
         let (clip, classes, width) = (lesson.clip(), classifier.classes(), classifier.weights.cols());
-        let labels: Vec<u32> = lesson.labels().iter().flat_map(|label| std::iter::repeat_n(*label, views)).collect();
-        let Gaussians { weights, bias } = Gaussians::new(&features.original, &labels, classes, width, prior)?;
-        let narrow = |all: &[f64]| all.iter().map(|v| *v as f32).collect::<Vec<f32>>();
+        let each =
+            |labels: &[u32]| labels.iter().flat_map(|label| std::iter::repeat_n(*label, views)).collect::<Vec<u32>>();
+        let gaussians = Gaussians::new(&features.original, &each(lesson.labels()), classes, width, prior)?;
         let words = Words {
             templates: lesson.texts().templates.to_vec(),
             alpha: alpha.unwrap_or(ALPHA),
             prior,
             views: lesson.how().key_views,
         };
-        let with = |alpha: f64| {
-            let parts = (narrow(&weights), narrow(&bias));
-            Learned::new(&clip.gpu, classifier.clone(), parts, Words { alpha, ..words.clone() })
+        let with = |Gaussians { weights, bias }: &Gaussians, alpha: f64| {
+            let narrow = |all: &[f64]| all.iter().map(|v| *v as f32).collect::<Vec<f32>>();
+            Learned::new(
+                &clip.gpu,
+                classifier.clone(),
+                (narrow(weights), narrow(bias)),
+                Words { alpha, ..words.clone() },
+            )
         };
-        let mut best = (0.0, with(words.alpha)?);
-        let val_labels = lesson.val_labels().to_vec();
-        if alpha.is_none() && val_labels.is_empty() {
-            watch.note(&format!("no pictures are left to choose α on: taking {ALPHA}"));
-        } else if alpha.is_none() {
-            let val = lesson.val(false, watch)?;
-            for alpha in ALPHAS {
-                let tried = with(alpha)?;
-                let right = super::accuracy(&tried.logits(clip, &val, 0)?, &val_labels, classes);
-                if right > best.0 {
-                    best = (right, tried);
-                }
+        if alpha.is_some() {
+            return Ok(Fit::new(with(&gaussians, words.alpha)?));
+        }
+        // Who is asked, by what was made without them.
+        let mut asked: Vec<(Gaussians, Features, Vec<u32>)> = Vec::new();
+        if !lesson.val_labels().is_empty() {
+            asked.push((gaussians.clone(), lesson.val(false, watch)?, lesson.val_labels().to_vec()));
+        }
+        for fold in lesson.cache_folds(false, watch)? {
+            let some = features.rows(&fold.rest, views * width)?;
+            // Pictures may be too alike where some are missing.
+            if let Ok(without) = Gaussians::new(&some.original, &each(&fold.labels), classes, width, prior) {
+                asked.push((without, fold.asked, fold.truth));
             }
         }
-        Ok(Fit::new(best.1))
+        if asked.is_empty() {
+            watch.note(&format!("no pictures are left to choose α on: taking {ALPHA}"));
+            return Ok(Fit::new(with(&gaussians, ALPHA)?));
+        }
+        let mut counts = Vec::new();
+        for alpha in ALPHAS {
+            let mut right = 0;
+            for (gaussians, features, labels) in &asked {
+                let logits = with(gaussians, alpha)?.logits(clip, features, 0)?;
+                right += (super::accuracy(&logits, labels, classes) * labels.len() as f64).round() as u32;
+            }
+            counts.push(right);
+        }
+        let thin = lesson.thin();
+        let best = search::most(&counts, |i| if thin { (ALPHAS[i] / ALPHA).ln().powi(2) } else { 0.0 });
+        Ok(Fit::new(with(&gaussians, ALPHAS[best])?))
     }
 
     fn check_words(&self, words: &Settings) -> Result<()> {
@@ -252,6 +275,10 @@ impl Fitted for Learned {
 
     fn plans(&self) -> &Plans {
         &self.plans
+    }
+
+    fn chosen(&self) -> Settings {
+        Settings::from_iter([("alpha".to_string(), self.words.alpha.into())])
     }
 
     fn facts(&self) -> Facts {

@@ -316,6 +316,11 @@ pub trait Fitted: Send + Sync {
         None
     }
 
+    /// Settings with which its method chooses again what was chosen here.
+    fn chosen(&self) -> Settings {
+        Settings::new()
+    }
+
     /// What it found, for people.
     fn facts(&self) -> Facts;
 

@@ -1,13 +1,16 @@
 //! The methods, one module each, readable beside their papers: [`zero_shot`]; the caches [`tip`], [`tip_f`] and [`tip_x`],
 //! with [`search`] for their hyper-parameters; [`overlap`], the correction that makes Tip-Adapter++ and Tip-X++ of them,
 //! with [`similarity`], the measure of what it corrects; and [`pini`]. [`schedule`] has their learning rates,
-//! [`train`] the loop of all trainings, [`adapter_file`] keeps what they learn, and [`calibrate`] makes their confidence mean
-//! something. [`method`] is the door to all of them, and [`lesson`] the one way from pictures to a method that has learned.
+//! [`train`] the loop of all trainings, [`adapter_file`] keeps what they learn, [`evidence`] is what pictures say of them that
+//! they have not learned from, and [`calibrate`] makes their confidence mean something by it. [`method`] is the door to all of them, and [`lesson`] the one way from pictures to a method that has learned.
 
 pub mod adapter_file;
 pub mod auto;
 pub mod calibrate;
+pub mod evidence;
 pub mod gda;
+pub mod known;
+mod learn;
 pub mod lesson;
 pub mod method;
 pub mod overlap;
@@ -23,7 +26,8 @@ pub mod tip_x;
 pub mod train;
 pub mod zero_shot;
 
-pub use lesson::{Choice, How, Learned, Lesson, Place, Texts, learn};
+pub use learn::{Learned, learn};
+pub use lesson::{Choice, How, JudgeBy, Lesson, Place, Texts};
 pub use method::{Facts, Fitted, METHODS, Method};
 
 use crate::clip::Features;

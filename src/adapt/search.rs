@@ -35,6 +35,9 @@ pub struct Grid {
     pub order: Order,
 }
 
+/// Rows that a squared step from the point to begin with is worth: see [`Grid::best`].
+pub const FAR: f64 = 0.1;
+
 /// The most points of a grid: each costs a counter, and all of them are tried.
 pub const MOST_POINTS: usize = 10_000_000;
 
@@ -211,6 +214,27 @@ impl Grid {
         self.len() == 0
     }
 
+    /// The parameters of the point with number `i` in loop order.
+    pub fn params(&self, i: usize) -> TipXParams {
+        let (a, b, c) = self.at(i);
+        TipXParams { alpha: self.alphas[a], beta: self.betas[b], gamma: self.gammas[c] }
+    }
+
+    /// The first point with most right rows. With a point to begin with, far ones must have more right than near ones: [`FAR`] rows
+    /// for each squared step, a step being a factor e of 1 + |parameter|. Where rows are many that decides between equals alone.
+    pub fn best(&self, counts: &[u32], initial: Option<TipXParams>) -> usize {
+        let steps = |value: f64, from: f64| {
+            let of = |v: f64| v.signum() * v.abs().ln_1p();
+            (of(value) - of(from)).powi(2)
+        };
+        most(counts, |i| {
+            initial.map_or(0.0, |from| {
+                let TipXParams { alpha, beta, gamma } = self.params(i);
+                steps(alpha, from.alpha) + steps(beta, from.beta) + steps(gamma, from.gamma)
+            })
+        })
+    }
+
     /// Indices (α, β, γ) of the point with number `i` in loop order.
     pub fn at(&self, i: usize) -> (usize, usize, usize) {
         let (na, nb, ng) = (self.alphas.len().max(1), self.betas.len().max(1), self.gammas.len().max(1));
@@ -220,6 +244,18 @@ impl Grid {
             Order::BetaAlpha => (line % na, line / na, gamma),
         }
     }
+}
+
+/// The first place with the highest count, [`FAR`] being taken off for each squared step of it.
+pub fn most(counts: &[u32], squared: impl Fn(usize) -> f64) -> usize {
+    let mut best = (0, f64::NEG_INFINITY);
+    for (i, count) in counts.iter().enumerate() {
+        let score = f64::from(*count) - FAR * squared(i);
+        if score > best.1 {
+            best = (i, score);
+        }
+    }
+    best.0
 }
 
 /// What a search found.
@@ -330,20 +366,13 @@ pub fn search(
             counts[(b * ng + c) * na + place[a]]
         })
         .collect();
-    let mut best = 0;
-    for (i, count) in counts.iter().enumerate() {
-        if *count > counts[best] {
-            best = i;
-        }
-    }
-    let (a, b, c) = grid.at(best);
-    let params = TipXParams { alpha: grid.alphas[a], beta: grid.betas[b], gamma: grid.gammas[c] };
-    Ok(Found { params, correct: counts[best], counts })
+    let best = grid.best(&counts, None);
+    Ok(Found { params: grid.params(best), correct: counts[best], counts })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Grid, Order, linspace};
+    use super::{Grid, Order, TipXParams, linspace};
 
     #[test]
     fn grids_are_the_papers() {
@@ -379,6 +408,26 @@ mod tests {
             let error = Grid::parse(text, divergence).unwrap_err().to_string();
             assert!(error.contains(needle), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn few_rows_move_parameters_little() {
+        let from = TipXParams { alpha: 1.0, beta: 5.5, gamma: 0.0 };
+        let grid = Grid::alpha_beta(vec![0.0, 1.0, 20.0], vec![0.0, 5.0, 20.0]);
+        let params = |counts: &[u32], from| grid.params(grid.best(counts, from));
+        // All alike: the first, as in the papers, or what is nearest.
+        assert_eq!(params(&[2; 9], None).alpha, 0.0);
+        assert_eq!(params(&[2; 9], Some(from)), TipXParams { alpha: 1.0, beta: 5.0, gamma: 0.0 });
+        // One row more carries α from 1 to 20, two squared steps of ln 10.5.
+        let mut counts = [2; 9];
+        counts[7] = 3;
+        assert_eq!(params(&counts, Some(from)).alpha, 20.0);
+        let far = Grid { gammas: vec![0.0, 5000.0], ..grid.clone() };
+        let mut counts = [2; 18];
+        counts[9] = 3;
+        assert_eq!(far.params(far.best(&counts, Some(from))).gamma, 0.0);
+        counts[9] = 10;
+        assert_eq!(far.params(far.best(&counts, Some(from))).gamma, 5000.0);
     }
 
     #[test]

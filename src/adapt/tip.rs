@@ -11,6 +11,7 @@ use super::lesson::Lesson;
 use super::method::{self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Setting, Settings};
 use super::overlap::Correction;
 use super::plans::Plans;
+use super::search::Searched;
 use super::zero_shot::Classifier;
 use crate::clip::Features;
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
@@ -339,7 +340,13 @@ impl Method for TipAdapter {
         let (params, search) = match given {
             Some(params) => (params, None),
             None => {
-                let chosen = lesson.search((&cache).into(), self.corrected, TipParams::INITIAL, watch)?;
+                let folds = lesson.cache_folds(self.corrected, watch)?;
+                let (classes, width) = (classifier.classes(), classifier.weights.cols());
+                let caches =
+                    folds.iter().map(|fold| Cache::new(gpu, fold.keys.affinity(), &fold.labels, classes, width));
+                let caches = caches.collect::<Result<Vec<_>>>()?;
+                let folds: Vec<_> = caches.iter().map(Searched::from).zip(&folds).collect();
+                let chosen = lesson.search((&cache).into(), &folds, (self.corrected, TipParams::INITIAL), watch)?;
                 (chosen.params.tip(), chosen.search)
             }
         };
@@ -384,6 +391,10 @@ impl Fitted for Learned {
 
     fn correction(&self) -> Option<&Correction> {
         self.correction.as_ref()
+    }
+
+    fn chosen(&self) -> Settings {
+        method::untyped(&self.params).unwrap_or_default()
     }
 
     fn facts(&self) -> Facts {

@@ -418,7 +418,7 @@ impl Method for TipAdapterF {
             }
             None => watch.note("no pictures are left to choose an epoch on: kept the last"),
         }
-        let chosen = lesson.search((&trained.cache).into(), false, config.initial, watch)?;
+        let chosen = lesson.search((&trained.cache).into(), &[], (false, config.initial), watch)?;
         let words = Words {
             templates: lesson.texts().templates.to_vec(),
             params: chosen.params.tip(),

@@ -403,7 +403,15 @@ impl Method for TipXMethod {
         let (params, search) = match given {
             Some(params) => (params, None),
             None => {
-                let chosen = lesson.search((&tip_x, psi).into(), self.corrected, TipParams::INITIAL, watch)?;
+                let folds = lesson.cache_folds(self.corrected, watch)?;
+                let without = folds.iter().map(|fold| {
+                    let cache = Cache::new(gpu, fold.keys.affinity(), &fold.labels, classes, width)?;
+                    TipX::new(gpu, &classifier, cache, &fold.keys.original, &fold.labels)
+                });
+                let without = without.collect::<Result<Vec<_>>>()?;
+                let folds: Vec<_> = without.iter().map(|tip_x| (tip_x, psi).into()).zip(&folds).collect();
+                let chosen =
+                    lesson.search((&tip_x, psi).into(), &folds, (self.corrected, TipParams::INITIAL), watch)?;
                 (chosen.params, chosen.search)
             }
         };
@@ -464,6 +472,10 @@ impl Fitted for Learned {
 
     fn correction(&self) -> Option<&Correction> {
         self.correction.as_ref()
+    }
+
+    fn chosen(&self) -> Settings {
+        method::untyped(&self.words.params).unwrap_or_default()
     }
 
     fn facts(&self) -> Facts {

@@ -7,6 +7,8 @@ use super::encoders::{Encoder, Encoders, Wanted, prepared};
 use super::features::ImageFeatures;
 use super::{Method, Model, Prediction};
 use crate::adapt::adapter_file::{self, Description, File, Meta};
+use crate::adapt::evidence::{self, By, Calibration, Counts};
+use crate::adapt::known::Known;
 use crate::adapt::method::{self, Fitted};
 use crate::adapt::zero_shot;
 use crate::clip::Features;
@@ -15,7 +17,7 @@ use crate::encode::Tower;
 use crate::gpu::{Plan, ReadBack, Recorder, Tensor};
 use crate::output::{Kind, Output};
 use crate::watch::{Unwatched, Watch};
-use crate::{Error, Result};
+use crate::{Error, Result, numbers};
 
 /// Ways from pictures to logits that are kept recorded.
 const READY: usize = 2;
@@ -25,8 +27,19 @@ const READY: usize = 2;
 #[derive(Clone)]
 pub struct Classifier {
     inner: Arc<Inner>,
-    least: f64,
+    asked: Asked,
     batch: Option<usize>,
+}
+
+/// What is asked of answers beside the likeliest class.
+#[derive(Clone, Default)]
+struct Asked {
+    /// The probability that the likeliest class must have.
+    least: f64,
+    /// What tells the unknown, and how familiar a picture must be; none where the evidence does not tell.
+    familiar: Option<(By, Option<f64>)>,
+    /// The probability that classes must have to be in the set: for each, or one for all; none of what is always in it.
+    set: Option<Arc<[Option<f32>]>>,
 }
 
 struct Inner {
@@ -46,17 +59,20 @@ pub(super) struct Story {
     pub method: Description,
     pub shots: Option<usize>,
     pub seed: u64,
-    pub temperature: Option<f64>,
+    pub calibration: Calibration,
 }
 
-/// Takes what became of each picture of a batch, and the logits of those that were decoded.
-type Each<'a> = dyn FnMut(Vec<Result<()>>, &[f32]) -> Result<()> + 'a;
+/// Takes what became of each picture of a batch, and of those that were decoded the logits and, where they are asked for, the cosines
+/// with the most similar known picture.
+type Each<'a> = dyn FnMut(Vec<Result<()>>, (&[f32], &[f32])) -> Result<()> + 'a;
 
 /// The way from pictures to logits, recorded: the method's part takes the tower's features where they are.
 struct Ready {
     encoder: Arc<Encoder>,
     plan: Plan,
     logits: Tensor,
+    /// `[n, 2]`, the second of each row being the cosine with the most similar known picture.
+    near: Option<Tensor>,
 }
 
 impl Classifier {
@@ -72,7 +88,7 @@ impl Classifier {
     ) -> Classifier {
         let (corrected, ready) = (Encoders::default(), Mutex::default());
         let inner = Inner { model: model.clone(), fitted, classes: classes.into(), story, meta, corrected, ready };
-        Classifier { inner: Arc::new(inner), least: 0.0, batch: None }
+        Classifier { inner: Arc::new(inner), asked: Asked::default(), batch: None }
     }
 
     pub(super) fn of_text(model: &Model, classes: &[String], templates: &[String]) -> Result<Classifier> {
@@ -80,13 +96,18 @@ impl Classifier {
         let classifier = zero_shot::Classifier::new(clip, classes, templates)?;
         let fitted = zero_shot::fitted(classifier, templates);
         let method = Description::new(method::baseline().info().name, &*fitted)?;
-        Ok(Classifier::new(model, fitted, classes, Story { method, shots: None, seed: 0, temperature: None }))
+        Ok(Classifier::new(
+            model,
+            fitted,
+            classes,
+            Story { method, shots: None, seed: 0, calibration: Calibration::default() },
+        ))
     }
 
     pub(super) fn of_file(model: &Model, file: &File) -> Result<Classifier> {
-        let fitted = file.bind(model.clip())?.into_method()?;
-        let Meta { classes, method, shots, seed, temperature, .. } = file.meta.clone();
-        let story = Story { method, shots, seed, temperature };
+        let (fitted, calibration) = file.bind(model.clip())?.into_method()?;
+        let Meta { classes, method, shots, seed, .. } = file.meta.clone();
+        let story = Story { method, shots, seed, calibration };
         Ok(Classifier::with(model, fitted, (&classes, story), file.meta.clone().into()))
     }
 
@@ -96,8 +117,68 @@ impl Classifier {
     /// # Errors
     /// [`Error::Invalid`] for what is no probability.
     pub fn asking_for(&self, probability: f64) -> Result<Classifier> {
-        let least = crate::numbers::PROBABILITY.check("the probability to ask for", probability)?;
-        Ok(Classifier { least, ..self.clone() })
+        let least = numbers::PROBABILITY.check("the probability to ask for", probability)?;
+        Ok(Classifier { asked: Asked { least, ..self.asked.clone() }, ..self.clone() })
+    }
+
+    /// The same, but answering "unknown" to what is not like the pictures it knows: of pictures that are of one of its classes, at
+    /// least the share `keep`, from 0 to 1, gets an answer. The threshold comes from the pictures behind its confidence
+    /// ([`Classifier::evidence`]); where they are too few for that share ([`Classifier::supported`]), all get an answer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no share; where there is no evidence; for [`By::Distance`] where it has learned from no pictures.
+    pub fn keeping(&self, keep: f64, by: By) -> Result<Classifier> {
+        let keep = numbers::PROBABILITY.check("the share to keep", keep)?;
+        let least = self.calibrated()?.least_familiar(keep, by)?;
+        Ok(Classifier { asked: Asked { familiar: Some((by, least)), ..self.asked.clone() }, ..self.clone() })
+    }
+
+    /// The same, but saying of each picture which classes it may be of ([`Prediction::set`]): the smallest sets that hold the right one
+    /// with probability `coverage`, from 0 to 1; for pictures of all classes together or, with `per_class`, of each class.
+    /// Source: split conformal prediction (arXiv 2107.07511) over [`Classifier::evidence`]. Where that is too little for the
+    /// coverage ([`Classifier::supported`]), sets hold all classes of which it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no probability; where there is no evidence.
+    pub fn covering(&self, coverage: f64, per_class: bool) -> Result<Classifier> {
+        let coverage = numbers::PROBABILITY.check("the coverage", coverage)?;
+        let calibration = self.calibrated()?;
+        let of = |label| calibration.least_probability(coverage, label);
+        let set: Vec<Option<f32>> = match per_class {
+            true => (0..self.classes().len() as u32).map(|label| of(Some(label))).collect(),
+            false => vec![of(None)],
+        };
+        Ok(Classifier { asked: Asked { set: Some(set.into()), ..self.asked.clone() }, ..self.clone() })
+    }
+
+    /// The pictures that confidence rests on: what it has not learned from.
+    pub fn evidence(&self) -> Counts {
+        self.inner.story.calibration.counts
+    }
+
+    /// The highest coverage, or share to keep, that the evidence supports: n/(n + 1) of n pictures, those of the class with fewest
+    /// where `per_class`.
+    pub fn supported(&self, per_class: bool) -> f64 {
+        let rows = &self.inner.story.calibration.rows;
+        if !per_class {
+            return Calibration::supported(rows.len());
+        }
+        let mut counts = vec![0usize; self.classes().len()];
+        for row in rows {
+            if let Some(count) = counts.get_mut(row.label as usize) {
+                *count += 1;
+            }
+        }
+        Calibration::supported(counts.into_iter().min().unwrap_or_default())
+    }
+
+    fn calibrated(&self) -> Result<&Calibration> {
+        match &self.inner.story.calibration {
+            calibration if calibration.rows.is_empty() => Err(Error::invalid(
+                "the adapter holds no evidence of how often it is right: fit it again, with at least two pictures per class",
+            )),
+            calibration => Ok(calibration),
+        }
     }
 
     /// The classes, in the order of scores and probabilities.
@@ -121,7 +202,7 @@ impl Classifier {
     /// Probabilities are softmax(scores/T): T as it was fitted on validation pictures, none where there were none. Without it
     /// they may claim too much.
     pub fn temperature(&self) -> Option<f64> {
-        self.inner.story.temperature
+        self.inner.story.calibration.temperature
     }
 
     /// What it found, for people: `alpha 1.200, beta 5.500`; empty where there is nothing to tell.
@@ -162,11 +243,11 @@ impl Classifier {
         each: &mut dyn FnMut(usize, Result<Prediction>) -> Result<()>,
     ) -> Result<()> {
         let mut number = 0;
-        self.logits(pictures, watch, &mut |batch, logits| {
-            let mut rows = logits.chunks_exact(self.classes().len());
+        self.logits(pictures, watch, &mut |batch, (logits, near)| {
+            let mut rows = logits.chunks_exact(self.classes().len()).enumerate();
             for picture in batch {
                 let row = picture.and_then(|()| rows.next().ok_or_else(|| Error::invalid("no answer for a picture")));
-                each(number, row.map(|row| self.prediction(row)))?;
+                each(number, row.and_then(|(i, row)| self.prediction(row, near.get(i).copied())))?;
                 number += 1;
             }
             Ok(())
@@ -201,8 +282,10 @@ impl Classifier {
             let (have, want) = (features.width(), clip.config.embedding);
             return Err(Error::invalid(format!("features are {have} wide, the model's {want}")));
         }
-        let logits = fitted.logits(clip, &Features::from(features.values().to_vec()), 0)?;
-        Ok(logits.chunks_exact(self.classes().len()).map(|row| self.prediction(row)).collect())
+        let features = Features::from(features.values().to_vec());
+        let (logits, near) = (fitted.logits(clip, &features, 0)?, self.near(&features)?);
+        let rows = logits.chunks_exact(self.classes().len()).enumerate();
+        rows.map(|(i, row)| self.prediction(row, near.get(i).copied())).collect()
     }
 
     /// Writes an adapter file, which [`Model::open_adapter`] and `tipi predict` read. An adapter that is there already is
@@ -225,7 +308,9 @@ impl Classifier {
     }
 
     fn bytes(&self, path: &Path) -> Result<Vec<u8>> {
-        let tensors = self.inner.fitted.tensors(&self.model().clip().gpu)?;
+        let gpu = &self.model().clip().gpu;
+        let mut tensors = self.inner.fitted.tensors(gpu)?;
+        self.inner.story.calibration.write(gpu, &mut tensors)?;
         adapter_file::bytes_of(path, self.meta()?, tensors)
     }
 
@@ -233,9 +318,9 @@ impl Classifier {
         if let Some(meta) = self.inner.meta.get() {
             return Ok(meta);
         }
-        let Story { method, shots, seed, temperature } = &self.inner.story;
+        let Story { method, shots, seed, calibration } = &self.inner.story;
         let meta = Meta::new(self.model().clip(), self.classes(), method.clone(), *shots, *seed)?;
-        Ok(self.inner.meta.get_or_init(|| meta.with_temperature(*temperature)))
+        Ok(self.inner.meta.get_or_init(|| meta.calibrated(calibration)))
     }
 
     /// Gives back the GPU memory that was kept for the next pictures. They take a little longer then.
@@ -246,8 +331,31 @@ impl Classifier {
         self.model().gpu().release();
     }
 
-    fn prediction(&self, logits: &[f32]) -> Prediction {
-        Prediction::new(&self.inner.classes, logits, self.temperature().unwrap_or(1.0), self.least)
+    /// The cosine of each of these features with the most similar known picture, where that is asked for.
+    fn near(&self, features: &Features) -> Result<Vec<f32>> {
+        match self.known() {
+            Some(known) => known.similarity(&self.model().clip().gpu, features.affinity()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The known pictures, where distances from them are asked for.
+    fn known(&self) -> Option<&Known> {
+        let by_distance = matches!(self.asked.familiar, Some((By::Distance, _)));
+        self.inner.story.calibration.known.as_ref().filter(|_| by_distance)
+    }
+
+    fn prediction(&self, logits: &[f32], near: Option<f32>) -> Result<Prediction> {
+        let Asked { least, familiar, set } = &self.asked;
+        let plain = Prediction::new(&self.inner.classes, logits, self.temperature().unwrap_or(1.0), *least);
+        let plain = match set {
+            Some(set) => plain.with_set(set),
+            None => plain,
+        };
+        let Some((by, needed)) = familiar else { return Ok(plain) };
+        let said = (plain.best().probability, evidence::energy(logits));
+        let score = self.inner.story.calibration.familiarity(*by, said, near.unwrap_or_default())?;
+        Ok(plain.with_familiarity(score, *needed))
     }
 
     /// Calls `each` with batches of pictures in their order: what became of each, and the logits of those that were decoded.
@@ -272,30 +380,33 @@ impl Classifier {
                 true => self.inner.fitted.logits(clip, &features, 0)?,
                 false => Vec::new(),
             };
-            each(broken, &logits)?;
+            each(broken, (&logits, &self.near(&features)?))?;
         } else {
             let ready = self.ready(&encoder)?;
             let classes = self.classes().len();
             // Results are fetched one step late, while the next one runs.
-            type Step = (Vec<Result<()>>, Option<ReadBack<f32>>);
-            let mut take = |(pictures, read): Step| {
+            type Step = (Vec<Result<()>>, Option<ReadBack<f32>>, Option<ReadBack<f32>>);
+            let mut take = |(pictures, logits, near): Step| {
                 let count = pictures.iter().filter(|picture| picture.is_ok()).count();
-                let logits = read.map_or(Ok(Vec::new()), ReadBack::finish)?;
-                each(pictures, logits.get(..count * classes).unwrap_or_default())
+                let logits = logits.map_or(Ok(Vec::new()), ReadBack::finish)?;
+                let near = near.map_or(Ok(Vec::new()), ReadBack::finish)?;
+                let near: Vec<f32> = near.chunks_exact(2).map(|pair| pair[1]).collect();
+                each(pictures, (logits.get(..count * classes).unwrap_or_default(), &near))
             };
             let mut running: Option<Step> = None;
             prepared(clip, pictures, encoder.batch, |batch| {
                 done += batch.pictures.len();
-                let read = match batch.samples.is_empty() {
-                    true => None,
+                let (logits, near) = match batch.samples.is_empty() {
+                    true => (None, None),
                     false => {
                         // Whoever comes next overwrites the results no sooner than they were copied.
-                        let plan = encoder.plan();
+                        let (plan, gpu) = (encoder.plan(), &self.model().clip().gpu);
                         plan.step(&batch.samples, &ready.plan)?;
-                        Some(self.model().clip().gpu.begin_read(&ready.logits)?)
+                        let near = ready.near.as_ref().map(|near| gpu.begin_read(near)).transpose()?;
+                        (Some(gpu.begin_read(&ready.logits)?), near)
                     }
                 };
-                if let Some(earlier) = running.replace((batch.pictures, read)) {
+                if let Some(earlier) = running.replace((batch.pictures, logits, near)) {
                     take(earlier)?;
                 }
                 watch.at(done)
@@ -316,7 +427,10 @@ impl Classifier {
     /// The method's part, recorded behind this encoder.
     fn ready(&self, encoder: &Arc<Encoder>) -> Result<Arc<Ready>> {
         let mut kept = self.inner.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = kept.iter().position(|ready| Arc::ptr_eq(&ready.encoder, encoder)) {
+        let known = self.known();
+        let serves =
+            |ready: &Arc<Ready>| Arc::ptr_eq(&ready.encoder, encoder) && ready.near.is_some() == known.is_some();
+        if let Some(place) = kept.iter().position(serves) {
             let found = kept.remove(place);
             kept.push(found.clone());
             return Ok(found);
@@ -324,14 +438,15 @@ impl Classifier {
         if kept.len() >= READY {
             kept.remove(0);
         }
-        let (plan, logits) = {
+        let (plan, logits, near) = {
             let tower = encoder.plan();
             let (features, adapted) = tower.outputs();
             let mut rec = Recorder::new(&self.model().clip().gpu);
             let logits = self.inner.fitted.record(&mut rec, features, adapted)?;
-            (rec.finish()?, crate::adapt::named_logits(&logits))
+            let near = known.map(|known| known.record(&mut rec, adapted.unwrap_or(features))).transpose()?;
+            (rec.finish()?, crate::adapt::named_logits(&logits), near)
         };
-        let ready = Arc::new(Ready { encoder: encoder.clone(), plan, logits });
+        let ready = Arc::new(Ready { encoder: encoder.clone(), plan, logits, near });
         kept.push(ready.clone());
         Ok(ready)
     }

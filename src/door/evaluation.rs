@@ -9,13 +9,15 @@ use serde_json::Value;
 use super::checkpoint::Checkpoint;
 use super::{Correction, CorrectionOptions, Dataset, Examples, Method, Model};
 use crate::adapt::How;
+use crate::adapt::evidence::Counts;
 use crate::adapt::method::Settings;
 use crate::adapt::overlap;
 use crate::data::walk::mark_results;
 use crate::data::{self, Shelf, Walk, without};
 use crate::eval::correction::Generic;
 use crate::eval::summary::Cell;
-use crate::eval::{self, Correcting, Protocol, Record, Setup, report};
+use crate::eval::trust::foreign;
+use crate::eval::{self, Correcting, Coverage, Foreign, Protocol, Record, Setup, report};
 use crate::output::check_writable;
 use crate::watch::Watch;
 use crate::{Error, Result};
@@ -50,6 +52,8 @@ pub struct EvaluationOptions {
     pub strict: bool,
     /// Pictures per step of the tower; none for up to 32, as memory allows.
     pub batch: Option<usize>,
+    /// A folder of pictures of no class: how well the unknown is told from the known is measured by them ([`Outcome::foreign`]).
+    pub foreign: Option<PathBuf>,
 }
 
 /// Where an evaluation has its correction from.
@@ -81,6 +85,7 @@ impl EvaluationOptions {
             adapters: false,
             strict: false,
             batch: None,
+            foreign: None,
         }
     }
 
@@ -137,6 +142,7 @@ impl EvaluationOptions {
             adapters: self.adapters,
             strict: self.strict,
             batch: self.batch,
+            foreign: self.foreign.as_deref().map_or(Ok(Vec::new()), |folder| foreign(folder, &Walk::default()))?,
         })
     }
 
@@ -187,8 +193,14 @@ pub struct Outcome {
     pub validation: usize,
     /// Share of them that are right, where there are some.
     pub validation_accuracy: Option<f64>,
-    /// T in softmax(scores/T), fitted on them.
+    /// T in softmax(scores/T), fitted on the evidence.
     pub temperature: Option<f64>,
+    /// The pictures that its confidence rests on.
+    pub evidence: Counts,
+    /// How often sets of classes hold the right one.
+    pub coverage: Vec<Coverage>,
+    /// How well pictures of no class are told from the others; nothing where there are none.
+    pub foreign: Vec<Foreign>,
     /// Expected calibration error of softmax(scores).
     pub calibration_error: f64,
     /// The same at the temperature.
@@ -219,6 +231,9 @@ impl Outcome {
             validation: record.val,
             validation_accuracy: record.val_accuracy,
             temperature: record.temperature,
+            evidence: record.evidence,
+            coverage: record.coverage.clone(),
+            foreign: record.foreign.clone(),
             calibration_error: record.calibration_error,
             calibration_error_fitted: record.calibration_error_fitted,
             log_loss: record.log_loss,

@@ -129,10 +129,10 @@ pub(super) fn fit(
     let choice = Choice { support: &support, val: &val, seed: options.seed };
     let mut lesson = Lesson::new(clip, texts, choice, &options.how, (correction, &mut source))?;
     lesson.keep_at(checkpoint.as_ref().map(Checkpoint::place));
-    let Learned { method, fitted, losses, temperature, val_accuracy, .. } =
+    let Learned { method, fitted, losses, calibration, val_accuracy, .. } =
         learn(method, &settings, &mut lesson, watch)?;
     let description = Description::new(method.info().name, &*fitted)?;
-    let learned = Story { method: description, shots: examples.shots(), seed: options.seed, temperature };
+    let learned = Story { method: description, shots: examples.shots(), seed: options.seed, calibration };
     checkpoint.map_or(Ok(()), Checkpoint::remove)?;
     let report = Report { validation_accuracy: val_accuracy, validation_pictures: val.len(), losses };
     Ok((Classifier::new(model, fitted, classes, learned), report))

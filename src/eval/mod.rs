@@ -17,6 +17,7 @@ mod run;
 mod score;
 mod several;
 pub mod summary;
+pub mod trust;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -26,12 +27,15 @@ use serde::{Deserialize, Serialize};
 
 pub use run::{Checked, Watch, check, run};
 pub use several::{Correcting, Evaluation};
+pub use trust::{Coverage, Foreign};
 
 pub use crate::adapt::How;
 use crate::adapt::calibrate::Reliability;
+use crate::adapt::evidence::Counts;
 pub use crate::adapt::method::SearchMap;
 use crate::adapt::method::{Settings as MethodSettings, settled};
 use crate::adapt::{METHODS, Method};
+use crate::data::Item;
 use crate::{Error, Result};
 
 /// What settings are written as.
@@ -82,6 +86,8 @@ pub struct Protocol {
     pub strict: bool,
     /// Pictures per step of the tower; none for up to 32 as memory allows.
     pub batch: Option<usize>,
+    /// Pictures of no class, by which it is measured how well the unknown is told from the known.
+    pub foreign: Vec<Item>,
 }
 
 impl Protocol {
@@ -176,6 +182,9 @@ pub struct Settings {
     /// How methods are set.
     #[serde(rename = "how")]
     pub setup: Setup,
+    /// Digest of the pictures of no class, where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<String>,
 }
 
 /// What people want to know beside the settings; may differ between a run and its continuation.
@@ -234,6 +243,15 @@ pub struct Record {
     pub log_loss: f64,
     /// The same at the fitted temperature.
     pub log_loss_fitted: Option<f64>,
+    /// The pictures that its confidence rests on.
+    #[serde(default)]
+    pub evidence: Counts,
+    /// How often sets of classes hold the right one; nothing without evidence.
+    #[serde(default)]
+    pub coverage: Vec<Coverage>,
+    /// How well pictures of no class are told from the others; nothing where there are none.
+    #[serde(default)]
+    pub foreign: Vec<Foreign>,
     /// Seconds to learn from features: training and search, and encoding where training takes fresh views.
     pub fit_seconds: f64,
     /// Seconds to classify the test pictures from their features.
@@ -314,6 +332,7 @@ mod tests {
             adapters: false,
             strict: false,
             batch: None,
+            foreign: Vec::new(),
         };
         let tasks = protocol.tasks();
         assert_eq!(tasks.len(), 8);

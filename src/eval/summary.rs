@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Record;
+use super::trust::{COVERAGES, Coverage, Foreign};
 use crate::Result;
 use crate::adapt::{METHODS, Method};
 use crate::report::Table;
@@ -39,6 +40,12 @@ pub struct Cell {
     pub calibration_error: f64,
     /// The same at the fitted temperatures, where there are some.
     pub calibration_error_fitted: Option<f64>,
+    /// Mean of −log of the true class's probability at the fitted temperatures, where there are some.
+    pub log_loss_fitted: Option<f64>,
+    /// How often sets of classes hold the right one, on the mean; nothing without evidence.
+    pub coverage: Vec<Coverage>,
+    /// How well pictures of no class are told from the others, on the mean; nothing where there were none.
+    pub foreign: Vec<Foreign>,
     /// Mean seconds to learn.
     pub fit_seconds: f64,
     /// Mean milliseconds to classify a picture from its features.
@@ -142,7 +149,7 @@ impl Summary {
     pub fn calibration(&self, dataset: Option<&str>) -> Table {
         let cells = self.select(dataset);
         let most = shots(&cells).last().copied().unwrap_or_default();
-        let head = ["method", "accuracy", "ECE as predicted", "ECE at the fitted temperature"];
+        let head = ["method", "accuracy", "ECE as predicted", "ECE at the fitted temperature", "log-loss there"];
         let mut table = Table { head: head.map(String::from).to_vec(), rows: Vec::new(), bold: Vec::new() };
         for cell in cells.iter().filter(|c| c.shots == most) {
             let fitted = cell.calibration_error_fitted;
@@ -151,9 +158,50 @@ impl Summary {
                 format!("{:.1}", 100.0 * cell.mean),
                 format!("{:.1}", 100.0 * cell.calibration_error),
                 fitted.map_or_else(|| "–".into(), |e| format!("{:.1}", 100.0 * e)),
+                cell.log_loss_fitted.map_or_else(|| "–".into(), |loss| format!("{loss:.3}")),
             ]);
         }
         table
+    }
+
+    /// How often sets of classes hold the right one, and how many classes they are, at the largest number of shots; none where nothing
+    /// was measured.
+    pub fn coverage(&self, dataset: Option<&str>) -> Option<Table> {
+        let cells = self.select(dataset);
+        let most = shots(&cells).last().copied().unwrap_or_default();
+        let asked = COVERAGES.map(|coverage| format!("asked {:.0} %: held, classes", 100.0 * coverage));
+        let mut table = Table { head: vec!["method".into()], rows: Vec::new(), bold: Vec::new() };
+        table.head.extend(asked);
+        for cell in cells.iter().filter(|c| c.shots == most && c.coverage.len() == COVERAGES.len()) {
+            let mut row = vec![cell.method.info().title.to_string()];
+            row.extend(cell.coverage.iter().map(|c| {
+                let short = if c.supported { "" } else { " (too few pictures)" };
+                format!("{:.1} %, {:.1}{short}", 100.0 * c.held, c.size)
+            }));
+            table.rows.push(row);
+        }
+        (!table.rows.is_empty()).then_some(table)
+    }
+
+    /// How well pictures of no class are told from the others, at the largest number of shots; none where nothing was measured.
+    pub fn foreign(&self, dataset: Option<&str>) -> Option<Table> {
+        let cells = self.select(dataset);
+        let most = shots(&cells).last().copied().unwrap_or_default();
+        let head = ["method", "by", "AUROC", "known that are kept", "foreign that are refused"];
+        let mut table = Table { head: head.map(String::from).to_vec(), rows: Vec::new(), bold: Vec::new() };
+        for cell in cells.iter().filter(|c| c.shots == most) {
+            table.rows.extend(cell.foreign.iter().map(|f| {
+                let short = if f.supported { "" } else { " (too few pictures)" };
+                vec![
+                    cell.method.info().title.into(),
+                    f.by.to_string(),
+                    format!("{:.1}", 100.0 * f.auroc),
+                    format!("{:.1} %{short}", 100.0 * f.kept),
+                    format!("{:.1} %", 100.0 * f.refused),
+                ]
+            }));
+        }
+        (!table.rows.is_empty()).then_some(table)
     }
 
     /// All cells as CSV.
@@ -170,6 +218,7 @@ impl Summary {
             "accuracy_deviation",
             "calibration_error",
             "calibration_error_fitted",
+            "log_loss_fitted",
             "fit_seconds",
             "predict_milliseconds",
             "peak_bytes",
@@ -184,6 +233,7 @@ impl Summary {
                 cell.deviation.to_string(),
                 cell.calibration_error.to_string(),
                 cell.calibration_error_fitted.map_or_else(String::new, |e| e.to_string()),
+                cell.log_loss_fitted.map_or_else(String::new, |e| e.to_string()),
                 cell.fit_seconds.to_string(),
                 cell.predict_milliseconds.to_string(),
                 cell.peak_bytes.to_string(),
@@ -218,6 +268,7 @@ fn cell(records: &[Record], method: &'static dyn Method, shots: usize) -> Option
     let values = |get: &dyn Fn(&Record) -> f64| of.iter().map(|r| get(r)).collect::<Vec<f64>>();
     let accuracies = values(&|r| r.accuracy);
     let fitted: Vec<f64> = of.iter().filter_map(|r| r.calibration_error_fitted).collect();
+    let losses: Vec<f64> = of.iter().filter_map(|r| r.log_loss_fitted).collect();
     Some(Cell {
         dataset: Some(first.dataset.clone()),
         method,
@@ -228,10 +279,41 @@ fn cell(records: &[Record], method: &'static dyn Method, shots: usize) -> Option
         accuracies,
         calibration_error: mean(&values(&|r| r.calibration_error)),
         calibration_error_fitted: (fitted.len() == of.len()).then(|| mean(&fitted)),
+        log_loss_fitted: (losses.len() == of.len()).then(|| mean(&losses)),
+        coverage: mean_coverage(&of.iter().map(|r| &r.coverage[..]).collect::<Vec<_>>()),
+        foreign: mean_foreign(&of.iter().map(|r| &r.foreign[..]).collect::<Vec<_>>()),
         fit_seconds: mean(&values(&|r| r.fit_seconds)),
         predict_milliseconds: mean(&values(&|r| 1e3 * r.predict_seconds / r.test.max(1) as f64)),
         peak_bytes: of.iter().map(|r| r.peak_bytes).max().unwrap_or_default(),
     })
+}
+
+/// The mean coverage; nothing where not all have one.
+fn mean_coverage(all: &[&[Coverage]]) -> Vec<Coverage> {
+    let same = all.iter().map(|each| each.len()).min().unwrap_or_default();
+    let of = |i: usize, get: fn(&Coverage) -> f64| mean(&all.iter().map(|each| get(&each[i])).collect::<Vec<f64>>());
+    let coverage = |i: usize| Coverage {
+        wanted: all[0][i].wanted,
+        held: of(i, |c| c.held),
+        size: of(i, |c| c.size),
+        supported: all.iter().all(|each| each[i].supported),
+    };
+    (0..same).map(coverage).collect()
+}
+
+/// The same of how well pictures of no class are told from the others.
+fn mean_foreign(all: &[&[Foreign]]) -> Vec<Foreign> {
+    let same = all.iter().map(|each| each.len()).min().unwrap_or_default();
+    let of = |i: usize, get: fn(&Foreign) -> f64| mean(&all.iter().map(|each| get(&each[i])).collect::<Vec<f64>>());
+    let foreign = |i: usize| Foreign {
+        by: all[0][i].by,
+        auroc: of(i, |f| f.auroc),
+        kept: of(i, |f| f.kept),
+        refused: of(i, |f| f.refused),
+        pictures: all.iter().map(|each| each[i].pictures).sum::<usize>() / all.len().max(1),
+        supported: all.iter().all(|each| each[i].supported),
+    };
+    (0..same).map(foreign).collect()
 }
 
 /// The mean over datasets, seed by seed, so that its spread is that of the papers' averages.
@@ -240,6 +322,7 @@ fn average(cells: &[Cell]) -> Cell {
     let of = |get: &dyn Fn(&Cell) -> f64| mean(&cells.iter().map(get).collect::<Vec<f64>>());
     let accuracies: Vec<f64> = (0..seeds.len()).map(|i| of(&|c| c.accuracies[i])).collect();
     let fitted: Vec<f64> = cells.iter().filter_map(|c| c.calibration_error_fitted).collect();
+    let losses: Vec<f64> = cells.iter().filter_map(|c| c.log_loss_fitted).collect();
     Cell {
         dataset: None,
         method: cells[0].method,
@@ -250,6 +333,9 @@ fn average(cells: &[Cell]) -> Cell {
         seeds,
         calibration_error: of(&|c| c.calibration_error),
         calibration_error_fitted: (fitted.len() == cells.len()).then(|| mean(&fitted)),
+        log_loss_fitted: (losses.len() == cells.len()).then(|| mean(&losses)),
+        coverage: mean_coverage(&cells.iter().map(|c| &c.coverage[..]).collect::<Vec<_>>()),
+        foreign: mean_foreign(&cells.iter().map(|c| &c.foreign[..]).collect::<Vec<_>>()),
         fit_seconds: of(&|c| c.fit_seconds),
         predict_milliseconds: of(&|c| c.predict_milliseconds),
         peak_bytes: cells.iter().map(|c| c.peak_bytes).max().unwrap_or_default(),
@@ -259,6 +345,7 @@ fn average(cells: &[Cell]) -> Cell {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::adapt::evidence::Counts;
     use crate::adapt::method::find;
     use crate::eval::Task;
 
@@ -277,6 +364,9 @@ pub(super) mod tests {
             gamma: None,
             epoch: None,
             temperature: Some(1.5),
+            evidence: Counts::default(),
+            coverage: Vec::new(),
+            foreign: Vec::new(),
             calibration_error: 0.1,
             calibration_error_fitted: Some(0.05),
             log_loss: 1.0,

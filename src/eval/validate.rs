@@ -3,7 +3,7 @@
 //! Each check gives what is wrong as "field: reason"; the journal adds the file and the line.
 
 use super::journal::Overlap;
-use super::{About, Detail, NoiseMap, Record, SearchMap, Settings, Setup, TestSet};
+use super::{About, Coverage, Detail, Foreign, NoiseMap, Record, SearchMap, Settings, Setup, TestSet};
 use crate::adapt::calibrate::{self, Reliability};
 use crate::adapt::method::{find, settled};
 use crate::adapt::similarity::{BINS, Similarities};
@@ -103,14 +103,24 @@ pub(super) fn record(record: &Record, settings: &Settings, about: &About) -> Che
     })?;
     at_most("support", record.support, train, "pictures to learn from")?;
     at_most("val", record.val, if val == 0 { train } else { val }, "validation pictures")?;
-    for (field, value) in [("val_accuracy", record.val_accuracy), ("temperature", record.temperature)] {
-        that(value.is_some() == (record.val > 0), field, || {
-            format!(
-                "it {} with {} validation pictures",
-                if value.is_some() { "is there" } else { "is missing" },
-                record.val
-            )
+    // Results from before evidence was counted rest on validation pictures.
+    let evidence = record.evidence.all().max(record.val);
+    at_most("evidence", record.evidence.all(), record.val + record.support, "pictures that it could rest on")?;
+    for (field, value, of) in
+        [("val_accuracy", record.val_accuracy, record.val), ("temperature", record.temperature, evidence)]
+    {
+        that(value.is_some() == (of > 0), field, || {
+            let is = if value.is_some() { "is there" } else { "is missing" };
+            format!("it {is} with {of} pictures to rest on")
         })?;
+    }
+    for Coverage { wanted, held, size, .. } in &record.coverage {
+        within("coverage", *wanted, share)?;
+        within("coverage", *held, share)?;
+        within("coverage", *size, (1.0, settings.classes as f64))?;
+    }
+    for Foreign { auroc, kept, refused, .. } in &record.foreign {
+        [*auroc, *kept, *refused].into_iter().try_for_each(|value| within("foreign", value, share))?;
     }
     let fitted =
         [("calibration_error_fitted", record.calibration_error_fitted), ("log_loss_fitted", record.log_loss_fitted)];

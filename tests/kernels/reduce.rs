@@ -49,6 +49,8 @@ fn extremes_are_found() {
             let moved: Vec<f32> = x.iter().enumerate().map(|(i, v)| v + offsets[2 * (i / width)]).collect();
             assert_eq!(offset, of(&moved), "{rows}×{width} with offsets");
             assert_ne!(plain, offset);
+            let by_row = run1(|rec| extremes::of_rows(rec, &x_g));
+            assert_eq!(by_row, x.chunks_exact(width).flat_map(of).collect::<Vec<f32>>(), "rows of {rows}×{width}");
             let mut wrong = x.clone();
             wrong[rows * width / 2] = 2.0;
             assert_ne!(plain, of(&wrong), "a planted extreme passed");

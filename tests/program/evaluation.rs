@@ -208,7 +208,13 @@ fn pini() -> &'static dyn Method {
 }
 
 fn protocol(methods: &[&'static dyn Method], shots: &[usize], seeds: &[u64]) -> Protocol {
-    let how = How { key_views: 2, augment: true, views: 2, grid: "alpha=0:20:9,beta=0:10:4,gamma=0:10:3".into() };
+    let how = How {
+        key_views: 2,
+        augment: true,
+        views: 2,
+        grid: "alpha=0:20:9,beta=0:10:4,gamma=0:10:3".into(),
+        ..How::default()
+    };
     let given = serde_json::json!({"tip-adapter-f": {"epochs": 3}, "pini": {"epochs": 2, "lr": 0.004}, "prolip": {"epochs": 3}});
     let given = serde_json::from_value(given).unwrap();
     Protocol {
@@ -219,6 +225,7 @@ fn protocol(methods: &[&'static dyn Method], shots: &[usize], seeds: &[u64]) -> 
         adapters: false,
         strict: false,
         batch: Some(8),
+        foreign: Vec::new(),
     }
 }
 

@@ -82,7 +82,7 @@ fn quick(method: &dyn Method) -> Settings {
 }
 
 fn how() -> How {
-    How { key_views: 2, augment: true, views: 0, grid: GRID.into() }
+    How { key_views: 2, augment: true, views: 0, grid: GRID.into(), ..How::default() }
 }
 
 /// An adapter file as the library makes it.
@@ -100,8 +100,8 @@ fn by_library(method: &'static dyn Method, set: &Path, correction: &Correction, 
     let learned = learn(method, &settings, &mut lesson, &mut Unwatched).unwrap();
     let description = Description::new(method.info().name, &*learned.fitted).unwrap();
     let meta = Meta::new(clip(), &dataset.classes, description, Some(2), 7).unwrap();
-    let meta = meta.with_temperature(learned.temperature);
-    adapter_file::save(out, clip(), &meta, &Adapter::Method(learned.fitted)).unwrap();
+    let meta = meta.calibrated(&learned.calibration);
+    adapter_file::save(out, clip(), &meta, &Adapter::Method(learned.fitted, learned.calibration)).unwrap();
 }
 
 /// `tipi eval` of all methods with their adapters, in a folder.
@@ -228,7 +228,8 @@ fn every_training_can_be_put_down_and_taken_up_with_the_same_bits() {
             lesson.keep_at(place);
             let learned = learn(method, &settings, &mut lesson, watch)?;
             let meta = Meta::new(clip(), &dataset.classes, Description::new("x", &*learned.fitted)?, None, 7)?;
-            let bytes = adapter_file::to_bytes(&state, clip(), &meta, &Adapter::Method(learned.fitted))?;
+            let bytes =
+                adapter_file::to_bytes(&state, clip(), &meta, &Adapter::Method(learned.fitted, learned.calibration))?;
             Ok::<_, tipi::Error>((bytes, learned.losses))
         };
         let whole = fit(None, &mut Unwatched).unwrap();

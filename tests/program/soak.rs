@@ -156,11 +156,11 @@ fn memory_stays_flat_over_ten_thousand_steps_and_two_thousand_predictions() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.safetensors");
     let description = adapter_file::Description::new("pini", &*learned.fitted).unwrap();
-    let adapter = adapter_file::Adapter::Method(learned.fitted);
+    let adapter = adapter_file::Adapter::Method(learned.fitted, learned.calibration);
     adapter_file::save(&file, &clip, &adapter_file::Meta::new(&clip, &names, description, None, 1).unwrap(), &adapter)
         .unwrap();
     drop(adapter);
-    let adapter = adapter_file::File::open(&file).unwrap().bind(&clip).unwrap().into_method().unwrap();
+    let adapter = adapter_file::File::open(&file).unwrap().bind(&clip).unwrap().into_method().unwrap().0;
     let picture = std::fs::read_dir(root().join("examples/pictos/novel")).unwrap().next().unwrap().unwrap().path();
     let picture = std::fs::read_dir(picture).unwrap().next().unwrap().unwrap().path();
     let (count, start) = (share(2_000), Instant::now());

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use tipi::Error;
 use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, File, Meta};
+use tipi::low_level::adapt::evidence::FEW;
 use tipi::low_level::adapt::method::{self, Settings, Tried};
 use tipi::low_level::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn};
 use tipi::low_level::clip::Clip;
@@ -252,22 +253,27 @@ impl Common {
 
     /// Writes what was learned.
     fn save(&self, output: Output, start: &Start, learned: Learned) -> Result<()> {
-        let Learned { method, fitted, temperature, val_accuracy, .. } = learned;
-        match (val_accuracy, temperature) {
-            (Some(share), Some(temperature)) => {
-                let count = start.split.val.len();
-                let pictures = text::count(count, "validation picture", "validation pictures");
-                note!("{pictures}: {:.1} % right", 100.0 * share);
+        let Learned { method, fitted, calibration, right, .. } = learned;
+        let counts = calibration.counts;
+        match (right, calibration.temperature) {
+            (Some(right), Some(temperature)) => {
+                note!("{counts}: {:.1} % right", 100.0 * right);
                 note!("temperature {temperature:.3}");
+                if counts.all() < FEW {
+                    note!(
+                        "confidence rests on {} alone, so it is a guess: give {FEW} or more",
+                        text::count(counts.all(), "picture", "pictures")
+                    );
+                }
             }
-            _ => {
-                note!("no pictures are left to fit a temperature on, so probabilities may be too high");
-            }
+            _ => note!(
+                "no pictures are left to fit a temperature on, so probabilities may be too high: give at least two per class"
+            ),
         }
         let description = Description::new(method.info().name, &*fitted)?;
         let meta = Meta::new(&start.clip, &start.classes, description, Some(self.shots), self.seed)?;
-        let meta = meta.with_temperature(temperature);
-        let bytes = adapter_file::to_bytes(output.path(), &start.clip, &meta, &Adapter::Method(fitted))?;
+        let meta = meta.calibrated(&calibration);
+        let bytes = adapter_file::to_bytes(output.path(), &start.clip, &meta, &Adapter::Method(fitted, calibration))?;
         let name = output.name();
         output.write(&bytes)?;
         note!("wrote {name}");

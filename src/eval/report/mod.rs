@@ -349,12 +349,30 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
         "confidence",
         "Confidence",
         &format!(
-            "Of pictures predicted with 80 % confidence, 80 % should be right. A temperature fitted on validation pictures \
-             corrects what is not, without changing any prediction; ECE is the expected calibration error, in percent. \
-             {most} shot, all seeds together."
+            "Of pictures predicted with 80 % confidence, 80 % should be right. A temperature corrects what is not, without \
+             changing any prediction. It is fitted on pictures that were not learned from: validation pictures, and where they \
+             are few, pictures left out in turn. ECE is the expected calibration error, in percent. {most} shot, all seeds \
+             together."
         ),
     );
     drawing.page.table("Expected calibration error in percent.", &summary.calibration(Some(&set.name)));
+    if let Some(table) = summary.coverage(Some(&set.name)) {
+        drawing.page.table(
+            "Sets of classes that shall hold the right one with the probability asked for: how often they did, and how many classes \
+             they are on the mean.",
+            &table,
+        );
+    }
+    if let Some(table) = summary.foreign(Some(&set.name)) {
+        let foreign = set.journal.records.iter().find_map(|r| r.foreign.first()).map_or(0, |f| f.pictures);
+        drawing.page.table(
+            &format!(
+                "Telling {foreign} pictures of no class from test pictures: the probability that a test picture is the more familiar \
+                 of two (AUROC, in percent), and what is refused where 95 % of the known are to be kept."
+            ),
+            &table,
+        );
+    }
     let mut figures = Vec::new();
     for method in METHODS.iter().copied() {
         let of: Vec<&Detail> = details.iter().filter(|(t, _)| t.method == method).map(|(_, d)| d).collect();

@@ -4,10 +4,11 @@ use serde_json::Value;
 
 use super::Set;
 use crate::adapt::METHODS;
+use crate::adapt::evidence::By;
 use crate::adapt::method::baseline;
 use crate::data::ELEVEN;
-use crate::eval::published;
 use crate::eval::summary::{Cell, Summary};
+use crate::eval::{Coverage, published};
 use crate::report::{Page, Table};
 
 pub(super) fn published_table(sets: &[Set], summary: &Summary) -> Table {
@@ -104,6 +105,16 @@ pub(super) fn results_table(sets: &[Set]) -> Table {
         "calibration_error_fitted",
         "log_loss",
         "log_loss_fitted",
+        "evidence",
+        "coverage_80",
+        "coverage_90",
+        "coverage_95",
+        "set_80",
+        "set_90",
+        "set_95",
+        "auroc_probability",
+        "auroc_energy",
+        "auroc_distance",
         "fit_seconds",
         "predict_seconds",
         "peak_bytes",
@@ -111,6 +122,8 @@ pub(super) fn results_table(sets: &[Set]) -> Table {
     let mut rows = Vec::new();
     for r in sets.iter().flat_map(|set| &set.journal.records) {
         let maybe = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
+        let covered = |i: usize, get: fn(&Coverage) -> f64| maybe(r.coverage.get(i).map(get));
+        let told = |by: By| maybe(r.foreign.iter().find(|f| f.by == by).map(|f| f.auroc));
         rows.push(vec![
             r.dataset.clone(),
             r.task.method.to_string(),
@@ -131,6 +144,16 @@ pub(super) fn results_table(sets: &[Set]) -> Table {
             maybe(r.calibration_error_fitted),
             r.log_loss.to_string(),
             maybe(r.log_loss_fitted),
+            r.evidence.all().to_string(),
+            covered(0, |c| c.held),
+            covered(1, |c| c.held),
+            covered(2, |c| c.held),
+            covered(0, |c| c.size),
+            covered(1, |c| c.size),
+            covered(2, |c| c.size),
+            told(By::Probability),
+            told(By::Energy),
+            told(By::Distance),
             r.fit_seconds.to_string(),
             r.predict_seconds.to_string(),
             r.peak_bytes.to_string(),

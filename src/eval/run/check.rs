@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::Checked;
 use crate::adapt::zero_shot::prompts;
 use crate::clip::Clip;
-use crate::data::{Dataset, short_classes};
+use crate::data::{Dataset, Item, short_classes};
 use crate::encode::source::Corrected;
 use crate::eval::{FORMAT, Protocol, Settings};
 use crate::{Error, Result, hex, text};
@@ -85,14 +85,22 @@ pub(super) fn settings(
     precision: &str,
 ) -> Result<Settings> {
     let mut hasher = Sha256::new();
-    for (part, items) in [("train", &dataset.train), ("val", &dataset.val), ("test", &dataset.test)] {
-        hasher.update(part);
+    let add = |hasher: &mut Sha256, items: &[Item]| {
         for item in items {
             let path = item.path.strip_prefix(&dataset.root).unwrap_or(&item.path);
             hasher.update(path.to_string_lossy().as_bytes());
             hasher.update((item.label as u64).to_le_bytes());
         }
+    };
+    for (part, items) in [("train", &dataset.train), ("val", &dataset.val), ("test", &dataset.test)] {
+        hasher.update(part);
+        add(&mut hasher, items);
     }
+    let foreign = (!protocol.foreign.is_empty()).then(|| {
+        let mut hasher = Sha256::new();
+        add(&mut hasher, &protocol.foreign);
+        hex(&hasher.finalize())
+    });
     for class in &dataset.classes {
         hasher.update(class);
         hasher.update([0]);
@@ -108,5 +116,6 @@ pub(super) fn settings(
         templates: dataset.templates.clone(),
         words: dataset.words.clone(),
         setup: protocol.setup.clone(),
+        foreign,
     })
 }

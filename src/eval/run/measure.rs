@@ -7,10 +7,13 @@ use sha2::{Digest, Sha256};
 use super::{BLOCK, Run, Watch};
 use crate::adapt::method::{Fitted, Noise};
 use crate::adapt::similarity;
-use crate::encode::RowId;
+use crate::clip::Features;
+use crate::data::Item;
 use crate::encode::source::Corrected;
+use crate::encode::{RowId, Tower};
 use crate::eval::NoiseMap;
 use crate::eval::journal::Overlap;
+use crate::eval::trust::Trusting;
 use crate::{Result, hex};
 
 /// Test pictures whose similarities are measured: their pairs grow with the square.
@@ -18,7 +21,31 @@ const OVERLAP: usize = 4096;
 /// Classes whose mean image noise is kept.
 const NOISY_CLASSES: usize = 24;
 
+/// Gives the cosine of each of these features with the most similar known picture.
+type Near<'n> = dyn Fn(&Features) -> Result<Vec<f32>> + 'n;
+
 impl Run<'_> {
+    /// Compares pictures of no class with the test pictures.
+    pub(super) fn compare_foreign(
+        &mut self,
+        (fitted, tower): (&dyn Fitted, Tower),
+        trusting: &mut Trusting<'_>,
+        near: &Near<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<()> {
+        if self.foreign.is_empty() || !trusting.some() {
+            return Ok(());
+        }
+        let (items, rows): (Vec<Item>, Vec<RowId>) = self.foreign.iter().cloned().unzip();
+        self.source.provide(tower, &items, &rows, watch)?;
+        for (block, rows) in rows.chunks(BLOCK).enumerate() {
+            let features = self.source.rows_of(tower, rows)?;
+            let logits = fitted.logits(self.clip, &features, block * BLOCK)?;
+            trusting.compare(true, &logits, &near(&features)?)?;
+        }
+        Ok(())
+    }
+
     /// Learned noise, that of image features by class over the first test pictures.
     pub(super) fn noise(&mut self, fitted: &dyn Fitted) -> Result<Option<NoiseMap>> {
         let d = self.clip.config.embedding;

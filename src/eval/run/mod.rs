@@ -13,13 +13,15 @@ pub use self::check::check;
 use self::check::{needs_correction, settings, too_few};
 use super::journal::Journal;
 use super::score::Score;
+use super::trust::{Trusting, of_no_class};
 use super::{About, Detail, Protocol, Record, Task, TestSet};
 use crate::adapt::adapter_file::{self, Adapter, Description, Meta};
 use crate::adapt::calibrate;
-use crate::adapt::lesson::{Choice, Learned, Lesson, Made, Place, Texts, learn};
+use crate::adapt::lesson::{Choice, Lesson, Made, Place, Texts};
 use crate::adapt::overlap::Correction;
 use crate::adapt::zero_shot::Classifier;
-use crate::clip::Clip;
+use crate::adapt::{Learned, learn};
+use crate::clip::{Clip, Features};
 use crate::data::{Dataset, FewShot, Item, coop_few_shot};
 use crate::encode::source::{Corrected, Keeping, Stored};
 use crate::encode::store::sweep_all;
@@ -133,6 +135,7 @@ pub fn run(
         test: Vec::new(),
         test_items: Vec::new(),
         test_labels: Vec::new(),
+        foreign: Vec::new(),
     };
     run.all(&tasks, watch)?;
     run.overlap(corrected, watch)
@@ -153,6 +156,8 @@ struct Run<'a> {
     test: Vec<RowId>,
     test_items: Vec<Item>,
     test_labels: Vec<u32>,
+    /// Readable pictures of no class, and their rows.
+    foreign: Vec<(Item, RowId)>,
 }
 
 /// A choice of pictures, those that can be decoded.
@@ -248,6 +253,12 @@ impl<'a> Run<'a> {
         }
         let first_test = wanted.len();
         wanted.extend(&dataset.test);
+        let (foreign, others) = of_no_class(&self.protocol.foreign, &dataset.classes);
+        if others > 0 {
+            let count = text::count(others, "foreign picture is", "foreign pictures are");
+            watch.note(&format!("{count} in a folder with the name of a class, and left out"));
+        }
+        wanted.extend(&foreign);
         let strict = self.protocol.strict;
         let filled = self.source.fill(&wanted, &Views::Center, strict, "encoding pictures", watch)?;
         filled.skipped.iter().for_each(|error| watch.note(&format!("skipped: {error}")));
@@ -269,6 +280,8 @@ impl<'a> Run<'a> {
                 set.labels.push(item.label as u32);
             }
         }
+        let foreign = foreign.into_iter().zip(&filled.rows[first_test + dataset.test.len()..]);
+        self.foreign = foreign.filter_map(|(item, rows)| Some((item.clone(), row(rows)?))).collect();
         if self.test.is_empty() {
             return Err(Error::data(&dataset.root, "none of the test pictures could be decoded"));
         }
@@ -318,31 +331,51 @@ impl<'a> Run<'a> {
         (learned, fit_seconds): (Learned, f64),
         watch: &mut dyn Watch,
     ) -> Result<(Record, Detail)> {
-        let Learned { method, fitted, search, losses, temperature, val_accuracy, .. } = learned;
+        let Learned { method, fitted, search, losses, calibration, val_accuracy, .. } = learned;
+        let temperature = calibration.temperature;
         let (clip, classes) = (self.clip, self.dataset.classes.len());
         let tower = fitted.tower();
         self.source.provide(tower, &self.test_items, &self.test, watch)?;
         let start = Instant::now();
         watch.begin(task.method.info().title, self.test.len());
         let mut score = Score::new(classes, self.dataset.subset.as_deref(), temperature);
+        let mut trusting = Trusting::new(&calibration, classes);
+        let near = |features: &Features| match &calibration.known {
+            Some(known) => known.similarity(&clip.gpu, features.affinity()),
+            None => Ok(Vec::new()),
+        };
         for (block, rows) in self.test.chunks(BLOCK).enumerate() {
             let first = block * BLOCK;
             let features = self.source.rows_of(tower, rows)?;
             let logits = fitted.logits(clip, &features, first)?;
-            score.add(&logits, &self.test_labels[first..first + rows.len()]);
+            let labels = &self.test_labels[first..first + rows.len()];
+            score.add(&logits, labels);
+            trusting.add(&logits, labels);
+            if !self.foreign.is_empty() {
+                trusting.compare(false, &logits, &near(&features)?)?;
+            }
             watch.at(first + rows.len())?;
         }
         watch.end();
         let predict_seconds = start.elapsed().as_secs_f64();
         let peak_bytes = clip.gpu.peak_bytes();
-        let (noise, facts) = (self.noise(&*fitted)?, fitted.facts());
+        // Among some of the classes the evidence on all of them says nothing.
+        let (coverage, foreign) = match self.dataset.subset {
+            Some(_) => (Vec::new(), Vec::new()),
+            None => {
+                self.compare_foreign((&*fitted, tower), &mut trusting, &near, watch)?;
+                trusting.finish()?
+            }
+        };
+        let (noise, facts, evidence) = (self.noise(&*fitted)?, fitted.facts(), calibration.counts);
         if self.protocol.adapters {
             let description = Description::new(method.info().name, &*fitted)?;
             let meta = Meta::new(clip, &self.dataset.classes, description, Some(task.shots), task.seed)?;
             let path = self.journal.adapter(task);
             let folder = path.parent().unwrap_or(&path);
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-            adapter_file::save(&path, clip, &meta.with_temperature(temperature), &Adapter::Method(fitted))?;
+            let meta = meta.calibrated(&calibration);
+            adapter_file::save(&path, clip, &meta, &Adapter::Method(fitted, calibration))?;
         }
         let record = Record {
             dataset: self.dataset.name.clone(),
@@ -362,6 +395,9 @@ impl<'a> Run<'a> {
             calibration_error_fitted: score.fitted.as_ref().map(calibrate::Reliability::error),
             log_loss: score.reliability.mean_log_loss(),
             log_loss_fitted: score.fitted.as_ref().map(calibrate::Reliability::mean_log_loss),
+            evidence,
+            coverage,
+            foreign,
             fit_seconds,
             predict_seconds,
             peak_bytes,

@@ -1,78 +1,31 @@
 //! What methods learn from: one choice of pictures, and everything that several methods make of it once.
 
+mod epochs;
+mod folds;
+mod how;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::method::{Fit, Fitted, Method, SearchMap, Settings, Tried, settled};
+pub use self::epochs::Epochs;
+pub use self::folds::{Fold, Folds};
+pub use self::how::{How, JudgeBy};
+use super::evidence::ENOUGH;
+use super::method::{Method, SearchMap, Settings, settled};
 use super::overlap::Correction;
-use super::search::{self, Found, Grid, Searched};
+use super::search::{self, Grid, Searched};
 use super::tip::{self, TipParams};
 use super::tip_x::TipXParams;
 use super::train::{Identity, Kept};
 use super::zero_shot::{self, Classifier};
-use super::{accuracy, calibrate};
 use crate::clip::{Clip, Features};
 use crate::data::{Augment, Item};
-use crate::encode::{Source, Tower, Views, draw_views};
+use crate::encode::{Source, Tower, Views};
 use crate::watch::Watch;
 use crate::{Error, Result};
-
-/// How pictures are seen and parameters searched, whatever the method.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct How {
-    /// Random views averaged into each cache key; 0 takes the picture itself.
-    pub key_views: usize,
-    /// Whether training sees random views, or the pictures as they are.
-    pub augment: bool,
-    /// Random views that training draws from; 0 for a fresh view of each picture every epoch.
-    pub views: usize,
-    /// The search's grid: `paper`, `standard`, `tip-adapter` or ranges.
-    pub grid: String,
-}
-
-impl Default for How {
-    /// The papers' settings.
-    fn default() -> How {
-        How { key_views: 10, augment: true, views: 0, grid: "paper".into() }
-    }
-}
-
-impl How {
-    /// The search's grid on a dataset.
-    ///
-    /// # Errors
-    /// A grid that is not understood, or Tip-Adapter's for a dataset that it has none for.
-    pub(crate) fn grid(&self, dataset: &str, divergence: bool) -> Result<Grid> {
-        match self.grid.as_str() {
-            "tip-adapter" => Grid::parse(&format!("tip-adapter:{dataset}"), divergence),
-            // One option serves methods with and without γ.
-            text if !divergence => {
-                let parts: Vec<&str> = text.split(',').filter(|part| !part.trim_start().starts_with("gamma")).collect();
-                Grid::parse(&parts.join(","), false)
-            }
-            text => Grid::parse(text, true),
-        }
-    }
-
-    /// The views that make a cache key.
-    pub(crate) fn of_keys(&self, seed: u64) -> Views {
-        match self.key_views {
-            0 => Views::Center,
-            count => Views::Random { augment: Augment::TIP, count, first: 0, seed },
-        }
-    }
-
-    /// In words.
-    fn describe(&self) -> String {
-        match (self.augment, self.views) {
-            (false, _) => "no views".into(),
-            (true, views) => format!("{views} views"),
-        }
-    }
-}
 
 /// The classes, and what text says of them.
 #[derive(Clone, Copy, Debug)]
@@ -123,13 +76,15 @@ pub struct Lesson<'a> {
 }
 
 /// What a lesson has made of its pictures so far. Another lesson on the same choice can go on with it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Made {
     classifier: Option<Classifier>,
     keys: Option<Features>,
     /// Features of all views that make the keys, from all towers that there are.
     views: Option<Arc<Features>>,
     val: Option<Features>,
+    /// Un-normalised features of the support pictures as they are.
+    center: Option<Features>,
     data: Option<String>,
 }
 
@@ -229,8 +184,8 @@ impl<'a> Lesson<'a> {
     where
         'a: 'l,
     {
-        let Made { classifier, keys, views, .. } = &self.made;
-        let made = Made { classifier: classifier.clone(), keys: keys.clone(), views: views.clone(), ..Made::default() };
+        let Made { classifier, keys, views, center, .. } = self.made.clone();
+        let made = Made { classifier, keys, views, center, ..Made::default() };
         Lesson {
             clip: self.clip,
             texts: self.texts,
@@ -438,8 +393,7 @@ impl<'a> Lesson<'a> {
                 Some((self.source.features(tower, support, &views, watch)?.original, count))
             }
         };
-        let epochs = Epochs { fixed, source: self.source, support, tower, augment, first, seed };
-        Ok((self.labels.clone(), epochs))
+        Ok((self.labels.clone(), Epochs::new(fixed, self.source, (support, tower), (augment, first, seed))))
     }
 
     /// Where a training of `method` is put down, and what tells it from others.
@@ -457,138 +411,63 @@ impl<'a> Lesson<'a> {
         Ok(Some(Kept::new(&path, identity, resume)))
     }
 
-    /// Chooses α, β and, with a divergence, γ over the grid on the validation pictures; `initial` where there are none.
+    /// Whether there are so few validation pictures that the support pictures have to speak as well.
+    pub fn thin(&self) -> bool {
+        self.how.judge_by == JudgeBy::LeftOut && self.val_labels.len() < ENOUGH
+    }
+
+    /// Chooses α, β and, with a divergence, γ over the grid: those with which most of the evidence is right. That is the validation
+    /// pictures by `searched`; where they are few, the pictures of each of `folds` by what was made without them as well, and a
+    /// picture more must then be right for what lies far from `initial`. `initial` where there is no evidence.
     ///
     /// # Errors
     /// As [`search::search`].
     pub fn search(
         &mut self,
         searched: Searched<'_>,
-        corrected: bool,
-        initial: TipParams,
+        folds: &[(Searched<'_>, &Fold)],
+        (corrected, initial): (bool, TipParams),
         watch: &mut dyn Watch,
     ) -> Result<Chosen> {
         let TipParams { alpha, beta } = initial;
-        if self.val_labels.is_empty() {
+        let initial = TipXParams { alpha, beta, gamma: 0.0 };
+        let of = self.val_labels.len() + folds.iter().map(|(_, fold)| fold.truth.len()).sum::<usize>();
+        if of == 0 {
             watch.note("no pictures are left to choose α and β on: taking the values to begin with");
-            return Ok(Chosen { params: TipXParams { alpha, beta, gamma: 0.0 }, search: None });
+            return Ok(Chosen { params: initial, search: None });
         }
         let grid = self.how.grid(self.texts.dataset, searched.divergence.is_some())?;
         let (classifier, val) = (self.classifier(watch)?, self.val(corrected, watch)?);
+        let whole = (!self.val_labels.is_empty()).then_some((searched, &val, &self.val_labels[..]));
+        let folds = folds.iter().map(|(searched, fold)| (*searched, &fold.asked, &fold.truth[..]));
+        let mut counts = vec![0u32; grid.len()];
         watch.begin("searching α and β", 100);
-        let mut stopped = Ok(());
+        let (mut stopped, mut before) = (Ok(()), 0);
         let gpu = &self.clip.gpu;
-        let found = search::search(gpu, &classifier, searched, &val, &self.val_labels, &grid, &mut |share| {
-            if stopped.is_ok() {
-                stopped = watch.at((100.0 * share) as usize);
-            }
-        })?;
+        for (searched, features, labels) in whole.into_iter().chain(folds) {
+            let found = search::search(gpu, &classifier, searched, features, labels, &grid, &mut |share| {
+                if stopped.is_ok() {
+                    let done = before as f64 + share * labels.len() as f64;
+                    stopped = watch.at((100.0 * done / of as f64) as usize);
+                }
+            })?;
+            stopped = Ok(stopped?);
+            before += labels.len();
+            counts.iter_mut().zip(&found.counts).for_each(|(sum, count)| *sum += count);
+        }
         watch.end();
-        stopped?;
-        Ok(Chosen { params: found.params, search: Some(map(&grid, &found, self.val_labels.len())) })
+        let best = grid.best(&counts, self.thin().then_some(initial));
+        Ok(Chosen { params: grid.params(best), search: Some(map(&grid, &counts, of)) })
     }
 }
 
 /// The search as a map over α and β, the best over γ.
-fn map(grid: &Grid, found: &Found, of: usize) -> SearchMap {
+fn map(grid: &Grid, counts: &[u32], of: usize) -> SearchMap {
     let (na, nb) = (grid.alphas.len(), grid.betas.len());
     let mut correct = vec![0; na * nb];
-    for (i, count) in found.counts.iter().enumerate() {
+    for (i, count) in counts.iter().enumerate() {
         let (a, b, _) = grid.at(i);
         correct[b * na + a] = (*count).max(correct[b * na + a]);
     }
     SearchMap { alphas: grid.alphas.clone(), betas: grid.betas.clone(), correct, of }
-}
-
-/// Features of the support pictures, epoch by epoch; see [`Lesson::epochs`].
-pub struct Epochs<'l> {
-    fixed: Option<(Vec<f32>, usize)>,
-    source: &'l mut dyn Source,
-    support: &'l [Item],
-    tower: Tower,
-    augment: Augment,
-    first: usize,
-    seed: u64,
-}
-
-impl Epochs<'_> {
-    /// Un-normalised features `[N, D]` of an epoch.
-    ///
-    /// # Errors
-    /// What the source gives.
-    pub fn features(&mut self, epoch: usize) -> Result<Vec<f32>> {
-        match &self.fixed {
-            Some((features, count)) => {
-                let width = features.len() / (self.support.len() * count).max(1);
-                draw_views(features, *count, width, self.seed, epoch)
-            }
-            None => {
-                let views =
-                    Views::Random { augment: self.augment, count: 1, first: self.first + epoch, seed: self.seed };
-                Ok(self.source.fresh(self.tower, self.support, &views)?.original)
-            }
-        }
-    }
-}
-
-/// A method that has learned, and what validation pictures say of it.
-pub struct Learned {
-    /// The method; where one was chosen, that.
-    pub method: &'static dyn Method,
-    /// What it learned.
-    pub fitted: Box<dyn Fitted>,
-    /// The search over α and β, where there was one.
-    pub search: Option<SearchMap>,
-    /// Cross-entropy by epoch, where something was trained.
-    pub losses: Vec<f32>,
-    /// What was chosen among, where something was.
-    pub tried: Vec<Tried>,
-    /// Probabilities are softmax(logits/T): fitted on validation pictures, none where there are none.
-    pub temperature: Option<f64>,
-    /// Share of validation pictures that are right.
-    pub val_accuracy: Option<f64>,
-    /// Logits of the validation pictures `[n, classes]`.
-    pub val_logits: Vec<f32>,
-}
-
-/// Learns a method and fits its temperature: the one way to learn, for the program, evaluations and applications.
-///
-/// # Errors
-/// A method that needs a correction without one; as [`Method::fit`].
-pub fn learn(
-    method: &'static dyn Method,
-    settings: &Settings,
-    lesson: &mut Lesson<'_>,
-    watch: &mut dyn Watch,
-) -> Result<Learned> {
-    method.check(settings)?;
-    if method.info().needs.correction {
-        lesson.correction()?;
-    }
-    let Fit { fitted, search, losses, chosen, tried } = method.fit(lesson, settings, watch)?;
-    let method = chosen.unwrap_or(method);
-    let classes = lesson.texts.classes.len();
-    let (mut temperature, mut val_accuracy, mut val_logits) = (None, None, Vec::new());
-    if !lesson.val_labels.is_empty() {
-        let val = lesson.val_of(fitted.tower(), watch)?;
-        val_logits = fitted.logits(lesson.clip, &val, 0)?;
-        temperature = calibrate::temperature(&val_logits, &lesson.val_labels, classes)?;
-        val_accuracy = Some(accuracy(&val_logits, &lesson.val_labels, classes));
-    }
-    Ok(Learned { method, fitted, search, losses, tried, temperature, val_accuracy, val_logits })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_grid_option_serves_methods_with_and_without_a_divergence_term() {
-        let how = |grid: &str| How { grid: grid.into(), ..How::default() };
-        let ranges = how("alpha=0:1:2,beta=0:1:3,gamma=0:1:4");
-        assert_eq!((ranges.grid("x", true).unwrap().len(), ranges.grid("x", false).unwrap().len()), (24, 6));
-        assert_eq!(how("paper").grid("x", false).unwrap(), Grid::paper(false));
-        assert_eq!(how("tip-adapter").grid("eurosat", false).unwrap(), Grid::tip_adapter_for("eurosat").unwrap());
-        assert!(how("tip-adapter").grid("novel", false).is_err());
-    }
 }

@@ -1,0 +1,171 @@
+//! From a lesson to a method that has learned, and what is to be believed of it.
+
+use super::accuracy;
+use super::evidence::{Calibration, Evidence};
+use super::known::Known;
+use super::lesson::{JudgeBy, Lesson};
+use super::method::{Fit, Fitted, Method, SearchMap, Settings, Tried};
+use crate::clip::Features;
+use crate::data::Item;
+use crate::watch::Watch;
+use crate::{Error, Result};
+
+/// A method that has learned, and what pictures say of it that it has not learned from.
+pub struct Learned {
+    /// The method; where one was chosen, that.
+    pub method: &'static dyn Method,
+    /// What it learned.
+    pub fitted: Box<dyn Fitted>,
+    /// The search over α and β, where there was one.
+    pub search: Option<SearchMap>,
+    /// Cross-entropy by epoch, where something was trained.
+    pub losses: Vec<f32>,
+    /// What was chosen among, where something was.
+    pub tried: Vec<Tried>,
+    /// How far its answers can be trusted.
+    pub calibration: Calibration,
+    /// Share of validation pictures that are right.
+    pub val_accuracy: Option<f64>,
+    /// Share of all evidence that is right.
+    pub right: Option<f64>,
+    /// The evidence: the validation pictures first.
+    pub evidence: Evidence,
+}
+
+/// Learns a method and measures its confidence: the one way to learn, for the program, evaluations and applications.
+///
+/// # Errors
+/// A method that needs a correction without one; as [`Method::fit`].
+pub fn learn(
+    method: &'static dyn Method,
+    settings: &Settings,
+    lesson: &mut Lesson<'_>,
+    watch: &mut dyn Watch,
+) -> Result<Learned> {
+    method.check(settings)?;
+    if method.info().needs.correction {
+        lesson.correction()?;
+    }
+    let Fit { fitted, search, losses, chosen, tried } = method.fit(lesson, settings, watch)?;
+    let method = chosen.unwrap_or(method);
+    let settings = match chosen {
+        Some(method) => lesson.settings_of(method)?,
+        None => settings.clone(),
+    };
+    let (evidence, known) = gather((method, &settings), &*fitted, lesson, watch)?;
+    let classes = lesson.texts().classes.len();
+    let share = |n: usize| accuracy(&evidence.logits[..n * classes], &evidence.labels[..n], classes);
+    let (validation, all) = (evidence.counts.validation, evidence.labels.len());
+    let val_accuracy = (validation > 0).then(|| share(validation));
+    let right = (all > 0).then(|| share(all));
+    let calibration = Calibration::new(&evidence, classes, lesson.how().judge_by == JudgeBy::LeftOut, known)?;
+    Ok(Learned { method, fitted, search, losses, tried, calibration, val_accuracy, right, evidence })
+}
+
+/// What pictures say of `fitted` that it has not learned from, and the pictures that it has learned from.
+fn gather(
+    (method, settings): (&'static dyn Method, &Settings),
+    fitted: &dyn Fitted,
+    lesson: &mut Lesson<'_>,
+    watch: &mut dyn Watch,
+) -> Result<(Evidence, Option<Known>)> {
+    let (clip, tower) = (lesson.clip(), fitted.tower());
+    let width = fitted.width(clip);
+    let support = lesson.support_of(tower, watch)?;
+    let known = Known::new(&clip.gpu, support.affinity(), lesson.labels(), width)?;
+    let mut evidence = Evidence::default();
+    let val = lesson.val_of(tower, watch)?;
+    if !lesson.val_labels().is_empty() {
+        evidence.add(clip, (fitted.logits(clip, &val, 0)?, lesson.val_labels()), (&val, known.as_ref()))?;
+        evidence.counts.validation = evidence.labels.len();
+    }
+    let said = match method.info().needs.support {
+        true => left_out((method, settings), fitted, (lesson, &support), &mut evidence, watch),
+        false => unlearned(fitted, (lesson, &support), &mut evidence),
+    };
+    match said {
+        // Half of the pictures may be too few for what all of them were enough for.
+        Err(error @ (Error::Invalid(_) | Error::Diverged { .. })) => {
+            watch.note(&format!("{method} cannot be judged by pictures left out: {error}"));
+            evidence.truncate(evidence.counts.validation, lesson.texts().classes.len());
+        }
+        other => other?,
+    }
+    evidence.counts.left_out = evidence.labels.len() - evidence.counts.validation;
+    Ok((evidence, known))
+}
+
+/// Adds what the support pictures say, fold by fold, of what is learned from the others with the choices that were made.
+fn left_out(
+    (method, settings): (&'static dyn Method, &Settings),
+    fitted: &dyn Fitted,
+    (lesson, support): (&mut Lesson<'_>, &Features),
+    evidence: &mut Evidence,
+    watch: &mut dyn Watch,
+) -> Result<()> {
+    let folds = lesson.folds(method.info().needs.training);
+    let (clip, width) = (lesson.clip(), fitted.width(lesson.clip()));
+    let mut settings = settings.clone();
+    settings.extend(fitted.chosen());
+    for (number, (out, rest)) in folds.iter().enumerate() {
+        let items = lesson.choice().support;
+        let stay: Vec<Item> = rest.iter().map(|i| items[*i].clone()).collect();
+        let mut fold = Of { what: format!("judging, {} of {}", number + 1, folds.len()), watch: &mut *watch };
+        let Fit { fitted, .. } = method.fit(&mut lesson.without(&stay, &rest)?, &settings, &mut fold)?;
+        let of = |which: &[usize]| which.iter().map(|i| lesson.labels()[*i]).collect::<Vec<u32>>();
+        let asked = support.rows(&out, width)?;
+        let known = Known::new(&clip.gpu, support.rows(&rest, width)?.affinity(), &of(&rest), width)?;
+        let logits = fitted.logits(clip, &asked, 0)?;
+        evidence.add(clip, (logits, &of(&out)), (&asked, known.as_ref()))?;
+    }
+    Ok(())
+}
+
+/// Adds what all support pictures say of what has learned from none. The distance of each is that from half of the others.
+fn unlearned(
+    fitted: &dyn Fitted,
+    (lesson, support): (&mut Lesson<'_>, &Features),
+    evidence: &mut Evidence,
+) -> Result<()> {
+    if !lesson.thin() {
+        return Ok(());
+    }
+    let (clip, width) = (lesson.clip(), fitted.width(lesson.clip()));
+    for half in 0..2 {
+        let (out, rest): (Vec<usize>, Vec<usize>) = (0..lesson.labels().len()).partition(|i| i % 2 == half);
+        if out.is_empty() {
+            continue;
+        }
+        let of = |which: &[usize]| which.iter().map(|i| lesson.labels()[*i]).collect::<Vec<u32>>();
+        let asked = support.rows(&out, width)?;
+        let known = Known::new(&clip.gpu, support.rows(&rest, width)?.affinity(), &of(&rest), width)?;
+        evidence.add(clip, (fitted.logits(clip, &asked, 0)?, &of(&out)), (&asked, known.as_ref()))?;
+    }
+    Ok(())
+}
+
+/// Says that what is done is done to judge what was learned; what it finds has been said before.
+struct Of<'w> {
+    what: String,
+    watch: &'w mut dyn Watch,
+}
+
+impl Watch for Of<'_> {
+    fn begin(&mut self, what: &str, total: usize) {
+        self.watch.begin(&format!("{}: {what}", self.what), total);
+    }
+
+    fn at(&mut self, done: usize) -> Result<()> {
+        self.watch.at(done)
+    }
+
+    fn show(&mut self, text: &str) {
+        self.watch.show(text);
+    }
+
+    fn end(&mut self) {
+        self.watch.end();
+    }
+
+    fn note(&mut self, _text: &str) {}
+}
