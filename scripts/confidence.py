@@ -78,8 +78,15 @@ def evaluate(args, work, table, foreign, rule, count, draw):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(done.stderr)
-    records = next(out.glob("*/results.jsonl")).read_text().splitlines()
-    return [dict(json.loads(record), rule=rule, count=count) for record in records]
+    results = next(out.glob("*/results.jsonl"))
+    rows = []
+    for line in results.read_text().splitlines():
+        row = dict(json.loads(line), rule=rule, count=count)
+        name = f"{row['method']}-{row['shots']}shot-seed{row['seed']}.json"
+        detail = json.loads((results.parent / "details" / name).read_text())
+        row["bins"] = (detail["reliability_fitted"] or detail["reliability"])["bins"]
+        rows.append(row)
+    return rows
 
 
 def mean(values):
@@ -94,9 +101,19 @@ def show(rows):
     def loss(row):
         return row["log_loss_fitted"] if row["log_loss_fitted"] is not None else row["log_loss"]
 
-    def ece(row):
-        fitted = row["calibration_error_fitted"]
-        return 100 * (fitted if fitted is not None else row["calibration_error"])
+    def ece(rows):
+        # Of all draws together: with a handful of test pictures each, their own errors say little.
+        bins = list(zip(*(row["bins"] for row in rows)))
+        off = sum(abs(sum(b["right"] - b["confidence"] for b in group)) for group in bins)
+        return 100 * off / max(1, sum(b["count"] for group in bins for b in group))
+
+    def cells(pair):
+        parts = [
+            [f"{mean(map(loss, part)):.2f}" for part in pair],
+            [f"{ece(part):.1f}" for part in pair],
+            [f"{100 * mean(row['accuracy'] for row in part):.1f}" for part in pair],
+        ]
+        return " | ".join(" → ".join(part) for part in parts)
 
     methods = list(dict.fromkeys(row["method"] for row in rows))
     print("| method | classes | shots | log-loss | ECE | right |")
@@ -105,17 +122,8 @@ def show(rows):
         for count in CLASSES:
             for shots in SHOTS:
                 pair = [of(method=method, count=count, shots=shots, rule=rule) for rule in RULES]
-                cells = [
-                    " → ".join(f"{mean(map(get, part)):{form}}" for part in pair)
-                    for get, form in [(loss, ".2f"), (ece, ".1f"), (lambda row: 100 * row["accuracy"], ".1f")]
-                ]
-                print(f"| {method} | {count} | {shots} | " + " | ".join(cells) + " |")
-        pair = [of(method=method, rule=rule) for rule in RULES]
-        cells = [
-            " → ".join(f"{mean(map(get, part)):{form}}" for part in pair)
-            for get, form in [(loss, ".2f"), (ece, ".1f"), (lambda row: 100 * row["accuracy"], ".1f")]
-        ]
-        print(f"| **{method}** | all | all | " + " | ".join(cells) + " |")
+                print(f"| {method} | {count} | {shots} | {cells(pair)} |")
+        print(f"| **{method}** | all | all | {cells([of(method=method, rule=rule) for rule in RULES])} |")
     print("\nSets of classes, left-out: asked for, held (where the evidence supports it), classes in a set, share supported\n")
     print("| classes | shots | 80 % | 90 % | 95 % |")
     print("| ---: | ---: | ---: | ---: | ---: |")
