@@ -8,7 +8,7 @@ use tipi::Error;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::adapt::overlap::Correction;
 use tipi::low_level::clip::{Clip, ImageEncoder};
-use tipi::low_level::data::{Folder, Item, Walk, decode_map, list_pictures_with};
+use tipi::low_level::data::{Folder, Item, Shots, Walk, decode_map, list_pictures_with};
 use tipi::low_level::encode::source::BATCH;
 use tipi::low_level::encode::{self, Tower};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
@@ -278,6 +278,15 @@ pub fn report_skipped(errors: &[Error]) {
 fn note_skipped(count: usize) {
     if count > 0 {
         note!("{} skipped (--strict makes that an error)", text::count(count, "picture", "pictures"));
+    }
+}
+
+/// Reads an option that says how many pictures of each class are learned from.
+pub fn shots(text: &str) -> Result<Shots, String> {
+    match text.parse::<Shots>() {
+        Ok(Shots::All) => Ok(Shots::All),
+        Ok(Shots::UpTo(count)) if (1..=MOST_SHOTS).contains(&count) => Ok(Shots::UpTo(count)),
+        _ => Err(format!("it must be a whole number from 1 to {MOST_SHOTS}, or all")),
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Record;
 use crate::Result;
 use crate::adapt::{METHODS, Method};
+use crate::data::Shots;
 use crate::report::Table;
 
 /// Mean.
@@ -26,7 +27,7 @@ pub struct Cell {
     /// Method.
     pub method: &'static dyn Method,
     /// Pictures per class.
-    pub shots: usize,
+    pub shots: Shots,
     /// Seeds.
     pub seeds: Vec<u64>,
     /// Accuracy of each.
@@ -60,7 +61,7 @@ impl Summary {
     /// Of the records of each dataset.
     pub fn of(datasets: &[&[Record]]) -> Summary {
         let mut summary = Summary { cells: Vec::new(), average: Vec::new() };
-        let mut shots: Vec<usize> = datasets.iter().flat_map(|d| d.iter().map(|r| r.task.shots)).collect();
+        let mut shots: Vec<Shots> = datasets.iter().flat_map(|d| d.iter().map(|r| r.task.shots)).collect();
         shots.sort_unstable();
         shots.dedup();
         for shots in shots {
@@ -89,7 +90,7 @@ impl Summary {
         let cells = self.select(dataset);
         let shots = shots(&cells);
         let mut table = Table {
-            head: std::iter::once("method".into()).chain(shots.iter().map(|k| format!("{k} shot"))).collect(),
+            head: std::iter::once("method".into()).chain(shots.iter().map(|k| k.title())).collect(),
             rows: Vec::new(),
             bold: Vec::new(),
         };
@@ -121,13 +122,13 @@ impl Summary {
     /// What each method costs, at the largest number of shots.
     pub fn costs(&self, dataset: Option<&str>) -> Table {
         let cells = self.select(dataset);
-        let most = shots(&cells).last().copied().unwrap_or_default();
+        let most = shots(&cells).last().copied();
         let mut table = Table {
             head: ["method", "learning", "classifying a picture", "peak GPU memory"].map(String::from).to_vec(),
             rows: Vec::new(),
             bold: Vec::new(),
         };
-        for cell in cells.iter().filter(|c| c.shots == most) {
+        for cell in cells.iter().filter(|c| Some(c.shots) == most) {
             table.rows.push(vec![
                 cell.method.info().title.into(),
                 format!("{:.2} s", cell.fit_seconds),
@@ -141,10 +142,10 @@ impl Summary {
     /// How well confidence and accuracy agree, at the largest number of shots.
     pub fn calibration(&self, dataset: Option<&str>) -> Table {
         let cells = self.select(dataset);
-        let most = shots(&cells).last().copied().unwrap_or_default();
+        let most = shots(&cells).last().copied();
         let head = ["method", "accuracy", "ECE as predicted", "ECE at the fitted temperature"];
         let mut table = Table { head: head.map(String::from).to_vec(), rows: Vec::new(), bold: Vec::new() };
-        for cell in cells.iter().filter(|c| c.shots == most) {
+        for cell in cells.iter().filter(|c| Some(c.shots) == most) {
             let fitted = cell.calibration_error_fitted;
             table.rows.push(vec![
                 cell.method.info().title.into(),
@@ -194,8 +195,8 @@ impl Summary {
 }
 
 /// The numbers of shots among cells, ascending.
-pub fn shots(cells: &[&Cell]) -> Vec<usize> {
-    let mut shots: Vec<usize> = cells.iter().map(|c| c.shots).collect();
+pub fn shots(cells: &[&Cell]) -> Vec<Shots> {
+    let mut shots: Vec<Shots> = cells.iter().map(|c| c.shots).collect();
     shots.sort_unstable();
     shots.dedup();
     shots
@@ -210,7 +211,7 @@ fn percent(cell: &Cell) -> String {
     }
 }
 
-fn cell(records: &[Record], method: &'static dyn Method, shots: usize) -> Option<Cell> {
+fn cell(records: &[Record], method: &'static dyn Method, shots: Shots) -> Option<Cell> {
     let mut of: Vec<&Record> = records.iter().filter(|r| r.task.method == method && r.task.shots == shots).collect();
     // Results come in any order when a run was taken up.
     of.sort_by_key(|r| r.task.seed);
@@ -265,7 +266,7 @@ pub(super) mod tests {
     pub(crate) fn record(dataset: &str, method: &str, shots: usize, seed: u64, correct: usize) -> Record {
         Record {
             dataset: dataset.into(),
-            task: Task { method: find(method).unwrap(), shots, seed },
+            task: Task { method: find(method).unwrap(), shots: shots.into(), seed },
             accuracy: correct as f64 / 100.0,
             correct,
             test: 100,

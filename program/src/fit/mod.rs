@@ -12,7 +12,8 @@ use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, File, Met
 use tipi::low_level::adapt::method::{self, Settings, Tried};
 use tipi::low_level::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn};
 use tipi::low_level::clip::Clip;
-use tipi::low_level::data::{Dataset, Item, Split, Walk};
+use tipi::low_level::data::sampling::ALL_TAKEN;
+use tipi::low_level::data::{Dataset, Item, Shots, Split, Walk};
 use tipi::low_level::encode::{self, Direct};
 use tipi::low_level::gpu::Gpu;
 use tipi::low_level::output::{Kind, Output};
@@ -149,9 +150,10 @@ struct Common {
     /// the columns path,label,split. Of the last two it learns what `tipi eval` learns from train and val.
     #[arg(long, value_name = "FOLDER|CSV")]
     data: PathBuf,
-    /// Pictures per class to learn from, from 1 to 1000000.
-    #[arg(long, value_parser = common::count(1, common::MOST_SHOTS))]
-    shots: usize,
+    /// Pictures per class to learn from, from 1 to 1000000, or all. A class that has fewer gives all it has. With all, none are
+    /// put aside to validate on.
+    #[arg(long, value_parser = common::shots, value_name = "N|all")]
+    shots: Shots,
     /// Seed for choosing pictures, for random views and for training.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -239,11 +241,14 @@ impl Common {
         let bar = ui::bar(data.items().len(), "checking pictures");
         let (strict, done) = (self.pictures.strict, |n: usize| bar.set_position(n as u64));
         let chosen = match &data {
-            Data::Folder(folder) => encode::choose(folder, (self.shots, self.shots.min(4)), self.seed, strict, &done)?,
+            Data::Folder(folder) => encode::choose(folder, self.shots, self.seed, strict, &done)?,
             Data::Parts(dataset) => encode::choose_parts(dataset, self.shots, self.seed, strict, &done)?,
         };
         bar.finish_and_clear();
         common::report_skipped(&chosen.skipped);
+        if let Some(short) = &chosen.short {
+            note!("{short}; {ALL_TAKEN}");
+        }
         let gpu = self.gpu.open()?;
         let clip = Clip::load(&gpu, &model)?;
         common::announce(&gpu);
@@ -265,7 +270,7 @@ impl Common {
             }
         }
         let description = Description::new(method.info().name, &*fitted)?;
-        let meta = Meta::new(&start.clip, &start.classes, description, Some(self.shots), self.seed)?;
+        let meta = Meta::new(&start.clip, &start.classes, description, self.shots.number(), self.seed)?;
         let meta = meta.with_temperature(temperature);
         let bytes = adapter_file::to_bytes(output.path(), &start.clip, &meta, &Adapter::Method(fitted))?;
         let name = output.name();
