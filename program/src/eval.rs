@@ -25,8 +25,9 @@ use crate::{stop, ui};
 #[derive(clap::Args)]
 pub struct Args {
     /// What to evaluate: the names of known datasets below --root (`all` for those of the eleven that are there), a folder with
-    /// a sub-folder of pictures per class, a folder with train, val and test, or a CSV file with the columns path,label.
-    #[arg(long, value_delimiter = ',', required = true, value_name = "NAME|FOLDER|CSV")]
+    /// a sub-folder of pictures per class, a folder with train, val and test, a CSV file with the columns path,label or
+    /// path,label,split, or a split file of CoOp's form.
+    #[arg(long, value_delimiter = ',', required = true, value_name = "NAME|FOLDER|FILE")]
     dataset: Vec<PathBuf>,
     /// Folder of the known datasets.
     #[arg(long, value_name = "DIR")]
