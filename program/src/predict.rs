@@ -7,8 +7,9 @@ use tipi::Model;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::numbers;
 
-use crate::classify::print_answers;
+use crate::answers::{AnswerArgs, Asked, print_answers};
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::paths::PathArgs;
 use crate::terminal::note;
 
 /// Options.
@@ -21,16 +22,14 @@ pub struct Args {
     /// still the same.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: Option<PathBuf>,
-    /// Pictures and folders of pictures.
-    #[arg(required = true)]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    paths: PathArgs,
     /// Answer "unknown" if the likeliest class is less probable than this, from 0 to 1. Probabilities use the temperature that
     /// `tipi fit` fitted on validation pictures.
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
     min_confidence: Option<f64>,
-    /// Print one JSON array instead of a table.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    answers: AnswerArgs,
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
@@ -43,6 +42,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let least = args.min_confidence.unwrap_or(0.0);
     let walk = args.pictures.walk()?;
+    let paths = args.paths.read()?;
     let file = adapter_file::File::open(&args.adapter)?;
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
         note!(
@@ -63,7 +63,8 @@ pub fn run(args: &Args) -> Result<()> {
             clip
         }
     };
-    let classifier = match Model::from(clip).bind(&file) {
+    let model = Model::from(clip);
+    let classifier = match model.bind(&file) {
         // The file holds a correction instead.
         Err(error @ tipi::Error::Invalid(_)) => {
             return Err(tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")).into());
@@ -71,7 +72,11 @@ pub fn run(args: &Args) -> Result<()> {
         other => other?.asking_for(least)?,
     };
     common::announce(&gpu);
-    print_answers(&classifier, &args.paths, (&args.pictures, &walk), args.json)?;
+    let wanted = args.answers.needs_texts(classifier.classes().len());
+    let texts = if wanted { model.texts_of(&file)? } else { None };
+    let listed = paths.list(&walk)?;
+    let asked = Asked { classifier: &classifier, texts: texts.as_ref() };
+    print_answers(&asked, &listed, &args.pictures, &args.answers)?;
     common::finish(&gpu);
     Ok(())
 }

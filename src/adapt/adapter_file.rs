@@ -143,7 +143,7 @@ impl Tensors {
     /// # Errors
     /// A lost device.
     pub fn classifier(&mut self, gpu: &Gpu, classifier: &Classifier) -> Result<()> {
-        self.floats("weights", classifier.weights.shape(), &gpu.read::<f32>(&classifier.weights)?);
+        self.floats(WEIGHTS, classifier.weights.shape(), &gpu.read::<f32>(&classifier.weights)?);
         Ok(())
     }
 
@@ -449,6 +449,27 @@ impl File {
     }
 }
 
+impl File {
+    /// The classifier of the classes' texts that the file holds, alone; none where its method has none.
+    ///
+    /// # Errors
+    /// As [`File::bind`].
+    pub fn texts(&self, clip: &Clip) -> Result<Option<Classifier>> {
+        self.check_model(clip.id()?)?;
+        let bad = |e: safetensors::SafeTensorError| Error::adapter_file(&self.path, e.to_string());
+        let file = SafeTensors::deserialize(&self.bytes).map_err(bad)?;
+        if !file.names().contains(&WEIGHTS) {
+            return Ok(None);
+        }
+        let loading =
+            Loading { path: &self.path, file, clip, classes: &self.meta.classes, words: &self.meta.method.words };
+        loading.classifier().map(Some)
+    }
+}
+
+/// The name of a classifier from text.
+const WEIGHTS: &str = "weights";
+
 /// A file that is being bound to a model.
 pub struct Loading<'a> {
     path: &'a Path,
@@ -488,7 +509,7 @@ impl Loading<'_> {
     /// As [`Loading::floats`]; out of memory.
     pub fn classifier(&self) -> Result<Classifier> {
         let classes = self.classes.len();
-        let weights = self.floats("weights", &[classes, self.clip.config.embedding])?;
+        let weights = self.floats(WEIGHTS, &[classes, self.clip.config.embedding])?;
         Classifier::from_weights(&self.clip.gpu, &weights, classes, self.clip.logit_scale)
     }
 
