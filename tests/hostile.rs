@@ -253,8 +253,10 @@ fn features_of_other_shapes() {
 #[test]
 fn drawings_of_nothing() {
     for odd in [0.0, f64::NAN, f64::INFINITY, -f64::MAX, f64::MAX, f64::MIN_POSITIVE] {
-        let points =
-            vec![Point { shots: 0.into(), mean: odd, deviation: odd }, Point { shots: HUGE.into(), mean: 0.5, deviation: odd }];
+        let points = vec![
+            Point { shots: 0.into(), mean: odd, deviation: odd },
+            Point { shots: HUGE.into(), mean: 0.5, deviation: odd },
+        ];
         for series in [vec![], vec![Series { name: String::new(), points }]] {
             png(&accuracy_plot("", &series)).unwrap();
         }

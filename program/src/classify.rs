@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use tipi::Model;
+use tipi::low_level::numbers;
 
-use crate::answers::{AnswerArgs, Asked, print_answers};
+use crate::answers::{AnswerArgs, Asked, Rule, print_answers, print_labels};
 use crate::common::{self, FormerGpuArgs, PictureArgs, PrecisionArgs};
 use crate::labels::LabelArgs;
 use crate::paths::PathArgs;
@@ -20,6 +21,16 @@ pub struct Args {
     labels: LabelArgs,
     #[command(flatten)]
     paths: PathArgs,
+    /// Ask for each label by itself whether the picture has it: its prompts against its --negation.
+    #[arg(long)]
+    multi_label: bool,
+    /// Prompt for pictures without a label, with {} in its place. Give several to average them.
+    #[arg(long, requires = "multi_label", default_value = "a photo without a {}.", value_name = "PROMPT")]
+    negation: Vec<String>,
+    /// A picture has a label if that is at least so probable, from 0 to 1.
+    #[arg(long, requires = "multi_label", default_value_t = 0.5, value_name = "P", allow_negative_numbers = true,
+        value_parser = common::within(numbers::PROBABILITY))]
+    threshold: f64,
     #[command(flatten)]
     answers: AnswerArgs,
     #[command(flatten)]
@@ -37,6 +48,21 @@ pub fn run(args: &Args) -> Result<()> {
     let paths = args.paths.read()?;
     let gpu = args.gpu.open()?;
     let model = Model::from(args.precision.load(&gpu, &common::model_folder(&args.model)?)?);
+    if args.multi_label {
+        let classifier = args.labels.with_negations(&model, &labels, &args.negation)?;
+        common::announce(&gpu);
+        let listed = paths.list(&walk)?;
+        let names = labels.into_iter().map(|label| label.name).collect();
+        let asked = Asked { classifier: &classifier, texts: Some(&classifier) };
+        print_labels(
+            &asked,
+            &Rule::Negation { names, least: args.threshold },
+            &listed,
+            (&args.pictures, &args.answers),
+        )?;
+        common::finish(&gpu);
+        return Ok(());
+    }
     let classifier = args.labels.classifier(&model, &labels)?;
     common::announce(&gpu);
     let listed = paths.list(&walk)?;

@@ -85,7 +85,8 @@ impl Class {
             let labels = labels::of_file(path)?;
             let classes: Vec<String> = labels.iter().map(|label| label.name.clone()).collect();
             if labels.iter().any(|label| !label.prompts.is_empty()) {
-                let prompts = labels.iter().map(|label| label.prompts_or(&self.templates)).collect::<Result<Vec<_>>>()?;
+                let prompts =
+                    labels.iter().map(|label| label.prompts_or(&self.templates)).collect::<Result<Vec<_>>>()?;
                 let classifier = Classifier::of_prompts(clip, &classes, &prompts)?;
                 return Ok((classes, classifier));
             }

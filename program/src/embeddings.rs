@@ -94,7 +94,8 @@ impl Target {
         match (self.form, labels || adapted) {
             (Form::Npy, true) => {
                 let what = if labels { "--labels" } else { "--correction" };
-                let reason = format!("{what}: a .npy file holds one array: give a name that ends in .safetensors or .csv");
+                let reason =
+                    format!("{what}: a .npy file holds one array: give a name that ends in .safetensors or .csv");
                 Err(Error::Invalid(reason).into())
             }
             _ => Ok(()),
@@ -108,8 +109,7 @@ impl Target {
             Form::Npy => contents.npy(),
             Form::Csv => contents.csv(),
         };
-        let written: Vec<_> =
-            contents.tensors.iter().map(|(name, _, shape, _)| format!("{name} {shape:?}")).collect();
+        let written: Vec<_> = contents.tensors.iter().map(|(name, _, shape, _)| format!("{name} {shape:?}")).collect();
         let name = self.output.name();
         // The names first: whoever sees the features finds them.
         let mut also = String::new();
@@ -182,9 +182,8 @@ impl Contents {
             lines.push_str(",label");
         }
         let arrays = self.tensors.iter().filter(|(_, dtype, ..)| *dtype == Dtype::F32);
-        let arrays: Vec<(&str, usize, Vec<f32>)> = arrays
-            .map(|(name, _, shape, bytes)| (*name, shape[1], bytemuck::pod_collect_to_vec(bytes)))
-            .collect();
+        let arrays: Vec<(&str, usize, Vec<f32>)> =
+            arrays.map(|(name, _, shape, bytes)| (*name, shape[1], bytemuck::pod_collect_to_vec(bytes))).collect();
         for (name, width, _) in &arrays {
             let letter = if *name == "adapted" { 'a' } else { 'f' };
             (0..*width).for_each(|at| {

@@ -54,11 +54,6 @@ impl LabelArgs {
         Ok(labels)
     }
 
-    /// The prompts that labels have where they bring none.
-    pub fn templates(&self) -> &[String] {
-        &self.templates
-    }
-
     /// The classifier of the labels.
     pub fn classifier(&self, model: &Model, labels: &[Label]) -> Result<Classifier> {
         let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
@@ -67,6 +62,16 @@ impl LabelArgs {
         }
         let prompts = labels.iter().map(|label| Ok((&label.name, label.prompts_or(&self.templates)?)));
         Ok(model.zero_shot_of(&prompts.collect::<Result<Vec<_>>>()?)?)
+    }
+
+    /// A classifier of twice as many classes: each label by its prompts, and after all of them each by its negations.
+    pub fn with_negations(&self, model: &Model, labels: &[Label], negations: &[String]) -> Result<Classifier> {
+        let with = labels.iter().map(|label| Ok((label.name.clone(), label.prompts_or(&self.templates)?)));
+        let without = labels.iter().map(|label| {
+            let bare = Label { name: label.name.clone(), prompts: Vec::new() };
+            Ok((format!("without {}", label.name), bare.prompts_or(negations)?))
+        });
+        Ok(model.zero_shot_of(&with.chain(without).collect::<Result<Vec<_>>>()?)?)
     }
 }
 

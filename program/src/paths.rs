@@ -79,7 +79,8 @@ fn path_of(bytes: &[u8]) -> Result<PathBuf> {
 /// A path of these bytes, which must be text where paths are no bytes.
 #[cfg(not(unix))]
 fn path_of(bytes: &[u8]) -> Result<PathBuf> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Error::Invalid("a path on standard input is not UTF-8".into()))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Error::Invalid("a path on standard input is not UTF-8".into()))?;
     Ok(text.into())
 }
 

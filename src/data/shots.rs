@@ -82,9 +82,10 @@ impl FromStr for Shots {
     fn from_str(text: &str) -> Result<Shots> {
         match text {
             "all" => Ok(Shots::All),
-            _ => text.parse().map(Shots::UpTo).map_err(|_| {
-                Error::invalid(format!("'{text}' is no number of shots: write a whole number, or 'all'"))
-            }),
+            _ => text
+                .parse()
+                .map(Shots::UpTo)
+                .map_err(|_| Error::invalid(format!("'{text}' is no number of shots: write a whole number, or 'all'"))),
         }
     }
 }

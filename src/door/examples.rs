@@ -96,12 +96,7 @@ impl Examples {
     ///
     /// # Errors
     /// [`Error::Data`] for a class without a picture, [`Error::Invalid`] for 0 shots; what `watch` gives.
-    pub fn choose(
-        &self,
-        shots: impl Into<Shots>,
-        seed: u64,
-        watch: &mut dyn Watch,
-    ) -> Result<(Examples, Vec<Error>)> {
+    pub fn choose(&self, shots: impl Into<Shots>, seed: u64, watch: &mut dyn Watch) -> Result<(Examples, Vec<Error>)> {
         let shots = shots.into();
         let Decoded { items, skipped } =
             sound(&numbered(&self.support), false, &|i, _| self.support[i].picture.check(), watch)?;

@@ -329,7 +329,8 @@ mod tests {
     use super::*;
 
     fn series(name: &str, points: &[(usize, f64, f64)]) -> Series {
-        let points = points.iter().map(|&(shots, mean, deviation)| Point { shots: shots.into(), mean, deviation }).collect();
+        let points =
+            points.iter().map(|&(shots, mean, deviation)| Point { shots: shots.into(), mean, deviation }).collect();
         Series { name: name.into(), points }
     }
 

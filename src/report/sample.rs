@@ -42,7 +42,8 @@ fn accuracy() -> [String; 2] {
     let names =
         ["Tip-Adapter", "Tip-Adapter-F", "Tip-X", "CoOp", "overlap correction", "PiNI", "linear probe", "cross-modal"];
     let series = |count: usize, seeds: bool| {
-        let zero = Series { name: "zero-shot".into(), points: vec![Point { shots: 0.into(), mean: 0.603, deviation: 0.0 }] };
+        let zero =
+            Series { name: "zero-shot".into(), points: vec![Point { shots: 0.into(), mean: 0.603, deviation: 0.0 }] };
         let method = |i: usize| {
             let point = |k: usize| Point {
                 shots: (1 << k).into(),

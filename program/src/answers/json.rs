@@ -9,6 +9,9 @@ use crate::terminal;
 
 /// An answer as an object.
 fn object(answer: &Answer, shown: Shown) -> Value {
+    if shown.multi {
+        return labels(answer, shown);
+    }
     let (best, second) = (answer.best(), answer.ranked.get(1));
     let mut object = json!({
         "path": text::path(&answer.path),
@@ -44,7 +47,38 @@ fn object(answer: &Answer, shown: Shown) -> Value {
             }
             Value::Object(of)
         };
-        object["top"] = answer.ranked.iter().map(of).collect();
+        object["top"] = answer.ranked.iter().take(shown.top).map(of).collect();
+    }
+    for more in &answer.more {
+        object[more.key] = more.value.clone();
+    }
+    object
+}
+
+/// An answer where a picture may have several labels: those that it has, and what is said of each.
+fn labels(answer: &Answer, shown: Shown) -> Value {
+    let of = |label: &Ranked| {
+        let mut of = json!({"label": label.class, "has": label.has});
+        match label.threshold {
+            Some(threshold) => {
+                of["logit"] = json!(label.logit);
+                of["threshold"] = json!(threshold);
+            }
+            None => of["probability"] = json!(label.probability),
+        }
+        if shown.scores {
+            of["cosine"] = json!(label.cosine);
+            of["logit"] = json!(label.logit);
+        }
+        of
+    };
+    let mut object = json!({
+        "path": text::path(&answer.path),
+        "labels": answer.has().collect::<Vec<_>>(),
+        "scores": answer.ranked.iter().take(shown.top).map(of).collect::<Vec<_>>(),
+    });
+    if let Some(bytes) = text::path_bytes(&answer.path) {
+        object["path_bytes"] = bytes.into();
     }
     for more in &answer.more {
         object[more.key] = more.value.clone();

@@ -1,13 +1,16 @@
-//! What is said of pictures: one [`Answer`] each, and three ways to print it.
+//! What is said of pictures: one [`Answer`] each, and three ways to print it. Where a picture may have several labels, an answer
+//! has all of them, each with whether the picture has it ([`Ranked::has`]).
 
 mod csv;
 mod json;
+mod multi;
 mod table;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 pub use csv::field;
+pub use multi::Rule;
 use serde_json::Value;
 use tipi::low_level::watch::Watch;
 use tipi::{Classifier, Error, Picture, Prediction};
@@ -48,7 +51,13 @@ pub struct AnswerArgs {
 /// A class, and what is said of it.
 #[derive(Clone, Debug)]
 pub struct Ranked {
+    /// Its place among the classes.
+    pub number: usize,
     pub class: String,
+    /// Whether the picture has it, where it may have several.
+    pub has: Option<bool>,
+    /// From what logit on it has it, where that was learned.
+    pub threshold: Option<f64>,
     /// None for a label that is alone: there is nothing that it could be instead.
     pub probability: Option<f64>,
     pub logit: f64,
@@ -75,7 +84,7 @@ pub struct Answer {
     pub path: PathBuf,
     /// The class; none where none is likely enough.
     pub class: Option<String>,
-    /// The classes that are shown, the likeliest first: at least that one.
+    /// Classes, the likeliest first: those that are shown, and always the first two.
     pub ranked: Vec<Ranked>,
     /// What else is said; of the same kinds in all answers of a run.
     pub more: Vec<More>,
@@ -85,7 +94,10 @@ impl Answer {
     /// Of a prediction, with the cosine similarities to the classes' texts if there are some.
     fn new(path: &Path, prediction: &Prediction, cosines: Option<&[f64]>, top: usize) -> Answer {
         let alone = prediction.scores().len() == 1;
-        let ranked = prediction.top(top).map(|scored| Ranked {
+        let ranked = prediction.top(top.max(USUAL)).map(|scored| Ranked {
+            number: scored.class,
+            has: None,
+            threshold: None,
             class: scored.name.into(),
             probability: (!alone).then_some(scored.probability),
             logit: scored.score.into(),
@@ -97,6 +109,11 @@ impl Answer {
             ranked: ranked.collect(),
             more: Vec::new(),
         }
+    }
+
+    /// The names of the labels that the picture has.
+    fn has(&self) -> impl Iterator<Item = &str> {
+        self.ranked.iter().filter(|label| label.has == Some(true)).map(|label| label.class.as_str())
     }
 
     /// The likeliest class.
@@ -114,6 +131,8 @@ pub struct Shown {
     pub asked: bool,
     /// Whether logits and cosine similarities are shown.
     pub scores: bool,
+    /// Whether a picture may have several labels.
+    pub multi: bool,
     /// Whether there is one label: no probability says anything then, and the cosine similarity is shown.
     pub alone: bool,
 }
@@ -143,7 +162,7 @@ impl AnswerArgs {
     /// What is shown of so many classes.
     fn shown(&self, classes: usize) -> Shown {
         let top = self.top.unwrap_or(USUAL).min(classes);
-        Shown { top, asked: self.top.is_some(), scores: self.scores, alone: classes == 1 }
+        Shown { top, asked: self.top.is_some(), scores: self.scores, multi: false, alone: classes == 1 }
     }
 
     /// Whether cosine similarities are shown of so many classes.
@@ -169,6 +188,63 @@ impl AnswerArgs {
 /// Pictures that are looked at twice, by the method and by its texts: so many at a time, so that answers come meanwhile.
 const AT_ONCE: usize = 256;
 
+/// A prediction, with the cosine similarities to the classes' texts if those are known.
+type Seen = (Prediction, Option<Vec<f64>>);
+
+/// Looks at listed pictures.
+struct Looks<'a> {
+    classifier: Classifier,
+    texts: Option<Classifier>,
+    listed: &'a [(PathBuf, bool)],
+}
+
+impl<'a> Looks<'a> {
+    fn new(asked: &Asked<'_>, listed: &'a [(PathBuf, bool)], pictures: &PictureArgs) -> Looks<'a> {
+        let batched = |classifier: &Classifier| match pictures.batch() {
+            Some(batch) => classifier.in_batches_of(batch),
+            None => classifier.clone(),
+        };
+        Looks { classifier: batched(asked.classifier), texts: asked.texts.map(batched), listed }
+    }
+
+    /// The texts, if pictures must be looked at a second time for them. A method that is its texts says all at once.
+    fn apart(&self) -> Option<&Classifier> {
+        self.texts.as_ref().filter(|_| !is_text(&self.classifier))
+    }
+
+    /// How many pictures are looked at before the next ones.
+    fn step(&self) -> usize {
+        if self.apart().is_some() { AT_ONCE } else { self.listed.len().max(1) }
+    }
+
+    /// Looks at the pictures of these numbers.
+    fn at(
+        &self,
+        numbers: std::ops::Range<usize>,
+        watch: &mut dyn Watch,
+        each: &mut dyn FnMut(usize, &Path, tipi::Result<Seen>) -> tipi::Result<()>,
+    ) -> tipi::Result<()> {
+        let files: Vec<Picture> = self.listed[numbers.clone()].iter().map(|(path, _)| Picture::file(path)).collect();
+        let mut similar = Vec::new();
+        if let Some(texts) = self.apart() {
+            texts.predict_each(&files, watch, &mut |_, answer| {
+                similar.push(answer.ok().map(|answer| cosines(texts, &answer)));
+                Ok(())
+            })?;
+        }
+        self.classifier.predict_each(&files, watch, &mut |at, answer| {
+            let number = numbers.start + at;
+            let answer = answer.map(|answer| {
+                let own = self.texts.as_ref().filter(|_| self.apart().is_none());
+                let cosines = own.map(|texts| cosines(texts, &answer));
+                let cosines = cosines.or_else(|| similar.get(at).cloned().flatten());
+                (answer, cosines)
+            });
+            each(number, &self.listed[number].0, answer)
+        })
+    }
+}
+
 /// Answers for pictures, files and those in folders. A broken picture inside a folder or a list is named, skipped and counted; one
 /// that was named itself, or any with `--strict`, is an error.
 pub fn print_answers(
@@ -177,33 +253,11 @@ pub fn print_answers(
     pictures: &PictureArgs,
     args: &AnswerArgs,
 ) -> Result<()> {
-    let batched = |classifier: &Classifier| match pictures.batch() {
-        Some(batch) => classifier.in_batches_of(batch),
-        None => classifier.clone(),
-    };
     let shown = args.shown(asked.classifier.classes().len());
-    let (classifier, texts) = (batched(asked.classifier), asked.texts.map(batched));
-    let twice = texts.is_some() && !is_text(asked.classifier);
-    let step = if twice { AT_ONCE } else { listed.len().max(1) };
-    print_with((listed, step), pictures, args, args.printer(shown), &mut |numbers, watch, each| {
-        let files: Vec<Picture> = listed[numbers.clone()].iter().map(|(path, _)| Picture::file(path)).collect();
-        // A method that is its texts has said already how similar they are.
-        let own = texts.as_ref().filter(|_| !twice);
-        let mut similar = Vec::new();
-        if let Some(texts) = texts.as_ref().filter(|_| twice) {
-            texts.predict_each(&files, watch, &mut |_, answer| {
-                similar.push(answer.ok().map(|answer| cosines(texts, &answer)));
-                Ok(())
-            })?;
-        }
-        classifier.predict_each(&files, watch, &mut |number, answer| {
-            let path = &listed[numbers.start + number].0;
-            let answer = answer.map(|answer| {
-                let of_own = own.map(|texts| cosines(texts, &answer));
-                let cosines = of_own.as_deref().or(similar.get(number).and_then(Option::as_deref));
-                Answer::new(path, &answer, cosines, shown.top)
-            });
-            each(numbers.start + number, answer)
+    let look = Looks::new(asked, listed, pictures);
+    print_with((listed, look.step()), pictures, args, args.printer(shown), &mut |numbers, watch, each| {
+        look.at(numbers, watch, &mut |number, path, answer| {
+            each(number, answer.map(|(answer, cosines)| Answer::new(path, &answer, cosines.as_deref(), shown.top)))
         })
     })
 }
@@ -262,4 +316,22 @@ pub fn print_with(
         return Err(Error::Invalid("none of the pictures could be decoded".into()).into());
     }
     printer.end()
+}
+
+/// Answers for pictures that may have several labels.
+pub fn print_labels(
+    asked: &Asked<'_>,
+    rule: &Rule,
+    listed: &[(PathBuf, bool)],
+    (pictures, args): (&PictureArgs, &AnswerArgs),
+) -> Result<()> {
+    let labels = rule.names(asked.classifier).len();
+    let top = args.top.unwrap_or(labels).min(labels);
+    let shown = Shown { top, asked: args.top.is_some(), scores: args.scores, multi: true, alone: false };
+    let look = Looks::new(asked, listed, pictures);
+    print_with((listed, look.step()), pictures, args, args.printer(shown), &mut |numbers, watch, each| {
+        look.at(numbers, watch, &mut |number, path, answer| {
+            each(number, answer.map(|(answer, cosines)| rule.answer(path, &answer, cosines.as_deref())))
+        })
+    })
 }

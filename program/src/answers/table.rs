@@ -20,6 +20,16 @@ impl Whole {
 
     /// The columns that follow a class.
     fn titles(&self) -> Vec<&'static str> {
+        if self.shown.multi {
+            // Where thresholds were learned there are no probabilities.
+            let learned = self.answers.iter().flat_map(|answer| &answer.ranked).any(|label| label.threshold.is_some());
+            return match (learned, self.shown.scores) {
+                (true, true) => vec!["logit", "threshold", "cosine"],
+                (true, false) => vec!["logit", "threshold"],
+                (false, true) => vec!["probability", "cosine", "logit"],
+                (false, false) => vec!["probability"],
+            };
+        }
         match (self.shown.alone, self.shown.scores) {
             (true, true) => vec!["cosine", "logit"],
             (true, false) => vec!["cosine"],
@@ -35,13 +45,41 @@ impl Whole {
                 let share = ranked.and_then(|ranked| ranked.probability);
                 share.map_or("-".into(), |share| format!("{:.1} %", 100.0 * share))
             }
+            "threshold" => number(ranked.and_then(|ranked| ranked.threshold), 2),
             "cosine" => number(ranked.and_then(|ranked| ranked.cosine), 3),
             _ => number(ranked.map(|ranked| ranked.logit), 2),
         };
         self.titles().iter().map(cell).collect()
     }
 
+    /// The labels that a picture has, on one line; with `--top` or `--scores` the labels that are shown, a row each.
+    fn labels(&self, answer: &Answer) -> Vec<Vec<String>> {
+        let more = || answer.more.iter().map(|more| more.shown.clone());
+        if !self.long() {
+            let labels: Vec<&str> = answer.has().collect();
+            let labels = if labels.is_empty() { "-".into() } else { labels.join(", ") };
+            return vec![[text::path(&answer.path), labels].into_iter().chain(more()).collect()];
+        }
+        let mut rows = Vec::new();
+        for (at, label) in answer.ranked.iter().take(self.shown.top).enumerate() {
+            let picture = if at == 0 { text::path(&answer.path) } else { String::new() };
+            let has = if label.has == Some(true) { "yes" } else { "no" };
+            let mut row = [&[picture, label.class.clone(), has.into()][..], &self.cells(Some(label))].concat();
+            row.extend(more().map(|shown| if at == 0 { shown } else { String::new() }));
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// Whether labels have a row each, where a picture may have several.
+    fn long(&self) -> bool {
+        self.shown.asked || self.shown.scores
+    }
+
     fn rows(&self, answer: &Answer) -> Vec<Vec<String>> {
+        if self.shown.multi {
+            return self.labels(answer);
+        }
         let best = answer.best();
         let unknown = || format!("{UNKNOWN} ({}?)", best.map_or("", |best| &best.class));
         let first = [text::path(&answer.path), answer.class.clone().unwrap_or_else(unknown)];
@@ -59,7 +97,7 @@ impl Whole {
         row.extend(more());
         let width = row.len();
         let mut rows = vec![row];
-        for ranked in answer.ranked.iter().skip(1) {
+        for ranked in answer.ranked.iter().take(self.shown.top).skip(1) {
             let mut row = [&[String::new(), ranked.class.clone()][..], &self.cells(Some(ranked))].concat();
             row.resize(width, String::new());
             rows.push(row);
@@ -75,8 +113,12 @@ impl Printer for Whole {
     }
 
     fn end(&mut self) -> Result<()> {
-        let mut head = [&["picture", "class"][..], &self.titles()].concat();
-        if !self.shown.asked && !self.shown.alone {
+        let mut head = match (self.shown.multi, self.long()) {
+            (false, _) => [&["picture", "class"][..], &self.titles()].concat(),
+            (true, true) => [&["picture", "label", "has it"][..], &self.titles()].concat(),
+            (true, false) => vec!["picture", "labels"],
+        };
+        if !self.shown.multi && !self.shown.asked && !self.shown.alone {
             head.push("runner-up");
             head.extend(self.titles());
         }

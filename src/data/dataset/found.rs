@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::known::Known;
-use super::{Dataset, ELEVEN, Parts, SHIFTS, SPLIT_SEED, split, some_of, user};
+use super::{Dataset, ELEVEN, Parts, SHIFTS, SPLIT_SEED, some_of, split, user};
 use crate::data::{Folder, Item, PythonRandom, Walk};
 use crate::{Error, Result};
 

@@ -222,7 +222,8 @@ impl Known {
     pub fn of_split(path: &Path) -> Option<(&'static Self, &Path)> {
         static TABLE: [Known; 15] = KNOWN;
         let name = path.file_name()?.to_str()?;
-        let known = TABLE.iter().find(|known| matches!(known.layout, Layout::Lists { split: Some(own), .. } if own == name))?;
+        let known =
+            TABLE.iter().find(|known| matches!(known.layout, Layout::Lists { split: Some(own), .. } if own == name))?;
         path.is_file().then_some((known, path.parent()?))
     }
 

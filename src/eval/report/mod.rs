@@ -334,9 +334,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
             drawing,
             "noise",
             "What PiNI learned",
-            &format!(
-                "Mean and spread of the noise on each prompt token and on image features, {shot}, seed {seed}."
-            ),
+            &format!("Mean and spread of the noise on each prompt token and on image features, {shot}, seed {seed}."),
         );
         let mut figures = Vec::new();
         for (name, svg) in noise_plots(noise, &prefix) {

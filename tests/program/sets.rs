@@ -1,0 +1,232 @@
+//! Which pictures are learned from, whatever form they come in, and the files that features go to.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod start;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use start::{MODEL, root, s, tipi};
+
+/// What a command says, which must succeed.
+fn good(args: &[&str]) -> String {
+    let out = tipi(args);
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success(), "{args:?}: {stderr}");
+    stderr
+}
+
+fn bad(args: &[&str]) -> String {
+    let out = tipi(args);
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
+    stderr
+}
+
+/// Classes with 6, 3 and 4 pictures.
+fn unequal() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for (class, count) in [("bell", 6), ("cat", 3), ("umbrella", 4)] {
+        let from = root().join("examples/pictos/shifted").join(class);
+        let mut files: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        fs::create_dir_all(data.join(class)).unwrap();
+        for file in files.iter().take(count) {
+            fs::copy(file, data.join(class).join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    (dir, data)
+}
+
+/// What `fit tip` says.
+fn fit(data: &Path, more: &[&str], out: &Path) -> String {
+    let args = ["fit", "tip", "--model", MODEL, "--key-views", "0", "--data", s(data), "--out", s(out)];
+    good(&[&args[..], more].concat())
+}
+
+#[test]
+fn classes_that_have_fewer_pictures_give_all_they_have() {
+    let (dir, data) = unequal();
+    let out = dir.path().join("a.safetensors");
+    let said = fit(&data, &["--shots", "4"], &out);
+    let short = "4 shots: 1 of 3 classes has fewer pictures to learn from ('cat': 3)";
+    assert_eq!(said.matches(short).count(), 1, "{said}");
+    assert!(said.contains("11 pictures of 3 classes"), "{said}");
+    assert!(said.contains("2 validation pictures"), "of bell two are left: {said}");
+    let said = fit(&data, &["--shots", "3"], &out);
+    assert!(!said.contains("fewer") && said.contains("9 pictures of 3 classes"), "{said}");
+    let said = fit(&data, &["--shots", "all"], &out);
+    assert!(!said.contains("fewer") && said.contains("13 pictures of 3 classes"), "{said}");
+    assert!(!said.contains("validation pictures: "), "none are put aside: {said}");
+    for wrong in ["0", "some", "1000001"] {
+        let args = ["fit", "tip", "--model", MODEL, "--data", s(&data), "--out", s(&out), "--shots", wrong];
+        assert!(bad(&args).contains("it must be a whole number from 1 to 1000000, or all"));
+    }
+}
+
+#[test]
+fn an_evaluation_with_all_pictures_has_its_name_everywhere() {
+    let (dir, data) = unequal();
+    let out = dir.path().join("out");
+    let args = [
+        "eval",
+        "--dataset",
+        s(&data),
+        "--model",
+        MODEL,
+        "--methods",
+        "zero-shot,tip",
+        "--key-views",
+        "0",
+        "--seeds",
+        "1",
+        "--adapters",
+        "--out",
+        s(&out),
+    ];
+    good(&[&args[..], &["--shots", "1"]].concat());
+    // Results of numbers alone, as they were written before there was another word, are gone on with.
+    let said = good(&[&args[..], &["--shots", "1,all"]].concat());
+    assert!(said.contains("[3/4]") && said.contains("all-shot"), "{said}");
+    let lines = fs::read_to_string(out.join("data/results.jsonl")).unwrap();
+    let shots: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["shots"].clone()).collect();
+    assert_eq!(shots, [1.into(), 1.into(), Value::from("all"), "all".into()]);
+    assert!(out.join("data/details/tip-adapter-all-seed1.json").is_file());
+    assert!(out.join("data/adapters/tip-adapter-all-seed1.safetensors").is_file());
+    let summary = tipi(&["report", s(&out)]);
+    assert!(String::from_utf8(summary.stdout).unwrap().contains("all pictures"));
+    assert!(fs::read_to_string(out.join("summary.csv")).unwrap().contains(",all,"));
+    let again = good(&[&args[..], &["--shots", "1,all"]].concat());
+    assert!(again.contains("4 results are there already"), "{again}");
+}
+
+#[test]
+fn what_can_be_checked_can_be_learned_from() {
+    let (dir, data) = unequal();
+    let out = dir.path().join("a.safetensors");
+    let all: Vec<(String, String)> = ["bell", "cat", "umbrella"]
+        .iter()
+        .flat_map(|class| {
+            let mut files: Vec<_> = fs::read_dir(data.join(class)).unwrap().map(|e| e.unwrap().path()).collect();
+            files.sort();
+            files.into_iter().map(move |file| (s(&file).to_owned(), (*class).to_owned()))
+        })
+        .collect();
+    let lines = |split: &dyn Fn(usize) -> &'static str| -> String {
+        all.iter().enumerate().map(|(at, (path, class))| format!("{path},{class}{}\n", split(at))).collect()
+    };
+    let csv = dir.path().join("list.csv");
+    // A list without parts is as good as folders: the same adapter, to the byte.
+    fs::write(&csv, format!("path,label\n{}", lines(&|_| ""))).unwrap();
+    fit(&csv, &["--shots", "2", "--template", "an icon of {}"], &out);
+    let of_list = fs::read(&out).unwrap();
+    fit(&data, &["--shots", "2", "--template", "an icon of {}"], &out);
+    assert!(of_list == fs::read(&out).unwrap());
+    // One with parts is learned from by them, and needs no part to test on.
+    fs::write(&csv, format!("path,label,split\n{}", lines(&|at| if at % 3 == 2 { ",val" } else { ",train" }))).unwrap();
+    let said = fit(&csv, &["--shots", "all"], &out);
+    assert!(said.contains("9 pictures of 3 classes") && said.contains("4 validation pictures"), "{said}");
+    assert!(bad(&["data", "check", s(&csv)]).contains("there is no picture to test on"));
+    // CoOp's form.
+    let split = dir.path().join("split.json");
+    let entries = |which: std::ops::Range<usize>| -> Vec<Value> {
+        let of = |(path, class): &(String, String)| {
+            let path = Path::new(path).strip_prefix(dir.path()).unwrap();
+            let label = ["bell", "cat", "umbrella"].iter().position(|c| c == class).unwrap();
+            serde_json::json!([s(path), label, class])
+        };
+        let mut mixed: Vec<_> = all.iter().collect();
+        mixed.sort_by_key(|(path, _)| Path::new(path).file_name().unwrap().to_owned());
+        mixed.sort_by_key(|(path, class)| all.iter().filter(|(p, c)| c == class && p < path).count());
+        mixed[which].iter().map(|item| of(item)).collect()
+    };
+    let file = serde_json::json!({"train": entries(0..6), "val": entries(6..9), "test": entries(9..13)});
+    fs::write(&split, file.to_string()).unwrap();
+    let said = fit(&split, &["--shots", "1"], &out);
+    assert!(said.contains("split: the split file") && said.contains("3 pictures of 3 classes"), "{said}");
+    assert!(tipi(&["data", "check", s(&split)]).status.success());
+    // Folders for parts, without one to test on.
+    let parts = dir.path().join("parts");
+    for (at, (path, class)) in all.iter().enumerate() {
+        let folder = parts.join(if at % 3 == 2 { "val" } else { "train" }).join(class);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(path, folder.join(Path::new(path).file_name().unwrap())).unwrap();
+    }
+    let said = fit(&parts, &["--shots", "all"], &out);
+    assert!(said.contains("9 pictures of 3 classes") && said.contains("4 validation pictures"), "{said}");
+    assert!(bad(&["data", "check", s(&parts)]).contains("rename val to test"));
+    // A known dataset has its own words.
+    tipi_testing::miniatures::write("oxford_pets", dir.path());
+    let args = ["fit", "tip", "--model", MODEL, "--key-views", "0", "--data", "pets", "--shots", "2", "--out", s(&out)];
+    assert!(bad(&args).contains("--root DIR"));
+    let said = good(&[&args[..], &["--root", s(dir.path())]].concat());
+    assert!(
+        said.contains("OxfordPets: split_zhou_OxfordPets.json") && said.contains("8 pictures of 4 classes"),
+        "{said}"
+    );
+    let bytes = fs::read(&out).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains("a type of pet"), "the template is the set's own");
+    let split = dir.path().join("oxford_pets/split_zhou_OxfordPets.json");
+    let said = fit(&split, &["--shots", "2"], &out);
+    assert!(said.contains("OxfordPets: split_zhou_OxfordPets.json") && fs::read(&out).unwrap() == bytes, "{said}");
+}
+
+#[test]
+fn features_are_written_as_their_files_ending_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let bells = "examples/pictos/shifted/bell";
+    let embed = |name: &str, more: &[&str]| {
+        let file = dir.path().join(name);
+        let out = tipi(&[&["embed", "image", "--model", MODEL, "--out", s(&file)], more, &[bells]].concat());
+        (file, out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    let (file, code, said) = embed("f.safetensors", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let bytes = fs::read(file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let features = tensors.tensor("features").unwrap();
+    // NumPy's: a header of a known length, then the same bytes; the names beside it.
+    for _ in 0..2 {
+        let (file, code, said) = embed("f.npy", &[]);
+        assert_eq!(code, Some(0), "its own files give way: {said}");
+        let npy = fs::read(file).unwrap();
+        assert!(npy.starts_with(b"\x93NUMPY\x01\x00"));
+        let length = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
+        let head = String::from_utf8(npy[10..length].to_vec()).unwrap();
+        assert!(
+            head.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (6, 192), }") && head.ends_with('\n')
+        );
+        assert_eq!(length % 64, 0);
+        assert!(npy[length..] == *features.data());
+    }
+    let names = fs::read_to_string(dir.path().join("f.paths.txt")).unwrap();
+    assert_eq!(names.lines().count(), 6);
+    let (file, code, said) = embed("f.csv", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let csv = fs::read_to_string(file).unwrap();
+    let mut values: Vec<f32> = Vec::new();
+    for (line, name) in csv.lines().skip(1).zip(names.lines()) {
+        let mut fields = line.split(',');
+        assert_eq!(fields.next(), Some(name));
+        values.extend(fields.map(|field| field.parse::<f32>().unwrap()));
+    }
+    assert!(csv.starts_with("path,f0,f1,") && csv.lines().next().unwrap().ends_with(",f191"));
+    assert!(bytemuck::cast_slice::<f32, u8>(&values) == features.data(), "every number is read as it was");
+    // No file is another one than its name says.
+    for name in ["f.parquet", "f.bin", "f"] {
+        let (file, code, said) = embed(name, &[]);
+        assert!(code == Some(2) && said.contains(".safetensors, .npy or .csv") && !file.exists(), "{said}");
+    }
+    let (_, code, said) = embed("l.npy", &["--labels"]);
+    assert!(code == Some(2) && said.contains("one array"), "{said}");
+    // What others wrote stays.
+    fs::write(dir.path().join("f.csv"), "name,value\n").unwrap();
+    assert_eq!(embed("f.csv", &[]).1, Some(2));
+    fs::write(dir.path().join("g.paths.txt"), "mine\n").unwrap();
+    let (file, code, said) = embed("g.npy", &[]);
+    assert!(code == Some(2) && !file.exists() && said.contains("g.paths.txt"), "{said}");
+}
