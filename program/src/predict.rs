@@ -7,7 +7,7 @@ use tipi::Model;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::numbers;
 
-use crate::answers::{AnswerArgs, Asked, print_answers};
+use crate::answers::{AnswerArgs, Asked, Rule, print_answers, print_labels};
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
 use crate::paths::PathArgs;
 use crate::terminal::note;
@@ -28,6 +28,9 @@ pub struct Args {
     /// `tipi fit` fitted on validation pictures.
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
     min_confidence: Option<f64>,
+    /// Say of each label by itself whether the picture has it. An adapter that was fitted so needs no telling.
+    #[arg(long, conflicts_with = "min_confidence")]
+    multi_label: bool,
     #[command(flatten)]
     answers: AnswerArgs,
     #[command(flatten)]
@@ -44,6 +47,14 @@ pub fn run(args: &Args) -> Result<()> {
     let walk = args.pictures.walk()?;
     let paths = args.paths.read()?;
     let file = adapter_file::File::open(&args.adapter)?;
+    if args.multi_label && file.meta.thresholds.is_none() {
+        let reason = "it has no thresholds, which --multi-label needs: fit it with --multi-label";
+        return Err(tipi::Error::AdapterFile { path: args.adapter.clone(), reason: reason.into() }.into());
+    }
+    if args.min_confidence.is_some() && file.meta.thresholds.is_some() {
+        let reason = "--min-confidence: the adapter was fitted with --multi-label, and has a threshold for each label";
+        return Err(tipi::Error::Invalid(reason.into()).into());
+    }
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
         note!(
             "the adapter has no temperature, because there were no validation pictures: probabilities may be too high"
@@ -76,7 +87,12 @@ pub fn run(args: &Args) -> Result<()> {
     let texts = if wanted { model.texts_of(&file)? } else { None };
     let listed = paths.list(&walk)?;
     let asked = Asked { classifier: &classifier, texts: texts.as_ref() };
-    print_answers(&asked, &listed, &args.pictures, &args.answers)?;
+    match &file.meta.thresholds {
+        Some(each) => {
+            print_labels(&asked, &Rule::Thresholds(each.clone()), &listed, (&args.pictures, &args.answers))?;
+        }
+        None => print_answers(&asked, &listed, &args.pictures, &args.answers)?,
+    }
     common::finish(&gpu);
     Ok(())
 }

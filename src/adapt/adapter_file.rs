@@ -43,6 +43,9 @@ pub struct Meta {
     /// Probabilities are softmax(logits/T); fitted on validation pictures, none where there were none.
     #[serde(default)]
     pub temperature: Option<f64>,
+    /// Where a picture may have several classes: from which logit on it has each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<f64>>,
 }
 
 /// What a file says of its method.
@@ -243,16 +246,31 @@ impl Meta {
             shots,
             seed,
             temperature: None,
+            thresholds: None,
         })
     }
 
     /// Checks the numbers that a file says of itself.
     fn check(&self) -> Result<()> {
         self.temperature.map(calibrate::check).transpose()?;
+        if let Some(thresholds) = &self.thresholds
+            && (thresholds.len() != self.classes.len() || thresholds.iter().any(|threshold| !threshold.is_finite()))
+        {
+            let (have, want) = (thresholds.len(), self.classes.len());
+            return Err(Error::invalid(format!(
+                "{have} thresholds for {want} classes, or one that is no number; fit it again"
+            )));
+        }
         if self.classes.is_empty() && self.method.name != CORRECTION {
             return Err(Error::invalid("it has no classes; fit it again"));
         }
         self.method.check()
+    }
+
+    /// The same with thresholds, one for each class.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Vec<f64>) -> Meta {
+        Meta { thresholds: Some(thresholds), ..self }
     }
 
     /// The same with a temperature.

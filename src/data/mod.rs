@@ -32,7 +32,7 @@ pub const WORDS: &str = "a photo of a";
 
 pub use augment::{Augment, stream_seed};
 #[cfg(feature = "eval")]
-pub use dataset::{Dataset, ELEVEN, Found, PartSummary, SHIFTS};
+pub use dataset::{Dataset, ELEVEN, Found, PartSummary, SHIFTS, Several};
 pub use decode::{decode, decode_from, is_picture};
 #[cfg(feature = "eval")]
 pub(crate) use folder::without;

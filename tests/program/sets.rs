@@ -230,3 +230,102 @@ fn features_are_written_as_their_files_ending_says() {
     let (file, code, said) = embed("g.npy", &[]);
     assert!(code == Some(2) && !file.exists() && said.contains("g.paths.txt"), "{said}");
 }
+
+#[test]
+fn pictures_with_several_labels_are_learned_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (csv, out, labels) =
+        (dir.path().join("list.csv"), dir.path().join("a.safetensors"), dir.path().join("labels.txt"));
+    // Pictures of five classes; the first three are things of one kind.
+    let classes = ["bell", "umbrella", "anchor", "cat", "bed"];
+    let mut list = String::from("path,label\n");
+    let mut tested = Vec::new();
+    for (number, class) in classes.iter().enumerate() {
+        let folder = root().join("examples/pictos/shifted").join(class);
+        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for (at, file) in files.iter().enumerate() {
+            match at {
+                0..4 if number < 3 => list += &format!("{},{class}{}thing\n", s(file), [";", "|"][at % 2]),
+                0..4 => list += &format!("{},{class}\n", s(file)),
+                _ => tested.push((file.clone(), number)),
+            }
+        }
+    }
+    fs::write(&csv, &list).unwrap();
+    let fit = [
+        "fit",
+        "tip",
+        "--model",
+        MODEL,
+        "--multi-label",
+        "--key-views",
+        "0",
+        "--template",
+        "an icon of {}",
+        "--shots",
+        "all",
+        "--data",
+        s(&csv),
+        "--out",
+        s(&out),
+    ];
+    let said = good(&fit);
+    assert!(
+        said.contains("20 pictures of 6 labels") && said.contains("F1 0.") && !said.contains("fewer than"),
+        "{said}"
+    );
+    let bytes = fs::read(&out).unwrap();
+    good(&fit);
+    assert!(bytes == fs::read(&out).unwrap(), "the same bytes again");
+    let paths: Vec<&str> = tested.iter().map(|(path, _)| s(path)).collect();
+    let answers = |more: &[&str]| {
+        let answer = tipi(&[&["predict", "--adapter", s(&out)][..], more, &paths].concat());
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        String::from_utf8(answer.stdout).unwrap()
+    };
+    let rows: Vec<Value> = serde_json::from_str(&answers(&["--json"])).unwrap();
+    let (mut right, mut wrong, mut missed, mut both) = (0, 0, 0, 0);
+    for (row, (_, number)) in rows.iter().zip(&tested) {
+        let has: Vec<&str> = row["labels"].as_array().unwrap().iter().map(|label| label.as_str().unwrap()).collect();
+        let wanted: Vec<&str> = [classes[*number]].into_iter().chain((*number < 3).then_some("thing")).collect();
+        right += has.iter().filter(|label| wanted.contains(label)).count();
+        wrong += has.iter().filter(|label| !wanted.contains(label)).count();
+        missed += wanted.iter().filter(|label| !has.contains(label)).count();
+        both += usize::from(has.contains(&"thing") && has.len() > 1);
+        for score in row["scores"].as_array().unwrap() {
+            let [logit, threshold] = ["logit", "threshold"].map(|key| score[key].as_f64().unwrap());
+            assert_eq!(score["has"], logit >= threshold, "{score}");
+        }
+    }
+    let f1 = 2.0 * right as f64 / (2 * right + wrong + missed) as f64;
+    assert!(f1 > 0.6 && both > 0, "F1 {f1} with {right} right, {wrong} wrong, {missed} missed");
+    let table = answers(&["--top", "6", "--scores"]);
+    assert!(table.contains("threshold") && table.contains("cosine"), "{table}");
+    assert!(answers(&["--csv"]).starts_with("path,labels,anchor,bed,bell,cat,thing,umbrella\n"));
+    // What is declared is all there is, in that order.
+    fs::write(&labels, "umbrella\nthing\nbell\ncat\nbed\nanchor\n").unwrap();
+    good(&[&fit[..], &["--labels-file", s(&labels)]].concat());
+    assert!(answers(&["--csv"]).starts_with("path,labels,umbrella,thing,bell,cat,bed,anchor\n"));
+    fs::write(&labels, "umbrella\nthing\nbell\ncat\nanchor\n").unwrap();
+    let said = bad(&[&fit[..], &["--labels-file", s(&labels)]].concat());
+    assert!(said.contains("list.csv: line 18: the label 'bed' is none of those"), "{said}");
+    // A label of one picture has the threshold of all, which is said.
+    fs::write(&csv, format!("{list}{},rare;thing\n", s(&tested[0].0))).unwrap();
+    let said = good(&fit);
+    assert!(said.contains("1 of 7 labels has fewer than 3 pictures") && said.contains("(rare)"), "{said}");
+    let other = ["predict", "--adapter", s(&out), "--min-confidence", "0.5", paths[0]];
+    assert!(bad(&other).contains("a threshold for each label"));
+    fs::write(&csv, format!("{list}{},;thing\n", s(&tested[0].0))).unwrap();
+    assert!(bad(&fit).contains("line 22: there is an empty label"));
+    // Methods that cannot, data that has one label a picture, and an adapter of such.
+    let of = |method: &str, data: &str| {
+        bad(&["fit", method, "--model", MODEL, "--multi-label", "--shots", "all", "--data", data, "--out", s(&out)])
+    };
+    assert!(of("gda", s(&csv)).contains("gda cannot tell several labels"));
+    assert!(of("tip", "examples/pictos/shifted").contains("takes a CSV file"));
+    let (_kept, data) = unequal();
+    let plain = dir.path().join("plain.safetensors");
+    good(&["fit", "tip", "--model", MODEL, "--key-views", "0", "--data", s(&data), "--shots", "2", "--out", s(&plain)]);
+    assert!(bad(&["predict", "--adapter", s(&plain), "--multi-label", paths[0]]).contains("fit it with --multi-label"));
+}

@@ -1,6 +1,7 @@
 //! `tipi fit`: a subcommand for every method of the register, and for the overlap correction.
 
 mod overlap;
+mod several;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -136,6 +137,7 @@ impl MethodArgs {
 /// Fits.
 pub fn run(args: &Args) -> Result<()> {
     match args {
+        Args::Method(args) if args.common.multi_label => several::fit(args),
         Args::Method(args) => args.fit(),
         Args::Overlap(args) => overlap::fit(args),
     }
@@ -159,6 +161,13 @@ struct Common {
     /// put aside to validate on.
     #[arg(long, value_parser = common::shots, value_name = "N|all")]
     shots: Shots,
+    /// Learn pictures that may have several labels each, and a threshold for each label. --data is a CSV file whose labels have ;
+    /// or | between them. For tip-adapter.
+    #[arg(long)]
+    multi_label: bool,
+    /// With --multi-label: file of the labels that there are, one a line, in the order of the answers. Others are an error then.
+    #[arg(long, value_name = "FILE", requires = "multi_label")]
+    labels_file: Option<PathBuf>,
     /// Seed for choosing pictures, for random views and for training.
     #[arg(long, default_value_t = 1)]
     seed: u64,

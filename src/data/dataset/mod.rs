@@ -16,6 +16,7 @@ mod known;
 mod listing;
 mod mat;
 mod own_layouts;
+mod several;
 mod split;
 mod user;
 
@@ -26,6 +27,7 @@ pub use check::PartSummary;
 pub use equal::Placed;
 pub use found::{Found, Whole};
 pub use known::{ELEVEN, SHIFTS};
+pub use several::Several;
 
 use crate::data::{Item, PythonRandom, TEMPLATE, WORDS, Walk, class_key, class_name};
 use crate::{Error, Result, text};

@@ -98,11 +98,11 @@ fn open_parts(path: &Path, tree: Tree<'_>) -> Result<Dataset> {
 }
 
 /// A line of a CSV file.
-struct Record {
-    line: usize,
-    path: PathBuf,
-    class: String,
-    part: Option<String>,
+pub(super) struct Record {
+    pub line: usize,
+    pub path: PathBuf,
+    pub class: String,
+    pub part: Option<String>,
 }
 
 /// Opens a CSV file.
@@ -167,7 +167,7 @@ fn open_csv(path: &Path) -> Result<Found> {
 }
 
 /// Reads a CSV file's lines. All have a part or none.
-fn read_csv(path: &Path) -> Result<Vec<Record>> {
+pub(super) fn read_csv(path: &Path) -> Result<Vec<Record>> {
     let at = |line: usize, reason: String| Error::data(path, format!("line {line}: {reason}"));
     let newlines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
     let bytes = input::read(path, input::limit::LIST)?;
