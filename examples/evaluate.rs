@@ -4,7 +4,7 @@
 //! cargo run --release --example evaluate -- weights/picto examples/pictos/shifted out
 //! ```
 
-use tipi::{Dataset, DeviceOptions, Error, EvaluationOptions, Gpu, How, Method, Model, Watch};
+use tipi::{Dataset, DeviceOptions, Error, EvaluationOptions, Gpu, How, Method, Model, Shots, Watch};
 
 /// Prints what happens. An application would move its progress bar, and return `Error::Stopped` from `at` when the user wants
 /// to stop (or run all this as a `Job`): the same run goes on later.
@@ -37,7 +37,7 @@ fn main() -> tipi::Result<()> {
     let methods = ["zero-shot", "tip-adapter", "tip-x"].map(Method::named);
     let options = EvaluationOptions {
         methods: methods.into_iter().collect::<tipi::Result<_>>()?,
-        shots: vec![1, 2],
+        shots: [1, 2].map(Shots::UpTo).to_vec(),
         how: How { views: 10, grid: "standard".into(), ..How::default() },
         ..EvaluationOptions::new(out).with_template("an icon of {}")
     };

@@ -62,10 +62,10 @@
 //! # fn main() {}
 //! # #[cfg(feature = "eval")]
 //! # fn evaluate() -> tipi::Result<()> {
-//! use tipi::{Dataset, DeviceOptions, EvaluationOptions, Gpu, Model, Unwatched};
+//! use tipi::{Dataset, DeviceOptions, EvaluationOptions, Gpu, Model, Shots, Unwatched};
 //!
 //! let model = Model::load(&Gpu::open(&DeviceOptions::default())?, "weights/picto")?;
-//! let options = EvaluationOptions { shots: vec![1, 2], ..EvaluationOptions::new("results") };
+//! let options = EvaluationOptions { shots: vec![Shots::UpTo(2), Shots::All], ..EvaluationOptions::new("results") };
 //! let results = model.evaluate(&[Dataset::open("pictures")?], &options, &mut Unwatched)?;
 //! for mean in results.means() {
 //!     println!("{}, {} shots: {:.1} %", mean.method, mean.shots, 100.0 * mean.accuracy);
@@ -127,7 +127,7 @@ pub use adapt::method::Settings;
 #[doc(inline)]
 pub use adapt::{How, JudgeBy};
 #[doc(inline)]
-pub use data::Picture;
+pub use data::{Picture, Shots};
 #[doc(inline)]
 pub use door::{
     Classifier, Correction, CorrectionOptions, Examples, FitOptions, Gpu, ImageFeatures, Job, Method, Model, Neighbour,

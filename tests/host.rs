@@ -152,7 +152,7 @@ fn pictures() -> tempfile::TempDir {
 fn results(gpu: &Gpu, data: &Path) -> [Vec<f32>; 2] {
     let clip = picto(gpu);
     let folder = Folder::open(data).unwrap();
-    let split = encode::choose(&folder, (2, 2), 1, false, &|_| {}).unwrap().split;
+    let split = encode::choose(&folder, 2, 1, false, &|_| {}).unwrap().split;
     let pictures = split.val.iter().take(5).map(|item| decode(&item.path).unwrap());
     let pixels: Vec<f32> = pictures.flat_map(|picture| clip.pixels(&picture)).collect();
     let features = clip.image_encoder(5).unwrap().encode(&pixels, &mut |_| {}).unwrap();

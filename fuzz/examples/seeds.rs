@@ -163,6 +163,7 @@ fn adapters() -> Vec<Seed> {
             shots: Some(2),
             seed: 1,
             temperature: Some(0.7),
+            thresholds: None,
         };
         let text = serde_json::to_string(&meta).expect("it can be written");
         let tensors =
@@ -238,7 +239,7 @@ fn results() -> Vec<Seed> {
     };
     let record = |method: &'static dyn Method, correct: usize| Record {
         dataset: "set".into(),
-        task: Task { method, shots: 1, seed: 1 },
+        task: Task { method, shots: 1.into(), seed: 1 },
         accuracy: correct as f64 / 4.0,
         correct,
         test: 4,

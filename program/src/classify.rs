@@ -1,16 +1,15 @@
 //! `tipi classify`: zero-shot.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
-use tipi::low_level::data::Walk;
-use tipi::low_level::text;
-use tipi::{Classifier, Model, Picture, Prediction};
+use tipi::Model;
+use tipi::low_level::numbers;
 
-use crate::bars::Bars;
+use crate::answers::{AnswerArgs, Asked, Rule, print_answers, print_labels};
 use crate::common::{self, FormerGpuArgs, PictureArgs, PrecisionArgs};
-use crate::terminal;
-use crate::ui;
+use crate::labels::LabelArgs;
+use crate::paths::PathArgs;
 
 /// Options.
 #[derive(clap::Args)]
@@ -18,18 +17,22 @@ pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Labels, separated by commas.
-    #[arg(long, value_delimiter = ',', required = true)]
-    labels: Vec<String>,
-    /// Prompt, with {} in place of the label. Give several to average them.
-    #[arg(long = "template", default_value = "a photo of a {}.")]
-    templates: Vec<String>,
-    /// Pictures and folders of pictures.
-    #[arg(required = true)]
-    paths: Vec<PathBuf>,
-    /// Print one JSON array instead of a table.
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    paths: PathArgs,
+    /// Ask for each label by itself whether the picture has it: its prompts against its --negation.
     #[arg(long)]
-    json: bool,
+    multi_label: bool,
+    /// Prompt for pictures without a label, with {} in its place. Give several to average them.
+    #[arg(long, requires = "multi_label", default_value = "a photo without a {}.", value_name = "PROMPT")]
+    negation: Vec<String>,
+    /// A picture has a label if that is at least so probable, from 0 to 1.
+    #[arg(long, requires = "multi_label", default_value_t = 0.5, value_name = "P", allow_negative_numbers = true,
+        value_parser = common::within(numbers::PROBABILITY))]
+    threshold: f64,
+    #[command(flatten)]
+    answers: AnswerArgs,
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
@@ -40,81 +43,31 @@ pub struct Args {
 
 /// Classifies.
 pub fn run(args: &Args) -> Result<()> {
-    let labels: Vec<String> = args.labels.iter().map(|l| l.trim().to_string()).filter(|l| !l.is_empty()).collect();
-    if labels.is_empty() {
-        return Err(tipi::Error::Invalid("--labels has no label in it; separate labels by commas".into()).into());
-    }
+    let labels = args.labels.read()?;
     let walk = args.pictures.walk()?;
+    let paths = args.paths.read()?;
     let gpu = args.gpu.open()?;
     let model = Model::from(args.precision.load(&gpu, &common::model_folder(&args.model)?)?);
-    let classifier = model.zero_shot(&labels, &args.templates)?;
+    if args.multi_label {
+        let classifier = args.labels.with_negations(&model, &labels, &args.negation)?;
+        common::announce(&gpu);
+        let listed = paths.list(&walk)?;
+        let names = labels.into_iter().map(|label| label.name).collect();
+        let asked = Asked { classifier: &classifier, texts: Some(&classifier) };
+        print_labels(
+            &asked,
+            &Rule::Negation { names, least: args.threshold },
+            &listed,
+            (&args.pictures, &args.answers),
+        )?;
+        common::finish(&gpu);
+        return Ok(());
+    }
+    let classifier = args.labels.classifier(&model, &labels)?;
     common::announce(&gpu);
-    print_answers(&classifier, &args.paths, (&args.pictures, &walk), args.json)?;
+    let listed = paths.list(&walk)?;
+    let asked = Asked { classifier: &classifier, texts: Some(&classifier) };
+    print_answers(&asked, &listed, &args.pictures, &args.answers)?;
     common::finish(&gpu);
-    Ok(())
-}
-
-/// The answer if no class is likely enough.
-const UNKNOWN: &str = "unknown";
-
-/// Prints class, probability and runner-up of pictures, files and those in folders. A broken picture inside a folder is named,
-/// skipped and counted; one that was named itself, or any with `--strict`, is an error.
-pub fn print_answers(
-    classifier: &Classifier,
-    inputs: &[PathBuf],
-    (args, walk): (&PictureArgs, &Walk),
-    json: bool,
-) -> Result<()> {
-    let listed = common::list(inputs, walk)?;
-    let pictures: Vec<Picture> = listed.iter().map(|(path, _)| Picture::file(path)).collect();
-    let classifier = args.batch().map_or(classifier.clone(), |batch| classifier.in_batches_of(batch));
-    let mut bars = Bars::new();
-    let mut answers: Vec<(&Path, Prediction)> = Vec::new();
-    let mut skipped = Vec::new();
-    let looked = classifier.predict_each(&pictures, &mut bars, &mut |number, answer| {
-        let (path, explicit) = &listed[number];
-        match answer {
-            Ok(answer) => answers.push((path, answer)),
-            Err(error) if *explicit || args.strict => return Err(error),
-            Err(error) => skipped.push(error),
-        }
-        Ok(())
-    });
-    bars.clear();
-    looked?;
-    common::report_skipped(&skipped);
-    if answers.is_empty() {
-        return Err(tipi::Error::Invalid("none of the pictures could be decoded".into()).into());
-    }
-    let mut rows = Vec::with_capacity(answers.len());
-    let mut table = ui::table(&["picture", "class", "probability", "runner-up", "probability"]);
-    for (path, answer) in &answers {
-        let (best, second) = (answer.best(), answer.top(2).nth(1));
-        let shown = text::path(path);
-        let mut object = serde_json::json!({
-            "path": shown,
-            "class": answer.class().unwrap_or(UNKNOWN),
-            "likeliest": best.name,
-            "probability": best.probability,
-            "runner_up": second.map(|second| second.name),
-            "runner_up_probability": second.map(|second| second.probability),
-        });
-        if let Some(bytes) = text::path_bytes(path) {
-            object["path_bytes"] = bytes.into();
-        }
-        rows.push(object);
-        table.add_row([
-            shown,
-            answer.class().map_or_else(|| format!("{UNKNOWN} ({}?)", best.name), String::from),
-            format!("{:.1} %", 100.0 * best.probability),
-            second.map_or("-".into(), |second| second.name.to_string()),
-            second.map_or("-".into(), |second| format!("{:.1} %", 100.0 * second.probability)),
-        ]);
-    }
-    if json {
-        terminal::print_json(&rows, true)?;
-    } else {
-        terminal::print(&table.to_string())?;
-    }
     Ok(())
 }

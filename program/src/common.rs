@@ -8,7 +8,7 @@ use tipi::Error;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::adapt::overlap::Correction;
 use tipi::low_level::clip::{Clip, ImageEncoder};
-use tipi::low_level::data::{Folder, Item, Walk, decode_map, list_pictures_with};
+use tipi::low_level::data::{Folder, Item, Shots, Walk, decode_map};
 use tipi::low_level::encode::source::BATCH;
 use tipi::low_level::encode::{self, Tower};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
@@ -255,17 +255,6 @@ pub fn sound_pictures(items: &[Item], strict: bool) -> Result<Vec<Item>> {
     Ok(checked.items.into_iter().map(|(item, ())| item).collect())
 }
 
-/// All picture files, given directly or found in folders, in the order of the inputs, and whether each was given directly.
-pub fn list(inputs: &[PathBuf], walk: &Walk) -> Result<Vec<(PathBuf, bool)>> {
-    let mut paths = Vec::new();
-    for input in inputs {
-        let explicit = !input.is_dir();
-        paths.extend(list_pictures_with(input, walk)?.into_iter().map(|p| (p, explicit)));
-    }
-    say_walk(walk);
-    Ok(paths)
-}
-
 /// Names the pictures that were left out, and says how many.
 pub fn report_skipped(errors: &[Error]) {
     for error in errors {
@@ -278,6 +267,15 @@ pub fn report_skipped(errors: &[Error]) {
 fn note_skipped(count: usize) {
     if count > 0 {
         note!("{} skipped (--strict makes that an error)", text::count(count, "picture", "pictures"));
+    }
+}
+
+/// Reads an option that says how many pictures of each class are learned from.
+pub fn shots(text: &str) -> Result<Shots, String> {
+    match text.parse::<Shots>() {
+        Ok(Shots::All) => Ok(Shots::All),
+        Ok(Shots::UpTo(count)) if (1..=MOST_SHOTS).contains(&count) => Ok(Shots::UpTo(count)),
+        _ => Err(format!("it must be a whole number from 1 to {MOST_SHOTS}, or all")),
     }
 }
 

@@ -30,9 +30,9 @@ pub enum Args {
 /// Options of `data check`.
 #[derive(clap::Args)]
 pub struct Check {
-    /// The name of a known dataset, `all` of them, a folder with a sub-folder per class, a folder with train, val and test, or
-    /// a CSV file with the columns path,label or path,label,split.
-    #[arg(value_name = "NAME|FOLDER|CSV|all")]
+    /// The name of a known dataset, `all` of them, a folder with a sub-folder per class, a folder with train, val and test, a CSV
+    /// file with the columns path,label or path,label,split, or a split file of CoOp's form.
+    #[arg(value_name = "NAME|FOLDER|FILE|all")]
     what: PathBuf,
     /// The folder that holds the known datasets, each in its own folder.
     #[arg(long, value_name = "DIR")]

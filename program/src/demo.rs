@@ -10,7 +10,7 @@ use tipi::low_level::adapt::method::{Settings, baseline};
 use tipi::low_level::adapt::overlap::{self, Correction};
 use tipi::low_level::adapt::{How, Method, adapter_file};
 use tipi::low_level::clip::Clip;
-use tipi::low_level::data::{Dataset, Folder, Walk, decode};
+use tipi::low_level::data::{Dataset, Folder, Shots, Walk, decode};
 use tipi::low_level::eval::correction::{Generic, kept};
 use tipi::low_level::eval::journal::Journal;
 use tipi::low_level::eval::summary::{deviation, mean};
@@ -81,7 +81,7 @@ pub struct Args {
 struct Row {
     set: &'static str,
     method: &'static dyn Method,
-    shots: usize,
+    shots: Shots,
     accuracies: Vec<f64>,
     seconds: f64,
 }
@@ -216,7 +216,7 @@ impl Args {
         Ok(Protocol {
             setup: Setup::new(how, &methods, &settings)?,
             methods,
-            shots: shots.to_vec(),
+            shots: shots.iter().copied().map(Shots::UpTo).collect(),
             seeds: self.seeds.clone(),
             adapters: false,
             strict: true,

@@ -1,12 +1,10 @@
 //! `tipi embed`.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Subcommand;
-use safetensors::tensor::{Dtype, TensorView};
 use tipi::Error;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::adapt::overlap::Correction;
@@ -16,11 +14,13 @@ use tipi::low_level::data::Item;
 use tipi::low_level::encode::Views;
 use tipi::low_level::encode::store::{Key, Store};
 use tipi::low_level::input;
-use tipi::low_level::output::{Kind, Output, mark_embeddings};
 use tipi::low_level::text;
 
 use crate::common::{self, FormerGpuArgs, PictureArgs, PrecisionArgs};
+use crate::embeddings::{Contents, Target};
+use crate::labels;
 use crate::outputs::{Beside, ForceArgs};
+use crate::paths::{PathArgs, Paths};
 use crate::tensors::TensorFile;
 use crate::terminal::note;
 use crate::{stop, ui};
@@ -48,9 +48,8 @@ pub struct Image {
     /// Add `labels` [n] i64 to the file. The input must be one folder with a sub-folder of pictures per class.
     #[arg(long)]
     labels: bool,
-    /// What to embed.
-    #[arg(required = true)]
-    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: PathArgs,
 }
 
 /// Options of `embed text`.
@@ -71,9 +70,38 @@ pub struct Class {
     /// Prompt, with {} in place of the class. Give several to average them.
     #[arg(long = "template", default_value = "a photo of a {}.")]
     templates: Vec<String>,
+    /// File of classes, one a line, perhaps with prompts of their own, as `tipi classify` takes it.
+    #[arg(long, value_name = "FILE", conflicts_with = "classes")]
+    labels_file: Option<PathBuf>,
     /// The names of the classes, in the order of the labels, or one folder with a sub-folder per class.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "labels_file")]
     classes: Vec<String>,
+}
+
+impl Class {
+    /// The classes, and their classifier.
+    fn classifier(&self, clip: &Clip) -> Result<(Vec<String>, Classifier)> {
+        if let Some(path) = &self.labels_file {
+            let labels = labels::of_file(path)?;
+            let classes: Vec<String> = labels.iter().map(|label| label.name.clone()).collect();
+            if labels.iter().any(|label| !label.prompts.is_empty()) {
+                let prompts =
+                    labels.iter().map(|label| label.prompts_or(&self.templates)).collect::<Result<Vec<_>>>()?;
+                let classifier = Classifier::of_prompts(clip, &classes, &prompts)?;
+                return Ok((classes, classifier));
+            }
+            let classifier = Classifier::new(clip, &classes, &self.templates)?;
+            return Ok((classes, classifier));
+        }
+        let classes = match &self.classes[..] {
+            [one] if Path::new(one).is_dir() => {
+                common::open_folder(Path::new(one), &self.common.pictures.walk()?)?.names()
+            }
+            names => names.to_vec(),
+        };
+        let classifier = Classifier::new(clip, &classes, &self.templates)?;
+        Ok((classes, classifier))
+    }
 }
 
 /// Options.
@@ -83,8 +111,9 @@ pub struct Common {
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
     /// File to write, or `-` for stdout. It holds `features` [n,D] f32 (`weights` for `classifier`), not normalised, in the
-    /// order of the inputs. A file of embeddings of that name is overwritten.
-    #[arg(long, value_name = "F.safetensors|-")]
+    /// order of the inputs, in the form that its ending says: .safetensors; .npy, with what the rows are of beside it in
+    /// .paths.txt; or .csv, with that in the first column. A file of embeddings of that name is overwritten.
+    #[arg(long, value_name = "FILE|-")]
     out: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
@@ -96,20 +125,6 @@ pub struct Common {
     precision: PrecisionArgs,
 }
 
-/// What goes into the file.
-struct Contents {
-    tensors: Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>,
-    /// What the rows are of.
-    names: Vec<String>,
-}
-
-impl Contents {
-    fn f32(&mut self, name: &'static str, width: usize, values: &[f32]) {
-        let shape = vec![values.len() / width, width];
-        self.tensors.push((name, Dtype::F32, shape, bytemuck::cast_slice(values).to_vec()));
-    }
-}
-
 /// Embeds.
 pub fn run(args: &Args) -> Result<()> {
     let common = match args {
@@ -117,10 +132,11 @@ pub fn run(args: &Args) -> Result<()> {
         Args::Text(args) => &args.common,
         Args::Classifier(args) => &args.common,
     };
-    let output = common.force.open_or_stdout(&common.out, Kind::Embeddings)?;
+    let output = Target::open(&common.force, &common.out)?;
     let mut pictures = Vec::new();
     match args {
         Args::Image(args) => {
+            output.takes(args.labels, args.correction.is_some())?;
             args.correction.iter().try_for_each(|path| output.reads(path, "a correction"))?;
             pictures = inputs(args, &output)?;
         }
@@ -129,16 +145,22 @@ pub fn run(args: &Args) -> Result<()> {
             TextInput::List(path) => output.reads(path, "a list of texts"),
             TextInput::Stdin | TextInput::Text(_) => Ok(()),
         })?,
-        Args::Classifier(_) => {}
+        Args::Classifier(args) => {
+            args.labels_file.iter().try_for_each(|path| output.reads(path, "a file of labels"))?;
+        }
     }
     let model = common::model_folder(&common.model)?;
-    output.reads_folder(&model, "a file of the model")?;
-    let kept = if pictures.is_empty() { None } else { Beside::features(&output)? };
+    output.output.reads_folder(&model, "a file of the model")?;
+    let kept = if pictures.is_empty() { None } else { Beside::features(&output.output)? };
     let gpu = common.gpu.open()?;
     let clip = common.precision.load(&gpu, &model)?;
     common::announce(&gpu);
     let d = clip.config.embedding;
-    let mut contents = Contents { tensors: Vec::new(), names: Vec::new() };
+    let mut contents = Contents::new(match args {
+        Args::Image(_) => "path",
+        Args::Text(_) => "text",
+        Args::Classifier(_) => "class",
+    });
     match args {
         Args::Image(args) => {
             let (features, labels, names) = images(args, &pictures, &clip, kept.as_ref())?;
@@ -147,8 +169,7 @@ pub fn run(args: &Args) -> Result<()> {
                 contents.f32("adapted", d, adapted);
             }
             if let Some(labels) = labels {
-                let bytes = bytemuck::cast_slice(&labels).to_vec();
-                contents.tensors.push(("labels", Dtype::I64, vec![labels.len()], bytes));
+                contents.labels(&labels);
             }
             contents.names = names;
         }
@@ -158,30 +179,15 @@ pub fn run(args: &Args) -> Result<()> {
             contents.names = names;
         }
         Args::Classifier(args) => {
-            let classes = match &args.classes[..] {
-                [one] if Path::new(one).is_dir() => {
-                    common::open_folder(Path::new(one), &args.common.pictures.walk()?)?.names()
-                }
-                names => names.to_vec(),
-            };
-            let classifier = Classifier::new(&clip, &classes, &args.templates)?;
+            let (classes, classifier) = args.classifier(&clip)?;
             contents.f32("weights", d, &gpu.read::<f32>(&classifier.weights)?);
             contents.names = classes;
         }
     }
-    let metadata = HashMap::from([("inputs".to_string(), serde_json::to_string(&contents.names)?)]);
-    let mut views = Vec::new();
-    for (name, dtype, shape, bytes) in &contents.tensors {
-        views.push((*name, TensorView::new(*dtype, shape.clone(), bytes)?));
-    }
-    let bytes = mark_embeddings(&safetensors::serialize(views, Some(metadata))?)?;
-    let written: Vec<_> = contents.tensors.iter().map(|(name, _, shape, _)| format!("{name} {shape:?}")).collect();
-    let name = output.name();
-    output.write(&bytes)?;
+    output.write(&contents)?;
     if let Some(kept) = &kept {
         kept.remove_features();
     }
-    note!("wrote {} to {name}", written.join(", "));
     common::finish(&gpu);
     Ok(())
 }
@@ -297,27 +303,28 @@ enum Input {
 }
 
 /// What there is to embed. Every file of it is known to `output` as one that is read.
-fn inputs(args: &Image, output: &Output) -> Result<Vec<Input>> {
+fn inputs(args: &Image, output: &Target) -> Result<Vec<Input>> {
     let mut found = Vec::new();
     let walk = args.common.pictures.walk()?;
+    let Paths(inputs) = args.inputs.read()?;
     if args.labels {
-        let [input] = &args.inputs[..] else {
+        let [(input, _)] = &inputs[..] else {
             return Err(
                 Error::Invalid("--labels takes one folder with a sub-folder of pictures per class".into()).into()
             );
         };
         found.push(Input::Pictures(
-            common::open_folder(Path::new(input), &walk)?.items.into_iter().map(|item| (item, false)).collect(),
+            common::open_folder(input, &walk)?.items.into_iter().map(|item| (item, false)).collect(),
         ));
     } else {
-        for inputs in args.inputs.chunk_by(|a, b| !is_safetensors(a) && !is_safetensors(b)) {
-            if let [one] = inputs
+        for inputs in inputs.chunk_by(|(a, _), (b, _)| !is_safetensors(a) && !is_safetensors(b)) {
+            if let [(one, _)] = inputs
                 && is_safetensors(one)
             {
                 found.push(Input::Pixels(one.into()));
                 continue;
             }
-            let listed = common::list(&inputs.iter().map(PathBuf::from).collect::<Vec<_>>(), &walk)?;
+            let listed = Paths(inputs.to_vec()).list(&walk)?;
             let listed = listed.into_iter().map(|(path, explicit)| (Item { path, label: 0 }, explicit));
             found.push(Input::Pictures(listed.collect()));
         }
@@ -330,7 +337,7 @@ fn inputs(args: &Image, output: &Output) -> Result<Vec<Input>> {
             Input::Pixels(path) => output.reads(path, "a file of pixels")?,
         }
     }
-    walk.refuse_picture(output.path())?;
+    walk.refuse_picture(output.output.path())?;
     Ok(found)
 }
 

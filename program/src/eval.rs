@@ -7,7 +7,7 @@ use tipi::Error;
 use tipi::low_level::adapt::method::{self, Method};
 use tipi::low_level::adapt::{adapter_file, overlap};
 use tipi::low_level::data::walk::mark_results;
-use tipi::low_level::data::{Dataset, ELEVEN, SHIFTS, Walk};
+use tipi::low_level::data::{Dataset, ELEVEN, SHIFTS, Shots, Walk};
 use tipi::low_level::eval::correction::Generic;
 use tipi::low_level::eval::{self, Correcting, Evaluation, Protocol, Setup};
 use tipi::low_level::numbers;
@@ -25,8 +25,9 @@ use crate::{stop, ui};
 #[derive(clap::Args)]
 pub struct Args {
     /// What to evaluate: the names of known datasets below --root (`all` for those of the eleven that are there), a folder with
-    /// a sub-folder of pictures per class, a folder with train, val and test, or a CSV file with the columns path,label.
-    #[arg(long, value_delimiter = ',', required = true, value_name = "NAME|FOLDER|CSV")]
+    /// a sub-folder of pictures per class, a folder with train, val and test, a CSV file with the columns path,label or
+    /// path,label,split, or a split file of CoOp's form.
+    #[arg(long, value_delimiter = ',', required = true, value_name = "NAME|FOLDER|FILE")]
     dataset: Vec<PathBuf>,
     /// Folder of the known datasets.
     #[arg(long, value_name = "DIR")]
@@ -37,9 +38,9 @@ pub struct Args {
     /// Methods, by the names that `tipi fit` uses. By default all but auto; the ++ methods only if there is a correction.
     #[arg(long, value_delimiter = ',', value_parser = one_method)]
     methods: Vec<&'static dyn Method>,
-    /// Numbers of pictures per class to learn from, each from 1 to 1000000.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = common::count(1, common::MOST_SHOTS))]
-    shots: Vec<usize>,
+    /// Numbers of pictures per class to learn from, each from 1 to 1000000, or all. A class that has fewer gives all it has.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = common::shots)]
+    shots: Vec<Shots>,
     /// Seeds for choosing pictures, for random views and for training.
     #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
     seeds: Vec<u64>,

@@ -5,6 +5,7 @@
 // All text goes through `terminal`, which escapes what could act on a terminal and never fails on stderr.
 #![warn(clippy::disallowed_macros)]
 
+mod answers;
 mod bars;
 mod bench;
 mod classify;
@@ -13,12 +14,15 @@ mod data;
 mod demo;
 mod devices;
 mod embed;
+mod embeddings;
 mod eval;
 mod fit;
 mod info;
+mod labels;
 mod options;
 mod outputs;
 mod overlap;
+mod paths;
 mod predict;
 #[cfg(feature = "hub")]
 mod pull;
@@ -26,6 +30,7 @@ mod search;
 mod stop;
 mod tensors;
 mod terminal;
+mod trust;
 mod tune;
 mod ui;
 
@@ -66,7 +71,7 @@ enum Command {
     Data(data::Args),
     /// Classify pictures by labels alone, without examples (zero-shot).
     Classify(classify::Args),
-    /// Write features of pictures or texts to a safetensors file.
+    /// Write features of pictures or texts to a file.
     #[command(subcommand)]
     Embed(embed::Args),
     /// Adapt a model to a folder of pictures, one sub-folder per class.

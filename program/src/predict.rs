@@ -7,9 +7,11 @@ use tipi::Model;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::numbers;
 
-use crate::classify::print_answers;
+use crate::answers::{AnswerArgs, Asked, Rule, print_answers, print_labels};
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::paths::PathArgs;
 use crate::terminal::note;
+use crate::trust::TrustArgs;
 
 /// Options.
 #[derive(clap::Args)]
@@ -21,16 +23,19 @@ pub struct Args {
     /// still the same.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: Option<PathBuf>,
-    /// Pictures and folders of pictures.
-    #[arg(required = true)]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    paths: PathArgs,
     /// Answer "unknown" if the likeliest class is less probable than this, from 0 to 1. Probabilities use the temperature that
-    /// `tipi fit` fitted on validation pictures.
+    /// `tipi fit` fitted.
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
     min_confidence: Option<f64>,
-    /// Print one JSON array instead of a table.
-    #[arg(long)]
-    json: bool,
+    /// Say of each label by itself whether the picture has it. An adapter that was fitted so needs no telling.
+    #[arg(long, conflicts_with = "min_confidence")]
+    multi_label: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    answers: AnswerArgs,
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
@@ -43,10 +48,23 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let least = args.min_confidence.unwrap_or(0.0);
     let walk = args.pictures.walk()?;
+    let paths = args.paths.read()?;
     let file = adapter_file::File::open(&args.adapter)?;
+    if args.multi_label && file.meta.thresholds.is_none() {
+        let reason = "it has no thresholds, which --multi-label needs: fit it with --multi-label";
+        return Err(tipi::Error::AdapterFile { path: args.adapter.clone(), reason: reason.into() }.into());
+    }
+    if args.min_confidence.is_some() && file.meta.thresholds.is_some() {
+        let reason = "--min-confidence: the adapter was fitted with --multi-label, and has a threshold for each label";
+        return Err(tipi::Error::Invalid(reason.into()).into());
+    }
+    if args.trust.some() && file.meta.thresholds.is_some() {
+        let reason = "--coverage and --keep: the adapter was fitted with --multi-label, where a picture may be of any number of classes";
+        return Err(tipi::Error::Invalid(reason.into()).into());
+    }
     if args.min_confidence.is_some() && file.meta.temperature.is_none() {
         note!(
-            "the adapter has no temperature, because there were no validation pictures: probabilities may be too high"
+            "the adapter has no temperature, because there were no pictures to fit it on: probabilities may be too high"
         );
     }
     let gpu = args.gpu.open()?;
@@ -63,15 +81,25 @@ pub fn run(args: &Args) -> Result<()> {
             clip
         }
     };
-    let classifier = match Model::from(clip).bind(&file) {
+    let model = Model::from(clip);
+    let classifier = match model.bind(&file) {
         // The file holds a correction instead.
         Err(error @ tipi::Error::Invalid(_)) => {
             return Err(tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")).into());
         }
-        other => other?.asking_for(least)?,
+        other => args.trust.apply(other?.asking_for(least)?)?,
     };
     common::announce(&gpu);
-    print_answers(&classifier, &args.paths, (&args.pictures, &walk), args.json)?;
+    let wanted = args.answers.needs_texts(classifier.classes().len());
+    let texts = if wanted { model.texts_of(&file)? } else { None };
+    let listed = paths.list(&walk)?;
+    let asked = Asked { classifier: &classifier, texts: texts.as_ref() };
+    match &file.meta.thresholds {
+        Some(each) => {
+            print_labels(&asked, &Rule::Thresholds(each.clone()), &listed, (&args.pictures, &args.answers))?;
+        }
+        None => print_answers(&asked, &listed, &args.pictures, &args.answers)?,
+    }
     common::finish(&gpu);
     Ok(())
 }

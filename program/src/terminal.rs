@@ -49,11 +49,27 @@ pub fn print_path(path: &Path) -> tipi::Result<()> {
     if io::stdout().is_terminal() { print(&text::path(path)) } else { out(path.as_os_str().as_encoded_bytes()) }
 }
 
+/// Prints a line of a result that goes on, text that is safe already. Gives whether anybody reads on.
+pub fn print_line(text: &str) -> tipi::Result<bool> {
+    written(text.as_bytes())
+}
+
+/// Whether stdout is a terminal.
+pub fn is_shown() -> bool {
+    io::IsTerminal::is_terminal(&io::stdout())
+}
+
 fn out(bytes: &[u8]) -> tipi::Result<()> {
+    written(bytes).map(drop)
+}
+
+/// Writes a line, and gives whether its reader is there.
+fn written(bytes: &[u8]) -> tipi::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| tipi::Error::io(Path::new("stdout"), error)),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(tipi::Error::io(Path::new("stdout"), error)),
     }
 }
 

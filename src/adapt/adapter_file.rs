@@ -47,6 +47,9 @@ pub struct Meta {
     /// The pictures that confidence rests on; none in files from before they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Counts>,
+    /// Where a picture may have several classes: from which logit on it has each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<f64>>,
 }
 
 /// What a file says of its method.
@@ -147,7 +150,7 @@ impl Tensors {
     /// # Errors
     /// A lost device.
     pub fn classifier(&mut self, gpu: &Gpu, classifier: &Classifier) -> Result<()> {
-        self.floats("weights", classifier.weights.shape(), &gpu.read::<f32>(&classifier.weights)?);
+        self.floats(WEIGHTS, classifier.weights.shape(), &gpu.read::<f32>(&classifier.weights)?);
         Ok(())
     }
 
@@ -252,16 +255,31 @@ impl Meta {
             seed,
             temperature: None,
             evidence: None,
+            thresholds: None,
         })
     }
 
     /// Checks the numbers that a file says of itself.
     fn check(&self) -> Result<()> {
         self.temperature.map(calibrate::check).transpose()?;
+        if let Some(thresholds) = &self.thresholds
+            && (thresholds.len() != self.classes.len() || thresholds.iter().any(|threshold| !threshold.is_finite()))
+        {
+            let (have, want) = (thresholds.len(), self.classes.len());
+            return Err(Error::invalid(format!(
+                "{have} thresholds for {want} classes, or one that is no number; fit it again"
+            )));
+        }
         if self.classes.is_empty() && self.method.name != CORRECTION {
             return Err(Error::invalid("it has no classes; fit it again"));
         }
         self.method.check()
+    }
+
+    /// The same with thresholds, one for each class.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Vec<f64>) -> Meta {
+        Meta { thresholds: Some(thresholds), ..self }
     }
 
     /// The same with what is known of its confidence.
@@ -466,6 +484,27 @@ impl File {
     }
 }
 
+impl File {
+    /// The classifier of the classes' texts that the file holds, alone; none where its method has none.
+    ///
+    /// # Errors
+    /// As [`File::bind`].
+    pub fn texts(&self, clip: &Clip) -> Result<Option<Classifier>> {
+        self.check_model(clip.id()?)?;
+        let bad = |e: safetensors::SafeTensorError| Error::adapter_file(&self.path, e.to_string());
+        let file = SafeTensors::deserialize(&self.bytes).map_err(bad)?;
+        if !file.names().contains(&WEIGHTS) {
+            return Ok(None);
+        }
+        let loading =
+            Loading { path: &self.path, file, clip, classes: &self.meta.classes, words: &self.meta.method.words };
+        loading.classifier().map(Some)
+    }
+}
+
+/// The name of a classifier from text.
+const WEIGHTS: &str = "weights";
+
 /// A file that is being bound to a model.
 pub struct Loading<'a> {
     path: &'a Path,
@@ -527,7 +566,7 @@ impl Loading<'_> {
     /// As [`Loading::floats`]; out of memory.
     pub fn classifier(&self) -> Result<Classifier> {
         let classes = self.classes.len();
-        let weights = self.floats("weights", &[classes, self.clip.config.embedding])?;
+        let weights = self.floats(WEIGHTS, &[classes, self.clip.config.embedding])?;
         Classifier::from_weights(&self.clip.gpu, &weights, classes, self.clip.logit_scale)
     }
 

@@ -13,6 +13,7 @@ pub mod known;
 mod learn;
 pub mod lesson;
 pub mod method;
+pub mod multi_label;
 pub mod overlap;
 pub mod pini;
 mod plans;

@@ -53,17 +53,10 @@ fn check_scale(scale: f32) -> Result<()> {
 /// # Errors
 /// As [`prompts`]; a tokenizer that fails.
 pub fn unclear(clip: &Clip, classes: &[String], templates: &[String]) -> Result<Vec<String>> {
-    let (tokenizer, end) = (clip.tokenizer()?, clip.config.end);
-    // The tower looks no further than the first end token, which stands for what is unknown to some tokenizers.
-    let seen = |text: &str| -> Result<Vec<u32>> {
-        let mut ids = tokenizer.prompt(text)?;
-        ids.truncate(end.position(&ids).unwrap_or(ids.len()));
-        Ok(ids)
-    };
-    let nothing = seen("")?.len();
+    let nothing = seen(clip, "")?.len();
     let mut reasons = Vec::new();
     for class in classes {
-        if seen(&class_name(class))?.len() <= nothing {
+        if seen(clip, &class_name(class))?.len() <= nothing {
             reasons.push(format!(
                 "the class '{}' has no tokens: the model reads nothing in this name; give it another",
                 class
@@ -71,9 +64,25 @@ pub fn unclear(clip: &Clip, classes: &[String], templates: &[String]) -> Result<
         }
     }
     let texts = prompts(classes, templates)?;
+    let texts: Vec<&[String]> = texts.chunks_exact(templates.len()).collect();
+    reasons.extend(alike(clip, classes, &texts)?);
+    Ok(reasons)
+}
+
+/// The tokens of a text that the tower sees. It looks no further than the first end token, which stands for what is unknown to
+/// some tokenizers.
+fn seen(clip: &Clip, text: &str) -> Result<Vec<u32>> {
+    let mut ids = clip.tokenizer()?.prompt(text)?;
+    ids.truncate(clip.config.end.position(&ids).unwrap_or(ids.len()));
+    Ok(ids)
+}
+
+/// Which classes have prompts of the same tokens, a reason each.
+fn alike(clip: &Clip, classes: &[String], prompts: &[&[String]]) -> Result<Vec<String>> {
+    let mut reasons = Vec::new();
     let mut first: HashMap<Vec<Vec<u32>>, &String> = HashMap::new();
-    for (class, texts) in classes.iter().zip(texts.chunks_exact(templates.len())) {
-        let tokens = texts.iter().map(|text| seen(text)).collect::<Result<Vec<_>>>()?;
+    for (class, prompts) in classes.iter().zip(prompts) {
+        let tokens = prompts.iter().map(|text| seen(clip, text)).collect::<Result<Vec<_>>>()?;
         match first.entry(tokens) {
             Entry::Vacant(place) => {
                 place.insert(class);
@@ -113,6 +122,50 @@ impl Classifier {
         let features = clip.encode_texts(&prompts)?;
         let (classes, width) = (classes.len(), clip.config.embedding);
         Ok((Classifier::from_features(&clip.gpu, &features, classes, width, clip.logit_scale)?, unclear))
+    }
+
+    /// The classifier of classes that have prompts of their own, each as many as it likes; those of a class are averaged.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no classes, a class without a prompt, prompts in which the model reads nothing, or classes of the
+    /// same prompts; a tokenizer or device that fails.
+    pub fn of_prompts(clip: &Clip, classes: &[String], prompts: &[Vec<String>]) -> Result<Classifier> {
+        if classes.is_empty() || classes.len() != prompts.len() {
+            return Err(Error::invalid(format!("{} classes have {} lists of prompts", classes.len(), prompts.len())));
+        }
+        let nothing = seen(clip, "")?.len();
+        for (class, prompts) in classes.iter().zip(prompts) {
+            if prompts.is_empty() {
+                return Err(Error::invalid(format!("the class '{class}' has no prompt")));
+            }
+            for prompt in prompts {
+                if seen(clip, prompt)?.len() <= nothing {
+                    return Err(Error::invalid(format!(
+                        "the prompt '{prompt}' of the class '{class}' has no tokens: the model reads nothing in it; give another"
+                    )));
+                }
+            }
+        }
+        let lists: Vec<&[String]> = prompts.iter().map(Vec::as_slice).collect();
+        if let Some(reason) = alike(clip, classes, &lists)?.into_iter().next() {
+            return Err(Error::Invalid(reason));
+        }
+        let width = clip.config.embedding;
+        let mut weights = vec![0.0; classes.len() * width];
+        let mut counts: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        counts.sort_unstable();
+        counts.dedup();
+        // Classes of as many prompts go together.
+        for count in counts {
+            let which: Vec<usize> = (0..classes.len()).filter(|class| prompts[*class].len() == count).collect();
+            let texts: Vec<&String> = which.iter().flat_map(|class| &prompts[*class]).collect();
+            let features = clip.encode_texts(&texts)?;
+            let part = Classifier::from_features(&clip.gpu, &features, which.len(), width, clip.logit_scale)?;
+            for (class, row) in which.into_iter().zip(clip.gpu.read::<f32>(&part.weights)?.chunks_exact(width)) {
+                weights[class * width..][..width].copy_from_slice(row);
+            }
+        }
+        Classifier::from_weights(&clip.gpu, &weights, classes.len(), clip.logit_scale)
     }
 
     /// The classifier of un-normalised text features `[classes, templates, D]`.

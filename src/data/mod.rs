@@ -22,6 +22,7 @@ pub mod picture;
 pub mod python_random;
 pub mod resize;
 pub mod sampling;
+pub mod shots;
 pub mod walk;
 
 /// The zero-shot template where nobody gives another.
@@ -31,7 +32,7 @@ pub const WORDS: &str = "a photo of a";
 
 pub use augment::{Augment, stream_seed};
 #[cfg(feature = "eval")]
-pub use dataset::{Dataset, ELEVEN, PartSummary, SHIFTS};
+pub use dataset::{Dataset, ELEVEN, Found, PartSummary, SHIFTS, Several};
 pub use decode::{decode, decode_from, is_picture};
 #[cfg(feature = "eval")]
 pub(crate) use folder::without;
@@ -42,5 +43,6 @@ pub use resize::{
     Filter, Normalize, Rgb, center_crop, flip_horizontal, resize, resize_bicubic, resize_center_crop,
     resize_center_crop_with, resize_crop, resize_longest_pad, resize_shortest_edge, to_pixels,
 };
-pub use sampling::{FewShot, Split, coop_few_shot, few_shot, short_classes};
+pub use sampling::{FewShot, Split, coop_few_shot, few_shot, short_classes, too_few};
+pub use shots::Shots;
 pub use walk::{Walk, list_pictures, list_pictures_with};

@@ -4,8 +4,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::data::{Item, PythonRandom};
+use crate::data::{Item, PythonRandom, Shots};
 use crate::{Error, Result, text};
+
+/// How many classes are named that have too few pictures.
+const NAMED: usize = 5;
 
 /// A set divided for few-shot learning; no item is in two parts.
 #[derive(Debug, Clone)]
@@ -23,68 +26,57 @@ pub struct Split {
 /// As Dassl does after Python's `random.seed(seed)`: items are grouped by label, groups in the order in which their
 /// labels first appear; `random.sample(group, shots)` is drawn for every group first; then, from the same generator,
 /// `random.sample(left, val_shots)` for every group, where `left` are the group's items that were not drawn, in the
-/// order given. A class with fewer than `val_shots` items left gives all of them and draws nothing; such a class, and
-/// one with exactly as many, has no test pictures. That is allowed; make the set larger or `val_shots` smaller if
-/// every class is to be tested.
+/// order given. A class with fewer items than asked for, here and there, gives all of them in the order given and draws
+/// nothing ([`too_few`] names these); such a class, and one with exactly as many, has no validation or test pictures.
 ///
 /// `classes` are the class folders' names in `root`, by label; they serve to name a class in an error.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] if `shots` is 0, [`Error::Data`] if a class has fewer than `shots` items or an item's label is
-/// not that of a class.
+/// [`Error::Invalid`] if `shots` is 0, [`Error::Data`] if a class has no item or an item's label is not that of a class.
 pub fn few_shot(
     folder_items: &[Item],
     classes: &[String],
     root: &Path,
-    shots: usize,
+    shots: impl Into<Shots>,
     val_shots: usize,
     seed: u64,
 ) -> Result<Split> {
-    if shots == 0 {
-        return Err(Error::invalid("0 shots leave nothing to learn from: ask for at least 1 per class"));
-    }
+    let shots = shots.into();
+    shots.check()?;
     let groups = by_label(folder_items, classes, root)?;
-    let counts = groups.iter().map(|(label, group)| (*label, group.len()));
-    let absent = (0..classes.len()).filter(|label| groups.iter().all(|(other, _)| other != label));
-    for (label, count) in counts.chain(absent.map(|label| (label, 0))) {
-        if count < shots {
-            return Err(Error::data(
-                root.join(&classes[label]),
-                format!(
-                    "the class has {}, {} at least {shots}: ask for fewer shots or add pictures",
-                    text::count(count, "picture", "pictures"),
-                    text::count(shots, "shot needs", "shots need")
-                ),
-            ));
-        }
+    if let Some(label) = (0..classes.len()).find(|label| groups.iter().all(|(other, _)| other != label)) {
+        return Err(Error::data(root.join(&classes[label]), "the class has no picture to learn from: add some"));
     }
 
     let mut random = PythonRandom::new(seed);
     let mut unused = vec![true; folder_items.len()];
-    let mut support = Vec::with_capacity(groups.len() * shots);
-    for (_, group) in &groups {
-        for place in random.sample(group.len(), shots)? {
-            unused[group[place]] = false;
-            support.push(folder_items[group[place]].clone());
+    let mut take = |shots: Shots| -> Result<Vec<Item>> {
+        let mut taken = Vec::new();
+        for (_, group) in &groups {
+            let left: Vec<usize> = group.iter().copied().filter(|&index| unused[index]).collect();
+            for index in drawn(&left, shots, &mut random)? {
+                unused[index] = false;
+                taken.push(folder_items[index].clone());
+            }
         }
-    }
-    let mut val = Vec::with_capacity(groups.len() * val_shots.min(folder_items.len()));
-    for (_, group) in &groups {
-        let left: Vec<usize> = group.iter().copied().filter(|&index| unused[index]).collect();
-        let places =
-            if left.len() < val_shots { (0..left.len()).collect() } else { random.sample(left.len(), val_shots)? };
-        for place in places {
-            unused[left[place]] = false;
-            val.push(folder_items[left[place]].clone());
-        }
-    }
+        Ok(taken)
+    };
+    let support = take(shots)?;
+    let val = take(Shots::UpTo(val_shots))?;
     let test = folder_items.iter().zip(&unused).filter(|&(_, &unused)| unused).map(|(item, _)| item.clone()).collect();
     Ok(Split { support, val, test })
 }
 
-/// The most pictures per class that hyper-parameters are searched on.
-const MOST_VAL: usize = 4;
+/// So many of a class, drawn; all of one that has fewer, as they are.
+fn drawn(group: &[usize], shots: Shots, random: &mut PythonRandom) -> Result<Vec<usize>> {
+    match shots {
+        Shots::UpTo(count) if count <= group.len() => {
+            Ok(random.sample(group.len(), count)?.into_iter().map(|place| group[place]).collect())
+        }
+        _ => Ok(group.to_vec()),
+    }
+}
 
 /// The few shots of a set that has parts, as indices into its lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,29 +92,25 @@ pub struct FewShot {
 /// As Dassl's `generate_fewshot_dataset` after Python's `random.seed(seed)`: items are grouped by label, groups in the order
 /// in which their labels first appear; `random.sample(group, shots)` is drawn for every group of train, then, from the same
 /// generator, for every group of val. A class that has fewer gives all of them in the order given and draws nothing
-/// ([`short_classes`] names these).
+/// ([`short_classes`] names these). [`Shots::All`] takes all of train and all of val, and draws nothing.
 ///
 /// If `val` is empty, [`FewShot::val`] are indices into `train` instead: of each class, min(`shots`, 4) of the items that
-/// were not chosen, drawn after the shots from the same generator (all that are left, undrawn, where there are fewer).
+/// were not chosen, drawn after the shots from the same generator (all that are left, undrawn, where there are fewer; none
+/// are where all are shots).
 /// ImageNet is the case, whose validation set is what one tests on and so must not be searched on. CoOp has no such
 /// choice, but the shots are its own.
 ///
 /// # Errors
 ///
 /// [`Error::Invalid`] if `shots` is 0.
-pub fn coop_few_shot(train: &[Item], val: &[Item], shots: usize, seed: u64) -> Result<FewShot> {
-    if shots == 0 {
-        return Err(Error::invalid("0 shots leave nothing to learn from: ask for at least 1 per class"));
-    }
+pub fn coop_few_shot(train: &[Item], val: &[Item], shots: impl Into<Shots>, seed: u64) -> Result<FewShot> {
+    let shots = shots.into();
+    shots.check()?;
     let mut random = PythonRandom::new(seed);
-    let mut choose = |groups: Vec<Vec<usize>>, shots: usize| -> Result<Vec<usize>> {
+    let mut choose = |groups: Vec<Vec<usize>>, shots: Shots| -> Result<Vec<usize>> {
         let mut chosen = Vec::new();
         for group in groups {
-            if group.len() < shots {
-                chosen.extend(group);
-            } else {
-                chosen.extend(random.sample(group.len(), shots)?.into_iter().map(|place| group[place]));
-            }
+            chosen.extend(drawn(&group, shots, &mut random)?);
         }
         Ok(chosen)
     };
@@ -137,7 +125,7 @@ pub fn coop_few_shot(train: &[Item], val: &[Item], shots: usize, seed: u64) -> R
     } else {
         groups(val)
     };
-    let val = choose(left, shots.min(MOST_VAL))?;
+    let val = choose(left, shots.of_val())?;
     Ok(FewShot { support, val })
 }
 
@@ -150,6 +138,27 @@ pub fn short_classes(train: &[Item], classes: usize, shots: usize) -> Vec<(usize
     let count = |label: usize| counts.get(&label).copied().unwrap_or_default();
     (0..classes).map(|label| (label, count(label))).filter(|&(_, count)| count < shots).collect()
 }
+
+/// Says which classes have fewer pictures to learn from than `shots`; nothing where all are taken, or there are none at all.
+pub fn too_few(train: &[Item], classes: &[String], shots: Shots) -> Option<String> {
+    let asked = shots.number().filter(|_| !train.is_empty())?;
+    let short = short_classes(train, classes.len(), asked);
+    let named = |(label, have): &(usize, usize)| format!("'{}': {have}", classes[*label]);
+    let names = short.iter().take(NAMED).map(named).collect::<Vec<_>>().join(", ");
+    let more = if short.len() > NAMED { format!(" and {} more", short.len() - NAMED) } else { String::new() };
+    (!short.is_empty()).then(|| {
+        format!(
+            "{}: {} of {} {} fewer pictures to learn from ({names}{more})",
+            text::count(asked, "shot", "shots"),
+            short.len(),
+            text::count(classes.len(), "class", "classes"),
+            if short.len() == 1 { "has" } else { "have" },
+        )
+    })
+}
+
+/// What is then said: the rule for such classes.
+pub const ALL_TAKEN: &str = "all they have are taken, as CoOp's code does";
 
 /// [`grouped`], if every label is that of a class.
 fn by_label(items: &[Item], classes: &[String], root: &Path) -> Result<Vec<(usize, Vec<usize>)>> {
@@ -198,7 +207,7 @@ mod tests {
         ["ant", "bee", "cat"].map(String::from).to_vec()
     }
 
-    fn split(shots: usize, val_shots: usize, seed: u64) -> Result<Split> {
+    fn split(shots: impl Into<Shots>, val_shots: usize, seed: u64) -> Result<Split> {
         few_shot(&forty(), &classes(), Path::new("/set"), shots, val_shots, seed)
     }
 
@@ -250,10 +259,29 @@ mod tests {
     }
 
     #[test]
-    fn a_class_too_small_is_named_with_its_counts() {
-        let error = split(5, 1, 1).unwrap_err().to_string();
-        assert!(error.starts_with(&*Path::new("/set").join("ant").to_string_lossy()), "{error}");
-        assert!(error.contains("has 4 pictures, 5 shots need at least 5"), "{error}");
+    fn a_class_too_small_gives_all_it_has_and_is_named_with_its_counts() {
+        let few = split(5, 1, 1).unwrap();
+        let of = |items: &[Item], label: usize| items.iter().filter(|item| item.label == label).count();
+        assert_eq!([0, 1, 2].map(|label| of(&few.support, label)), [4, 5, 5]);
+        assert_eq!([0, 1, 2].map(|label| of(&few.val, label)), [0, 1, 1]);
+        let said = too_few(&forty(), &classes(), Shots::UpTo(5)).unwrap();
+        assert_eq!(said, "5 shots: 1 of 3 classes has fewer pictures to learn from ('ant': 4)");
+        let said = too_few(&forty(), &classes(), Shots::UpTo(7)).unwrap();
+        assert_eq!(said, "7 shots: 2 of 3 classes have fewer pictures to learn from ('ant': 4, 'cat': 6)");
+        assert_eq!(too_few(&forty(), &classes(), Shots::UpTo(4)), None);
+        assert_eq!(too_few(&forty(), &classes(), Shots::All), None);
+    }
+
+    #[test]
+    fn all_leaves_nothing_aside_but_takes_a_validation_part() {
+        let all = split(Shots::All, Shots::All.aside(), 1).unwrap();
+        assert_eq!((all.support.len(), all.val.len(), all.test.len()), (40, 0, 0));
+        let (train, val) = (forty(), items(&[2, 2, 2, 2, 2, 2, 0]));
+        let chosen = coop_few_shot(&train, &val, Shots::All, 9).unwrap();
+        assert_eq!((chosen.support.len(), chosen.val.len()), (40, 7));
+        assert!(coop_few_shot(&train, &[], Shots::All, 9).unwrap().val.is_empty());
+        // It is not one choice among many: the seed does not show.
+        assert_eq!(chosen, coop_few_shot(&train, &val, Shots::All, 10).unwrap());
     }
 
     #[test]
@@ -261,7 +289,7 @@ mod tests {
         let mut classes = classes();
         classes.push("dog".to_owned());
         let error = few_shot(&forty(), &classes, Path::new("/set"), 1, 0, 1).unwrap_err().to_string();
-        assert!(error.contains("dog: the class has 0 pictures"), "{error}");
+        assert!(error.contains("dog: the class has no picture"), "{error}");
     }
 
     #[test]

@@ -104,6 +104,18 @@ impl Classifier {
         ))
     }
 
+    /// Of a classifier whose prompts are not told.
+    pub(super) fn of_texts(model: &Model, texts: zero_shot::Classifier, classes: &[String]) -> Result<Classifier> {
+        let fitted = zero_shot::fitted(texts, &[]);
+        let method = Description::new(method::baseline().info().name, &*fitted)?;
+        Ok(Classifier::new(
+            model,
+            fitted,
+            classes,
+            Story { method, shots: None, seed: 0, calibration: Calibration::default() },
+        ))
+    }
+
     pub(super) fn of_file(model: &Model, file: &File) -> Result<Classifier> {
         let (fitted, calibration) = file.bind(model.clip())?.into_method()?;
         let Meta { classes, method, shots, seed, .. } = file.meta.clone();

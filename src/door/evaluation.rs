@@ -13,7 +13,7 @@ use crate::adapt::evidence::Counts;
 use crate::adapt::method::Settings;
 use crate::adapt::overlap;
 use crate::data::walk::mark_results;
-use crate::data::{self, Shelf, Walk, without};
+use crate::data::{self, Shelf, Shots, Walk, without};
 use crate::eval::correction::Generic;
 use crate::eval::summary::Cell;
 use crate::eval::trust::foreign;
@@ -29,8 +29,8 @@ pub struct EvaluationOptions {
     pub folder: PathBuf,
     /// The methods. None stands for all that do not choose among others, without those that need a correction where there is none.
     pub methods: Vec<Method>,
-    /// Numbers of pictures per class to learn from.
-    pub shots: Vec<usize>,
+    /// Pictures per class to learn from: numbers of them, or all.
+    pub shots: Vec<Shots>,
     /// Seeds of the choice of pictures, of views and of training.
     pub seeds: Vec<u64>,
     /// Settings of methods by name ([`Method::settings`]), which are those of their corrected forms, too; defaults for those that are
@@ -74,7 +74,7 @@ impl EvaluationOptions {
         EvaluationOptions {
             folder: folder.into(),
             methods: Vec::new(),
-            shots: vec![1, 2, 4, 8, 16],
+            shots: [1, 2, 4, 8, 16].map(Shots::UpTo).to_vec(),
             seeds: vec![1, 2, 3],
             settings: BTreeMap::new(),
             templates: Vec::new(),
@@ -178,7 +178,7 @@ pub struct Outcome {
     /// The method.
     pub method: Method,
     /// Pictures per class that it learned from.
-    pub shots: usize,
+    pub shots: Shots,
     /// Seed of the choice of pictures, of views and of training.
     pub seed: u64,
     /// Share of test pictures that are right.
@@ -254,7 +254,7 @@ pub struct Mean {
     /// The method.
     pub method: Method,
     /// Pictures per class.
-    pub shots: usize,
+    pub shots: Shots,
     /// Seeds.
     pub seeds: Vec<u64>,
     /// The accuracy with each.

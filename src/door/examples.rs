@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::{Decoded, Folder, Item, Picture, Shelf};
+use crate::data::sampling::ALL_TAKEN;
+use crate::data::{Decoded, Folder, Item, Picture, Shelf, Shots};
 use crate::encode::{Chosen, Remembered, choose_sound, sound};
 use crate::watch::Watch;
 use crate::{Error, Result, text};
@@ -17,7 +18,7 @@ pub struct Examples {
     classes: Vec<String>,
     support: Vec<Example>,
     validation: Vec<Example>,
-    /// Pictures per class, where so many were chosen.
+    /// Pictures per class, where so many were chosen; none where all are taken.
     shots: Option<usize>,
     /// The folder that they are from.
     root: PathBuf,
@@ -89,21 +90,26 @@ impl Examples {
     }
 
     /// Chooses by chance, always the same way for a `seed`: of the pictures to learn from, `shots` of each class, and of the rest
-    /// as many, up to four, to validate on. Pictures that cannot be decoded are left out first, and given as errors. `tipi fit`
+    /// as many, up to four, to validate on. A class that has fewer gives all it has, which `watch` is told. [`Shots::All`] takes
+    /// all of every class, and puts none aside. Pictures that cannot be decoded are left out first, and given as errors. `tipi fit`
     /// chooses the same.
     ///
     /// # Errors
-    /// [`Error::Data`] for a class with fewer pictures than `shots`, [`Error::Invalid`] for 0 shots; what `watch` gives.
-    pub fn choose(&self, shots: usize, seed: u64, watch: &mut dyn Watch) -> Result<(Examples, Vec<Error>)> {
+    /// [`Error::Data`] for a class without a picture, [`Error::Invalid`] for 0 shots; what `watch` gives.
+    pub fn choose(&self, shots: impl Into<Shots>, seed: u64, watch: &mut dyn Watch) -> Result<(Examples, Vec<Error>)> {
+        let shots = shots.into();
         let Decoded { items, skipped } =
             sound(&numbered(&self.support), false, &|i, _| self.support[i].picture.check(), watch)?;
         let items: Vec<Item> = items.into_iter().map(|(item, _)| item).collect();
         let from = (&self.classes[..], &*self.root);
-        let Chosen { split, skipped } = choose_sound((&items, skipped), from, (shots, shots.min(4)), seed)?;
+        let Chosen { split, skipped, short } = choose_sound((&items, skipped), from, shots, seed)?;
+        if let Some(short) = short {
+            watch.note(&format!("{short}; {ALL_TAKEN}"));
+        }
         let examples =
             |items: Vec<Item>| items.iter().filter_map(number).filter_map(|i| self.support.get(i).cloned()).collect();
         let (support, validation) = (examples(split.support), examples(split.val));
-        Ok((Examples { support, validation, shots: Some(shots), ..self.clone() }, skipped))
+        Ok((Examples { support, validation, shots: shots.number(), ..self.clone() }, skipped))
     }
 
     /// The same without pictures that cannot be decoded, which are given as errors.

@@ -12,6 +12,7 @@ use super::{Correction, CorrectionOptions, Examples, Gpu, ImageFeatures, TextFea
 use super::{Dataset, Evaluation, EvaluationOptions, Outcome};
 use crate::Result;
 use crate::adapt::adapter_file::File;
+use crate::adapt::zero_shot;
 use crate::clip::Clip;
 use crate::data::Picture;
 use crate::encode::Tower;
@@ -137,6 +138,18 @@ impl Model {
         Classifier::of_text(self, &classes, &templates)
     }
 
+    /// CLIP's own classifier of classes that have prompts of their own, each as many as it likes; those of a class are averaged.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for no classes, a class without a prompt or with one in which the model reads nothing, or
+    /// classes that their prompts cannot tell apart.
+    pub fn zero_shot_of<C: AsRef<str>, P: AsRef<[String]>>(&self, classes: &[(C, P)]) -> Result<Classifier> {
+        let names: Vec<String> = classes.iter().map(|(class, _)| class.as_ref().to_string()).collect();
+        let prompts: Vec<Vec<String>> = classes.iter().map(|(_, prompts)| prompts.as_ref().to_vec()).collect();
+        let texts = zero_shot::Classifier::of_prompts(self.clip(), &names, &prompts)?;
+        Classifier::of_texts(self, texts, &names)
+    }
+
     /// Learns from examples. The second part of the result says how it went.
     ///
     /// # Errors
@@ -175,6 +188,16 @@ impl Model {
     #[doc(hidden)]
     pub fn bind(&self, file: &File) -> Result<Classifier> {
         Classifier::of_file(self, file)
+    }
+
+    /// The classes' texts of an adapter in a file, as a classifier from text alone; none where its method has none.
+    ///
+    /// # Errors
+    /// As [`Model::open_adapter`].
+    #[doc(hidden)]
+    pub fn texts_of(&self, file: &File) -> Result<Option<Classifier>> {
+        let texts = file.texts(self.clip())?;
+        texts.map(|texts| Classifier::of_texts(self, texts, &file.meta.classes)).transpose()
     }
 
     /// Reads a correction that `tipi fit overlap` wrote for this model.

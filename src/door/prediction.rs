@@ -93,6 +93,11 @@ impl Prediction {
         &self.probabilities
     }
 
+    /// The classes' names.
+    pub fn names(&self) -> &[String] {
+        &self.classes
+    }
+
     /// Logits by class.
     pub fn scores(&self) -> &[f32] {
         &self.scores

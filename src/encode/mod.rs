@@ -17,7 +17,7 @@ use crate::data::decode::PictureFile;
 use crate::data::folder::map_items;
 #[cfg(feature = "eval")]
 use crate::data::{Dataset, coop_few_shot};
-use crate::data::{Decoded, Folder, Item, Rgb, Shelf, Split, decode_map, few_shot};
+use crate::data::{Decoded, Folder, Item, Rgb, Shelf, Shots, Split, decode_map, few_shot, too_few};
 use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
@@ -150,21 +150,25 @@ pub struct Chosen {
     pub split: Split,
     /// Pictures that cannot be decoded, and why; they were left out before choosing.
     pub skipped: Vec<Error>,
+    /// Which classes have fewer pictures than were asked for, if any, with numbers.
+    pub short: Option<String>,
 }
 
 #[cfg(feature = "eval")]
 /// Chooses among the parts of a dataset as evaluations do ([`coop_few_shot`]): `shots` of each class of train to learn from, up to
-/// four of each class of val to choose hyper-parameters on. Of those, pictures that cannot be decoded are left out.
+/// four of each class of val to choose hyper-parameters on; all of both for [`Shots::All`]. Of those, pictures that cannot be
+/// decoded are left out.
 ///
 /// # Errors
 /// No shots; none of the pictures to learn from can be decoded; with `strict`, the first that cannot.
 pub fn choose_parts(
     dataset: &Dataset,
-    shots: usize,
+    shots: impl Into<Shots>,
     seed: u64,
     strict: bool,
     done: &(dyn Fn(usize) + Sync),
 ) -> Result<Chosen> {
+    let shots = shots.into();
     let choice = coop_few_shot(&dataset.train, &dataset.val, shots, seed)?;
     let val = if dataset.val.is_empty() { &dataset.train } else { &dataset.val };
     let of = |items: &[Item], which: &[usize]| which.iter().map(|i| items[*i].clone()).collect::<Vec<Item>>();
@@ -178,25 +182,26 @@ pub fn choose_parts(
     if support.is_empty() {
         return Err(Error::data(&dataset.root, "none of the pictures to learn from could be decoded"));
     }
-    Ok(Chosen { split: Split { support, val, test: dataset.test.clone() }, skipped })
+    let short = too_few(&dataset.train, &dataset.classes, shots);
+    Ok(Chosen { split: Split { support, val, test: dataset.test.clone() }, skipped, short })
 }
 
 /// Checks that every picture of the folder can be decoded, on all cores, and chooses among those that can: `shots` of
-/// each class to learn from and up to `val_shots` more to choose hyper-parameters on. Which pictures are broken never
-/// depends on the seed. `done` is called with the number of pictures checked so far.
+/// each class to learn from, and of what is left [`Shots::aside`] to choose hyper-parameters on. A class that has fewer gives all it
+/// has. Which pictures are broken never depends on the seed. `done` is called with the number of pictures checked so far.
 ///
 /// # Errors
-/// A class with fewer sound pictures than `shots`; with `strict`, the first broken picture.
+/// No shots; a class without a sound picture; with `strict`, the first broken picture.
 pub fn choose(
     folder: &Folder,
-    (shots, val_shots): (usize, usize),
+    shots: impl Into<Shots>,
     seed: u64,
     strict: bool,
     done: &(dyn Fn(usize) + Sync),
 ) -> Result<Chosen> {
     let checked = decode_map(&folder.items, strict, done, |_, _| ())?;
     let items: Vec<Item> = checked.items.into_iter().map(|(item, ())| item).collect();
-    choose_sound((&items, checked.skipped), (&folder.classes, &folder.root), (shots, val_shots), seed)
+    choose_sound((&items, checked.skipped), (&folder.classes, &folder.root), shots.into(), seed)
 }
 
 /// The same among pictures of which those that cannot be decoded were `skipped`.
@@ -206,11 +211,11 @@ pub fn choose(
 pub(crate) fn choose_sound(
     (items, skipped): (&[Item], Vec<Error>),
     (classes, root): (&[String], &Path),
-    (shots, val_shots): (usize, usize),
+    shots: Shots,
     seed: u64,
 ) -> Result<Chosen> {
-    match few_shot(items, classes, root, shots, val_shots, seed) {
-        Ok(split) => Ok(Chosen { split, skipped }),
+    match few_shot(items, classes, root, shots, shots.aside(), seed) {
+        Ok(split) => Ok(Chosen { split, skipped, short: too_few(items, classes, shots) }),
         Err(Error::Data { path, reason }) if !skipped.is_empty() => Err(Error::Data {
             path,
             reason: format!("{reason} ({} cannot be decoded, first {})", skipped.len(), skipped[0]),

@@ -35,7 +35,7 @@ use crate::adapt::evidence::Counts;
 pub use crate::adapt::method::SearchMap;
 use crate::adapt::method::{Settings as MethodSettings, settled};
 use crate::adapt::{METHODS, Method};
-use crate::data::Item;
+use crate::data::{Item, Shots};
 use crate::{Error, Result};
 
 /// What settings are written as.
@@ -57,7 +57,7 @@ pub struct Task {
     /// Method.
     pub method: &'static dyn Method,
     /// Pictures per class to learn from.
-    pub shots: usize,
+    pub shots: Shots,
     /// Seed of the few-shot choice, of views and of training.
     pub seed: u64,
 }
@@ -65,7 +65,8 @@ pub struct Task {
 impl Task {
     /// The name of the task's files.
     pub fn file(&self) -> String {
-        format!("{}-{}shot-seed{}", self.method, self.shots, self.seed)
+        let shots = self.shots.number().map_or_else(|| self.shots.to_string(), |count| format!("{count}shot"));
+        format!("{}-{shots}-seed{}", self.method, self.seed)
     }
 }
 
@@ -74,8 +75,8 @@ impl Task {
 pub struct Protocol {
     /// Methods.
     pub methods: Vec<&'static dyn Method>,
-    /// Numbers of pictures per class.
-    pub shots: Vec<usize>,
+    /// Pictures per class: numbers of them, or all.
+    pub shots: Vec<Shots>,
     /// Seeds.
     pub seeds: Vec<u64>,
     /// How methods are set.
@@ -119,10 +120,7 @@ impl Protocol {
         distinct("methods", &self.methods)?;
         distinct("shots", &self.shots)?;
         distinct("seeds", &self.seeds)?;
-        if self.shots.contains(&0) {
-            return Err(Error::invalid("0 shots leave nothing to learn from: ask for at least 1 per class"));
-        }
-        Ok(())
+        self.shots.iter().try_for_each(|shots| shots.check())
     }
 }
 
@@ -326,7 +324,7 @@ mod tests {
     fn the_first_seed_comes_first() {
         let protocol = Protocol {
             methods: vec![METHODS[0], find("pini").unwrap()],
-            shots: vec![1, 2],
+            shots: vec![Shots::UpTo(1), Shots::All],
             seeds: vec![1, 2],
             setup: Setup::default(),
             adapters: false,
@@ -337,9 +335,9 @@ mod tests {
         let tasks = protocol.tasks();
         assert_eq!(tasks.len(), 8);
         assert!(tasks[..4].iter().all(|t| t.seed == 1) && tasks[4..].iter().all(|t| t.seed == 2));
-        assert_eq!(tasks[3].file(), "pini-2shot-seed1");
+        assert_eq!(tasks[3].file(), "pini-all-seed1");
         assert!(protocol.check().is_ok());
-        let twice = Protocol { shots: vec![1, 1], ..protocol.clone() };
+        let twice = Protocol { shots: vec![Shots::UpTo(1); 2], ..protocol.clone() };
         assert!(twice.check().unwrap_err().to_string().contains("shots has 1 twice"));
         assert!(Protocol { seeds: Vec::new(), ..protocol }.check().is_err());
     }

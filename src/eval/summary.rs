@@ -6,6 +6,7 @@ use super::Record;
 use super::trust::{COVERAGES, Coverage, Foreign};
 use crate::Result;
 use crate::adapt::{METHODS, Method};
+use crate::data::Shots;
 use crate::report::Table;
 
 /// Mean.
@@ -27,7 +28,7 @@ pub struct Cell {
     /// Method.
     pub method: &'static dyn Method,
     /// Pictures per class.
-    pub shots: usize,
+    pub shots: Shots,
     /// Seeds.
     pub seeds: Vec<u64>,
     /// Accuracy of each.
@@ -67,7 +68,7 @@ impl Summary {
     /// Of the records of each dataset.
     pub fn of(datasets: &[&[Record]]) -> Summary {
         let mut summary = Summary { cells: Vec::new(), average: Vec::new() };
-        let mut shots: Vec<usize> = datasets.iter().flat_map(|d| d.iter().map(|r| r.task.shots)).collect();
+        let mut shots: Vec<Shots> = datasets.iter().flat_map(|d| d.iter().map(|r| r.task.shots)).collect();
         shots.sort_unstable();
         shots.dedup();
         for shots in shots {
@@ -96,7 +97,7 @@ impl Summary {
         let cells = self.select(dataset);
         let shots = shots(&cells);
         let mut table = Table {
-            head: std::iter::once("method".into()).chain(shots.iter().map(|k| format!("{k} shot"))).collect(),
+            head: std::iter::once("method".into()).chain(shots.iter().map(|k| k.title())).collect(),
             rows: Vec::new(),
             bold: Vec::new(),
         };
@@ -128,13 +129,13 @@ impl Summary {
     /// What each method costs, at the largest number of shots.
     pub fn costs(&self, dataset: Option<&str>) -> Table {
         let cells = self.select(dataset);
-        let most = shots(&cells).last().copied().unwrap_or_default();
+        let most = shots(&cells).last().copied();
         let mut table = Table {
             head: ["method", "learning", "classifying a picture", "peak GPU memory"].map(String::from).to_vec(),
             rows: Vec::new(),
             bold: Vec::new(),
         };
-        for cell in cells.iter().filter(|c| c.shots == most) {
+        for cell in cells.iter().filter(|c| Some(c.shots) == most) {
             table.rows.push(vec![
                 cell.method.info().title.into(),
                 format!("{:.2} s", cell.fit_seconds),
@@ -148,10 +149,10 @@ impl Summary {
     /// How well confidence and accuracy agree, at the largest number of shots.
     pub fn calibration(&self, dataset: Option<&str>) -> Table {
         let cells = self.select(dataset);
-        let most = shots(&cells).last().copied().unwrap_or_default();
+        let most = shots(&cells).last().copied();
         let head = ["method", "accuracy", "ECE as predicted", "ECE at the fitted temperature", "log-loss there"];
         let mut table = Table { head: head.map(String::from).to_vec(), rows: Vec::new(), bold: Vec::new() };
-        for cell in cells.iter().filter(|c| c.shots == most) {
+        for cell in cells.iter().filter(|c| Some(c.shots) == most) {
             let fitted = cell.calibration_error_fitted;
             table.rows.push(vec![
                 cell.method.info().title.into(),
@@ -168,11 +169,11 @@ impl Summary {
     /// was measured.
     pub fn coverage(&self, dataset: Option<&str>) -> Option<Table> {
         let cells = self.select(dataset);
-        let most = shots(&cells).last().copied().unwrap_or_default();
+        let most = shots(&cells).last().copied();
         let asked = COVERAGES.map(|coverage| format!("asked {:.0} %: held, classes", 100.0 * coverage));
         let mut table = Table { head: vec!["method".into()], rows: Vec::new(), bold: Vec::new() };
         table.head.extend(asked);
-        for cell in cells.iter().filter(|c| c.shots == most && c.coverage.len() == COVERAGES.len()) {
+        for cell in cells.iter().filter(|c| Some(c.shots) == most && c.coverage.len() == COVERAGES.len()) {
             let mut row = vec![cell.method.info().title.to_string()];
             row.extend(cell.coverage.iter().map(|c| {
                 let short = if c.supported { "" } else { " (too few pictures)" };
@@ -186,10 +187,10 @@ impl Summary {
     /// How well pictures of no class are told from the others, at the largest number of shots; none where nothing was measured.
     pub fn foreign(&self, dataset: Option<&str>) -> Option<Table> {
         let cells = self.select(dataset);
-        let most = shots(&cells).last().copied().unwrap_or_default();
+        let most = shots(&cells).last().copied();
         let head = ["method", "by", "AUROC", "known that are kept", "foreign that are refused"];
         let mut table = Table { head: head.map(String::from).to_vec(), rows: Vec::new(), bold: Vec::new() };
-        for cell in cells.iter().filter(|c| c.shots == most) {
+        for cell in cells.iter().filter(|c| Some(c.shots) == most) {
             table.rows.extend(cell.foreign.iter().map(|f| {
                 let short = if f.supported { "" } else { " (too few pictures)" };
                 vec![
@@ -244,8 +245,8 @@ impl Summary {
 }
 
 /// The numbers of shots among cells, ascending.
-pub fn shots(cells: &[&Cell]) -> Vec<usize> {
-    let mut shots: Vec<usize> = cells.iter().map(|c| c.shots).collect();
+pub fn shots(cells: &[&Cell]) -> Vec<Shots> {
+    let mut shots: Vec<Shots> = cells.iter().map(|c| c.shots).collect();
     shots.sort_unstable();
     shots.dedup();
     shots
@@ -260,7 +261,7 @@ fn percent(cell: &Cell) -> String {
     }
 }
 
-fn cell(records: &[Record], method: &'static dyn Method, shots: usize) -> Option<Cell> {
+fn cell(records: &[Record], method: &'static dyn Method, shots: Shots) -> Option<Cell> {
     let mut of: Vec<&Record> = records.iter().filter(|r| r.task.method == method && r.task.shots == shots).collect();
     // Results come in any order when a run was taken up.
     of.sort_by_key(|r| r.task.seed);
@@ -352,7 +353,7 @@ pub(super) mod tests {
     pub(crate) fn record(dataset: &str, method: &str, shots: usize, seed: u64, correct: usize) -> Record {
         Record {
             dataset: dataset.into(),
-            task: Task { method: find(method).unwrap(), shots, seed },
+            task: Task { method: find(method).unwrap(), shots: shots.into(), seed },
             accuracy: correct as f64 / 100.0,
             correct,
             test: 100,

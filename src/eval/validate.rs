@@ -91,7 +91,7 @@ pub(super) fn record(record: &Record, settings: &Settings, about: &About) -> Che
     that(record.dataset == settings.dataset, "dataset", || {
         format!("'{}', the settings are of '{}'", record.dataset, settings.dataset)
     })?;
-    that(record.task.shots > 0, "shots", || "0 pictures per class teach nothing".into())?;
+    that(record.task.shots.check().is_ok(), "shots", || "0 pictures per class teach nothing".into())?;
     let [train, val, test] = about.parts;
     that(record.test > 0, "test", || "no picture was tested".into())?;
     at_most("test", record.test, test, "test pictures")?;

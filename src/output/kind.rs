@@ -33,6 +33,8 @@ pub(crate) const SVG_MARK: &str = "<!-- Drawn by tipi -->";
 const PNG_MARK: &[u8] = b"tEXtSoftware\0tipi";
 /// The mark in a file of embeddings.
 const EMBEDDINGS: &str = "tipi-embeddings/1";
+/// The length of the header of a .npy file of embeddings: NumPy fills its own up to 128 bytes.
+pub const NPY_HEADER: usize = 256;
 /// How many of a file's bytes are looked at for a mark.
 const HEAD: u64 = 4096;
 
@@ -104,6 +106,16 @@ impl Found {
                 None => Found::Foreign("a safetensors file that tipi did not write"),
             });
         }
+        if let Some(rest) = head.strip_prefix(b"\x93NUMPY") {
+            let length = rest.get(2..4).map(|length| usize::from(u16::from_le_bytes([length[0], length[1]])));
+            return Ok(match length.map(|length| length + 10) == Some(NPY_HEADER) && rest[0] == 1 {
+                true => Found::Own(Kind::Embeddings),
+                false => Found::Foreign("a NumPy file that tipi did not write"),
+            });
+        }
+        if is_csv(&head) {
+            return Ok(Found::Own(Kind::Embeddings));
+        }
         let has = |mark: &[u8]| head.windows(mark.len()).any(|window| window == mark);
         Ok(match image::guess_format(&head).ok() {
             // Right after the header, which is as long in every PNG.
@@ -119,6 +131,11 @@ impl Found {
             None => Found::Foreign("a file that tipi did not write"),
         })
     }
+}
+
+/// Whether a file that begins so is CSV of embeddings: what its rows are of, perhaps their labels, and their first value.
+fn is_csv(head: &[u8]) -> bool {
+    ["path,f0,", "path,label,f0,", "text,f0,", "class,f0,"].iter().any(|start| head.starts_with(start.as_bytes()))
 }
 
 /// The header of a safetensors file that begins with `head`.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "eval")]
 pub(crate) use kind::{HTML_MARK, SVG_MARK, mark_png};
-pub use kind::{Kind, mark_embeddings};
+pub use kind::{Kind, NPY_HEADER, mark_embeddings};
 
 pub use crate::files::check_writable;
 use crate::files::{self, Place};

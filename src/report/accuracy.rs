@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::escape;
 use super::style::{self, EDGE, GRID, PAPER, SERIES, SMALL, SOFT, TEXT, WIDTH};
 use crate::adapt::method::baseline;
+use crate::data::Shots;
 
 /// One method.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +20,7 @@ pub struct Series {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// Pictures per class.
-    pub shots: usize,
+    pub shots: Shots,
     /// Mean accuracy over seeds, 0 to 1.
     pub mean: f64,
     /// Its standard deviation over seeds, in the same unit.
@@ -128,7 +129,7 @@ fn line(places: &[(f64, f64)]) -> String {
 /// Where everything is.
 struct Frame {
     /// The categories of the x axis: numbers of pictures that methods were measured with.
-    shots: Vec<usize>,
+    shots: Vec<Shots>,
     /// Percents at the y axis, the first at its foot and the last at its head.
     ticks: Vec<f64>,
     /// The upper and the lower edge of the curves' area.
@@ -141,7 +142,7 @@ impl Frame {
     fn of(series: &[Series], all: &[Vec<Point>], top: f64) -> Frame {
         // Zero-shot has no place of its own on the axis, unless it is alone.
         let methods = series.iter().zip(all).filter(|(s, _)| !is_zero_shot(s)).flat_map(|(_, points)| points);
-        let mut shots: Vec<usize> = methods.map(|p| p.shots).collect();
+        let mut shots: Vec<Shots> = methods.map(|p| p.shots).collect();
         shots.sort_unstable();
         shots.dedup();
         let (low, high) = all
@@ -159,7 +160,7 @@ impl Frame {
         (WIDTH - LEFT - RIGHT) / self.shots.len().max(1) as f64
     }
 
-    fn x(&self, shots: usize) -> f64 {
+    fn x(&self, shots: Shots) -> f64 {
         let at = self.shots.iter().position(|s| *s == shots).map_or(0.5, |at| at as f64 + 0.5);
         LEFT + self.category() * at
     }
@@ -328,7 +329,8 @@ mod tests {
     use super::*;
 
     fn series(name: &str, points: &[(usize, f64, f64)]) -> Series {
-        let points = points.iter().map(|&(shots, mean, deviation)| Point { shots, mean, deviation }).collect();
+        let points =
+            points.iter().map(|&(shots, mean, deviation)| Point { shots: shots.into(), mean, deviation }).collect();
         Series { name: name.into(), points }
     }
 

@@ -42,10 +42,11 @@ fn accuracy() -> [String; 2] {
     let names =
         ["Tip-Adapter", "Tip-Adapter-F", "Tip-X", "CoOp", "overlap correction", "PiNI", "linear probe", "cross-modal"];
     let series = |count: usize, seeds: bool| {
-        let zero = Series { name: "zero-shot".into(), points: vec![Point { shots: 0, mean: 0.603, deviation: 0.0 }] };
+        let zero =
+            Series { name: "zero-shot".into(), points: vec![Point { shots: 0.into(), mean: 0.603, deviation: 0.0 }] };
         let method = |i: usize| {
             let point = |k: usize| Point {
-                shots: 1 << k,
+                shots: (1 << k).into(),
                 mean: 0.58 + 0.02 * ((i * 3) % 8) as f64 / 8.0 + (0.02 + 0.004 * i as f64) * k as f64,
                 deviation: if seeds { 0.022 / (k + 1) as f64 } else { 0.0 },
             };

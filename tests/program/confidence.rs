@@ -108,8 +108,10 @@ fn sets_hold_the_right_class_and_foreign_pictures_are_refused() {
     fit(&data, &adapter, &["--shots", "4"]);
 
     let sets = predict(&adapter, &set, &["--coverage", "0.9"]);
-    let of_learned: Vec<&Value> =
-        sets.iter().filter(|a| learned.iter().any(|class| a["path"].as_str().unwrap().contains(&format!("/{class}/")))).collect();
+    let of_learned: Vec<&Value> = sets
+        .iter()
+        .filter(|a| learned.iter().any(|class| a["path"].as_str().unwrap().contains(&format!("/{class}/"))))
+        .collect();
     assert!(of_learned.len() > 50);
     let names = |answer: &Value| -> Vec<String> {
         answer["set"].as_array().unwrap().iter().map(|class| class.as_str().unwrap().to_string()).collect()
@@ -209,5 +211,8 @@ fn an_evaluation_measures_coverage_and_the_unknown() {
     }
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("pictures of no class") && page.contains("AUROC"), "the report has the tables");
-    assert!(refused(&["eval", "--dataset", s(&data), "--out", s(&out), MODEL[0], MODEL[1], "--foreign", "nowhere"]).contains("nowhere"));
+    assert!(
+        refused(&["eval", "--dataset", s(&data), "--out", s(&out), MODEL[0], MODEL[1], "--foreign", "nowhere"])
+            .contains("nowhere")
+    );
 }

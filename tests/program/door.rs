@@ -15,7 +15,7 @@ use serde_json::Value;
 use start::{MODEL, root, s, tipi};
 use tipi::{
     CorrectionOptions, Dataset, DeviceOptions, Error, Evaluation, EvaluationCorrection, EvaluationOptions, Examples,
-    Gpu, How, Job, Method, Model, Outcome, Unwatched, Watch,
+    Gpu, How, Job, Method, Model, Outcome, Shots, Unwatched, Watch,
 };
 
 fn model() -> &'static Model {
@@ -67,7 +67,7 @@ impl Data {
     fn options(&self, out: &str) -> EvaluationOptions {
         let generic = Examples::of_folder(self.at("generic")).unwrap();
         let mut options = EvaluationOptions {
-            shots: vec![1, 2],
+            shots: [1, 2].map(Shots::UpTo).to_vec(),
             seeds: vec![1, 2],
             how: How { key_views: 2, views: 2, grid: "standard".into(), ..How::default() },
             correction: EvaluationCorrection::TrainedOn(generic, CorrectionOptions::default()),
@@ -216,7 +216,7 @@ fn an_evaluation_gives_the_program_s_numbers_however_often_it_is_stopped() {
 fn what_is_wrong_with_an_evaluation_is_said_at_once_and_in_the_library_s_words() {
     let data = Data::new();
     let method = |name: &str| Method::named(name).unwrap();
-    let base = EvaluationOptions { methods: vec![method("zero-shot")], shots: vec![1], ..data.options("out") };
+    let base = EvaluationOptions { methods: vec![method("zero-shot")], shots: vec![1.into()], ..data.options("out") };
     let base = EvaluationOptions { correction: EvaluationCorrection::Nothing, ..base };
     let refused = |options: EvaluationOptions, datasets: &[Dataset], needle: &str| {
         // Whoever is asked has begun something long.
@@ -229,14 +229,14 @@ fn what_is_wrong_with_an_evaluation_is_said_at_once_and_in_the_library_s_words()
     let pp = vec![method("tip-adapter++")];
     for (options, needle) in [
         (EvaluationOptions { shots: vec![], ..base.clone() }, "shots names nothing to run"),
-        (EvaluationOptions { shots: vec![0], ..base.clone() }, "0 shots leave nothing to learn from"),
-        (EvaluationOptions { shots: vec![2, 2], ..base.clone() }, "shots has 2 twice"),
+        (EvaluationOptions { shots: vec![0.into()], ..base.clone() }, "0 shots leave nothing to learn from"),
+        (EvaluationOptions { shots: vec![2.into(); 2], ..base.clone() }, "shots has 2 twice"),
         (EvaluationOptions { seeds: vec![], ..base.clone() }, "seeds names nothing to run"),
         (EvaluationOptions { seeds: vec![3, 3], ..base.clone() }, "seeds has 3 twice"),
         (EvaluationOptions { methods: vec![base.methods[0]; 2], ..base.clone() }, "methods has zero-shot twice"),
         (EvaluationOptions { methods: pp.clone(), ..base.clone() }, "tip-adapter++ needs an overlap correction"),
         (EvaluationOptions { templates: vec!["an icon".into()], ..base.clone() }, "template 'an icon' has no {}"),
-        (EvaluationOptions { shots: vec![99], strict: true, ..base.clone() }, "99 shots"),
+        (EvaluationOptions { shots: vec![99.into()], strict: true, ..base.clone() }, "99 shots"),
         (EvaluationOptions { how: How { grid: "fine".into(), ..How::default() }, ..base.clone() }, "fine"),
         (EvaluationOptions { folder: data.at("novel/results"), ..base.clone() }, "which pictures are taken from"),
         (EvaluationOptions { features: Some(data.at("novel")), ..base.clone() }, "that pictures are taken from"),

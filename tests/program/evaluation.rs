@@ -17,7 +17,7 @@ use tipi::Error;
 use tipi::low_level::adapt::method::{baseline, find};
 use tipi::low_level::adapt::{METHODS, Method, overlap};
 use tipi::low_level::clip::Clip;
-use tipi::low_level::data::{Augment, Dataset, ELEVEN, Folder, Item, SHIFTS};
+use tipi::low_level::data::{Augment, Dataset, ELEVEN, Folder, Item, SHIFTS, Shots};
 use tipi::low_level::encode::store::{Key, Progress, Store};
 use tipi::low_level::encode::{self, Views};
 use tipi::low_level::eval::journal::Journal;
@@ -219,7 +219,7 @@ fn protocol(methods: &[&'static dyn Method], shots: &[usize], seeds: &[u64]) -> 
     let given = serde_json::from_value(given).unwrap();
     Protocol {
         methods: methods.to_vec(),
-        shots: shots.to_vec(),
+        shots: shots.iter().copied().map(Shots::UpTo).collect(),
         seeds: seeds.to_vec(),
         setup: Setup::new(how, methods, &given).unwrap(),
         adapters: false,
@@ -388,7 +388,7 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
 
     // Training on the pictures as they are is another setting, with results of its own.
     let mut still = protocol.clone();
-    (still.setup.how.augment, still.methods, still.shots, still.seeds) = (false, vec![pini()], vec![2], vec![1]);
+    (still.setup.how.augment, still.methods, still.shots, still.seeds) = (false, vec![pini()], vec![2.into()], vec![1]);
     let mut watch = Notes::default();
     let out = tempfile::tempdir().unwrap();
     let features = cut.path().join("features");

@@ -1,6 +1,7 @@
 //! `tipi fit`: a subcommand for every method of the register, and for the overlap correction.
 
 mod overlap;
+mod several;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,7 +14,8 @@ use tipi::low_level::adapt::evidence::FEW;
 use tipi::low_level::adapt::method::{self, Settings, Tried};
 use tipi::low_level::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn};
 use tipi::low_level::clip::Clip;
-use tipi::low_level::data::{Dataset, Item, Split, Walk};
+use tipi::low_level::data::sampling::ALL_TAKEN;
+use tipi::low_level::data::{Found, Shots, Split, TEMPLATE, WORDS, Walk};
 use tipi::low_level::encode::{self, Direct};
 use tipi::low_level::gpu::Gpu;
 use tipi::low_level::output::{Kind, Output};
@@ -88,7 +90,8 @@ impl MethodArgs {
         let mut command = command.about(info.about).visible_aliases(info.aliases.iter().copied());
         if info.needs.templates {
             command = command.arg(Arg::new("template").long("template").action(ArgAction::Append).help(
-                "Prompt, with {} in place of the class. Give several to average them [default: 'a photo of a {}.']",
+                "Prompt, with {} in place of the class. Give several to average them [default: a known dataset's own, \
+                 else 'a photo of a {}.']",
             ));
         }
         if info.needs.words {
@@ -135,6 +138,7 @@ impl MethodArgs {
 /// Fits.
 pub fn run(args: &Args) -> Result<()> {
     match args {
+        Args::Method(args) if args.common.multi_label => several::fit(args),
         Args::Method(args) => args.fit(),
         Args::Overlap(args) => overlap::fit(args),
     }
@@ -146,13 +150,25 @@ struct Common {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Pictures to learn from: a folder with one sub-folder per class, a folder with train, val and test, or a CSV file with
-    /// the columns path,label,split. Of the last two it learns what `tipi eval` learns from train and val.
-    #[arg(long, value_name = "FOLDER|CSV")]
+    /// Pictures to learn from, all that `tipi data check` takes: a folder with one sub-folder per class, a folder with train and
+    /// val or test, a CSV file with the columns path,label or path,label,split, a split file of CoOp's form, or the name of a known
+    /// dataset below --root. Of what has parts it learns from train, and validates on val.
+    #[arg(long, value_name = "FOLDER|FILE|NAME")]
     data: PathBuf,
-    /// Pictures per class to learn from, from 1 to 1000000.
-    #[arg(long, value_parser = common::count(1, common::MOST_SHOTS))]
-    shots: usize,
+    /// Folder of the known datasets.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Pictures per class to learn from, from 1 to 1000000, or all. A class that has fewer gives all it has. With all, none are
+    /// put aside to validate on.
+    #[arg(long, value_parser = common::shots, value_name = "N|all")]
+    shots: Shots,
+    /// Learn pictures that may have several labels each, and a threshold for each label. --data is a CSV file whose labels have ;
+    /// or | between them. For tip-adapter.
+    #[arg(long)]
+    multi_label: bool,
+    /// With --multi-label: file of the labels that there are, one a line, in the order of the answers. Others are an error then.
+    #[arg(long, value_name = "FILE", requires = "multi_label")]
+    labels_file: Option<PathBuf>,
     /// Seed for choosing pictures, for random views and for training.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -167,50 +183,14 @@ struct Common {
     gpu: FormerGpuArgs,
 }
 
-/// The pictures given, before some of them are chosen.
-enum Data {
-    /// Class folders without parts.
-    Folder(tipi::low_level::data::Folder),
-    /// A dataset with parts.
-    Parts(Box<Dataset>),
-}
-
-impl Data {
-    fn open(path: &Path, walk: &Walk) -> Result<Data> {
-        let parts = path.is_file() || ["train", "test"].iter().all(|part| path.join(part).is_dir());
-        if !parts {
-            return Ok(Data::Folder(common::open_folder(path, walk)?));
-        }
-        let dataset = Dataset::open_with(path, None, walk)?;
-        common::say_walk(walk);
+/// Looks at what `--data` names, and says what was passed over.
+fn open(path: &Path, root: Option<&Path>, walk: &Walk) -> Result<Found> {
+    let found = Found::open(path, root, walk)?;
+    common::say_walk(walk);
+    if let Found::Parts(dataset) = &found {
         note!("{}: {}", dataset.title, dataset.source);
-        Ok(Data::Parts(Box::new(dataset)))
     }
-
-    /// All pictures.
-    fn items(&self) -> Vec<&Item> {
-        match self {
-            Data::Folder(folder) => folder.items.iter().collect(),
-            Data::Parts(dataset) => dataset.parts().iter().flat_map(|(_, items)| items.iter()).collect(),
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Data::Folder(folder) => {
-                let root = folder.root.canonicalize().unwrap_or_else(|_| folder.root.clone());
-                root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-            }
-            Data::Parts(dataset) => dataset.name.clone(),
-        }
-    }
-
-    fn classes(&self) -> Vec<String> {
-        match self {
-            Data::Folder(folder) => folder.names(),
-            Data::Parts(dataset) => dataset.classes.clone(),
-        }
-    }
+    Ok(found)
 }
 
 /// What fitting starts from.
@@ -219,6 +199,9 @@ struct Start {
     clip: Clip,
     name: String,
     classes: Vec<String>,
+    /// The set's own template and words, where it is a known one.
+    template: String,
+    words: String,
     split: Split,
 }
 
@@ -232,7 +215,7 @@ impl Common {
     /// among them.
     fn start(&self, output: &Output) -> Result<Start> {
         let walk = self.pictures.walk()?;
-        let data = Data::open(&self.data, &walk)?;
+        let data = open(&self.data, self.root.as_deref(), &walk)?;
         data.items().into_iter().try_for_each(|item| output.reads(&item.path, "a picture"))?;
         walk.refuse_picture(&self.out)?;
         let model = common::model_folder(&self.model)?;
@@ -240,15 +223,23 @@ impl Common {
         let bar = ui::bar(data.items().len(), "checking pictures");
         let (strict, done) = (self.pictures.strict, |n: usize| bar.set_position(n as u64));
         let chosen = match &data {
-            Data::Folder(folder) => encode::choose(folder, (self.shots, self.shots.min(4)), self.seed, strict, &done)?,
-            Data::Parts(dataset) => encode::choose_parts(dataset, self.shots, self.seed, strict, &done)?,
+            Found::Whole(whole) => encode::choose(&whole.folder, self.shots, self.seed, strict, &done)?,
+            Found::Parts(dataset) => encode::choose_parts(dataset, self.shots, self.seed, strict, &done)?,
         };
         bar.finish_and_clear();
         common::report_skipped(&chosen.skipped);
+        if let Some(short) = &chosen.short {
+            note!("{short}; {ALL_TAKEN}");
+        }
         let gpu = self.gpu.open()?;
         let clip = Clip::load(&gpu, &model)?;
         common::announce(&gpu);
-        Ok(Start { gpu, clip, name: data.name(), classes: data.classes(), split: chosen.split })
+        let (template, words) = match &data {
+            Found::Parts(dataset) => (dataset.templates.first().cloned(), dataset.words.clone()),
+            Found::Whole(_) => (None, WORDS.into()),
+        };
+        let template = template.unwrap_or_else(|| TEMPLATE.into());
+        Ok(Start { gpu, clip, name: data.name(), classes: data.classes(), template, words, split: chosen.split })
     }
 
     /// Writes what was learned.
@@ -271,7 +262,7 @@ impl Common {
             ),
         }
         let description = Description::new(method.info().name, &*fitted)?;
-        let meta = Meta::new(&start.clip, &start.classes, description, Some(self.shots), self.seed)?;
+        let meta = Meta::new(&start.clip, &start.classes, description, self.shots.number(), self.seed)?;
         let meta = meta.calibrated(&calibration);
         let bytes = adapter_file::to_bytes(output.path(), &start.clip, &meta, &Adapter::Method(fitted, calibration))?;
         let name = output.name();
@@ -341,10 +332,10 @@ impl MethodArgs {
         let Start { clip, classes, split, name, .. } = &start;
         let correction = file.map(|file| common::correction(&file, clip)).transpose()?;
         let templates = match self.templates.is_empty() {
-            true => vec![tipi::low_level::data::TEMPLATE.to_string()],
+            true => vec![start.template.clone()],
             false => self.templates.clone(),
         };
-        let words = self.words.as_deref().unwrap_or(tipi::low_level::data::WORDS);
+        let words = self.words.as_deref().unwrap_or(&start.words);
         let texts = Texts { classes, templates: &templates, words, dataset: name };
         let choice = Choice { support: &split.support, val: &split.val, seed: shared.seed };
         let bottlenecks = correction.as_ref().map(|correction| &correction.blocks[..]);

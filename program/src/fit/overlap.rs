@@ -24,9 +24,13 @@ pub struct Args {
     /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: PathBuf,
-    /// Folder of generic pictures with one sub-folder per class: many classes, none of which you want to tell apart later.
-    #[arg(long, value_name = "FOLDER")]
+    /// Generic pictures: many classes, none of which you want to tell apart later. As the other methods' --data; of what has parts,
+    /// train.
+    #[arg(long, value_name = "FOLDER|FILE|NAME")]
     data: PathBuf,
+    /// Folder of the known datasets.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
     /// Adapter file to write. An adapter of that name is overwritten.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -84,25 +88,25 @@ pub fn fit(args: &Args) -> Result<()> {
     let output = args.force.open(&args.out, Kind::Adapter)?;
     let (kept, place) = checkpoint(&output, &args.force, args.resume)?;
     let walk = args.walk.walk(args.strict)?;
-    let folder = common::open_folder(&args.data, &walk)?;
-    outputs::read_items(&output, &folder.items)?;
+    let data = super::open(&args.data, args.root.as_deref(), &walk)?;
+    outputs::read_items(&output, data.to_learn_from())?;
     walk.refuse_picture(&args.out)?;
     let model = common::model_folder(&args.model)?;
     output.reads_folder(&model, "a file of the model")?;
-    let items = common::sound_pictures(&folder.items, args.strict)?;
+    let items = common::sound_pictures(data.to_learn_from(), args.strict)?;
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &model)?;
     common::announce(&gpu);
     stop::listen();
     let mut bars = Bars::new();
-    let names = folder.names();
+    let names = data.classes();
     let correction = overlap::learn(&clip, overlap::Generic::of_files(&items, &names), &config, place, &mut bars);
     bars.clear();
     let (correction, losses) = correction.map_err(|error| say_stopped(error, kept.as_ref()))?;
     note!(
         "overlap: {} of {}, {}, last loss {:.3}, {:.1} s",
         text::count(items.len(), "picture", "pictures"),
-        text::count(folder.classes.len(), "class", "classes"),
+        text::count(names.len(), "class", "classes"),
         text::count(config.epochs, "epoch", "epochs"),
         losses.last().copied().unwrap_or(f32::NAN),
         clock.elapsed().as_secs_f64()

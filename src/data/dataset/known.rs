@@ -1,5 +1,7 @@
 //! The sets that have a name: where they lie, how they are called and how they are prompted.
 
+use std::path::Path;
+
 use super::own_layouts::{self, OwnLayout};
 use super::{TEMPLATE, WORDS};
 
@@ -214,6 +216,15 @@ impl Known {
         static TABLE: [Known; 15] = KNOWN;
         let name = bare(name);
         TABLE.iter().find(|known| bare(known.name) == name || known.aliases.contains(&name.as_str()))
+    }
+
+    /// The set whose split file `path` is by its name, and the folder that it lies in.
+    pub fn of_split(path: &Path) -> Option<(&'static Self, &Path)> {
+        static TABLE: [Known; 15] = KNOWN;
+        let name = path.file_name()?.to_str()?;
+        let known =
+            TABLE.iter().find(|known| matches!(known.layout, Layout::Lists { split: Some(own), .. } if own == name))?;
+        path.is_file().then_some((known, path.parent()?))
     }
 
     /// What CoOp calls the class.

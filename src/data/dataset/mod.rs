@@ -10,11 +10,13 @@
 
 mod check;
 mod equal;
+mod found;
 mod imagenet;
 mod known;
 mod listing;
 mod mat;
 mod own_layouts;
+mod several;
 mod split;
 mod user;
 
@@ -23,7 +25,9 @@ use std::path::{Path, PathBuf};
 
 pub use check::PartSummary;
 pub use equal::Placed;
+pub use found::{Found, Whole};
 pub use known::{ELEVEN, SHIFTS};
+pub use several::Several;
 
 use crate::data::{Item, PythonRandom, TEMPLATE, WORDS, Walk, class_key, class_name};
 use crate::{Error, Result, text};
@@ -77,7 +81,9 @@ impl Dataset {
     /// - a folder with `train` and `test` (and `val`, `valid` or `validation`), each with a sub-folder per class;
     /// - a CSV file with the columns `path`, `label` and perhaps `split` (`train`, `val` or `test`); paths are relative to
     ///   the file's folder, labels are the names of classes. Without `split` it is divided as above, in the order of the
-    ///   lines.
+    ///   lines;
+    /// - a split file of CoOp's form, whose name ends in `.json` and whose paths are relative to its folder. One that has the name
+    ///   of a known set's is that set in its folder.
     ///
     /// Without `root`, something that exists at `what` is a user's set even if a known set has that name; with `root`,
     /// the known set is meant, and `./what` the other.
@@ -99,20 +105,7 @@ impl Dataset {
     ///
     /// As [`Dataset::open`].
     pub fn open_with(path: &Path, root: Option<&Path>, walk: &Walk) -> Result<Self> {
-        // What is no text names no known set.
-        let mut dataset = match (path.to_str().and_then(Known::find), root) {
-            (Some(known), Some(root)) => known.open(root, walk)?,
-            (None, _) | (_, None) if path.exists() => user::open(path, walk)?,
-            (Some(known), None) => return Err(Error::NoRoot { title: known.title, folder: known.folder }),
-            (None, _) => {
-                return Err(Error::invalid(format!(
-                    "'{}' is no file or folder and no known dataset: give a folder with one sub-folder per class, a CSV \
-                     file, or one of {}",
-                    path.display(),
-                    ELEVEN.iter().chain(&SHIFTS).copied().collect::<Vec<_>>().join(", ")
-                )));
-            }
-        };
+        let mut dataset = Found::open(path, root, walk)?.divided(path)?;
         dataset.notes.extend(walk.take_passed_over());
         Ok(dataset)
     }
@@ -175,6 +168,14 @@ impl Known {
         }
     }
 
+    /// Opens a set whose split file lies in `dir`.
+    fn open_at(&self, dir: &Path, walk: &Walk) -> Result<Dataset> {
+        match self.layout {
+            Layout::Lists { split, ref own } => self.open_lists(dir, split, own, walk),
+            _ => Err(Error::data(dir, "the set has no split file")),
+        }
+    }
+
     /// Opens a set that has a split file or lists of its own.
     fn open_lists(&self, dir: &Path, split: Option<&str>, own: &OwnLayout, walk: &Walk) -> Result<Dataset> {
         let pictures = dir.join(self.pictures);
@@ -224,21 +225,22 @@ impl Known {
             source,
             notes,
         };
-        dataset.checked(list, matches!(self.layout, Layout::Shift { .. }))
+        let dataset = dataset.checked(list, matches!(self.layout, Layout::Shift { .. }))?;
+        match dataset.test.is_empty() {
+            true => Err(Error::data(list, "there is no picture to test on: add some")),
+            false => Ok(dataset),
+        }
     }
 }
 
 impl Dataset {
-    /// Checks that every class can be learned and something tested, and notes what is thin. Only a shifted set may do
+    /// Checks that every class can be learned, and notes what is thin. Only a shifted set may do
     /// `without_train`.
     fn checked(mut self, list: &Path, without_train: bool) -> Result<Self> {
         let n = self.classes.len();
         if n < 2 {
             let reason = format!("the set has {}: at least two are needed", text::count(n, "class", "classes"));
             return Err(Error::data(list, reason));
-        }
-        if self.test.is_empty() {
-            return Err(Error::data(list, "there is no picture to test on: add some"));
         }
         let lacking = |part: &[Item]| -> Vec<&str> {
             let mut seen = vec![false; n];
@@ -259,7 +261,7 @@ impl Dataset {
             }
         }
         let untested = lacking(&self.test);
-        if self.subset.is_none() && !untested.is_empty() {
+        if self.subset.is_none() && !untested.is_empty() && !self.test.is_empty() {
             let count = text::count(untested.len(), "class has", "classes have");
             notes.push(format!("{count} no test picture: {}", some_of(&untested)));
         }

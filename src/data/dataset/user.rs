@@ -1,62 +1,53 @@
-//! A user's own set: folders or a CSV file.
+//! A user's own set: folders, a CSV file or a split file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, Parts, SPLIT_SEED, TEMPLATE, WORDS, some_of, split};
+use super::found::{Found, Whole, name};
+use super::{Dataset, Parts, TEMPLATE, WORDS, classes_of, same_names, split, twice_listed};
 use crate::data::walk::{Tree, Walk};
-use crate::data::{Folder, Item, PythonRandom, class_key, class_name};
+use crate::data::{Folder, Item, class_key, class_name};
 use crate::{Error, Result, input, text};
 
 /// What the folder to search on may be called.
 const VAL: [&str; 3] = ["val", "valid", "validation"];
-/// How a set without parts is divided.
-const SHARES: &str = "50 % train, 20 % val, 30 % test of each class";
 
-/// Opens a folder or a CSV file.
-pub(super) fn open(path: &Path, walk: &Walk) -> Result<Dataset> {
+/// Opens a folder or a file.
+pub(super) fn open(path: &Path, walk: &Walk) -> Result<Found> {
     let tree = walk.at(path);
     if !path.is_dir() {
-        return open_csv(path);
+        let is_split = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+        return if is_split { open_split(path) } else { open_csv(path) };
     }
     let has = |name: &str| path.join(name).is_dir();
     // A set may have a class that is called train: one with pictures in it, not folders.
     if has("train") && !tree.folders(&path.join("train"))?.is_empty() {
-        if has("test") {
-            return open_parts(path, tree);
-        }
-        if VAL.iter().any(|name| has(name)) {
-            let reason = "there are train and val but no test to measure on: add it, or rename val to test";
-            return Err(Error::data(path, reason));
+        if has("test") || VAL.iter().any(|name| has(name)) {
+            return open_parts(path, tree).map(|dataset| Found::Parts(Box::new(dataset)));
         }
     }
-    let folder = Folder::list(path, tree)?;
-    let mut classes = vec![Vec::new(); folder.classes.len()];
-    for item in &folder.items {
-        classes[item.label].push(item.clone());
-    }
-    let parts = divided(classes, |class| path.join(&folder.classes[class]))?;
-    set(path, folder.names(), parts, format!("class folders; {SHARES}"))
+    Ok(Found::Whole(Whole { path: path.to_path_buf(), folder: Folder::list(path, tree)? }))
 }
 
-/// Divides classes that have no parts. `place` is what an error about a class names.
-fn divided(classes: Vec<Vec<Item>>, place: impl Fn(usize) -> PathBuf) -> Result<Parts<Item>> {
-    split::three_ways(classes, &mut PythonRandom::new(SPLIT_SEED)).map_err(|class| {
-        let reason = "the class has one picture: two are needed, one to learn from and one to test on";
-        Error::data(place(class), reason)
-    })
+/// Opens a split file of CoOp's form, whose paths are relative to its folder.
+fn open_split(path: &Path) -> Result<Found> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let rows = split::read(path, folder)?;
+    let classes: Vec<String> = classes_of(&rows, path)?.iter().map(|class| class_name(class)).collect();
+    let notes: Vec<String> = same_names(&classes).into_iter().chain(twice_listed(&rows, folder)).collect();
+    let parts = rows.map(|row| Item { path: row.path, label: row.label });
+    let mut dataset = set(path, classes, parts, "the split file".to_owned())?;
+    dataset.notes.extend(notes);
+    Ok(Found::Parts(Box::new(dataset)))
 }
 
 /// A set of a user's; `path` is where it is.
-fn set(path: &Path, classes: Vec<String>, parts: Parts<Item>, source: String) -> Result<Dataset> {
+pub(super) fn set(path: &Path, classes: Vec<String>, parts: Parts<Item>, source: String) -> Result<Dataset> {
     let notes = match parts.val.is_empty() {
         true => vec!["there is no val part: train pictures that are not shots serve to search on".to_owned()],
         false => Vec::new(),
     };
-    // "." has no name of its own.
-    let resolved = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let name = if path.is_dir() { resolved.file_name() } else { resolved.file_stem() };
-    let name = name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let name = name(path);
     let folder = if path.is_dir() { Some(path) } else { path.parent() };
     let root = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dataset = Dataset {
@@ -76,7 +67,7 @@ fn set(path: &Path, classes: Vec<String>, parts: Parts<Item>, source: String) ->
     dataset.checked(path, false)
 }
 
-/// Opens a folder with the folders train and test, and perhaps val.
+/// Opens a folder with the folder train, and test or val or both.
 fn open_parts(path: &Path, tree: Tree<'_>) -> Result<Dataset> {
     let train = Folder::list(&path.join("train"), tree)?;
     let labels: HashMap<&str, usize> =
@@ -98,26 +89,24 @@ fn open_parts(path: &Path, tree: Tree<'_>) -> Result<Dataset> {
         Ok(items)
     };
     let val = vals.first().map_or_else(|| Ok(Vec::new()), |name| part(name))?;
-    let test = part("test")?;
-    if test.is_empty() {
-        return Err(Error::data(path.join("test"), "there is no picture in class folders here: add some to test on"));
-    }
-    let names: Vec<&str> = ["train"].into_iter().chain(vals).chain(["test"]).collect();
+    let tested = path.join("test").is_dir();
+    let test = if tested { part("test")? } else { Vec::new() };
+    let names: Vec<&str> = ["train"].into_iter().chain(vals).chain(tested.then_some("test")).collect();
     let source = format!("the folders {}", names.join(", "));
     let names = train.names();
     set(path, names, Parts { train: train.items, val, test }, source)
 }
 
 /// A line of a CSV file.
-struct Record {
-    line: usize,
-    path: PathBuf,
-    class: String,
-    part: Option<String>,
+pub(super) struct Record {
+    pub line: usize,
+    pub path: PathBuf,
+    pub class: String,
+    pub part: Option<String>,
 }
 
 /// Opens a CSV file.
-fn open_csv(path: &Path) -> Result<Dataset> {
+fn open_csv(path: &Path) -> Result<Found> {
     let records = read_csv(path)?;
     let at = |line: usize, reason: String| Error::data(path, format!("line {line}: {reason}"));
     let mut lines: HashMap<&Path, usize> = HashMap::new();
@@ -152,7 +141,7 @@ fn open_csv(path: &Path) -> Result<Dataset> {
     let labels: HashMap<&str, usize> = classes.keys().enumerate().map(|(label, class)| (*class, label)).collect();
     let names: Vec<String> = classes.keys().map(|class| class_name(class)).collect();
     let with_parts = records.iter().any(|record| record.part.is_some());
-    let (parts, source) = if with_parts {
+    if with_parts {
         let mut parts = Parts { train: Vec::new(), val: Vec::new(), test: Vec::new() };
         for record in &records {
             let list = match record.part.as_deref() {
@@ -166,29 +155,19 @@ fn open_csv(path: &Path) -> Result<Dataset> {
             };
             list.push(Item { path: record.path.clone(), label: labels[record.class.as_str()] });
         }
-        (parts, "the column split".to_owned())
-    } else {
-        let mut by_class = vec![Vec::new(); classes.len()];
-        for record in &records {
-            let label = labels[record.class.as_str()];
-            by_class[label].push(Item { path: record.path.clone(), label });
-        }
-        let small: Vec<&str> =
-            names.iter().zip(&by_class).filter(|(_, items)| items.len() < 2).map(|(name, _)| name.as_str()).collect();
-        if !small.is_empty() {
-            let reason = format!(
-                "only one picture of {}: two are needed, one to learn from and one to test on",
-                some_of(&small)
-            );
-            return Err(Error::data(path, reason));
-        }
-        (divided(by_class, |_| path.to_path_buf())?, format!("lines of the list; {SHARES}"))
+        return Ok(Found::Parts(Box::new(set(path, names, parts, "the column split".to_owned())?)));
+    }
+    let item = |record: &Record| Item { path: record.path.clone(), label: labels[record.class.as_str()] };
+    let folder = Folder {
+        root: path.parent().unwrap_or(Path::new("")).to_path_buf(),
+        items: records.iter().map(item).collect(),
+        classes: classes.keys().map(|class| (*class).to_owned()).collect(),
     };
-    set(path, names, parts, source)
+    Ok(Found::Whole(Whole { path: path.to_path_buf(), folder }))
 }
 
 /// Reads a CSV file's lines. All have a part or none.
-fn read_csv(path: &Path) -> Result<Vec<Record>> {
+pub(super) fn read_csv(path: &Path) -> Result<Vec<Record>> {
     let at = |line: usize, reason: String| Error::data(path, format!("line {line}: {reason}"));
     let newlines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
     let bytes = input::read(path, input::limit::LIST)?;

@@ -215,7 +215,7 @@ fn overview(drawing: &mut Drawing, sets: &[Set], summary: &Summary) -> Result<()
         drawing.page.tiles(&[
             Tile {
                 value: format!("{:.1} %", 100.0 * top.mean),
-                label: format!("{} at {} shot", top.method.info().title, top.shots),
+                label: format!("{} at {}", top.method.info().title, top.shots.title()),
                 note: gain,
             },
             Tile {
@@ -265,6 +265,7 @@ fn file_name(name: &str) -> String {
 fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) -> Result<()> {
     let cells = summary.select(Some(&set.name));
     let Some(most) = shots(&cells).last().copied() else { return Ok(()) };
+    let shot = most.title();
     let file = file_name(&set.name);
     let prefix = if several { format!("{}: ", set.about.title) } else { String::new() };
     // What is shown of single results is of the largest number of shots and the first seed that has most methods.
@@ -300,7 +301,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
             "search",
             "The search over α and β",
             &format!(
-                "Validation pictures that are right at each point (for methods with γ, at its best value there), {most} shot, \
+                "Validation pictures that are right at each point (for methods with γ, at its best value there), {shot}, \
                  seed {seed}. The ring is the point that was taken."
             ),
         );
@@ -333,9 +334,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
             drawing,
             "noise",
             "What PiNI learned",
-            &format!(
-                "Mean and spread of the noise on each prompt token and on image features, {most} shot, seed {seed}."
-            ),
+            &format!("Mean and spread of the noise on each prompt token and on image features, {shot}, seed {seed}."),
         );
         let mut figures = Vec::new();
         for (name, svg) in noise_plots(noise, &prefix) {
@@ -351,7 +350,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
         &format!(
             "Of pictures predicted with 80 % confidence, 80 % should be right. A temperature corrects what is not, without \
              changing any prediction. It is fitted on pictures that were not learned from: validation pictures, and where they \
-             are few, pictures left out in turn. ECE is the expected calibration error, in percent. {most} shot, all seeds \
+             are few, pictures left out in turn. ECE is the expected calibration error, in percent. {shot}, all seeds \
              together."
         ),
     );
@@ -400,7 +399,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
         "cost",
         "Cost",
         &format!(
-            "{most} shot, mean over seeds, on {}. Learning is training and search from features (and encoding where training \
+            "{shot}, mean over seeds, on {}. Learning is training and search from features (and encoding where training \
              takes fresh views); pictures are encoded once for all methods. Memory is the most in use, the model's included.",
             set.about.device
         ),

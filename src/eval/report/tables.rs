@@ -20,7 +20,7 @@ pub(super) fn published_table(sets: &[Set], summary: &Summary) -> Table {
         for method in METHODS.iter().copied() {
             for shots in published::SHOTS {
                 let Some(there) = published::eleven(method, shots) else { continue };
-                let cell = cells.iter().find(|c| c.method == method && c.shots == shots);
+                let cell = cells.iter().find(|c| c.method == method && c.shots == shots.into());
                 let what = format!("{}, RN50, eleven datasets", method.info().title);
                 table.rows.push(vec![what, shots.to_string(), format!("{there:.2}"), here(cell)]);
             }

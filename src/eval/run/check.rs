@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::Checked;
 use crate::adapt::zero_shot::prompts;
 use crate::clip::Clip;
-use crate::data::{Dataset, Item, short_classes};
+use crate::data::{Dataset, Item, too_few};
 use crate::encode::source::Corrected;
 use crate::eval::{FORMAT, Protocol, Settings};
 use crate::{Error, Result, hex, text};
@@ -30,7 +30,7 @@ pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) 
         return Err(Error::data(&dataset.root, reason));
     }
     if protocol.strict
-        && let Some(text) = protocol.shots.iter().find_map(|shots| too_few(dataset, *shots))
+        && let Some(text) = protocol.shots.iter().find_map(|shots| too_few(&dataset.train, &dataset.classes, *shots))
     {
         return Err(Error::data(&dataset.root, format!("{text}: ask for fewer shots")));
     }
@@ -59,21 +59,6 @@ pub(super) fn needs_correction(protocol: &Protocol, corrected: bool) -> Result<(
         ))),
         _ => Ok(()),
     }
-}
-
-/// Says which classes have fewer pictures to learn from than `shots`, where there are any to learn from.
-pub(super) fn too_few(dataset: &Dataset, shots: usize) -> Option<String> {
-    if dataset.train.is_empty() {
-        return None;
-    }
-    let short = short_classes(&dataset.train, dataset.classes.len(), shots);
-    let (label, have) = short.first()?;
-    Some(format!(
-        "{shots} shots: {} of {} classes have fewer pictures to learn from (say '{}': {have})",
-        short.len(),
-        dataset.classes.len(),
-        dataset.classes[*label]
-    ))
 }
 
 /// What the results of a dataset have in common.

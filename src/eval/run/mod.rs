@@ -10,7 +10,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 
 pub use self::check::check;
-use self::check::{needs_correction, settings, too_few};
+use self::check::{needs_correction, settings};
 use super::journal::Journal;
 use super::score::Score;
 use super::trust::{Trusting, of_no_class};
@@ -22,7 +22,8 @@ use crate::adapt::overlap::Correction;
 use crate::adapt::zero_shot::Classifier;
 use crate::adapt::{Learned, learn};
 use crate::clip::{Clip, Features};
-use crate::data::{Dataset, FewShot, Item, coop_few_shot};
+use crate::data::sampling::ALL_TAKEN;
+use crate::data::{Dataset, FewShot, Item, Shots, coop_few_shot, too_few};
 use crate::encode::source::{Corrected, Keeping, Stored};
 use crate::encode::store::sweep_all;
 use crate::encode::{RowId, Source, Views};
@@ -98,8 +99,8 @@ pub fn run(
     let corrected = correction.map(|(correction, digest)| Corrected { bottlenecks: &correction.blocks, digest });
     let settings = settings(clip, dataset, protocol, corrected, precision)?;
     let mut notes = dataset.notes.clone();
-    let short = protocol.shots.iter().filter_map(|shots| too_few(dataset, *shots));
-    notes.extend(short.map(|text| format!("{text}; all they have are taken, as CoOp's code does")));
+    let short = protocol.shots.iter().filter_map(|shots| too_few(&dataset.train, &dataset.classes, *shots));
+    notes.extend(short.map(|text| format!("{text}; {ALL_TAKEN}")));
     let about = About {
         title: dataset.title.clone(),
         source: dataset.source.clone(),
@@ -171,7 +172,7 @@ struct Shot {
 impl<'a> Run<'a> {
     fn all(&mut self, tasks: &[Task], watch: &mut dyn Watch) -> Result<()> {
         // Every choice that is asked for, those whose results are there too: their pictures must still be what they were.
-        let mut choices: Vec<(u64, usize, FewShot)> = Vec::new();
+        let mut choices: Vec<(u64, Shots, FewShot)> = Vec::new();
         for task in tasks {
             if !choices.iter().any(|(seed, shots, _)| (*seed, *shots) == (task.seed, task.shots)) {
                 let dataset = self.dataset;
@@ -185,7 +186,7 @@ impl<'a> Run<'a> {
             let reason = "the test pictures have changed since results were kept: take another folder for results";
             return Err(Error::data(self.journal.path(), reason));
         }
-        let of_choice = |seed: u64, shots: usize| tasks.iter().filter(move |t| (t.seed, t.shots) == (seed, shots));
+        let of_choice = |seed: u64, shots: Shots| tasks.iter().filter(move |t| (t.seed, t.shots) == (seed, shots));
         for (seed, shots, choice) in &choices {
             let mut records = of_choice(*seed, *shots).filter_map(|task| self.journal.of(*task)).peekable();
             let data = if records.peek().is_some() { self.shot(choice).data } else { String::new() };
@@ -242,7 +243,7 @@ impl<'a> Run<'a> {
     }
 
     /// Features of all pictures themselves: support and validation of every choice, and test. Gives the readable test pictures.
-    fn encode_pictures(&mut self, choices: &[(u64, usize, FewShot)], watch: &mut dyn Watch) -> Result<TestSet> {
+    fn encode_pictures(&mut self, choices: &[(u64, Shots, FewShot)], watch: &mut dyn Watch) -> Result<TestSet> {
         let dataset = self.dataset;
         let mut wanted: Vec<&Item> = Vec::new();
         let mut seen = std::collections::HashSet::new();
@@ -370,7 +371,7 @@ impl<'a> Run<'a> {
         let (noise, facts, evidence) = (self.noise(&*fitted)?, fitted.facts(), calibration.counts);
         if self.protocol.adapters {
             let description = Description::new(method.info().name, &*fitted)?;
-            let meta = Meta::new(clip, &self.dataset.classes, description, Some(task.shots), task.seed)?;
+            let meta = Meta::new(clip, &self.dataset.classes, description, task.shots.number(), task.seed)?;
             let path = self.journal.adapter(task);
             let folder = path.parent().unwrap_or(&path);
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
