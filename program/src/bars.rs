@@ -92,10 +92,10 @@ impl eval::Watch for Bars {
         let task = record.task;
         if self.tells {
             self.say(&format!(
-                "[{done}/{all}] {} {} {}-shot seed {}: {:.1} % of {} right ({:.0} s so far)",
+                "[{done}/{all}] {} {} {} seed {}: {:.1} % of {} right ({:.0} s so far)",
                 record.dataset,
                 task.method,
-                task.shots,
+                task.shots.number().map_or_else(|| task.shots.title(), |count| format!("{count}-shot")),
                 task.seed,
                 100.0 * record.accuracy,
                 record.test,

@@ -15,7 +15,7 @@ const COMMENT: char = '#';
 #[derive(clap::Args)]
 pub struct LabelArgs {
     /// Labels, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "LABEL,…")]
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
     labels: Vec<String>,
     /// A label, which may have commas in it. May be given several times.
     #[arg(long, value_name = "LABEL")]

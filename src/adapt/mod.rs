@@ -2,7 +2,9 @@
 //! with [`search`] for their hyper-parameters; [`overlap`], the correction that makes Tip-Adapter++ and Tip-X++ of them,
 //! with [`similarity`], the measure of what it corrects; and [`pini`]. [`schedule`] has their learning rates,
 //! [`train`] the loop of all trainings, [`adapter_file`] keeps what they learn, [`evidence`] is what pictures say of them that
-//! they have not learned from, and [`calibrate`] makes their confidence mean something by it. [`method`] is the door to all of them, and [`lesson`] the one way from pictures to a method that has learned.
+//! they have not learned from, and [`calibrate`] makes their confidence mean something by it. [`multi_label`] is for pictures that
+//! have several labels. [`method`] is the door to all of them, and [`lesson`] the one way from pictures to a method that has
+//! learned.
 
 pub mod adapter_file;
 pub mod auto;

@@ -217,6 +217,12 @@ impl Classifier {
         self.inner.story.calibration.temperature
     }
 
+    /// Where pictures may have several classes (`tipi fit --multi-label`): from which score on a picture has each. Its predictions'
+    /// probabilities then say nothing; their scores do.
+    pub fn thresholds(&self) -> Option<&[f64]> {
+        self.inner.meta.get()?.thresholds.as_deref()
+    }
+
     /// What it found, for people: `alpha 1.200, beta 5.500`; empty where there is nothing to tell.
     pub fn facts(&self) -> String {
         self.inner.fitted.facts().to_string()

@@ -24,7 +24,8 @@ impl Dataset {
     ///   test on, always alike;
     /// * a folder with `train` and `test` (and `val`), each with a sub-folder for each class;
     /// * a CSV file with the columns `path`, `label` and perhaps `split` (`train`, `val` or `test`); paths are relative to the
-    ///   file's folder, labels are the names of classes.
+    ///   file's folder, labels are the names of classes;
+    /// * a split file of CoOp's form, whose name ends in `.json`; paths are relative to its folder.
     ///
     /// No picture is opened.
     ///

@@ -90,7 +90,7 @@ fn an_evaluation_with_all_pictures_has_its_name_everywhere() {
     good(&[&args[..], &["--shots", "1"]].concat());
     // Results of numbers alone, as they were written before there was another word, are gone on with.
     let said = good(&[&args[..], &["--shots", "1,all"]].concat());
-    assert!(said.contains("[3/4]") && said.contains("all-shot"), "{said}");
+    assert!(said.contains("[3/4]") && said.contains("tip-adapter all pictures seed 1:"), "{said}");
     let lines = fs::read_to_string(out.join("data/results.jsonl")).unwrap();
     let shots: Vec<Value> =
         lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["shots"].clone()).collect();

@@ -71,7 +71,8 @@ impl Several {
         }
         let numbers: HashMap<String, usize> =
             classes.iter().enumerate().map(|(number, name)| (class_key(name), number)).collect();
-        let (mut pictures, mut places): (Vec<(PathBuf, BTreeSet<usize>)>, HashMap<&Path, usize>) = Default::default();
+        let mut pictures: Vec<(PathBuf, BTreeSet<usize>)> = Vec::new();
+        let mut places: HashMap<&Path, usize> = HashMap::new();
         for (_, path, labels) in &lines {
             let place = *places.entry(*path).or_insert_with(|| {
                 pictures.push((path.to_path_buf(), BTreeSet::new()));

@@ -21,10 +21,9 @@ pub(super) fn open(path: &Path, walk: &Walk) -> Result<Found> {
     }
     let has = |name: &str| path.join(name).is_dir();
     // A set may have a class that is called train: one with pictures in it, not folders.
-    if has("train") && !tree.folders(&path.join("train"))?.is_empty() {
-        if has("test") || VAL.iter().any(|name| has(name)) {
-            return open_parts(path, tree).map(|dataset| Found::Parts(Box::new(dataset)));
-        }
+    let parted = has("train") && (has("test") || VAL.iter().any(|name| has(name)));
+    if parted && !tree.folders(&path.join("train"))?.is_empty() {
+        return open_parts(path, tree).map(|dataset| Found::Parts(Box::new(dataset)));
     }
     Ok(Found::Whole(Whole { path: path.to_path_buf(), folder: Folder::list(path, tree)? }))
 }
