@@ -174,7 +174,9 @@ pub fn run(args: &Args) -> Result<()> {
     for (name, dtype, shape, bytes) in &contents.tensors {
         views.push((*name, TensorView::new(*dtype, shape.clone(), bytes)?));
     }
-    let bytes = mark_embeddings(&safetensors::serialize(views, Some(metadata))?)?;
+    // Known already where something was kept beside the result, since that belongs to a model.
+    let model = if matches!(args, Args::Image(_)) { Some(clip.id()?.sha256.as_str()) } else { None };
+    let bytes = mark_embeddings(&safetensors::serialize(views, Some(metadata))?, model)?;
     let written: Vec<_> = contents.tensors.iter().map(|(name, _, shape, _)| format!("{name} {shape:?}")).collect();
     let name = output.name();
     output.write(&bytes)?;
