@@ -9,7 +9,7 @@
 //! [`kernels::nearest`]: crate::kernels::nearest
 
 use crate::gpu::{Gpu, Recorder, Tensor};
-use crate::kernels::gemm::{Epilogue, Layout, Precision, freeze, matmul};
+use crate::kernels::gemm::{Epilogue, Layout, Precision, freeze_rows, matmul};
 pub use crate::kernels::nearest::NONE;
 use crate::kernels::nearest::{self, Candidates, Lists};
 use crate::{Error, Result, numbers};
@@ -60,6 +60,8 @@ pub struct Rows {
     sizes: Sizes,
     /// Rows of a block.
     block: usize,
+    /// Values of a row on the device, those past `width` being zeros.
+    stride: usize,
     /// All rows on the device, where they fit.
     resident: Option<Vec<Block>>,
 }
@@ -92,6 +94,14 @@ fn to_units(what: &str, values: &mut [f32], width: usize) -> Result<()> {
     Ok(())
 }
 
+/// Values that a row of `width` takes on the device. Where a processor reads rows that lie a power of two apart, its cache holds few of
+/// them at a time; a few zeros more are in another place for each row, and change no sum.
+fn stride(gpu: &Gpu, width: usize) -> usize {
+    const FOUR: usize = 4;
+    let whole = width.next_multiple_of(FOUR);
+    if gpu.is_cpu() && whole >= 256 && whole.is_power_of_two() { whole + FOUR } else { width }
+}
+
 impl Rows {
     /// Rows `[n, width]`, whatever their length.
     ///
@@ -110,8 +120,9 @@ impl Rows {
         if values.len() / width >= NONE as usize {
             return Err(Error::invalid(format!("features: {} rows are more than {NONE}", values.len() / width)));
         }
-        let block = sizes.rows(gpu, width);
-        let mut rows = Rows { gpu: gpu.clone(), values, width, sizes, block, resident: None };
+        let stride = stride(gpu, width);
+        let block = sizes.rows(gpu, stride);
+        let mut rows = Rows { gpu: gpu.clone(), values, width, sizes, block, stride, resident: None };
         if 4 * rows.values.len() as u64 <= sizes.resident {
             rows.resident = match rows.firsts().map(|first| rows.upload(first)).collect::<Result<Vec<Block>>>() {
                 Ok(blocks) => Some(blocks),
@@ -145,8 +156,19 @@ impl Rows {
 
     fn upload(&self, first: usize) -> Result<Block> {
         let past = (first + self.block).min(self.len());
-        let values = &self.values[first * self.width..past * self.width];
-        Ok(Block { first, rows: freeze(&self.gpu, "keys", values, [past - first, self.width], Precision::F32)? })
+        let rows = self.frozen("keys", &self.values[first * self.width..past * self.width])?;
+        Ok(Block { first, rows })
+    }
+
+    /// Rows as products take them.
+    fn frozen(&self, what: &str, values: &[f32]) -> Result<Tensor> {
+        let (width, stride) = (self.width, self.stride);
+        freeze_rows(&self.gpu, what, [values.len() / width, stride], Precision::F32, &mut |rows| {
+            let mut piece = vec![0.0; rows.len() * stride];
+            let rows = values[rows.start * width..rows.end * width].chunks_exact(width);
+            piece.chunks_exact_mut(stride).zip(rows).for_each(|(to, row)| to[..width].copy_from_slice(row));
+            Ok(piece)
+        })
     }
 
     /// The block of a number.
@@ -202,7 +224,7 @@ impl Rows {
         let all = (own.len().div_ceil(at_once) * blocks) as f64;
         let (mut found, mut made) = (Vec::with_capacity(own.len()), 0);
         for (queries, own) in queries.chunks(at_once * self.width).zip(own.chunks(at_once)) {
-            let queries = freeze(gpu, "queries", queries, [own.len(), self.width], Precision::F32)?;
+            let queries = self.frozen("queries", queries)?;
             let lists = Lists::new(gpu, own, most)?;
             for number in (0..blocks).step_by(AT_ONCE) {
                 let mut rec = Recorder::new(gpu);

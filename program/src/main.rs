@@ -14,6 +14,7 @@ mod demo;
 mod devices;
 mod embed;
 mod eval;
+mod explain;
 mod fit;
 mod info;
 mod neighbours;

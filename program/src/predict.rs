@@ -9,6 +9,7 @@ use tipi::low_level::numbers;
 
 use crate::classify::print_answers;
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::explain::{self, Keys};
 use crate::terminal::note;
 
 /// Options.
@@ -28,6 +29,9 @@ pub struct Args {
     /// `tipi fit` fitted on validation pictures.
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
     min_confidence: Option<f64>,
+    /// Say which of the pictures that it learned from spoke most for each answer, and how much text said against them.
+    #[arg(long)]
+    explain: bool,
     /// Print one JSON array instead of a table.
     #[arg(long)]
     json: bool,
@@ -71,6 +75,16 @@ pub fn run(args: &Args) -> Result<()> {
         other => other?.asking_for(least)?,
     };
     common::announce(&gpu);
+    if args.explain {
+        match Keys::of(&args.adapter, &file, classifier.model().clip())? {
+            Some(keys) => {
+                explain::run(&classifier, &keys, &args.paths, (&args.pictures, &walk), args.json)?;
+                common::finish(&gpu);
+                return Ok(());
+            }
+            None => note!("{} has no keys: no single pictures speak for its answers", file.meta.method.name),
+        }
+    }
     print_answers(&classifier, &args.paths, (&args.pictures, &walk), args.json)?;
     common::finish(&gpu);
     Ok(())

@@ -43,6 +43,10 @@ pub struct Meta {
     /// Probabilities are softmax(logits/T); fitted on validation pictures, none where there were none.
     #[serde(default)]
     pub temperature: Option<f64>,
+    /// What the keys of a method that has such are of, in the keys' order: the pictures' paths below the folder that holds all of
+    /// them. None in older files, and where a picture is no file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pictures: Vec<String>,
 }
 
 /// What a file says of its method.
@@ -243,6 +247,7 @@ impl Meta {
             shots,
             seed,
             temperature: None,
+            pictures: Vec::new(),
         })
     }
 
@@ -259,6 +264,13 @@ impl Meta {
     #[must_use]
     pub fn with_temperature(self, temperature: Option<f64>) -> Meta {
         Meta { temperature, ..self }
+    }
+
+    /// The same with the names of the pictures that were learned from, in the order of keys. They are written where a file has
+    /// keys.
+    #[must_use]
+    pub fn with_pictures(self, pictures: Vec<String>) -> Meta {
+        Meta { pictures, ..self }
     }
 }
 
@@ -289,7 +301,12 @@ pub(crate) fn bytes_of(path: &Path, meta: &Meta, tensors: Tensors) -> Result<Vec
     for (name, (bytes, shape, dtype)) in &tensors {
         views.push((name.clone(), TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| bad(&e))?));
     }
-    let json = serde_json::to_string(meta).map_err(|e| bad(&e))?;
+    let mut meta = meta.clone();
+    if tensors.get("labels").is_none_or(|(_, shape, _)| shape[..] != [meta.pictures.len()]) {
+        // They are the keys' names, and nobody else's.
+        meta.pictures.clear();
+    }
+    let json = serde_json::to_string(&meta).map_err(|e| bad(&e))?;
     let metadata = std::collections::HashMap::from([("tipi".to_string(), json)]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| bad(&e))
 }

@@ -10,6 +10,7 @@ pub mod calibrate;
 pub mod gda;
 pub mod lesson;
 pub mod method;
+pub mod names;
 pub mod overlap;
 pub mod pini;
 mod plans;

@@ -47,6 +47,8 @@ pub(super) struct Story {
     pub shots: Option<usize>,
     pub seed: u64,
     pub temperature: Option<f64>,
+    /// What its keys are of, where all are files.
+    pub pictures: Vec<String>,
 }
 
 /// Takes what became of each picture of a batch, and the logits of those that were decoded.
@@ -80,13 +82,14 @@ impl Classifier {
         let classifier = zero_shot::Classifier::new(clip, classes, templates)?;
         let fitted = zero_shot::fitted(classifier, templates);
         let method = Description::new(method::baseline().info().name, &*fitted)?;
-        Ok(Classifier::new(model, fitted, classes, Story { method, shots: None, seed: 0, temperature: None }))
+        let story = Story { method, shots: None, seed: 0, temperature: None, pictures: Vec::new() };
+        Ok(Classifier::new(model, fitted, classes, story))
     }
 
     pub(super) fn of_file(model: &Model, file: &File) -> Result<Classifier> {
         let fitted = file.bind(model.clip())?.into_method()?;
-        let Meta { classes, method, shots, seed, temperature, .. } = file.meta.clone();
-        let story = Story { method, shots, seed, temperature };
+        let Meta { classes, method, shots, seed, temperature, pictures, .. } = file.meta.clone();
+        let story = Story { method, shots, seed, temperature, pictures };
         Ok(Classifier::with(model, fitted, (&classes, story), file.meta.clone().into()))
     }
 
@@ -233,9 +236,10 @@ impl Classifier {
         if let Some(meta) = self.inner.meta.get() {
             return Ok(meta);
         }
-        let Story { method, shots, seed, temperature } = &self.inner.story;
+        let Story { method, shots, seed, temperature, pictures } = &self.inner.story;
         let meta = Meta::new(self.model().clip(), self.classes(), method.clone(), *shots, *seed)?;
-        Ok(self.inner.meta.get_or_init(|| meta.with_temperature(*temperature)))
+        let meta = meta.with_temperature(*temperature).with_pictures(pictures.clone());
+        Ok(self.inner.meta.get_or_init(|| meta))
     }
 
     /// Gives back the GPU memory that was kept for the next pictures. They take a little longer then.

@@ -9,7 +9,7 @@ use super::classifier::Story;
 use super::{Classifier, Correction, Examples, Method, Model};
 use crate::adapt::adapter_file::Description;
 use crate::adapt::method::Settings;
-use crate::adapt::{Choice, How, Learned, Lesson, Texts, learn};
+use crate::adapt::{Choice, How, Learned, Lesson, Texts, learn, names};
 use crate::data::{Item, Picture, Shelf, TEMPLATE, WORDS};
 use crate::encode::{Direct, Remembering};
 use crate::watch::Watch;
@@ -132,7 +132,9 @@ pub(super) fn fit(
     let Learned { method, fitted, losses, temperature, val_accuracy, .. } =
         learn(method, &settings, &mut lesson, watch)?;
     let description = Description::new(method.info().name, &*fitted)?;
-    let learned = Story { method: description, shots: examples.shots(), seed: options.seed, temperature };
+    let named = examples.support().all(|(_, picture)| picture.is_file());
+    let pictures = if named { names::of_keys(&support) } else { Vec::new() };
+    let learned = Story { method: description, shots: examples.shots(), seed: options.seed, temperature, pictures };
     checkpoint.map_or(Ok(()), Checkpoint::remove)?;
     let report = Report { validation_accuracy: val_accuracy, validation_pictures: val.len(), losses };
     Ok((Classifier::new(model, fitted, classes, learned), report))

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subco
 use tipi::Error;
 use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, File, Meta};
 use tipi::low_level::adapt::method::{self, Settings, Tried};
-use tipi::low_level::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn};
+use tipi::low_level::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn, names};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::{Dataset, Item, Split, Walk};
 use tipi::low_level::encode::{self, Direct};
@@ -266,7 +266,7 @@ impl Common {
         }
         let description = Description::new(method.info().name, &*fitted)?;
         let meta = Meta::new(&start.clip, &start.classes, description, Some(self.shots), self.seed)?;
-        let meta = meta.with_temperature(temperature);
+        let meta = meta.with_temperature(temperature).with_pictures(names::of_keys(&start.split.support));
         let bytes = adapter_file::to_bytes(output.path(), &start.clip, &meta, &Adapter::Method(fitted))?;
         let name = output.name();
         output.write(&bytes)?;

@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let known = match (file, &clip) {
         (Some(file), clip) => file.known(clip.as_ref())?,
-        (None, Some(clip)) => pictures::encode(clip, &args.pictures, listed)?,
+        (None, Some(clip)) => pictures::encode(clip, &args.pictures, &listed)?,
         (None, None) => return Err(invalid("--model is needed to look at pictures")),
     };
     common::announce(&gpu);

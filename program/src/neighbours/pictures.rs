@@ -121,7 +121,7 @@ pub fn check_query(path: &Path) -> Result<()> {
 }
 
 /// Features of pictures, of which those that cannot be decoded are named and skipped, but for those that were given directly.
-pub fn encode(clip: &Clip, args: &PictureArgs, listed: Vec<(PathBuf, bool)>) -> Result<Known> {
+pub fn encode(clip: &Clip, args: &PictureArgs, listed: &[(PathBuf, bool)]) -> Result<Known> {
     let mut encoder = args.encoder(clip, listed.len(), (Tower::Plain, None))?;
     let bar = ui::bar(listed.len(), "encoding pictures");
     let (mut names, mut values, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
@@ -143,10 +143,11 @@ pub fn encode(clip: &Clip, args: &PictureArgs, listed: Vec<(PathBuf, bool)>) -> 
 
 /// Features of the pictures that are asked about.
 pub fn encode_queries(clip: &Clip, args: &PictureArgs, queries: &[PathBuf]) -> Result<Vec<f32>> {
-    match queries {
-        [] => Ok(Vec::new()),
-        _ => Ok(encode(clip, args, queries.iter().map(|query| (query.clone(), true)).collect())?.values),
+    if queries.is_empty() {
+        return Ok(Vec::new());
     }
+    let listed: Vec<(PathBuf, bool)> = queries.iter().map(|query| (query.clone(), true)).collect();
+    Ok(encode(clip, args, &listed)?.values)
 }
 
 /// The row of a picture among those that are looked among, if it is one of them.

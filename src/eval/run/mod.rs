@@ -17,6 +17,7 @@ use super::{About, Detail, Protocol, Record, Task, TestSet};
 use crate::adapt::adapter_file::{self, Adapter, Description, Meta};
 use crate::adapt::calibrate;
 use crate::adapt::lesson::{Choice, Learned, Lesson, Made, Place, Texts, learn};
+use crate::adapt::names;
 use crate::adapt::overlap::Correction;
 use crate::adapt::zero_shot::Classifier;
 use crate::clip::Clip;
@@ -342,7 +343,8 @@ impl<'a> Run<'a> {
             let path = self.journal.adapter(task);
             let folder = path.parent().unwrap_or(&path);
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-            adapter_file::save(&path, clip, &meta.with_temperature(temperature), &Adapter::Method(fitted))?;
+            let meta = meta.with_temperature(temperature).with_pictures(names::of_keys(&shot.support));
+            adapter_file::save(&path, clip, &meta, &Adapter::Method(fitted))?;
         }
         let record = Record {
             dataset: self.dataset.name.clone(),
