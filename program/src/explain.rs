@@ -116,7 +116,7 @@ impl Keys {
         let all = sum(best).max(f64::MIN_POSITIVE);
         let mut keys: Vec<(usize, f64, f64)> =
             own(best).map(|i| (i, affinities[i] / all, meets[i] / length(self.key(i)))).collect();
-        keys.sort_by(|(a, x, _), (b, y, _)| y.total_cmp(x).then(a.cmp(b)));
+        keys.sort_by(|(_, x, a), (_, y, b)| y.total_cmp(x).then(b.total_cmp(a)));
         keys.truncate(NAMED);
         let divergence = self.diverges.then_some(rest);
         Explanation { other, text: by_text, cache: by_cache, divergence, keys }
