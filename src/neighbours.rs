@@ -123,7 +123,7 @@ impl Rows {
         let stride = stride(gpu, width);
         let block = sizes.rows(gpu, stride);
         let mut rows = Rows { gpu: gpu.clone(), values, width, sizes, block, stride, resident: None };
-        if 4 * rows.values.len() as u64 <= sizes.resident {
+        if 4 * rows.len() as u64 * stride as u64 <= sizes.resident {
             rows.resident = match rows.firsts().map(|first| rows.upload(first)).collect::<Result<Vec<Block>>>() {
                 Ok(blocks) => Some(blocks),
                 // They are brought over block by block when they are needed.

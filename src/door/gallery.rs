@@ -36,7 +36,7 @@ impl Gallery {
     /// Pictures by their features, which are kept on the GPU where they fit there.
     ///
     /// # Errors
-    /// A lost device.
+    /// [`Error::Invalid`] for more pictures than u32 counts; a lost device.
     pub fn new(gpu: &Gpu, features: ImageFeatures) -> Result<Gallery> {
         let width = features.width();
         Rows::new(gpu.low_level(), features.into_values(), width).map(|rows| Gallery(Arc::new(rows)))
@@ -61,7 +61,7 @@ impl Gallery {
     /// number comes first. Fewer where the gallery has fewer.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for features of another width; too little memory, a lost device; what `watch` gives.
+    /// [`Error::Invalid`] for features of another width; too little memory, a lost device; what `watch` gives.
     pub fn nearest(&self, pictures: &ImageFeatures, most: usize, watch: &mut dyn Watch) -> Result<Vec<Vec<Neighbour>>> {
         self.nearest_to((pictures.values(), pictures.width()), most, watch)
     }
@@ -108,7 +108,7 @@ impl Gallery {
     /// two that are so alike. Cosines are off by 10⁻⁶ at the most, and `least` is taken as so much less.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a `least` that is not from −1 to 1; too little memory, a lost device; what
+    /// [`Error::Invalid`] for a `least` that is not from −1 to 1; too little memory, a lost device; what
     /// `watch` gives.
     pub fn duplicates(&self, least: f64, watch: &mut dyn Watch) -> Result<Vec<Vec<Neighbour>>> {
         watched(self.len(), watch, |done| self.0.groups(least, done)).map(neighbours)
