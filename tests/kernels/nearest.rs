@@ -143,7 +143,7 @@ fn neighbours_are_exact_however_the_work_is_cut() {
     with_and_without_features(|| {
         let mut random = Random::new(72);
         for (n, queries, width, most) in
-            [(1, 1, 1, 1), (2, 3, 5, 4), (40, 17, 13, 3), (71, 9, 64, 100), (90, 21, 7, 10)]
+            [(1, 1, 1, 1), (2, 3, 5, 4), (40, 17, 13, 3), (71, 9, 64, 100), (90, 21, 7, 10), (37, 4, 256, 6)]
         {
             let (rows, asked) = (random.vector_in(n * width, -3.0, 3.0), random.vector(queries * width));
             let mut known: Vec<Vec<Vec<Near>>> = Vec::new();
