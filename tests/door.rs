@@ -565,3 +565,22 @@ fn a_gallery_finds_what_is_compared_on_the_host() {
     assert!(error.contains("features 2 wide"), "{error}");
     assert!(matches!(gallery.duplicates(1.5, &mut Unwatched), Err(Error::Invalid(_))));
 }
+
+#[test]
+fn an_adapter_names_the_pictures_of_its_keys() {
+    let (classifier, _) = model().fit(&examples(true), &quick("tip-adapter"), &mut Unwatched).unwrap();
+    let file = |classifier: &Classifier| {
+        tipi::low_level::adapt::adapter_file::File::from_bytes("a".as_ref(), classifier.to_bytes().unwrap()).unwrap()
+    };
+    let names = file(&classifier).meta.pictures;
+    assert_eq!(names.len(), 8);
+    // Classes in their own order, which is not that of their names.
+    let classes = ["anchor", "bell", "backpack", "umbrella"];
+    assert!(names.iter().zip(0..).all(|(name, i)| name.starts_with(&format!("{}/", classes[i / 2]))), "{names:?}");
+    assert!(names.iter().all(|name| Path::new(SHIFTED).join(name).is_file()), "{names:?}");
+    // They are kept from file to file.
+    let again = model().adapter_from_bytes("a", classifier.to_bytes().unwrap()).unwrap();
+    assert_eq!(file(&again).meta.pictures, names);
+    let (gda, _) = model().fit(&examples(false), &quick("gda"), &mut Unwatched).unwrap();
+    assert!(file(&gda).meta.pictures.is_empty());
+}

@@ -70,7 +70,7 @@ impl Keys {
         let classes = &file.meta.classes;
         let mut names = file.meta.pictures.clone();
         if names.len() != labels.len() {
-            note!("the adapter does not name its pictures, which have numbers here: fit it again with files");
+            note!("the adapter does not name its pictures, which have numbers here: fit it again");
             let before = |i: usize| labels[..i].iter().filter(|label| **label == labels[i]).count();
             let class = |label: usize| classes.get(label).map_or("", String::as_str);
             names = (0..labels.len()).map(|i| format!("{} #{}", class(labels[i]), before(i) + 1)).collect();

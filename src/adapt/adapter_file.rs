@@ -44,7 +44,7 @@ pub struct Meta {
     #[serde(default)]
     pub temperature: Option<f64>,
     /// What the keys of a method that has such are of, in the keys' order: the pictures' paths below the folder that holds all of
-    /// them. None in older files, and where a picture is no file.
+    /// them. None in older files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pictures: Vec<String>,
 }

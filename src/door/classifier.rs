@@ -47,7 +47,7 @@ pub(super) struct Story {
     pub shots: Option<usize>,
     pub seed: u64,
     pub temperature: Option<f64>,
-    /// What its keys are of, where all are files.
+    /// What its keys are of.
     pub pictures: Vec<String>,
 }
 

@@ -132,8 +132,9 @@ pub(super) fn fit(
     let Learned { method, fitted, losses, temperature, val_accuracy, .. } =
         learn(method, &settings, &mut lesson, watch)?;
     let description = Description::new(method.info().name, &*fitted)?;
-    let named = examples.support().all(|(_, picture)| picture.is_file());
-    let pictures = if named { names::of_keys(&support) } else { Vec::new() };
+    // Pictures in memory have names, too.
+    let named = examples.support().map(|(label, picture)| Item { path: picture.path().to_path_buf(), label });
+    let pictures = names::of_keys(&named.collect::<Vec<Item>>());
     let learned = Story { method: description, shots: examples.shots(), seed: options.seed, temperature, pictures };
     checkpoint.map_or(Ok(()), Checkpoint::remove)?;
     let report = Report { validation_accuracy: val_accuracy, validation_pictures: val.len(), losses };
