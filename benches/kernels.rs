@@ -15,8 +15,8 @@ use tipi::low_level::kernels::activation::{self, Activation};
 use tipi::low_level::kernels::attention::{self, Pattern, Span};
 use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::low_level::kernels::{
-    affinity, conv, divergence, dropout, extremes, gather, layernorm, loss, noise, normalize, optim, pairs, patch,
-    peak, reduce, search, softmax, texels,
+    affinity, conv, divergence, dropout, extremes, gather, layernorm, loss, nearest, noise, normalize, optim, pairs,
+    patch, peak, reduce, search, softmax, texels,
 };
 
 /// The device, and inputs for it.
@@ -224,6 +224,15 @@ fn cache(c: &mut Criterion) {
     let counts = bench.gpu.upload("bench", &vec![0u32; 2 * pairs::BINS], &[2, pairs::BINS]).unwrap();
     bench.run(c, "cache (flop)", "pairs 1024x1024", None, |rec| {
         pairs::count(rec, &similar, (&of, &of), (0, 0), &counts)
+    });
+    let lists = nearest::Lists::new(&bench.gpu, &[nearest::NONE; 1024], 10).unwrap();
+    for side in [nearest::Candidates::Rows, nearest::Candidates::Columns] {
+        bench.run(c, "cache (flop)", &format!("nearest 10 of 1024x1024, {side:?}"), None, |rec| {
+            nearest::keep(rec, &similar, side, 0, &lists)
+        });
+    }
+    bench.run(c, "cache (flop)", "alike 1024x1024", None, |rec| {
+        nearest::alike(rec, &similar, nearest::Candidates::Rows, 0.9)
     });
 }
 

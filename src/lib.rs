@@ -116,7 +116,9 @@ mod settings;
 // The house calls its rooms by their short names.
 #[cfg(feature = "hub")]
 use low_level::hub;
-use low_level::{adapt, clip, data, encode, gpu, input, kernels, lock, memory, nn, numbers, output, text, watch};
+use low_level::{
+    adapt, clip, data, encode, gpu, input, kernels, lock, memory, neighbours, nn, numbers, output, text, watch,
+};
 #[cfg(feature = "eval")]
 use low_level::{eval, report};
 
@@ -130,8 +132,8 @@ pub use adapt::{How, JudgeBy};
 pub use data::{Picture, Shots};
 #[doc(inline)]
 pub use door::{
-    Classifier, Correction, CorrectionOptions, Examples, FitOptions, Gpu, ImageFeatures, Job, Method, Model, Neighbour,
-    Prediction, Progress, Report, Scored, Setting, TextFeatures,
+    Classifier, Correction, CorrectionOptions, Examples, FitOptions, Gallery, Gpu, ImageFeatures, Job, Method, Model,
+    Neighbour, Prediction, Progress, Report, Scored, Setting, TextFeatures,
 };
 #[cfg(feature = "eval")]
 #[doc(inline)]

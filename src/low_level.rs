@@ -4,9 +4,9 @@
 //!
 //! From the bottom up: [`gpu`] knows wgpu and nothing of CLIP; [`kernels`] has one module per shader family; [`nn`] the
 //! layers; [`clip`] the towers; [`data`] pictures on the CPU; [`encode`] takes pictures to features; [`adapt`] has one
-//! module per method; [`memory`] foresees what they need. [`input`] opens files, [`output`] is where results go, [`lock`]
-//! keeps two programs apart, [`numbers`] checks values, [`text`] makes foreign text safe to print, [`watch`] has progress,
-//! [`roofline`] times kernels. With the feature `eval`, `report` draws and `eval` runs the papers' protocol; with `hub`,
+//! module per method; [`memory`] foresees what they need; [`neighbours`] finds the rows that are most like others. [`input`]
+//! opens files, [`output`] is where results go, [`lock`] keeps two programs apart, [`numbers`] checks values, [`text`] makes
+//! foreign text safe to print, [`watch`] has progress, [`roofline`] times kernels. With the feature `eval`, `report` draws and `eval` runs the papers' protocol; with `hub`,
 //! `hub` fetches models.
 
 #[path = "adapt/mod.rs"]
@@ -33,6 +33,8 @@ pub mod kernels;
 pub mod lock;
 #[path = "memory.rs"]
 pub mod memory;
+#[path = "neighbours.rs"]
+pub mod neighbours;
 #[path = "nn/mod.rs"]
 pub mod nn;
 #[path = "numbers.rs"]

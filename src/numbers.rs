@@ -94,6 +94,8 @@ pub const DROPOUT: Range = Range::new(0.0, 0.99);
 pub const TEMPERATURE: Range = Range::new(1e-3, 1e3);
 /// A probability.
 pub const PROBABILITY: Range = Range::new(0.0, 1.0);
+/// A least likeness.
+pub const COSINE: Range = Range::new(-1.0, 1.0);
 
 /// What is taken for the host's memory where the system does not say.
 const UNKNOWN_MEMORY: u64 = 64 << 30;

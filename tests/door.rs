@@ -10,8 +10,8 @@ use tipi::low_level::adapt::zero_shot;
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::decode;
 use tipi::{
-    Classifier, DeviceOptions, Error, Examples, FitOptions, Gpu, ImageFeatures, Job, Method, Model, Picture, Precision,
-    Prediction, Progress, Shots, Unwatched, Watch,
+    Classifier, DeviceOptions, Error, Examples, FitOptions, Gallery, Gpu, ImageFeatures, Job, Method, Model, Picture,
+    Precision, Prediction, Progress, Shots, Unwatched, Watch,
 };
 
 const MODEL: &str = "weights/picto";
@@ -543,4 +543,64 @@ fn f16_is_another_model_in_half_the_memory() {
         (half.encode(&pictures(2), &mut Unwatched).unwrap(), model().encode(&pictures(2), &mut Unwatched).unwrap());
     let near = a.nearest(&b, 1).unwrap();
     assert!(near.iter().enumerate().all(|(row, near)| near[0].row == row && near[0].cosine > 0.999));
+}
+
+#[test]
+fn a_gallery_finds_what_is_compared_on_the_host() {
+    let features = model().encode(&pictures(12), &mut Unwatched).unwrap();
+    let gallery = Gallery::new(model().gpu(), features.clone()).unwrap();
+    assert_eq!((gallery.len(), gallery.width(), gallery.is_empty()), (12, model().width(), false));
+    let asked =
+        ImageFeatures::new([features.row(3).unwrap(), features.row(7).unwrap()].concat(), features.width()).unwrap();
+    let mut noted = Noted::default();
+    let near = gallery.nearest(&asked, 5, &mut noted).unwrap();
+    assert_eq!(noted.stretches, [("comparing".to_string(), 2)]);
+    assert_eq!((near[0][0].row, near[1][0].row), (3, 7));
+    let same = |ours: &[Vec<tipi::Neighbour>], theirs: &[Vec<tipi::Neighbour>]| {
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert_eq!(
+                ours.iter().map(|near| near.row).collect::<Vec<_>>(),
+                theirs.iter().map(|near| near.row).collect::<Vec<_>>()
+            );
+            assert!(ours.iter().zip(theirs).all(|(ours, theirs)| (ours.cosine - theirs.cosine).abs() < 1e-6));
+        }
+    };
+    same(&near, &asked.nearest(&features, 5).unwrap());
+    // The first of all is each itself, which its others leave out.
+    let others = gallery.nearest_others(4, &mut Unwatched).unwrap();
+    let all = features.nearest(&features, 5).unwrap();
+    same(&others, &all.iter().map(|near| near[1..].to_vec()).collect::<Vec<_>>());
+    let texts = model().encode_texts(&["an icon of an ambulance"]).unwrap();
+    let near = gallery.nearest_to_texts(&texts, 12, &mut Unwatched).unwrap();
+    let cosines = features.cosines(&texts).unwrap();
+    assert!(near[0].iter().all(|near| (near.cosine - cosines[near.row]).abs() < 1e-6));
+    assert!(near[0].is_sorted_by(|a, b| a.cosine >= b.cosine) && near[0].len() == 12);
+    assert!(gallery.duplicates(1.0, &mut Unwatched).unwrap().is_empty());
+    let twice = ImageFeatures::new([features.values(), features.values()].concat(), features.width()).unwrap();
+    let groups = Gallery::new(model().gpu(), twice).unwrap().duplicates(1.0, &mut Unwatched).unwrap();
+    assert!(groups.iter().enumerate().all(|(i, group)| group.iter().map(|near| near.row).eq([i, i + 12])));
+    assert_eq!(groups.len(), 12);
+    let narrow = ImageFeatures::new(vec![1.0; 4], 2).unwrap();
+    let error = gallery.nearest(&narrow, 1, &mut Unwatched).unwrap_err().to_string();
+    assert!(error.contains("features 2 wide"), "{error}");
+    assert!(matches!(gallery.duplicates(1.5, &mut Unwatched), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn an_adapter_names_the_pictures_of_its_keys() {
+    let (classifier, _) = model().fit(&examples(true), &quick("tip-adapter"), &mut Unwatched).unwrap();
+    let file = |classifier: &Classifier| {
+        tipi::low_level::adapt::adapter_file::File::from_bytes("a".as_ref(), classifier.to_bytes().unwrap()).unwrap()
+    };
+    let names = file(&classifier).meta.pictures;
+    assert_eq!(names.len(), 8);
+    // Classes in their own order, which is not that of their names.
+    let classes = ["anchor", "bell", "backpack", "umbrella"];
+    assert!(names.iter().zip(0..).all(|(name, i)| name.starts_with(&format!("{}/", classes[i / 2]))), "{names:?}");
+    assert!(names.iter().all(|name| Path::new(SHIFTED).join(name).is_file()), "{names:?}");
+    // They are kept from file to file.
+    let again = model().adapter_from_bytes("a", classifier.to_bytes().unwrap()).unwrap();
+    assert_eq!(file(&again).meta.pictures, names);
+    let (gda, _) = model().fit(&examples(false), &quick("gda"), &mut Unwatched).unwrap();
+    assert!(file(&gda).meta.pictures.is_empty());
 }

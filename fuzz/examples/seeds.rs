@@ -164,6 +164,7 @@ fn adapters() -> Vec<Seed> {
             seed: 1,
             temperature: Some(0.7),
             thresholds: None,
+            pictures: vec!["anchor/1.png".into(), "bell/1.png".into()],
         };
         let text = serde_json::to_string(&meta).expect("it can be written");
         let tensors =

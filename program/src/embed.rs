@@ -184,6 +184,8 @@ pub fn run(args: &Args) -> Result<()> {
             contents.names = classes;
         }
     }
+    // Known already where something was kept beside the result, since that belongs to a model.
+    contents.model = if matches!(args, Args::Image(_)) { Some(clip.id()?.sha256.clone()) } else { None };
     output.write(&contents)?;
     if let Some(kept) = &kept {
         kept.remove_features();

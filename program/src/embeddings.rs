@@ -66,6 +66,8 @@ pub struct Contents {
     tensors: Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>,
     /// What each row is of.
     pub names: Vec<String>,
+    /// SHA-256 of the model, where rows are of pictures.
+    pub model: Option<String>,
 }
 
 impl Target {
@@ -134,7 +136,7 @@ fn beside(path: &Path) -> PathBuf {
 impl Contents {
     /// Nothing so far; `what` says what the rows are of.
     pub fn new(what: &'static str) -> Contents {
-        Contents { what, tensors: Vec::new(), names: Vec::new() }
+        Contents { what, tensors: Vec::new(), names: Vec::new(), model: None }
     }
 
     /// Adds rows of numbers.
@@ -155,7 +157,7 @@ impl Contents {
         for (name, dtype, shape, bytes) in &self.tensors {
             views.push((*name, TensorView::new(*dtype, shape.clone(), bytes)?));
         }
-        Ok(mark_embeddings(&safetensors::serialize(views, Some(metadata))?)?)
+        Ok(mark_embeddings(&safetensors::serialize(views, Some(metadata))?, self.model.as_deref())?)
     }
 
     /// The first array, in version 1.0 of NumPy's format.

@@ -16,9 +16,11 @@ mod devices;
 mod embed;
 mod embeddings;
 mod eval;
+mod explain;
 mod fit;
 mod info;
 mod labels;
+mod neighbours;
 mod options;
 mod outputs;
 mod overlap;
@@ -71,6 +73,8 @@ enum Command {
     Data(data::Args),
     /// Classify pictures by labels alone, without examples (zero-shot).
     Classify(classify::Args),
+    /// Find the pictures most like a picture, a text, or each other, and near duplicates.
+    Neighbours(neighbours::Args),
     /// Write features of pictures or texts to a file.
     #[command(subcommand)]
     Embed(embed::Args),
@@ -123,6 +127,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Data(args) => data::run(args),
         Command::Classify(args) => classify::run(args),
+        Command::Neighbours(args) => neighbours::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Predict(args) => predict::run(args),

@@ -9,6 +9,7 @@ use tipi::low_level::numbers;
 
 use crate::answers::{AnswerArgs, Asked, Rule, print_answers, print_labels};
 use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::explain::{self, Keys};
 use crate::paths::PathArgs;
 use crate::terminal::note;
 use crate::trust::TrustArgs;
@@ -29,6 +30,9 @@ pub struct Args {
     /// `tipi fit` fitted.
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = common::within(numbers::PROBABILITY))]
     min_confidence: Option<f64>,
+    /// Say which of the pictures that it learned from spoke most for each answer, and how much text said against them.
+    #[arg(long, conflicts_with_all = ["csv", "jsonl", "top", "scores", "coverage", "keep", "multi_label"])]
+    explain: bool,
     /// Say of each label by itself whether the picture has it. An adapter that was fitted so needs no telling.
     #[arg(long, conflicts_with = "min_confidence")]
     multi_label: bool,
@@ -93,6 +97,16 @@ pub fn run(args: &Args) -> Result<()> {
     let wanted = args.answers.needs_texts(classifier.classes().len());
     let texts = if wanted { model.texts_of(&file)? } else { None };
     let listed = paths.list(&walk)?;
+    if args.explain {
+        match Keys::of(&args.adapter, &file, classifier.model().clip())? {
+            Some(keys) => {
+                explain::run(&classifier, &keys, &listed, &args.pictures, args.answers.json())?;
+                common::finish(&gpu);
+                return Ok(());
+            }
+            None => note!("{} has no keys: no single pictures speak for its answers", file.meta.method.name),
+        }
+    }
     let asked = Asked { classifier: &classifier, texts: texts.as_ref() };
     match &file.meta.thresholds {
         Some(each) => {

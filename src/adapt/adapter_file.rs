@@ -50,6 +50,10 @@ pub struct Meta {
     /// Where a picture may have several classes: from which logit on it has each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f64>>,
+    /// What the keys of a method that has such are of, in the keys' order: the pictures' paths below the folder that holds all of
+    /// them. None in older files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pictures: Vec<String>,
 }
 
 /// What a file says of its method.
@@ -256,6 +260,7 @@ impl Meta {
             temperature: None,
             evidence: None,
             thresholds: None,
+            pictures: Vec::new(),
         })
     }
 
@@ -288,6 +293,13 @@ impl Meta {
         let evidence = (calibration.counts.all() > 0).then_some(calibration.counts);
         Meta { temperature: calibration.temperature, evidence, ..self }
     }
+
+    /// The same with the names of the pictures that were learned from, in the order of keys. They are written where a file has
+    /// keys.
+    #[must_use]
+    pub fn with_pictures(self, pictures: Vec<String>) -> Meta {
+        Meta { pictures, ..self }
+    }
 }
 
 /// Writes an adapter through a temporary file. Equal adapters give equal bytes.
@@ -317,7 +329,12 @@ pub(crate) fn bytes_of(path: &Path, meta: &Meta, tensors: Tensors) -> Result<Vec
     for (name, (bytes, shape, dtype)) in &tensors {
         views.push((name.clone(), TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| bad(&e))?));
     }
-    let json = serde_json::to_string(meta).map_err(|e| bad(&e))?;
+    let mut meta = meta.clone();
+    if tensors.get("labels").is_none_or(|(_, shape, _)| shape[..] != [meta.pictures.len()]) {
+        // They are the keys' names, and nobody else's.
+        meta.pictures.clear();
+    }
+    let json = serde_json::to_string(&meta).map_err(|e| bad(&e))?;
     let metadata = std::collections::HashMap::from([("tipi".to_string(), json)]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| bad(&e))
 }

@@ -16,6 +16,7 @@ mod learn;
 pub mod lesson;
 pub mod method;
 pub mod multi_label;
+pub mod names;
 pub mod overlap;
 pub mod pini;
 mod plans;

@@ -60,6 +60,15 @@ pub(super) struct Story {
     pub shots: Option<usize>,
     pub seed: u64,
     pub calibration: Calibration,
+    /// What its keys are of.
+    pub pictures: Vec<String>,
+}
+
+impl Story {
+    /// Of what has learned from text alone.
+    fn of_text(method: Description) -> Story {
+        Story { method, shots: None, seed: 0, calibration: Calibration::default(), pictures: Vec::new() }
+    }
 }
 
 /// Takes what became of each picture of a batch, and of those that were decoded the logits and, where they are asked for, the cosines
@@ -96,30 +105,20 @@ impl Classifier {
         let classifier = zero_shot::Classifier::new(clip, classes, templates)?;
         let fitted = zero_shot::fitted(classifier, templates);
         let method = Description::new(method::baseline().info().name, &*fitted)?;
-        Ok(Classifier::new(
-            model,
-            fitted,
-            classes,
-            Story { method, shots: None, seed: 0, calibration: Calibration::default() },
-        ))
+        Ok(Classifier::new(model, fitted, classes, Story::of_text(method)))
     }
 
     /// Of a classifier whose prompts are not told.
     pub(super) fn of_texts(model: &Model, texts: zero_shot::Classifier, classes: &[String]) -> Result<Classifier> {
         let fitted = zero_shot::fitted(texts, &[]);
         let method = Description::new(method::baseline().info().name, &*fitted)?;
-        Ok(Classifier::new(
-            model,
-            fitted,
-            classes,
-            Story { method, shots: None, seed: 0, calibration: Calibration::default() },
-        ))
+        Ok(Classifier::new(model, fitted, classes, Story::of_text(method)))
     }
 
     pub(super) fn of_file(model: &Model, file: &File) -> Result<Classifier> {
         let (fitted, calibration) = file.bind(model.clip())?.into_method()?;
-        let Meta { classes, method, shots, seed, .. } = file.meta.clone();
-        let story = Story { method, shots, seed, calibration };
+        let Meta { classes, method, shots, seed, pictures, .. } = file.meta.clone();
+        let story = Story { method, shots, seed, calibration, pictures };
         Ok(Classifier::with(model, fitted, (&classes, story), file.meta.clone().into()))
     }
 
@@ -336,9 +335,10 @@ impl Classifier {
         if let Some(meta) = self.inner.meta.get() {
             return Ok(meta);
         }
-        let Story { method, shots, seed, calibration } = &self.inner.story;
+        let Story { method, shots, seed, calibration, pictures } = &self.inner.story;
         let meta = Meta::new(self.model().clip(), self.classes(), method.clone(), *shots, *seed)?;
-        Ok(self.inner.meta.get_or_init(|| meta.calibrated(calibration)))
+        let meta = meta.calibrated(calibration).with_pictures(pictures.clone());
+        Ok(self.inner.meta.get_or_init(|| meta))
     }
 
     /// Gives back the GPU memory that was kept for the next pictures. They take a little longer then.

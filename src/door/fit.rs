@@ -9,7 +9,7 @@ use super::classifier::Story;
 use super::{Classifier, Correction, Examples, Method, Model};
 use crate::adapt::adapter_file::Description;
 use crate::adapt::method::Settings;
-use crate::adapt::{Choice, How, Learned, Lesson, Texts, learn};
+use crate::adapt::{Choice, How, Learned, Lesson, Texts, learn, names};
 use crate::data::{Item, Picture, Shelf, TEMPLATE, WORDS};
 use crate::encode::{Direct, Remembering};
 use crate::watch::Watch;
@@ -132,7 +132,10 @@ pub(super) fn fit(
     let Learned { method, fitted, losses, calibration, val_accuracy, .. } =
         learn(method, &settings, &mut lesson, watch)?;
     let description = Description::new(method.info().name, &*fitted)?;
-    let learned = Story { method: description, shots: examples.shots(), seed: options.seed, calibration };
+    // Pictures in memory have names, too.
+    let named = examples.support().map(|(label, picture)| Item { path: picture.path().to_path_buf(), label });
+    let pictures = names::of_keys(&named.collect::<Vec<Item>>());
+    let learned = Story { method: description, shots: examples.shots(), seed: options.seed, calibration, pictures };
     checkpoint.map_or(Ok(()), Checkpoint::remove)?;
     let report = Report { validation_accuracy: val_accuracy, validation_pictures: val.len(), losses };
     Ok((Classifier::new(model, fitted, classes, learned), report))

@@ -11,6 +11,7 @@ mod evaluation;
 mod examples;
 mod features;
 mod fit;
+mod gallery;
 mod gpu;
 mod job;
 mod method;
@@ -26,6 +27,7 @@ pub use evaluation::{Evaluation, EvaluationCorrection, EvaluationOptions, Mean, 
 pub use examples::Examples;
 pub use features::{ImageFeatures, Neighbour, TextFeatures};
 pub use fit::{FitOptions, Report};
+pub use gallery::Gallery;
 pub use gpu::Gpu;
 pub use job::{Job, Progress};
 pub use method::{Method, Setting};

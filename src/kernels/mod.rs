@@ -14,6 +14,7 @@ pub mod gather;
 pub mod gemm;
 pub mod layernorm;
 pub mod loss;
+pub mod nearest;
 pub mod noise;
 pub mod normalize;
 pub mod optim;
@@ -45,6 +46,7 @@ pub fn variants() -> Vec<Variant> {
         gemm::variants(),
         layernorm::variants(),
         loss::variants(),
+        nearest::variants(),
         noise::variants(),
         normalize::variants(),
         optim::variants(),

@@ -14,8 +14,8 @@ static TEXTS: &[(&str, &str)] = texts![
     "affinity_texel" "attention" "attention_blocks" "attention_texel"
     "attention_tile" "conv" "divergence" "dropout" "extremes" "gather" "gelu"
     "gemm" "gemm_columns" "gemm_matrix" "gemm_matrix16" "gemm_matrix8" "gemm_matrix8_half" "gemm_rows" "gemm_staged"
-    "gemm_subgroup" "gemm_texel" "gemm_tile" "layernorm" "layernorm_texel" "linear" "loss" "noise" "normal" "normalize" "optim" "pairs"
-    "patch" "peak" "philox" "quads" "reduce" "samples" "search" "softmax" "subgroup" "subgroups" "texels" "workgroup"
+    "gemm_subgroup" "gemm_texel" "gemm_tile" "layernorm" "layernorm_texel" "linear" "loss" "nearest" "noise" "normal" "normalize" "optim"
+    "pairs" "patch" "peak" "philox" "quads" "reduce" "samples" "search" "softmax" "subgroup" "subgroups" "texels" "workgroup"
 ];
 
 /// The shader of this name, which is also its text's.

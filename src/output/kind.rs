@@ -166,18 +166,20 @@ fn own_format(header: &[u8]) -> Option<Kind> {
     Kind::FORMATS.iter().find(|(format, _)| description.format.starts_with(format)).map(|(_, kind)| *kind)
 }
 
-/// Says in a safetensors file, which must have metadata, that it is one of tipi's embeddings.
+/// Says in a safetensors file, which must have metadata, that it is one of tipi's embeddings, and by which model (its SHA-256 in
+/// hexadecimal) where that is known.
 ///
 /// # Errors
 /// [`Error::Invalid`] for other bytes.
-pub fn mark_embeddings(bytes: &[u8]) -> Result<Vec<u8>> {
+pub fn mark_embeddings(bytes: &[u8], model: Option<&str>) -> Result<Vec<u8>> {
     // The crate writes several entries of metadata in an order that changes from run to run; equal results are equal files.
     const START: &[u8] = b"{\"__metadata__\":{";
     let marked = || {
         let (size, rest) = bytes.split_first_chunk()?;
         let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*size)).ok()?)?;
         let entries = header.strip_prefix(START)?.trim_ascii_end();
-        let mark = format!("\"tipi\":\"{{\\\"format\\\":\\\"{EMBEDDINGS}\\\"}}\",");
+        let model = model.map_or(String::new(), |model| format!(",\\\"model\\\":\\\"{model}\\\""));
+        let mark = format!("\"tipi\":\"{{\\\"format\\\":\\\"{EMBEDDINGS}\\\"{model}}}\",");
         let mut header = [START, mark.as_bytes(), entries].concat();
         header.resize(header.len().next_multiple_of(8), b' ');
         Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
@@ -226,7 +228,8 @@ mod tests {
         for inputs in ["", "a", "[\"a.png\"]"] {
             let view = TensorView::new(Dtype::F32, vec![3, 2], &data).unwrap();
             let info = HashMap::from([("inputs".to_string(), inputs.to_string())]);
-            let bytes = mark_embeddings(&safetensors::serialize([("features", view)], Some(info)).unwrap()).unwrap();
+            let bytes = safetensors::serialize([("features", view)], Some(info)).unwrap();
+            let bytes = mark_embeddings(&bytes, Some("0f")).unwrap();
             let (size, header) = SafeTensors::read_metadata(&bytes).unwrap();
             assert_eq!(size % 8, 0);
             assert_eq!(header.metadata().as_ref().unwrap()["inputs"], inputs);
@@ -237,6 +240,6 @@ mod tests {
             std::fs::write(&path, &bytes).unwrap();
             assert!(Kind::Embeddings.is_at(&path) && !Kind::Adapter.is_at(&path));
         }
-        assert!(mark_embeddings(b"no file").is_err());
+        assert!(mark_embeddings(b"no file", None).is_err());
     }
 }

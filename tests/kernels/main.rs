@@ -13,6 +13,7 @@ mod device;
 mod divergence;
 mod errors;
 mod gemm;
+mod nearest;
 mod noise;
 mod optim;
 mod plans;

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, File, Meta};
 use tipi::low_level::adapt::method::{Settings, find, settled};
 use tipi::low_level::adapt::overlap::{self, Correction};
-use tipi::low_level::adapt::{Choice, How, Lesson, METHODS, Method, Place, Texts, learn};
+use tipi::low_level::adapt::{Choice, How, Lesson, METHODS, Method, Place, Texts, learn, names};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::Dataset;
 use tipi::low_level::encode::{self, Direct};
@@ -100,7 +100,7 @@ fn by_library(method: &'static dyn Method, set: &Path, correction: &Correction, 
     let learned = learn(method, &settings, &mut lesson, &mut Unwatched).unwrap();
     let description = Description::new(method.info().name, &*learned.fitted).unwrap();
     let meta = Meta::new(clip(), &dataset.classes, description, Some(2), 7).unwrap();
-    let meta = meta.calibrated(&learned.calibration);
+    let meta = meta.calibrated(&learned.calibration).with_pictures(names::of_keys(&split.support));
     adapter_file::save(out, clip(), &meta, &Adapter::Method(learned.fitted, learned.calibration)).unwrap();
 }
 

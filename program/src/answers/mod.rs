@@ -179,6 +179,11 @@ impl AnswerArgs {
         }
     }
 
+    /// Whether one JSON array is printed.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
     /// Whether answers are printed as they come.
     fn streams(&self) -> bool {
         self.jsonl || self.csv

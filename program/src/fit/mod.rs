@@ -12,7 +12,7 @@ use tipi::Error;
 use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, File, Meta};
 use tipi::low_level::adapt::evidence::FEW;
 use tipi::low_level::adapt::method::{self, Settings, Tried};
-use tipi::low_level::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn};
+use tipi::low_level::adapt::{Choice, How, Learned, Lesson, METHODS, Method, Place, Texts, learn, names};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::sampling::ALL_TAKEN;
 use tipi::low_level::data::{Found, Shots, Split, TEMPLATE, WORDS, Walk};
@@ -263,7 +263,7 @@ impl Common {
         }
         let description = Description::new(method.info().name, &*fitted)?;
         let meta = Meta::new(&start.clip, &start.classes, description, self.shots.number(), self.seed)?;
-        let meta = meta.calibrated(&calibration);
+        let meta = meta.calibrated(&calibration).with_pictures(names::of_keys(&start.split.support));
         let bytes = adapter_file::to_bytes(output.path(), &start.clip, &meta, &Adapter::Method(fitted, calibration))?;
         let name = output.name();
         output.write(&bytes)?;

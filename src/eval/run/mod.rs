@@ -18,6 +18,7 @@ use super::{About, Detail, Protocol, Record, Task, TestSet};
 use crate::adapt::adapter_file::{self, Adapter, Description, Meta};
 use crate::adapt::calibrate;
 use crate::adapt::lesson::{Choice, Lesson, Made, Place, Texts};
+use crate::adapt::names;
 use crate::adapt::overlap::Correction;
 use crate::adapt::zero_shot::Classifier;
 use crate::adapt::{Learned, learn};
@@ -375,7 +376,7 @@ impl<'a> Run<'a> {
             let path = self.journal.adapter(task);
             let folder = path.parent().unwrap_or(&path);
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-            let meta = meta.calibrated(&calibration);
+            let meta = meta.calibrated(&calibration).with_pictures(names::of_keys(&shot.support));
             adapter_file::save(&path, clip, &meta, &Adapter::Method(fitted, calibration))?;
         }
         let record = Record {

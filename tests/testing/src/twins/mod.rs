@@ -11,6 +11,7 @@ pub mod cache;
 pub mod conv;
 pub mod divergence;
 pub mod linear;
+pub mod nearest;
 pub mod noise;
 pub mod real;
 pub mod rowwise;
