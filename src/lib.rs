@@ -125,7 +125,7 @@ pub use adapt::How;
 #[doc(inline)]
 pub use adapt::method::Settings;
 #[doc(inline)]
-pub use data::Picture;
+pub use data::{Depth, Picture};
 #[doc(inline)]
 pub use door::{
     Classifier, Correction, CorrectionOptions, Examples, FitOptions, Gpu, ImageFeatures, Job, Method, Model, Neighbour,

@@ -46,7 +46,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let walk = args.pictures.walk()?;
     let gpu = args.gpu.open()?;
-    let model = Model::from(args.precision.load(&gpu, &common::model_folder(&args.model)?)?);
+    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
+    let model = Model::from(args.pictures.depth.of(clip));
     let classifier = model.zero_shot(&labels, &args.templates)?;
     common::announce(&gpu);
     print_answers(&classifier, &args.paths, (&args.pictures, &walk), args.json)?;

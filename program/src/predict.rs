@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
             clip
         }
     };
-    let classifier = match Model::from(clip).bind(&file) {
+    let classifier = match Model::from(args.pictures.depth.of(clip)).bind(&file) {
         // The file holds a correction instead.
         Err(error @ tipi::Error::Invalid(_)) => {
             return Err(tipi::Error::Invalid(format!("{error} (`tipi fit tip-adapter --correction`)")).into());

@@ -245,7 +245,7 @@ impl Common {
         bar.finish_and_clear();
         common::report_skipped(&chosen.skipped);
         let gpu = self.gpu.open()?;
-        let clip = Clip::load(&gpu, &model)?;
+        let clip = self.pictures.depth.of(Clip::load(&gpu, &model)?);
         common::announce(&gpu);
         Ok(Start { gpu, clip, name: data.name(), classes: data.classes(), split: chosen.split })
     }
