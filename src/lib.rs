@@ -129,7 +129,7 @@ pub use adapt::method::Settings;
 #[doc(inline)]
 pub use adapt::{How, JudgeBy};
 #[doc(inline)]
-pub use data::{Picture, Shots};
+pub use data::{Depth, Picture, Shots};
 #[doc(inline)]
 pub use door::{
     Classifier, Correction, CorrectionOptions, Examples, FitOptions, Gallery, Gpu, ImageFeatures, Job, Method, Model,

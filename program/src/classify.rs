@@ -47,7 +47,8 @@ pub fn run(args: &Args) -> Result<()> {
     let walk = args.pictures.walk()?;
     let paths = args.paths.read()?;
     let gpu = args.gpu.open()?;
-    let model = Model::from(args.precision.load(&gpu, &common::model_folder(&args.model)?)?);
+    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
+    let model = Model::from(args.pictures.depth.of(clip));
     if args.multi_label {
         let classifier = args.labels.with_negations(&model, &labels, &args.negation)?;
         common::announce(&gpu);

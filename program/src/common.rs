@@ -8,7 +8,8 @@ use tipi::Error;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::adapt::overlap::Correction;
 use tipi::low_level::clip::{Clip, ImageEncoder};
-use tipi::low_level::data::{Folder, Item, Shots, Walk, decode_map};
+use tipi::low_level::data::decode::take_clipped;
+use tipi::low_level::data::{Depth, Folder, Item, Shots, Walk, decode_map};
 use tipi::low_level::encode::source::BATCH;
 use tipi::low_level::encode::{self, Tower};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
@@ -176,13 +177,55 @@ pub fn say_walk(walk: &Walk) {
     if let Some(text) = walk.take_passed_over() {
         note!("{text}");
     }
-    let unreadable: Vec<Error> = walk.found().unreadable.into_values().collect();
-    for error in &unreadable {
+    let found = walk.found();
+    for error in found.unreadable.values().chain(found.unread.values()) {
         note!("skipped: {error}");
     }
-    if !unreadable.is_empty() {
-        let folders = text::count(unreadable.len(), "folder", "folders");
-        note!("{folders} skipped (--strict makes that an error)");
+    for (count, one, many) in [
+        (found.unreadable.len(), "folder", "folders"),
+        (found.unread.len(), "file that looks like a picture", "files that look like pictures"),
+    ] {
+        if count > 0 {
+            note!("{} skipped (--strict makes that an error)", text::count(count, one, many));
+        }
+    }
+}
+
+/// What becomes of grey of 16 bits.
+#[derive(Args, Clone)]
+pub struct DepthArgs {
+    /// What becomes of greyscale of 16 bits in PNG and TIFF files. Give the same to every command that works with one model's
+    /// features or adapters.
+    #[arg(long, value_enum, default_value_t = Depths::Clip)]
+    depth: Depths,
+}
+
+/// [`Depth`] by the names of its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Depths {
+    /// Clip it to 0…255 as Pillow does, which turns most such pictures white.
+    Clip,
+    /// Scale 0…65535 to 0…255.
+    Scale,
+}
+
+impl DepthArgs {
+    /// A model that takes grey of 16 bits so.
+    pub fn of(&self, mut clip: Clip) -> Clip {
+        clip.preprocess.depth = match self.depth {
+            Depths::Clip => Depth::Clip,
+            Depths::Scale => Depth::Scale,
+        };
+        clip
+    }
+}
+
+/// Says how many pictures of 16-bit grey were clipped in this run, where there were some.
+pub fn say_clipped() {
+    let count = take_clipped();
+    if count > 0 {
+        let pictures = text::count(count, "picture of 16-bit grey was", "pictures of 16-bit grey were");
+        note!("{pictures} clipped as by Pillow, which turns most of them white (--depth scale scales them instead)");
     }
 }
 
@@ -191,7 +234,10 @@ pub fn say_walk(walk: &Walk) {
 pub struct PictureArgs {
     #[command(flatten)]
     walk: WalkArgs,
-    /// Stop with an error at the first picture that cannot be decoded or folder that cannot be read, instead of skipping it.
+    #[command(flatten)]
+    pub depth: DepthArgs,
+    /// Stop with an error at the first picture that cannot be decoded, folder that cannot be read, or file that looks like a
+    /// picture and is of a kind that tipi does not read, instead of skipping it.
     #[arg(long)]
     pub strict: bool,
     /// Pictures per step, from 1 to 65536. By default up to 32, or as many as fit into memory.

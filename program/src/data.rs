@@ -123,6 +123,8 @@ struct Checked {
     dataset: Dataset,
     /// Why folders could not be read.
     unreadable: Vec<String>,
+    /// Why files are not taken that look like pictures.
+    unread: Vec<String>,
     missing: Vec<PathBuf>,
     /// What the decoder said about each broken picture; none if pictures were not decoded.
     broken: Option<Vec<String>>,
@@ -130,10 +132,12 @@ struct Checked {
 
 impl Checked {
     fn of(dataset: Dataset, walk: &Walk, decode: bool) -> Self {
-        let unreadable = walk.found().unreadable.into_values().map(|error| error.to_string()).collect();
+        let found = walk.found();
+        let unreadable = found.unreadable.into_values().map(|error| error.to_string()).collect();
+        let unread = found.unread.into_values().map(|error| error.to_string()).collect();
         let missing: Vec<PathBuf> = dataset.missing().into_iter().map(|item| item.path.clone()).collect();
         let broken = decode.then(|| broken(&dataset, &missing));
-        Self { dataset, unreadable, missing, broken }
+        Self { dataset, unreadable, unread, missing, broken }
     }
 
     /// What makes the check fail.
@@ -176,6 +180,7 @@ impl Checked {
         let equal = dataset.equal_pictures();
         lines.extend(equal.iter().take(NAMED).map(|group| format!("equal: {}", text::escaped(&self.equal(group)))));
         lines.extend(self.unreadable.iter().take(NAMED).map(|error| format!("unreadable: {}", text::escaped(error))));
+        lines.extend(self.unread.iter().take(NAMED).map(|error| format!("not taken: {}", text::escaped(error))));
         lines.extend(self.missing.iter().take(NAMED).map(|path| format!("missing: {}", shown(path))));
         let broken = self.broken.as_deref();
         lines.extend(
@@ -184,6 +189,7 @@ impl Checked {
         let more = |count: usize, what: &str| (count > NAMED).then(|| format!("{} more {what}", count - NAMED));
         lines.extend(more(equal.len(), "groups of equal pictures in several parts or classes"));
         lines.extend(more(self.unreadable.len(), "unreadable"));
+        lines.extend(more(self.unread.len(), "files that look like pictures and are not taken"));
         lines.extend(more(self.missing.len(), "missing"));
         lines.extend(more(broken.map_or(0, <[_]>::len), "broken"));
         if self.fault().is_none() {
@@ -233,6 +239,7 @@ impl Checked {
             "notes": dataset.notes,
             "equal": equal,
             "unreadable": self.unreadable,
+            "unread": self.unread,
             "missing": self.missing.iter().map(|path| text::path(path)).collect::<Vec<_>>(),
             "broken": self.broken,
         })

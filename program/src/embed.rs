@@ -153,7 +153,7 @@ pub fn run(args: &Args) -> Result<()> {
     output.output.reads_folder(&model, "a file of the model")?;
     let kept = if pictures.is_empty() { None } else { Beside::features(&output.output)? };
     let gpu = common.gpu.open()?;
-    let clip = common.precision.load(&gpu, &model)?;
+    let clip = common.pictures.depth.of(common.precision.load(&gpu, &model)?);
     common::announce(&gpu);
     let d = clip.config.embedding;
     let mut contents = Contents::new(match args {

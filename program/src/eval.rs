@@ -15,7 +15,7 @@ use tipi::low_level::output::{Kind, Output};
 use tipi::low_level::text;
 
 use crate::bars::Bars;
-use crate::common::{self, FormerGpuArgs, PrecisionArgs, WalkArgs};
+use crate::common::{self, DepthArgs, FormerGpuArgs, PrecisionArgs, WalkArgs};
 use crate::options::{HowArgs, OfMethods};
 use crate::outputs::{self, ForceArgs};
 use crate::terminal::{self, note};
@@ -84,11 +84,14 @@ pub struct Args {
     /// Keep what each method learned as an adapter file, in `adapters` below the dataset's folder in --out.
     #[arg(long)]
     adapters: bool,
-    /// Stop with an error if a picture cannot be decoded, a folder cannot be read, or a class has fewer pictures than shots.
+    /// Stop with an error if a picture cannot be decoded, a folder cannot be read, a file looks like a picture and is of a kind
+    /// that tipi does not read, or a class has fewer pictures than shots.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
     walk: WalkArgs,
+    #[command(flatten)]
+    depth: DepthArgs,
     /// Pictures per step, from 1 to 65536. By default up to 32, or as many as fit into memory.
     #[arg(long, value_parser = common::count(1, common::MOST_BATCH))]
     batch: Option<usize>,
@@ -203,7 +206,9 @@ impl Args {
         let mut datasets: Vec<Dataset> = Vec::new();
         for name in names {
             let mut dataset = Dataset::open_with(&name, self.root.as_deref(), walk)?;
-            dataset.notes.extend(walk.found().unreadable.into_values().map(|error| format!("skipped: {error}")));
+            let found = walk.found();
+            let skipped = found.unreadable.into_values().chain(found.unread.into_values());
+            dataset.notes.extend(skipped.map(|error| format!("skipped: {error}")));
             if let Some(twice) = datasets.iter().find(|other| other.name == dataset.name) {
                 let reason = format!("--dataset has two datasets called '{}': rename a folder", twice.name);
                 return Err(Error::Invalid(reason).into());
@@ -264,7 +269,7 @@ pub fn run(args: &Args) -> Result<()> {
     mark_results(&args.out)?;
     tipi::low_level::output::check_writable(&args.out.join("report.html"))?;
     let gpu = args.gpu.open()?;
-    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
+    let clip = args.depth.of(args.precision.load(&gpu, &common::model_folder(&args.model)?)?);
     let with_correction = args.correction.is_some() || args.generic.is_some();
     // Check all options before anything is trained.
     let protocol = args.protocol(with_correction, &walk)?;

@@ -136,6 +136,7 @@ fn main() -> ExitCode {
         Command::Report(args) => eval::report(args),
         Command::Search(args) => search::run(args),
     };
+    common::say_clipped();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::Stopped)) => {

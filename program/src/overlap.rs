@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
         output.reads_folder(&model, "a file of the model")?;
     }
     let gpu = args.gpu.open()?;
-    let clip = args.precision.load(&gpu, &model)?;
+    let clip = args.pictures.depth.of(args.precision.load(&gpu, &model)?);
     let adapter = file.map(|file| file.bind(&clip)).transpose()?;
     let correction = match &adapter {
         Some(adapter) => Some(adapter.correction().ok_or_else(|| {

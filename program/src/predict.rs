@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
             clip
         }
     };
-    let model = Model::from(clip);
+    let model = Model::from(args.pictures.depth.of(clip));
     let classifier = match model.bind(&file) {
         // The file holds a correction instead.
         Err(error @ tipi::Error::Invalid(_)) => {

@@ -544,7 +544,7 @@ pub fn learn(
     };
     let mut kept = None;
     if let Some(Place { path, resume }) = place {
-        let identity = Identity::new(CORRECTION, clip, names, config, digest_of(items, shelf)?)?;
+        let identity = Identity::new(CORRECTION, clip, names, config, digest_of(items, shelf, clip.preprocess.depth)?)?;
         kept = Some(Kept::new(&path, identity, resume));
     }
     train(clip, names.len(), config, (&labels, &mut pixels), kept.as_mut(), watch)

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::json::parse;
-use crate::data::{Filter, Normalize, Rgb, resize, resize_center_crop_with, resize_longest_pad, to_pixels};
+use crate::data::{Depth, Filter, Normalize, Rgb, resize, resize_center_crop_with, resize_longest_pad, to_pixels};
 use crate::{Error, Result};
 
 /// How a picture comes to the size of the model's pictures.
@@ -33,6 +33,8 @@ pub struct Preprocess {
     pub filter: Filter,
     /// Mean and standard deviation per channel.
     pub normalize: Normalize,
+    /// What becomes of grey of 16 bits in files. No model says; it is the user's to choose.
+    pub depth: Depth,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +72,13 @@ struct Hf {
 impl Preprocess {
     /// OpenAI's preparation, for pictures of `size`.
     pub fn openai(size: usize) -> Preprocess {
-        Preprocess { size, resize: Resize::Shortest(size), filter: Filter::Bicubic, normalize: Normalize::CLIP }
+        Preprocess {
+            size,
+            resize: Resize::Shortest(size),
+            filter: Filter::Bicubic,
+            normalize: Normalize::CLIP,
+            depth: Depth::default(),
+        }
     }
 
     /// Reads a folder's preprocessor_config.json; without one, OpenAI's preparation at the model's image size. The crop
@@ -123,7 +131,7 @@ impl Preprocess {
             std: hf.image_std.unwrap_or(Normalize::CLIP.std),
         };
         let resize = if shortest { Resize::Shortest(edge) } else { Resize::Squash };
-        Preprocess { size: image_size, resize, filter, normalize }.checked(&path)
+        Preprocess { size: image_size, resize, filter, normalize, depth: Depth::default() }.checked(&path)
     }
 
     /// The preparation, if it can be carried out.

@@ -96,7 +96,9 @@ impl Folder {
             // One that cannot be read has been noted.
             let Some(pictures) = tree.pictures_below(&path)? else { continue };
             if pictures.is_empty() {
-                return Err(Error::data(path, "the class folder holds no picture: add some or remove the folder"));
+                let more = tree.unread_below(&path);
+                let reason = format!("the class folder holds no picture: add some or remove the folder{more}");
+                return Err(Error::data(path, reason));
             }
             let label = classes.len();
             items.extend(pictures.into_iter().map(|path| Item { path, label }));

@@ -33,7 +33,7 @@ pub const WORDS: &str = "a photo of a";
 pub use augment::{Augment, stream_seed};
 #[cfg(feature = "eval")]
 pub use dataset::{Dataset, ELEVEN, Found, PartSummary, SHIFTS, Several};
-pub use decode::{decode, decode_from, is_picture};
+pub use decode::{Depth, decode, decode_as, decode_from, is_picture};
 #[cfg(feature = "eval")]
 pub(crate) use folder::without;
 pub use folder::{Decoded, Folder, Item, class_key, class_name, decode_map};

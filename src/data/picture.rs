@@ -23,13 +23,14 @@ enum Held {
 }
 
 impl Picture {
-    /// The picture in a PNG, JPEG, WebP, GIF, BMP or TIFF file, which is looked at when the picture is used.
+    /// The picture in a PNG, JPEG, WebP, GIF, BMP or TIFF file, and with the features of these names in an AVIF, JPEG XL or HEIC
+    /// file, which is looked at when the picture is used.
     pub fn file(path: impl Into<PathBuf>) -> Picture {
         Picture(Held::File(path.into()))
     }
 
     /// All pictures in a folder and the folders below it, in the order of their paths, or the one picture of a file's path. What
-    /// systems and photo programs hide is passed over, as by the program `tipi`.
+    /// systems and photo programs hide is passed over, as by the program `tipi`; so are pictures of kinds that are not read.
     ///
     /// # Errors
     /// [`Error::Data`] where there is no picture; [`Error::Io`] for a folder that cannot be read.

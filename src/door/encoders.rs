@@ -93,7 +93,10 @@ pub(super) fn prepared(
     batch: usize,
     mut take: impl FnMut(Prepared) -> Result<()>,
 ) -> Result<()> {
-    let one = |picture: &Picture| picture.open()?.decoded(|picture| clip.prepare(&picture));
+    let one = |picture: &Picture| {
+        let file = picture.open()?.with_depth(clip.preprocess.depth);
+        file.decoded(|picture| clip.prepare(&picture))
+    };
     decoding_ahead(pictures, batch, one, |_, decoded| {
         let mut prepared = Prepared { samples: Vec::new(), pictures: Vec::with_capacity(decoded.len()) };
         for picture in decoded {

@@ -10,14 +10,14 @@ use super::fit::{FitOptions, Report};
 use super::{Correction, CorrectionOptions, Examples, Gpu, ImageFeatures, TextFeatures};
 #[cfg(feature = "eval")]
 use super::{Dataset, Evaluation, EvaluationOptions, Outcome};
-use crate::Result;
 use crate::adapt::adapter_file::File;
 use crate::adapt::zero_shot;
 use crate::clip::Clip;
-use crate::data::Picture;
+use crate::data::{Depth, Picture};
 use crate::encode::Tower;
 use crate::kernels::gemm::Precision;
 use crate::watch::Watch;
+use crate::{Error, Result};
 
 /// A frozen CLIP on a GPU. Cheap to clone; clones share weights, and can be used from several threads at once.
 #[derive(Clone)]
@@ -67,6 +67,17 @@ impl Model {
         watch.end();
         stopped?;
         Model::load_as(gpu, folder, precision)
+    }
+
+    /// The same, taking greyscale of 16 bits in files as `depth` says: to be said before the model is cloned or anything is made
+    /// with it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) where that has happened already.
+    pub fn with_depth(mut self, depth: Depth) -> Result<Model> {
+        let shared = || Error::invalid("with_depth: say it before the model is cloned or used");
+        Arc::get_mut(&mut self.0).ok_or_else(shared)?.clip.preprocess.depth = depth;
+        Ok(self)
     }
 
     /// The device.

@@ -57,12 +57,13 @@ impl Encoded {
 /// # Errors
 /// The first picture that cannot be decoded.
 pub fn pixels(clip: &Clip, items: &[Item], shelf: &Shelf, views: &Views) -> Result<Vec<f32>> {
-    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, &shelf.open(&item.path)?, views))?;
+    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, shelf.open(&item.path)?, views))?;
     Ok(decoded.items.iter().flat_map(|(_, views)| views).flat_map(|view| clip.view_pixels(view)).collect())
 }
 
 /// A picture's views, R×R.
-fn prepared(clip: &Clip, file: &PictureFile<'_>, views: &Views) -> Result<Vec<Rgb>> {
+fn prepared(clip: &Clip, file: PictureFile<'_>, views: &Views) -> Result<Vec<Rgb>> {
+    let file = file.with_depth(clip.preprocess.depth);
     let contents = file.digest();
     file.decoded(|picture| views.all_prepared(clip, &picture, &contents))
 }
@@ -89,7 +90,7 @@ pub fn encode(
     let mut all = Encoded::default();
     let clip = encoder.clip();
     foresee(clip, items.len(), views)?;
-    let prepared = |item: &Item| prepared(clip, &PictureFile::read(&item.path)?, views);
+    let prepared = |item: &Item| prepared(clip, PictureFile::read(&item.path)?, views);
     decoding_ahead(items, at_once(encoder.batch(), views), prepared, |items, prepared| {
         let mut pictures = Vec::new();
         for (item, prepared) in items.iter().zip(prepared) {

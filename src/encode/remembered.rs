@@ -60,8 +60,9 @@ impl<'a> Remembering<'a> {
 
 impl Source for Remembering<'_> {
     fn features(&mut self, tower: Tower, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
-        let shelf = self.direct.shelf();
-        let ids = map_items(items, true, &|_| {}, |_, item| Ok(views.ids(&shelf.open(&item.path)?.digest())))?;
+        let (shelf, depth) = (self.direct.shelf(), self.direct.depth());
+        let id = |item: &Item| Ok(views.ids(&shelf.open(&item.path)?.with_depth(depth).digest()));
+        let ids = map_items(items, true, &|_| {}, |_, item| id(item))?;
         let ids: Vec<Vec<RowId>> = ids.items.into_iter().map(|(_, ids)| ids).collect();
         // Taken out at once: who fits with another model meanwhile makes this memory that one's.
         let known = self.memory.with(&self.of, |memory| {

@@ -12,7 +12,7 @@ use super::store::{Filled, Key, Store};
 use super::{RowId, Views, at_once, decoding_ahead, foresee};
 use crate::clip::{Clip, Features, ImageEncoder};
 use crate::data::folder::map_items;
-use crate::data::{Item, Rgb, Shelf};
+use crate::data::{Depth, Item, Rgb, Shelf};
 use crate::nn::Bottleneck;
 use crate::watch::Watch;
 use crate::{Error, Result, hex};
@@ -49,7 +49,7 @@ pub trait Source {
     /// # Errors
     /// A file that cannot be read.
     fn digest(&self, items: &[Item]) -> Result<String> {
-        digest_of(items, Shelf::empty())
+        digest_of(items, Shelf::empty(), Depth::default())
     }
 }
 
@@ -64,12 +64,12 @@ struct Pictures {
 }
 
 /// A picture's contents and pixels, read and decoded where they are not held.
-fn look(item: &Item, shelf: &Shelf, held: &Mutex<Pictures>) -> Result<(RowId, Arc<Rgb>)> {
+fn look(item: &Item, (shelf, depth): (&Shelf, Depth), held: &Mutex<Pictures>) -> Result<(RowId, Arc<Rgb>)> {
     let lock = || held.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((contents, picture)) = lock().by_path.get(&item.path) {
         return Ok((*contents, picture.clone()));
     }
-    let file = shelf.open(&item.path)?;
+    let file = shelf.open(&item.path)?.with_depth(depth);
     let contents = file.digest();
     let picture = file.decoded(Arc::new)?;
     let mut held = lock();
@@ -138,6 +138,11 @@ impl<'a> Direct<'a> {
         &self.shelf
     }
 
+    /// What becomes of grey of 16 bits.
+    pub(super) fn depth(&self) -> Depth {
+        self.clip.preprocess.depth
+    }
+
     /// An encoder for `pictures` in all; a larger one takes the place of one that was made for fewer.
     fn encoder(&mut self, tower: Tower, pictures: usize) -> Result<()> {
         let bottlenecks = match tower {
@@ -175,9 +180,9 @@ impl<'a> Direct<'a> {
         let (held, shelf): (&Mutex<Pictures>, &Shelf) = (held, shelf);
         let prepared = |item: &Item| match views {
             // Once is enough: nothing is held.
-            Views::Center => super::prepared(clip, &shelf.open(&item.path)?, views),
+            Views::Center => super::prepared(clip, shelf.open(&item.path)?, views),
             Views::Random { .. } => {
-                let (contents, picture) = look(item, shelf, held)?;
+                let (contents, picture) = look(item, (shelf, clip.preprocess.depth), held)?;
                 Ok(views.all_prepared(clip, &picture, &contents))
             }
         };
@@ -208,7 +213,7 @@ impl Source for Direct<'_> {
     }
 
     fn digest(&self, items: &[Item]) -> Result<String> {
-        digest_of(items, &self.shelf)
+        digest_of(items, &self.shelf, self.clip.preprocess.depth)
     }
 }
 
@@ -366,14 +371,18 @@ impl Source for Stored<'_> {
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
         self.direct.fresh(tower, items, views)
     }
+
+    fn digest(&self, items: &[Item]) -> Result<String> {
+        self.direct.digest(items)
+    }
 }
 
-/// What tells pictures with their labels, in this order, from others.
+/// What tells pictures with their labels, in this order, from others; the same grey of 16 bits at another `depth` is another.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn digest_of(items: &[Item], shelf: &Shelf) -> Result<String> {
-    let contents = map_items(items, true, &|_| {}, |_, item| Ok(shelf.open(&item.path)?.digest()))?;
+pub fn digest_of(items: &[Item], shelf: &Shelf, depth: Depth) -> Result<String> {
+    let contents = map_items(items, true, &|_| {}, |_, item| Ok(shelf.open(&item.path)?.with_depth(depth).digest()))?;
     let mut hasher = Sha256::new();
     for (item, contents) in contents.items {
         hasher.update(contents);

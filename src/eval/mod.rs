@@ -35,7 +35,7 @@ use crate::adapt::evidence::Counts;
 pub use crate::adapt::method::SearchMap;
 use crate::adapt::method::{Settings as MethodSettings, settled};
 use crate::adapt::{METHODS, Method};
-use crate::data::{Item, Shots};
+use crate::data::{Depth, Item, Shots};
 use crate::{Error, Result};
 
 /// What settings are written as.
@@ -171,6 +171,9 @@ pub struct Settings {
     pub model: String,
     /// How its matrices are stored.
     pub precision: String,
+    /// What becomes of grey of 16 bits; left out where it is clipped, as before there was a choice.
+    #[serde(default, skip_serializing_if = "Depth::is_default")]
+    pub depth: Depth,
     /// SHA-256 of the overlap correction, where there is one.
     pub correction: Option<String>,
     /// Zero-shot templates.

@@ -232,7 +232,7 @@ impl Common {
             note!("{short}; {ALL_TAKEN}");
         }
         let gpu = self.gpu.open()?;
-        let clip = Clip::load(&gpu, &model)?;
+        let clip = self.pictures.depth.of(Clip::load(&gpu, &model)?);
         common::announce(&gpu);
         let (template, words) = match &data {
             Found::Parts(dataset) => (dataset.templates.first().cloned(), dataset.words.clone()),

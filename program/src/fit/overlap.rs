@@ -13,7 +13,7 @@ use tipi::low_level::text;
 
 use super::{checkpoint, say_stopped};
 use crate::bars::Bars;
-use crate::common::{self, FormerGpuArgs, WalkArgs};
+use crate::common::{self, DepthArgs, FormerGpuArgs, WalkArgs};
 use crate::outputs::{self, Beside, ForceArgs};
 use crate::stop;
 use crate::terminal::note;
@@ -60,7 +60,8 @@ pub struct Args {
     /// Pictures on the GPU at once, from 1 to 65536. Fewer take less memory; the steps stay the same.
     #[arg(long, default_value_t = 32, value_parser = common::count(1, common::MOST_BATCH))]
     micro_batch: usize,
-    /// Stop with an error at the first picture that cannot be decoded or folder that cannot be read, instead of skipping it.
+    /// Stop with an error at the first picture that cannot be decoded, folder that cannot be read, or file that looks like a
+    /// picture and is of a kind that tipi does not read, instead of skipping it.
     #[arg(long)]
     strict: bool,
     /// Continue from the checkpoint of an interrupted run of the same command.
@@ -68,6 +69,8 @@ pub struct Args {
     resume: bool,
     #[command(flatten)]
     walk: WalkArgs,
+    #[command(flatten)]
+    depth: DepthArgs,
     #[command(flatten)]
     gpu: FormerGpuArgs,
 }
@@ -95,7 +98,7 @@ pub fn fit(args: &Args) -> Result<()> {
     output.reads_folder(&model, "a file of the model")?;
     let items = common::sound_pictures(data.to_learn_from(), args.strict)?;
     let gpu = args.gpu.open()?;
-    let clip = Clip::load(&gpu, &model)?;
+    let clip = args.depth.of(Clip::load(&gpu, &model)?);
     common::announce(&gpu);
     stop::listen();
     let mut bars = Bars::new();

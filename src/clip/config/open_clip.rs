@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
 use crate::clip::json::{Side, parse, typed};
 use crate::clip::preprocess::{Preprocess, Resize};
-use crate::data::{Filter, Normalize};
+use crate::data::{Depth, Filter, Normalize};
 use crate::kernels::activation::Activation;
 use crate::{Error, Result};
 
@@ -304,5 +304,5 @@ fn pictures(path: &Path, cfg: &Pictures, size: usize) -> Result<Preprocess> {
     };
     let normalize =
         Normalize { mean: cfg.mean.unwrap_or(Normalize::CLIP.mean), std: cfg.std.unwrap_or(Normalize::CLIP.std) };
-    Preprocess { size, resize, filter, normalize }.checked(path)
+    Preprocess { size, resize, filter, normalize, depth: Depth::default() }.checked(path)
 }

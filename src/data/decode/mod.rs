@@ -1,17 +1,31 @@
-//! Picture files: telling them by name, and decoding them to RGB as Pillow's
+//! Picture files: telling them by name and by how they begin, and decoding them to RGB as Pillow's
 //! `ImageOps.exif_transpose(Image.open(…)).convert("RGB")` does.
 //!
-//! All formats give Pillow's bytes, but for JPEG within TIFF; see [`decode`].
+//! The formats that are always read give Pillow's bytes, but for JPEG within TIFF; see [`decode`].
 
+#[cfg(feature = "avif")]
+mod avif;
 mod bmp;
+#[cfg(feature = "avif")]
+mod boxes;
+mod brands;
 mod budget;
 mod colour;
+mod depth;
 mod gif;
+mod heif;
 mod jpeg;
+#[cfg(feature = "jxl")]
+mod jxl;
+mod kinds;
+#[cfg(feature = "heif")]
+mod libheif;
 mod orientation;
 mod png;
 mod tiff;
 mod webp;
+#[cfg(feature = "avif")]
+mod yuv;
 
 use std::path::Path;
 
@@ -19,11 +33,16 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageError, ImageFormat, RgbImage};
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "avif")]
+use self::boxes::Container;
+use self::brands::Family;
 use crate::data::Rgb;
 use crate::{Error, Result, input};
 
-/// Extensions (lower case) that [`is_picture`] knows.
-pub(super) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
+pub use depth::{Depth, take_clipped};
+pub use kinds::is_picture;
+pub(super) use kinds::{BEGINNING, EXTENSIONS, begins_as_picture, is_named_otherwise, refusal_by_name};
+
 /// Longest side decoded, in pixels: far beyond any panorama's. What a resize holds in between grows with it.
 pub(super) const MAX_SIDE: u32 = 1 << 18;
 /// Most pixels decoded: where Pillow, too, takes a picture for an attack.
@@ -40,13 +59,17 @@ struct Pixels {
     room: budget::Room,
 }
 
-/// Decodes a PNG, JPEG, WebP, GIF, BMP or TIFF file; the format is told from the content, not from the name.
+/// Decodes a PNG, JPEG, WebP, GIF, BMP or TIFF file and, with the features of these names, an AVIF or JPEG XL file, or an HEIC
+/// file by the system's libheif; the format is told from the content, not from the name.
 ///
 /// The bytes are those of Pillow 12. As there, alpha is dropped (not composited onto anything), palettes are looked
 /// up, greyscale becomes three equal channels, CMYK is converted without a colour profile, and of an animation or of
 /// several pages the first is taken. Colour of 16 bits keeps its high byte; greyscale of 16 or 32 bits or of floats
 /// is clipped to 0…255, which turns most such pictures white, but is what Pillow does. An orientation
-/// in EXIF or XMP data is applied.
+/// in EXIF or XMP data is applied; [`decode_as`] scales grey instead.
+///
+/// AVIF and JPEG XL are within some levels of what libavif and libjxl give: those round otherwise, and so do their own versions.
+/// More than 8 bits are rounded to 8, grey as colour. The file's own orientation is applied; that of EXIF data does not count there.
 ///
 /// JPEG within TIFF is not exact: samples differ from those of Pillow's libjpeg by up to 2 levels, by another rounding of the
 /// inverse transform and of the chroma.
@@ -55,7 +78,8 @@ struct Pixels {
 /// loss; in TIFF the compressions CCITT group 3 and CCITT run lengths (group 4 is supported), old-style JPEG,
 /// Zstandard, LZMA and WebP, YCbCr other than by JPEG, bits in reverse order, samples of 12 bits, and a file that does
 /// not state its photometric interpretation; in PNG an orientation in the text chunks of old ImageMagick, which is
-/// passed over.
+/// passed over; in AVIF colours that were multiplied with alpha; JPEG XL in CMYK. A camera's raw file is refused, though some
+/// are TIFF files whose first page is a small preview.
 ///
 /// # Errors
 ///
@@ -69,6 +93,15 @@ struct Pixels {
 /// waits. One that needs more than that itself is decoded alone.
 pub fn decode(path: &Path) -> Result<Rgb> {
     decoded(path, |picture| picture)
+}
+
+/// [`decode`] with a choice of what becomes of grey of 16 bits.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_as(path: &Path, depth: Depth) -> Result<Rgb> {
+    PictureFile::read(path)?.with_depth(depth).decoded(|picture| picture)
 }
 
 /// What `use_of` makes of a picture, for which the memory remains spoken for meanwhile.
@@ -85,6 +118,8 @@ pub(crate) fn decoded<T>(path: &Path, use_of: impl FnOnce(Rgb) -> T) -> Result<T
 pub(crate) struct PictureFile<'a> {
     path: &'a Path,
     contents: Contents<'a>,
+    /// What becomes of grey of 16 bits; nothing where that does not matter, and nobody needs to learn of it.
+    depth: Option<Depth>,
 }
 
 enum Contents<'a> {
@@ -107,30 +142,51 @@ impl<'a> PictureFile<'a> {
         let size = file.metadata().map_err(|source| Error::io(path, source))?.len();
         let room = budget::file(size.min(input::limit::PICTURE));
         let bytes = input::read_open(&file, path, input::limit::PICTURE)?;
-        Ok(Self { path, contents: Contents::Read { bytes, _room: room } })
+        Ok(Self { path, contents: Contents::Read { bytes, _room: room }, depth: None })
     }
 
     /// A file's bytes; `path` names it in errors.
     pub(crate) fn of_bytes(path: &'a Path, bytes: &'a [u8]) -> Self {
-        Self { path, contents: Contents::Borrowed(bytes) }
+        Self { path, contents: Contents::Borrowed(bytes), depth: None }
     }
 
     /// Pixels; `path` names them in errors.
     pub(crate) fn of_pixels(path: &'a Path, picture: &'a Rgb) -> Self {
-        Self { path, contents: Contents::Pixels(picture) }
+        Self { path, contents: Contents::Pixels(picture), depth: None }
     }
 
-    /// SHA-256 of a file's bytes, or of pixels and their size.
+    /// The same for a model that wants grey of 16 bits so.
+    pub(crate) fn with_depth(self, depth: Depth) -> Self {
+        Self { depth: Some(depth), ..self }
+    }
+
+    /// SHA-256 of a file's bytes, or of pixels and their size. That of grey of 16 bits which is scaled is another: whatever was
+    /// made of it clipped is not taken for what is made of it scaled.
     pub(crate) fn digest(&self) -> [u8; 32] {
+        let of_file = |bytes: &[u8]| -> [u8; 32] {
+            let grey = depth::is_deep_grey(bytes);
+            self.note(grey);
+            if grey && self.depth == Some(Depth::Scale) {
+                return Sha256::new_with_prefix("scaled").chain_update(bytes).finalize().into();
+            }
+            Sha256::digest(bytes).into()
+        };
         match &self.contents {
-            Contents::Read { bytes, .. } => Sha256::digest(bytes).into(),
-            Contents::Borrowed(bytes) => Sha256::digest(bytes).into(),
+            Contents::Read { bytes, .. } => of_file(bytes),
+            Contents::Borrowed(bytes) => of_file(bytes),
             Contents::Pixels(picture) => {
                 let mut hasher = Sha256::new_with_prefix("pixels");
                 hasher.update((picture.width as u64).to_le_bytes());
                 hasher.update(&picture.data);
                 hasher.finalize().into()
             }
+        }
+    }
+
+    /// Notes that a model is given this picture clipped.
+    fn note(&self, grey: bool) {
+        if grey && self.depth == Some(Depth::Clip) {
+            depth::note_clipped(self.path);
         }
     }
 
@@ -145,7 +201,8 @@ impl<'a> PictureFile<'a> {
             Contents::Borrowed(bytes) => *bytes,
             Contents::Pixels(picture) => return Ok(use_of((*picture).clone())),
         };
-        let (picture, _room) = decode_with_room(self.path, bytes)?;
+        self.note(depth::is_deep_grey(bytes));
+        let (picture, _room) = decode_with_room(self.path, bytes, self.depth.unwrap_or_default())?;
         Ok(use_of(picture))
     }
 }
@@ -156,29 +213,70 @@ impl<'a> PictureFile<'a> {
 ///
 /// [`Error::Image`] as [`decode`].
 pub fn decode_from(path: &Path, bytes: &[u8]) -> Result<Rgb> {
-    decode_with_room(path, bytes).map(|(picture, _)| picture)
+    decode_with_room(path, bytes, Depth::default()).map(|(picture, _)| picture)
 }
 
-fn decode_with_room(path: &Path, bytes: &[u8]) -> Result<(Rgb, budget::Room)> {
+fn decode_with_room(path: &Path, bytes: &[u8], depth: Depth) -> Result<(Rgb, budget::Room)> {
     // A decoder that panics at a damaged file has found it damaged; the other pictures are still to be read.
-    std::panic::catch_unwind(|| decode_in_room(bytes))
+    std::panic::catch_unwind(|| decode_in_room(path, bytes, depth))
         .unwrap_or_else(|_| Err("the decoder gave up: replace or remove the file".to_owned()))
         .map_err(|reason| Error::Image { path: path.to_path_buf(), reason })
 }
 
+/// What a file begins as.
+#[derive(Debug, PartialEq)]
+enum Format {
+    Of(ImageFormat),
+    /// A camera's raw file that is a TIFF file, too.
+    RawTiff,
+    #[cfg(feature = "avif")]
+    Avif,
+    Heif,
+    #[cfg(feature = "jxl")]
+    Jxl,
+    Other,
+}
+
+fn format(path: &Path, bytes: &[u8]) -> Format {
+    match brands::family(bytes) {
+        #[cfg(feature = "avif")]
+        Some(Family::Avif) => return Format::Avif,
+        // Some writers name the container only, and not what is in it.
+        #[cfg(feature = "avif")]
+        Some(Family::Heif) if Container::read(bytes).is_some_and(|file| file.is_av1()) => return Format::Avif,
+        Some(Family::Heif) => return Format::Heif,
+        _ => {}
+    }
+    #[cfg(feature = "jxl")]
+    if jxl::is_jxl(bytes) {
+        return Format::Jxl;
+    }
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Tiff) if kinds::is_named_raw(path) || tiff::is_raw(bytes) => Format::RawTiff,
+        Ok(format) => Format::Of(format),
+        Err(_) => Format::Other,
+    }
+}
+
 /// [`decode`] from memory, with the memory of the result; the error is the reason, on one line.
-fn decode_in_room(bytes: &[u8]) -> Result<(Rgb, budget::Room), String> {
+fn decode_in_room(path: &Path, bytes: &[u8], depth: Depth) -> Result<(Rgb, budget::Room), String> {
     if bytes.is_empty() {
         return Err("the file is empty: replace or remove it".to_owned());
     }
-    let (mut pixels, orientation) = match image::guess_format(bytes).ok() {
-        Some(ImageFormat::Jpeg) => jpeg::decode(bytes)?,
-        Some(ImageFormat::Gif) => (gif::decode(bytes)?, None),
-        Some(ImageFormat::Bmp) => (bmp::decode(bytes)?, None),
-        Some(ImageFormat::Tiff) => tiff::decode(bytes)?,
-        Some(ImageFormat::Png) => png::decode(bytes)?,
-        Some(ImageFormat::WebP) => webp::decode(bytes)?,
-        _ => return Err("not a PNG, JPEG, WebP, GIF, BMP or TIFF file: convert or remove it".to_owned()),
+    let (mut pixels, orientation) = match format(path, bytes) {
+        Format::Of(ImageFormat::Jpeg) => jpeg::decode(bytes)?,
+        Format::Of(ImageFormat::Gif) => (gif::decode(bytes)?, None),
+        Format::Of(ImageFormat::Bmp) => (bmp::decode(bytes)?, None),
+        Format::Of(ImageFormat::Tiff) => tiff::decode(bytes, depth)?,
+        Format::Of(ImageFormat::Png) => png::decode(bytes, depth)?,
+        Format::Of(ImageFormat::WebP) => webp::decode(bytes)?,
+        Format::RawTiff => return Err(kinds::raw_refusal()),
+        #[cfg(feature = "avif")]
+        Format::Avif => avif::decode(bytes)?,
+        Format::Heif => (heif::decode(bytes)?, None),
+        #[cfg(feature = "jxl")]
+        Format::Jxl => jxl::decode(bytes)?,
+        Format::Of(_) | Format::Other => return Err(kinds::refusal(path, bytes)),
     };
     if let Some(orientation) = orientation.filter(|&orientation| orientation != Orientation::NoTransforms) {
         // The upright picture is another copy; what was needed to decode is free by now.
@@ -254,13 +352,6 @@ fn one_line(error: &impl std::fmt::Display) -> String {
     line
 }
 
-/// Whether the file name's extension is that of a picture: png, jpg, jpeg, webp, gif, bmp, tif or tiff, in any case.
-pub fn is_picture(path: &Path) -> bool {
-    path.extension()
-        .and_then(|extension| extension.to_str())
-        .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -270,7 +361,7 @@ mod tests {
     use std::io::Cursor;
 
     fn decode_bytes(bytes: &[u8]) -> Result<Rgb, String> {
-        decode_in_room(bytes).map(|(picture, _)| picture)
+        decode_in_room(Path::new("a.png"), bytes, Depth::default()).map(|(picture, _)| picture)
     }
 
     /// The bytes of a file that holds `picture`.
@@ -507,15 +598,5 @@ mod tests {
         let path = folder.path().join("really_a_png.jpg");
         fs::write(&path, encoded(RgbImage::from_pixel(2, 1, Pixel([5, 6, 7])), ImageFormat::Png)).unwrap();
         assert_eq!(decode(&path).unwrap().data, [5, 6, 7, 5, 6, 7]);
-    }
-
-    #[test]
-    fn extensions_in_any_case() {
-        for yes in ["a.png", "b/c.JPG", "d.JpEg", "e.webp", "f.gif", "g.BMP", "h.tif", "i.tiff"] {
-            assert!(is_picture(Path::new(yes)), "{yes}");
-        }
-        for no in ["png", "a.txt", "a.png.bak", ".png", ""] {
-            assert!(!is_picture(Path::new(no)), "{no}");
-        }
     }
 }

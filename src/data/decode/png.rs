@@ -8,7 +8,7 @@ use image::metadata::Orientation;
 use png::{ColorType, Decoder, DecodingError, Limits, Transformations};
 
 use super::orientation::orientation;
-use super::{MAX_BYTES, Pixels, budget, check_size, kept, one_line, too_large};
+use super::{Depth, MAX_BYTES, Pixels, budget, check_size, kept, one_line, too_large};
 
 /// What begins a PNG file.
 const SIGNATURE: usize = 8;
@@ -24,8 +24,13 @@ fn failed(error: &DecodingError) -> String {
     }
 }
 
+/// Whether the header states grey of 16 bits, without alpha.
+pub(super) fn is_deep_grey(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x89PNG") && bytes.get(12..16) == Some(b"IHDR") && bytes.get(24..26) == Some(&[16, 0])
+}
+
 /// Decodes a PNG file; the orientation is that of its EXIF or XMP data.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), String> {
+pub(super) fn decode(bytes: &[u8], grey: Depth) -> Result<(Pixels, Option<Orientation>), String> {
     let limits = Limits { bytes: MAX_BYTES as usize };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_ignore_text_chunk(true);
@@ -50,8 +55,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), Stri
         ColorType::Rgba => 4,
         ColorType::Indexed => return Err("PNG: the palette is missing; replace or remove the file".to_owned()),
     };
-    // The header: 16 bits and grey. Grey with alpha keeps the high byte, transparent grey is clipped as grey is.
-    let clipped = bytes.get(24..26) == Some(&[16, 0]);
+    // Grey with alpha keeps the high byte, transparent grey is clipped as grey is.
+    let clipped = grey == Depth::Clip && is_deep_grey(bytes);
     let data = rgb(samples, channels, depth as usize / 8, clipped);
     Ok((Pixels { width: width as usize, height: height as usize, data, room }, orientation))
 }

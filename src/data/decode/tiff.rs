@@ -14,7 +14,7 @@ use tiff::{TiffError, TiffUnsupportedError};
 
 use super::colour::{cmyk_to_rgb, ycc_to_rgb};
 use super::orientation::orientation;
-use super::{MAX_BYTES, MAX_PIXELS, Pixels, budget, check_size, one_line, too_large, unpack_row};
+use super::{Depth, MAX_BYTES, MAX_PIXELS, Pixels, budget, check_size, one_line, too_large, unpack_row};
 
 /// Tags whose values the copy changes.
 const PHOTOMETRIC: u16 = 262;
@@ -69,10 +69,48 @@ struct Kind {
     premultiplied: bool,
     /// Reds, then greens, then blues.
     palette: Vec<u16>,
+    /// What becomes of grey of 16 bits.
+    depth: Depth,
+}
+
+/// The first value of a tag in the first directory, if it is one of 8, 16 or 32 bits without a sign.
+fn first_number(bytes: &[u8], tag: u16) -> Option<u32> {
+    let entry = directory(bytes).find(|entry| entry.tag == tag)?;
+    let size = match entry.kind {
+        1 => 1,
+        3 => 2,
+        4 | 13 => 4,
+        _ => return None,
+    };
+    let value = bytes.get(entry.place?)?.get(..size)?;
+    let push = |sum: u32, &byte: &u8| sum << 8 | u32::from(byte);
+    Some(if bytes.starts_with(b"MM") { value.iter().fold(0, push) } else { value.iter().rev().fold(0, push) })
+}
+
+fn is_tiff(bytes: &[u8]) -> bool {
+    [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|begins| bytes.starts_with(*begins))
+}
+
+/// Whether the first page is grey of 16 bits, without alpha.
+pub(super) fn is_deep_grey(bytes: &[u8]) -> bool {
+    let number = |tag: u16| first_number(bytes, tag);
+    is_tiff(bytes)
+        && number(258) == Some(16)
+        && number(277).unwrap_or(1) == 1
+        && matches!(number(PHOTOMETRIC), Some(0 | 1))
+}
+
+/// Whether this is a camera's raw file: one that says so (DNG), or whose first page is a small version of others that hang on it.
+pub(super) fn is_raw(bytes: &[u8]) -> bool {
+    const SUBFILE: u16 = 254;
+    const OTHERS: u16 = 330;
+    const DNG: u16 = 50706;
+    let has = |tag| directory(bytes).any(|entry| entry.tag == tag);
+    is_tiff(bytes) && (has(DNG) || has(OTHERS) && first_number(bytes, SUBFILE).is_some_and(|kind| kind & 1 == 1))
 }
 
 /// Decodes the first page of a TIFF file.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), String> {
+pub(super) fn decode(bytes: &[u8], depth: Depth) -> Result<(Pixels, Option<Orientation>), String> {
     let mut limits = Limits::default();
     limits.decoding_buffer_size = MAX_BYTES as usize;
     limits.intermediate_buffer_size = MAX_BYTES as usize;
@@ -109,6 +147,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), Stri
         samples: usize::from(number(&mut decoder, Tag::SamplesPerPixel)?.unwrap_or(1)),
         premultiplied: numbers(&mut decoder, Tag::ExtraSamples)?.first() == Some(&PREMULTIPLIED),
         palette: numbers(&mut decoder, Tag::ColorMap)?,
+        depth,
     };
     let compression = number(&mut decoder, Tag::Compression)?.unwrap_or(1);
     if kind.photometric == YCC && kind.samples > 1 && compression != JPEG {
@@ -195,6 +234,14 @@ impl Kind {
             (PALETTE | BLACK_IS_ZERO, UNSIGNED, 8, 2) => {
                 let table = self.table()?;
                 Ok(samples.chunks_exact(2).flat_map(|pixel| table[usize::from(pixel[0])]).collect())
+            }
+            (_, UNSIGNED, 16, 1) if grey && self.depth == Depth::Scale => {
+                let turned = if self.photometric == WHITE_IS_ZERO { 255 } else { 0 };
+                Ok(three(native(&samples, u16::from_ne_bytes).map(|value| (value >> 8) as u8 ^ turned)))
+            }
+            // What is negative is black.
+            (BLACK_IS_ZERO, SIGNED, 16, 1) if self.depth == Depth::Scale => {
+                Ok(three(native(&samples, i16::from_ne_bytes).map(|value| (value.max(0) >> 7) as u8)))
             }
             // Pillow clips grey of more than 8 bits; it does not scale it, nor turn it round.
             (_, UNSIGNED, 16, 1) if grey => {

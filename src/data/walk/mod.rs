@@ -10,6 +10,8 @@
 //! - A folder below it is entered once, whatever number of links lead there: by its own path before any link, else by the
 //!   first of the links in the order of paths. A picture is listed once, by the same rule.
 //! - A sub-folder that cannot be read is noted, or the error where the walk is strict.
+//! - So are files that look like pictures and are not taken: by their names, of kinds that are not read; or by how they begin,
+//!   under other names. Names such as `.txt` say that a file is no picture, and nobody looks into it.
 //!
 //! Nothing depends on the order in which the system lists entries.
 
@@ -40,6 +42,8 @@ pub(crate) use tree::entries;
 pub struct Walk {
     rules: Gitignore,
     strict: bool,
+    /// Whether a file that looks like a picture and is not taken is an error.
+    refuses_unread: bool,
     found: Mutex<Found>,
     /// Folders and lists that were walked, and what links led to; links resolved.
     roots: Mutex<BTreeSet<PathBuf>>,
@@ -60,6 +64,8 @@ pub struct Found {
     pub again: BTreeSet<PathBuf>,
     /// Sub-folders that could not be read, and links that could not be followed, and why.
     pub unreadable: BTreeMap<PathBuf, Error>,
+    /// Files that look like pictures and are not taken, and why.
+    pub unread: BTreeMap<PathBuf, Error>,
 }
 
 impl Found {
@@ -87,7 +93,13 @@ impl Found {
 
 impl Default for Walk {
     fn default() -> Self {
-        Walk { rules: Gitignore::empty(), strict: true, found: Mutex::default(), roots: Mutex::default() }
+        Walk {
+            rules: Gitignore::empty(),
+            strict: true,
+            refuses_unread: false,
+            found: Mutex::default(),
+            roots: Mutex::default(),
+        }
     }
 }
 
@@ -125,10 +137,11 @@ impl Walk {
         walk
     }
 
-    /// Whether a sub-folder that cannot be read is an error, or noted and left out.
+    /// Whether a sub-folder that cannot be read, or a file that looks like a picture and is not taken, is an error, or noted
+    /// and left out. Where this is not said, only the first is an error.
     #[must_use]
     pub fn strict(self, strict: bool) -> Walk {
-        Walk { strict, ..self }
+        Walk { strict, refuses_unread: strict, ..self }
     }
 
     /// What was found since this was last asked.
@@ -139,8 +152,8 @@ impl Walk {
     /// What was passed over since this was last asked, on one line; what could not be read stays to be asked for.
     pub fn take_passed_over(&self) -> Option<String> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let unreadable = std::mem::take(&mut found.unreadable);
-        let passed = std::mem::replace(&mut *found, Found { unreadable, ..Found::default() });
+        let (unreadable, unread) = (std::mem::take(&mut found.unreadable), std::mem::take(&mut found.unread));
+        let passed = std::mem::replace(&mut *found, Found { unreadable, unread, ..Found::default() });
         passed.passed_over()
     }
 
@@ -206,6 +219,31 @@ impl Walk {
         note(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Notes a file that looks like a picture and is not taken; the error itself where such files are refused.
+    fn unread(&self, path: &Path, reason: String) -> Result<()> {
+        let error = Error::Image { path: path.to_path_buf(), reason };
+        if self.refuses_unread {
+            return Err(error);
+        }
+        self.note(|found| {
+            found.unread.insert(path.to_path_buf(), error);
+        });
+        Ok(())
+    }
+
+    /// What an error of no pictures in a folder adds, where there are files that only look like some.
+    pub(in crate::low_level::data) fn unread_below(&self, folder: &Path) -> String {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unread = found.unread.iter().filter(|(path, _)| path.starts_with(folder));
+        match unread.next() {
+            Some((_, first)) => {
+                let count = text::count(1 + unread.count(), "file that looks", "files that look");
+                format!("; {count} like pictures cannot be read, first {first}")
+            }
+            None => String::new(),
+        }
+    }
+
     /// Notes what could not be read; the error itself where the walk is strict.
     fn unreadable(&self, path: &Path, source: io::Error) -> Result<()> {
         let error = Error::io(path, source);
@@ -267,7 +305,11 @@ pub fn list_pictures_with(path: &Path, walk: &Walk) -> Result<Vec<PathBuf>> {
     if pictures.is_empty() {
         return Err(Error::data(
             path,
-            format!("there is no picture in this folder or below it: add files named .{}", EXTENSIONS.join(", .")),
+            format!(
+                "there is no picture in this folder or below it: add files named .{}{}",
+                EXTENSIONS.join(", ."),
+                walk.unread_below(path)
+            ),
         ));
     }
     Ok(pictures)

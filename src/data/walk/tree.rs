@@ -3,15 +3,16 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, FileType};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use ignore::Match;
 
 use super::{Found, Walk, is_results, is_system};
+use crate::data::decode::{BEGINNING, begins_as_picture, is_named_otherwise, refusal_by_name};
 use crate::data::is_picture;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// An entry of a folder.
 pub(crate) struct Entry {
@@ -46,6 +47,14 @@ struct Listing {
     picture_links: Vec<PathBuf>,
 }
 
+/// What is looked for in a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Folders,
+    Pictures,
+    Both,
+}
+
 /// A folder under way; see [`Walk::at`].
 #[derive(Clone, Copy)]
 pub(in crate::low_level::data) struct Tree<'w> {
@@ -63,7 +72,7 @@ impl<'w> Tree<'w> {
     /// # Errors
     /// [`Error::Io`] if the folder cannot be read, [`Error::Data`] for a name that is not UTF-8.
     pub fn folders(&self, dir: &Path) -> Result<Vec<(String, PathBuf)>> {
-        let listing = self.list(dir, true)?.map_err(|source| Error::io(dir, source))?;
+        let listing = self.list(dir, Wanted::Folders)?.map_err(|source| Error::io(dir, source))?;
         let mut folders = Vec::new();
         for path in listing.folders.into_iter().chain(listing.links) {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
@@ -79,9 +88,9 @@ impl<'w> Tree<'w> {
     /// system nothing about single files: ImageNet has 1.3 million.
     ///
     /// # Errors
-    /// In a strict walk, [`Error::Io`] if the folder cannot be read.
+    /// In a strict walk, [`Error::Io`] if the folder cannot be read; [`Error::Image`] for a file as in [`Walk::strict`].
     pub fn pictures(&self, dir: &Path) -> Result<Option<Vec<PathBuf>>> {
-        match self.list(dir, false)? {
+        match self.list(dir, Wanted::Pictures)? {
             Ok(mut listing) => {
                 listing.pictures.append(&mut listing.picture_links);
                 listing.pictures.sort();
@@ -95,7 +104,7 @@ impl<'w> Tree<'w> {
     /// noted.
     ///
     /// # Errors
-    /// In a strict walk, [`Error::Io`] for a folder that cannot be read.
+    /// In a strict walk, [`Error::Io`] for a folder that cannot be read; [`Error::Image`] for a file as in [`Walk::strict`].
     pub fn pictures_below(&self, dir: &Path) -> Result<Option<Vec<PathBuf>>> {
         let mut below = Below::default();
         if !self.enter(dir, &mut below)? {
@@ -149,7 +158,7 @@ impl<'w> Tree<'w> {
         if !seen.insert(resolved.clone()) {
             return Ok(Ok(None));
         }
-        Ok(self.list(folder, true)?.map(|listing| Some((resolved, listing))))
+        Ok(self.list(folder, Wanted::Both)?.map(|listing| Some((resolved, listing))))
     }
 
     /// All pictures, sorted: those that links lead to only where they are not listed by themselves.
@@ -176,8 +185,8 @@ impl<'w> Tree<'w> {
         pictures
     }
 
-    /// What a folder holds; whether a link leads to a folder is asked only with `links`.
-    fn list(&self, dir: &Path, links: bool) -> Result<io::Result<Listing>> {
+    /// What a folder holds.
+    fn list(&self, dir: &Path, wanted: Wanted) -> Result<io::Result<Listing>> {
         let entries = match entries(dir) {
             Ok(entries) => entries,
             Err(source) => return Ok(Err(source)),
@@ -185,10 +194,13 @@ impl<'w> Tree<'w> {
         let mut listing = Listing::default();
         for Entry { name, path, kind } in entries {
             let hidden = name.as_encoded_bytes().starts_with(b".");
-            let picture = is_picture(&path);
+            // Of a kind that is not read, what is said of it.
+            let refused = if is_picture(&path) { None } else { refusal_by_name(&path) };
+            let picture = refused.is_some() || is_picture(&path);
             let linked = kind.is_symlink();
             let mut folder = kind.is_dir();
-            if linked && (links || !picture) {
+            // Whether a picture's link leads to a folder is asked only where folders count.
+            if linked && (wanted != Wanted::Pictures || !picture) {
                 match fs::metadata(&path) {
                     Ok(target) => folder = target.is_dir(),
                     // What leads nowhere may have been a folder, unless it is called like a file; a picture is named when
@@ -206,9 +218,18 @@ impl<'w> Tree<'w> {
                 }
             }
             if !folder && !picture {
+                if wanted != Wanted::Folders && !hidden {
+                    self.look_into(&path)?;
+                }
                 continue;
             }
             if !self.takes(&path, &name.to_string_lossy(), folder) {
+                continue;
+            }
+            if let Some(reason) = refused.filter(|_| !folder) {
+                if wanted != Wanted::Folders {
+                    self.walk.unread(&path, reason)?;
+                }
                 continue;
             }
             match (folder, linked) {
@@ -224,6 +245,26 @@ impl<'w> Tree<'w> {
             }
         }
         Ok(Ok(listing))
+    }
+
+    /// Whether a file that is not called a picture begins as one; if so, that is noted. What cannot be opened is none of ours.
+    fn look_into(&self, path: &Path) -> Result<()> {
+        if is_named_otherwise(path) || self.excluded(path, false) {
+            return Ok(());
+        }
+        let mut beginning = Vec::with_capacity(BEGINNING);
+        let read = |file: fs::File| file.take(BEGINNING as u64).read_to_end(&mut beginning).is_ok();
+        match input::open(path).is_ok_and(read).then(|| begins_as_picture(&beginning)).flatten() {
+            Some(kind) => self
+                .walk
+                .unread(path, format!("it begins as {kind}, but is not called so: rename, remove or exclude it")),
+            None => Ok(()),
+        }
+    }
+
+    /// See [`Walk::unread_below`].
+    pub fn unread_below(&self, folder: &Path) -> String {
+        self.walk.unread_below(folder)
     }
 
     /// What the patterns say of a path.

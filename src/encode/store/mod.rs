@@ -1,6 +1,6 @@
 //! Features on disk: each picture is encoded once, whatever is done with it later.
 //!
-//! A row belongs to the contents of a picture (SHA-256 of its file) and the view of it; a folder of rows to what made them: the
+//! A row belongs to the contents of a picture (SHA-256 of its file, and of grey of 16 bits what becomes of it) and the view of it; a folder of rows to what made them: the
 //! model, the correction, how pictures are prepared, and the precision. So a picture may be renamed, be part of several
 //! sets and splits, or be replaced by another, and the right features are found.
 //!
@@ -408,7 +408,7 @@ struct Found {
 }
 
 fn look_up(clip: &Clip, item: &Item, views: &Views, known: &RwLock<Known>) -> Result<Found> {
-    let file = PictureFile::read(&item.path)?;
+    let file = PictureFile::read(&item.path)?.with_depth(clip.preprocess.depth);
     let ids = views.ids(&file.digest());
     let (mut missing, mut damaged) = (Vec::new(), Vec::new());
     for id in &ids {

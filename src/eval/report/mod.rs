@@ -14,7 +14,7 @@ use super::{About, Detail, Record, Settings, Task, TestSet};
 use crate::adapt::method::baseline;
 use crate::adapt::{METHODS, Method};
 use crate::data::walk::{self, mark_results};
-use crate::data::{ELEVEN, Rgb, SHIFTS, decode};
+use crate::data::{ELEVEN, Rgb, SHIFTS, decode_as};
 use crate::files::write_atomic;
 use crate::output::Kind;
 use crate::report::histogram::{self, Panel};
@@ -431,7 +431,7 @@ fn confusions(
     let mut pairs: Vec<_> = counts.into_iter().collect();
     // Of equally frequent pairs, the first classes.
     pairs.sort_by_key(|((truth, said), which)| (std::cmp::Reverse(which.len()), *truth, *said));
-    let picture = |path: &Path| -> Option<Rgb> { decode(path).ok() };
+    let picture = |path: &Path| -> Option<Rgb> { decode_as(path, set.settings.depth).ok() };
     let pairs: Vec<Pair> = pairs
         .into_iter()
         .take(PAIRS)

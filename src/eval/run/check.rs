@@ -97,6 +97,7 @@ pub(super) fn settings(
         classes: dataset.classes.len(),
         model: clip.id()?.sha256.clone(),
         precision: precision.into(),
+        depth: clip.preprocess.depth,
         correction: corrected.map(|c| c.digest.to_string()),
         templates: dataset.templates.clone(),
         words: dataset.words.clone(),
