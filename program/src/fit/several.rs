@@ -70,7 +70,7 @@ pub fn fit(args: &MethodArgs) -> Result<()> {
     let sound: std::collections::HashSet<_> = checked.items.iter().map(|(item, ())| item.path.as_path()).collect();
     let set = set.only(&shared.data, |path| sound.contains(path))?.choose(shared.shots, shared.seed)?;
     let gpu = shared.gpu.open()?;
-    let clip = Clip::load(&gpu, &model)?;
+    let clip = shared.pictures.depth.of(Clip::load(&gpu, &model)?);
     common::announce(&gpu);
     let correction = file.map(|file| common::correction(&file, &clip)).transpose()?;
     let templates = match args.templates.is_empty() {

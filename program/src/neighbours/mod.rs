@@ -93,7 +93,9 @@ pub fn run(args: &Args) -> Result<()> {
     let listed = Paths(args.paths.iter().map(|path| (path.clone(), true)).collect()).list(&walk)?;
     let file = args.features.as_deref().map(pictures::File::open).transpose()?;
     let gpu = args.gpu.open()?;
-    let load = |model| args.precision.load(&gpu, &common::model_folder(model)?);
+    let load = |model| -> Result<Clip> {
+        Ok(args.pictures.depth.of(args.precision.load(&gpu, &common::model_folder(model)?)?))
+    };
     let clip = args.model.as_deref().map(load).transpose()?;
     if let Some(clip) = &clip {
         args.texts.iter().try_for_each(|text| check_text(clip, text))?;
