@@ -22,6 +22,8 @@ SHOTS = [1, 2, 3]
 DRAWS = 5
 RULES = ["validation", "left-out"]
 TEMPLATE = "a photo of a {}."
+# Of log-loss, calibration error in percent, and the percentage that is right.
+FORMS = [".2f", ".1f", ".1f"]
 
 
 def main():
@@ -107,13 +109,11 @@ def show(rows):
         off = sum(abs(sum(b["right"] - b["confidence"] for b in group)) for group in bins)
         return 100 * off / max(1, sum(b["count"] for group in bins for b in group))
 
+    def numbers(part):
+        return [mean(map(loss, part)), ece(part), 100 * mean(row["accuracy"] for row in part)]
+
     def cells(pair):
-        parts = [
-            [f"{mean(map(loss, part)):.2f}" for part in pair],
-            [f"{ece(part):.1f}" for part in pair],
-            [f"{100 * mean(row['accuracy'] for row in part):.1f}" for part in pair],
-        ]
-        return " | ".join(" → ".join(part) for part in parts)
+        return " | ".join(f"{before:{form}} → {after:{form}}" for before, after, form in zip(*pair, FORMS))
 
     methods = list(dict.fromkeys(row["method"] for row in rows))
     print("| method | classes | shots | log-loss | ECE | right |")
@@ -121,9 +121,17 @@ def show(rows):
     for method in methods:
         for count in CLASSES:
             for shots in SHOTS:
-                pair = [of(method=method, count=count, shots=shots, rule=rule) for rule in RULES]
+                pair = [numbers(of(method=method, count=count, shots=shots, rule=rule)) for rule in RULES]
                 print(f"| {method} | {count} | {shots} | {cells(pair)} |")
-        print(f"| **{method}** | all | all | {cells([of(method=method, rule=rule) for rule in RULES])} |")
+    print("\nMeans over the methods\n\n| classes | shots | log-loss | ECE | right |\n| ---: | ---: | ---: | ---: | ---: |")
+    for count, shots in [(count, shots) for count in CLASSES for shots in SHOTS] + [(None, None)]:
+        wanted = {} if count is None else {"count": count, "shots": shots}
+        grid = [wanted] if wanted else [{"count": count, "shots": shots} for count in CLASSES for shots in SHOTS]
+        pair = [
+            [mean(values) for values in zip(*(numbers(of(method=m, rule=rule, **cell)) for m in methods for cell in grid))]
+            for rule in RULES
+        ]
+        print(f"| {count or 'all'} | {shots or 'all'} | {cells(pair)} |")
     print("\nSets of classes, left-out: asked for, held (where the evidence supports it), classes in a set, share supported\n")
     print("| classes | shots | 80 % | 90 % | 95 % |")
     print("| ---: | ---: | ---: | ---: | ---: |")

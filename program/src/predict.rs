@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tipi::Model;
 use tipi::low_level::adapt::adapter_file;
+use tipi::low_level::adapt::evidence::FEW;
 use tipi::low_level::numbers;
 
 use crate::answers::{AnswerArgs, Asked, Rule, print_answers, print_labels};
@@ -66,10 +67,16 @@ pub fn run(args: &Args) -> Result<()> {
         let reason = "--coverage and --keep: the adapter was fitted with --multi-label, where a picture may be of any number of classes";
         return Err(tipi::Error::Invalid(reason.into()).into());
     }
-    if args.min_confidence.is_some() && file.meta.temperature.is_none() {
-        note!(
-            "the adapter has no temperature, because there were no pictures to fit it on: probabilities may be too high"
-        );
+    if args.min_confidence.is_some() {
+        match (file.meta.temperature, file.meta.evidence) {
+            (None, _) => note!(
+                "the adapter has no temperature, because there were no pictures to fit it on: probabilities may be too high"
+            ),
+            (_, Some(counts)) if counts.all() < FEW => {
+                note!("confidence rests on {counts}: with so few it is a guess");
+            }
+            _ => {}
+        }
     }
     let gpu = args.gpu.open()?;
     let clip = match &args.model {
