@@ -8,7 +8,7 @@ use std::path::Path;
 use tipi::low_level::adapt::gda::{Gaussians, Prior};
 use tipi::low_level::adapt::method::{Settings, find, settled};
 use tipi::low_level::adapt::zero_shot::Classifier;
-use tipi::low_level::adapt::{Choice, How, Lesson, Texts, learn};
+use tipi::low_level::adapt::{Choice, How, JudgeBy, Lesson, Texts, learn};
 use tipi::low_level::clip::{Clip, Features};
 use tipi::low_level::data::{Item, PythonRandom};
 use tipi::low_level::encode::{Source, Tower, Views};
@@ -135,11 +135,19 @@ fn features_without_spread_are_an_error_and_a_class_without_pictures_says_nothin
 struct Rows {
     support: Vec<f32>,
     val: Vec<f32>,
+    /// Of the support pictures as they are.
+    center: Vec<f32>,
 }
 
 impl Source for Rows {
-    fn features(&mut self, _: Tower, _: &[Item], views: &Views, _: &mut dyn Watch) -> tipi::Result<Features> {
-        Ok(if views.count() == 1 { self.val.clone() } else { self.support.clone() }.into())
+    fn features(&mut self, _: Tower, items: &[Item], views: &Views, _: &mut dyn Watch) -> tipi::Result<Features> {
+        let one = self.center.len() / 5;
+        Ok(match views.count() {
+            1 if items.len() * one == self.val.len() => self.val.clone(),
+            1 => self.center.clone(),
+            _ => self.support.clone(),
+        }
+        .into())
     }
 
     fn fresh(&mut self, _: Tower, _: &[Item], _: &Views) -> tipi::Result<Features> {
@@ -159,10 +167,10 @@ fn logits_are_text_and_gaussians_at_the_chosen_weight() {
     let (views, templates) = (3, ["an icon of {}".to_string()]);
     let rows = random(5, support.len() * views * d);
     let val_rows = random(6, val.len() * d);
-    let how = How { key_views: views, ..How::default() };
+    let how = How { key_views: views, judge_by: JudgeBy::Validation, ..How::default() };
     let texts = Texts { classes: &names, templates: &templates, words: "", dataset: "" };
     let choice = Choice { support: &support, val: &val, seed: 1 };
-    let mut source = Rows { support: rows.clone(), val: val_rows.clone() };
+    let mut source = Rows { support: rows.clone(), val: val_rows.clone(), center: random(8, support.len() * d) };
     let mut lesson = Lesson::new(&clip, texts, choice, &how, (None, &mut source)).unwrap();
     let gda = find("gda").unwrap();
     let learned = learn(gda, &settled(gda, &Settings::new()).unwrap(), &mut lesson, &mut Unwatched).unwrap();

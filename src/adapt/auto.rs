@@ -118,10 +118,10 @@ fn crossed(
 }
 
 /// The methods that a lesson has all for, those without training first.
-fn candidates(lesson: &Lesson<'_>) -> Vec<&'static dyn Method> {
+fn candidates(lesson: &Lesson<'_>, trained: bool) -> Vec<&'static dyn Method> {
     let fits = |m: &&'static dyn Method| {
         let needs = m.info().needs;
-        !needs.others && (!needs.correction || lesson.correction().is_ok())
+        !needs.others && (!needs.correction || lesson.correction().is_ok()) && (trained || !needs.training)
     };
     let mut all: Vec<&'static dyn Method> = METHODS.iter().copied().filter(fits).collect();
     all.sort_by_key(|m| m.info().needs.training);
@@ -192,7 +192,11 @@ impl Method for Auto {
         let options: Options = method::typed(settings)?;
         let end = options.budget.map(|text| budget(&text)).transpose()?.map(|budget| Instant::now() + budget);
         let (mut best, mut tried): (Option<(f64, usize, Fit)>, Vec<Tried>) = (None, Vec::new());
-        for method in candidates(lesson) {
+        // What is trained is trained several times to be judged by pictures left out: only where it was said how long that may take.
+        let mut counts = vec![0usize; lesson.texts().classes.len()];
+        lesson.val_labels().iter().for_each(|label| counts[*label as usize] += 1);
+        let trained = end.is_some() || counts.iter().all(|count| *count > 1);
+        for method in candidates(lesson, trained) {
             let clock = Instant::now();
             let mut row = Tried { method, log_loss: None, accuracy: None, pictures: 0, seconds: 0.0, chosen: false };
             let mut deadline = Deadline { watch: &mut *watch, end, begun: clock, total: 0, late: false };

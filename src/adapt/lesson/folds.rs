@@ -105,7 +105,11 @@ impl<'a> Lesson<'a> {
     /// As [`Lesson::keys`], but there may be no pictures.
     pub fn center(&mut self, corrected: bool, watch: &mut dyn Watch) -> Result<Features> {
         if self.made.center.is_none() {
-            self.made.center = Some(self.features(self.choice.support, &Views::Center, watch)?);
+            self.made.center = Some(match self.how.key_views {
+                // Keys are of the pictures as they are.
+                0 if !self.labels.is_empty() => (*self.key_views(watch)?.0).clone(),
+                _ => self.features(self.choice.support, &Views::Center, watch)?,
+            });
         }
         self.of_tower(self.made.center.clone(), corrected)
     }
