@@ -73,7 +73,12 @@ pub struct Contents {
 impl Target {
     /// Looks at the file that `--out` names, and at the one beside it.
     pub fn open(force: &ForceArgs, path: &Path) -> Result<Target> {
-        let form = Form::of(path)?;
+        let form = Form::of(path);
+        if form.is_err() && path.is_file() {
+            // What is there says more than its ending: a forgotten name often makes a picture the output.
+            force.open(path, Kind::Embeddings)?;
+        }
+        let form = form?;
         let output = match form {
             Form::Safetensors => force.open_or_stdout(path, Kind::Embeddings)?,
             Form::Npy | Form::Csv => force.open(path, Kind::Embeddings)?,

@@ -272,7 +272,7 @@ fn what_cannot_be_written_is_found_before_the_work() {
 #[test]
 fn a_pipe_is_written_to_while_somebody_reads() {
     let dir = tempfile::tempdir().unwrap();
-    let (pipe, file, copy) = (dir.path().join("pipe"), dir.path().join("f"), dir.path().join("copy"));
+    let (pipe, file, copy) = (dir.path().join("pipe"), dir.path().join("f.safetensors"), dir.path().join("copy"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let embed = |out: &Path| tipi(&["embed", "text", "--model", MODEL, "a cat", "--out", s(out)]);
     assert!(embed(&file).status.success());

@@ -196,6 +196,9 @@ const AT_ONCE: usize = 256;
 /// A prediction, with the cosine similarities to the classes' texts if those are known.
 type Seen = (Prediction, Option<Vec<f64>>);
 
+/// Takes a picture's number and path, and what a classifier says of it.
+type EachSeen<'a> = dyn FnMut(usize, &Path, tipi::Result<Seen>) -> tipi::Result<()> + 'a;
+
 /// Looks at listed pictures.
 struct Looks<'a> {
     classifier: Classifier,
@@ -223,12 +226,7 @@ impl<'a> Looks<'a> {
     }
 
     /// Looks at the pictures of these numbers.
-    fn at(
-        &self,
-        numbers: std::ops::Range<usize>,
-        watch: &mut dyn Watch,
-        each: &mut dyn FnMut(usize, &Path, tipi::Result<Seen>) -> tipi::Result<()>,
-    ) -> tipi::Result<()> {
+    fn at(&self, numbers: std::ops::Range<usize>, watch: &mut dyn Watch, each: &mut EachSeen<'_>) -> tipi::Result<()> {
         let files: Vec<Picture> = self.listed[numbers.clone()].iter().map(|(path, _)| Picture::file(path)).collect();
         let mut similar = Vec::new();
         if let Some(texts) = self.apart() {

@@ -61,15 +61,16 @@ fn bad_data_is_an_error_that_names_it() {
         bad(&args, needles);
     };
     let out = data.path().join("a.safetensors");
-    fit(&["--shots", "3", "--out", s(&out)], &["anchor", "3"]);
     assert!(!out.exists());
     fit(&["--shots", "1", "--out", "/no/such/folder/a.safetensors"], &["/no/such/folder/a.safetensors"]);
     fit(&["--shots", "1", "--out", s(data.path())], &["is a folder"]);
     bad(&["fit", "tip", "--model", MODEL, "--data", "nowhere", "--shots", "1", "--out", s(&out)], &["nowhere"]);
-    // Enough files, but one of them is broken: the error says so.
-    let one = data.path().join("anchor/broken.png");
+    // A class whose only picture is broken has nothing to learn from: the error says so.
+    let one = data.path().join("broken/broken.png");
+    std::fs::create_dir(data.path().join("broken")).unwrap();
     std::fs::write(&one, b"no picture").unwrap();
-    fit(&["--shots", "3", "--out", s(&out)], &["anchor", "3", "broken.png"]);
+    fit(&["--shots", "3", "--out", s(&out)], &["no picture to learn from", "broken.png"]);
+    assert!(!out.exists());
     std::fs::create_dir(data.path().join("empty")).unwrap();
     fit(&["--shots", "1", "--out", s(&out)], &["empty"]);
 }

@@ -27,7 +27,7 @@ fn overlap_is_measured_before_and_after() {
     }
     assert_ne!(json["before"]["overlap"], json["after"]["overlap"]);
     // The same numbers from the features themselves.
-    let f = dir.path().join("f.st");
+    let f = dir.path().join("f.safetensors");
     good(&["embed", "image", "--labels", "--model", MODEL, "--correction", s(&c), "--out", s(&f), s(data.path())]);
     let bytes = std::fs::read(&f).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
