@@ -123,7 +123,7 @@ use low_level::{
 use low_level::{eval, report};
 
 #[doc(inline)]
-pub use adapt::evidence::{By, Counts};
+pub use adapt::evidence::{EvidenceCounts, UnknownBy};
 #[doc(inline)]
 pub use adapt::method::Settings;
 #[doc(inline)]

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 use tipi::low_level::numbers;
 use tipi::low_level::text;
-use tipi::{By, Classifier, Prediction};
+use tipi::{Classifier, Prediction, UnknownBy};
 
 use crate::answers::More;
 use crate::common;
@@ -50,7 +50,7 @@ impl TrustArgs {
             }
         }
         if let Some(keep) = self.keep {
-            let by: By = self.unknown_by.parse()?;
+            let by: UnknownBy = self.unknown_by.parse()?;
             classifier = classifier.keeping(keep, by)?;
             if keep > classifier.supported(false) {
                 short("--keep", &classifier, false, "no picture is unknown by it");

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate;
-use super::evidence::{Calibration, Counts};
+use super::evidence::{Calibration, EvidenceCounts};
 use super::method::{self, Fitted, Settings};
 use super::overlap::{self, Correction};
 use super::tip::Cache;
@@ -46,7 +46,7 @@ pub struct Meta {
     pub temperature: Option<f64>,
     /// The pictures that confidence rests on; none in files from before they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Counts>,
+    pub evidence: Option<EvidenceCounts>,
     /// Where a picture may have several classes: from which logit on it has each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f64>>,

@@ -44,21 +44,21 @@ pub struct Row {
 
 /// How many pictures stand behind something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct EvidenceCounts {
     /// Validation pictures.
     pub validation: usize,
     /// Support pictures that were left out in turn.
     pub left_out: usize,
 }
 
-impl Counts {
+impl EvidenceCounts {
     /// All of them.
     pub fn all(self) -> usize {
         self.validation.saturating_add(self.left_out)
     }
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for EvidenceCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let validation = text::count(self.validation, "validation picture", "validation pictures");
         let left_out = text::count(self.left_out, "picture left out", "pictures left out");
@@ -73,7 +73,7 @@ impl fmt::Display for Counts {
 /// What tells a picture of no class from the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum By {
+pub enum UnknownBy {
     /// The probability of the likeliest class.
     Probability,
     /// log Σ exp(logit).
@@ -83,31 +83,31 @@ pub enum By {
     Distance,
 }
 
-impl By {
+impl UnknownBy {
     /// All.
-    pub const ALL: [By; 3] = [By::Probability, By::Energy, By::Distance];
+    pub const ALL: [UnknownBy; 3] = [UnknownBy::Probability, UnknownBy::Energy, UnknownBy::Distance];
 
     /// The name that options have.
     pub fn name(self) -> &'static str {
         match self {
-            By::Probability => "probability",
-            By::Energy => "energy",
-            By::Distance => "distance",
+            UnknownBy::Probability => "probability",
+            UnknownBy::Energy => "energy",
+            UnknownBy::Distance => "distance",
         }
     }
 }
 
-impl fmt::Display for By {
+impl fmt::Display for UnknownBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for By {
+impl FromStr for UnknownBy {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<By> {
-        By::ALL.into_iter().find(|by| by.name() == text).ok_or_else(|| {
+    fn from_str(text: &str) -> Result<UnknownBy> {
+        UnknownBy::ALL.into_iter().find(|by| by.name() == text).ok_or_else(|| {
             Error::invalid(format!("'{}' must be probability, energy or distance", text::cut(text, text::NAME)))
         })
     }
@@ -119,7 +119,7 @@ pub struct Calibration {
     /// Probabilities are softmax(logits/T); none where there was no picture to fit T on.
     pub temperature: Option<f64>,
     /// The pictures behind it.
-    pub counts: Counts,
+    pub counts: EvidenceCounts,
     /// What they say; of very many, some.
     pub rows: Vec<Row>,
     /// The pictures that were learned from, where there are any.
@@ -136,7 +136,7 @@ pub struct Evidence {
     /// The cosine of each with the most similar picture that was learned from; 0 where there are none.
     pub similarity: Vec<f32>,
     /// Where they come from.
-    pub counts: Counts,
+    pub counts: EvidenceCounts,
 }
 
 impl Evidence {
@@ -215,7 +215,7 @@ impl Calibration {
     ///
     /// # Errors
     /// [`Error::Invalid`] for distances where nothing is known to be distant from.
-    pub fn least_familiar(&self, keep: f64, by: By) -> Result<Option<f64>> {
+    pub fn least_familiar(&self, keep: f64, by: UnknownBy) -> Result<Option<f64>> {
         let all = self
             .rows
             .iter()
@@ -230,12 +230,12 @@ impl Calibration {
     ///
     /// # Errors
     /// As [`Calibration::least_familiar`].
-    pub fn familiarity(&self, by: By, (top, energy): (f64, f64), similarity: f32) -> Result<f64> {
+    pub fn familiarity(&self, by: UnknownBy, (top, energy): (f64, f64), similarity: f32) -> Result<f64> {
         match (by, &self.known) {
-            (By::Probability, _) => Ok(top),
-            (By::Energy, _) => Ok(energy),
-            (By::Distance, Some(known)) => Ok(-known.distance(similarity)),
-            (By::Distance, None) => Err(Error::invalid(
+            (UnknownBy::Probability, _) => Ok(top),
+            (UnknownBy::Energy, _) => Ok(energy),
+            (UnknownBy::Distance, Some(known)) => Ok(-known.distance(similarity)),
+            (UnknownBy::Distance, None) => Err(Error::invalid(
                 "there are no pictures to measure the distance from: take energy or probability, or fit with pictures",
             )),
         }
@@ -260,7 +260,7 @@ impl Calibration {
     ///
     /// # Errors
     /// [`Error::TensorForm`], [`Error::NotFinite`], [`Error::AdapterFile`] for a damaged file; out of memory.
-    pub fn load(file: &Loading<'_>, temperature: Option<f64>, counts: Option<Counts>) -> Result<Calibration> {
+    pub fn load(file: &Loading<'_>, temperature: Option<f64>, counts: Option<EvidenceCounts>) -> Result<Calibration> {
         let Some(counts) = counts.filter(|counts| counts.all() > 0) else {
             return Ok(Calibration { temperature, ..Calibration::default() });
         };
@@ -322,11 +322,15 @@ mod tests {
     #[test]
     fn a_share_of_the_known_is_kept() {
         let nine = rows(&[0.9; 9]);
-        assert_eq!(nine.least_familiar(0.9, By::Energy).unwrap(), Some(0.0));
-        assert_eq!(nine.least_familiar(0.8, By::Energy).unwrap(), Some(1.0));
-        assert_eq!(nine.least_familiar(0.95, By::Energy).unwrap(), None);
-        assert!(nine.least_familiar(0.8, By::Distance).unwrap_err().to_string().contains("energy or probability"));
-        assert!("near".parse::<By>().is_err() && "distance".parse::<By>().unwrap() == By::Distance);
+        assert_eq!(nine.least_familiar(0.9, UnknownBy::Energy).unwrap(), Some(0.0));
+        assert_eq!(nine.least_familiar(0.8, UnknownBy::Energy).unwrap(), Some(1.0));
+        assert_eq!(nine.least_familiar(0.95, UnknownBy::Energy).unwrap(), None);
+        assert!(
+            nine.least_familiar(0.8, UnknownBy::Distance).unwrap_err().to_string().contains("energy or probability")
+        );
+        assert!(
+            "near".parse::<UnknownBy>().is_err() && "distance".parse::<UnknownBy>().unwrap() == UnknownBy::Distance
+        );
     }
 
     /// Sets hold the right class, and known pictures are kept, as often as was asked for: over many draws of evidence and a new one.
@@ -354,7 +358,7 @@ mod tests {
             logits: vec![2.0, 0.0, 0.0, 1.0],
             labels: vec![0, 0],
             similarity: vec![0.5, 0.25],
-            counts: Counts { validation: 1, left_out: 1 },
+            counts: EvidenceCounts { validation: 1, left_out: 1 },
         };
         let all = Calibration::new(&evidence, 2, true, None).unwrap();
         let t = all.temperature.unwrap();

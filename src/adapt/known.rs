@@ -99,7 +99,7 @@ impl Known {
         let Some([count, width]) = file.shape(KEYS) else { return Ok(None) };
         let keys = file.floats(KEYS, &[count, width])?;
         let spread = file.floats(SPREAD, &[1])?.first().copied().unwrap_or_default();
-        if count == 0 || width == 0 || !(spread > 0.0) {
+        if count == 0 || width == 0 || spread <= 0.0 {
             return Err(file.bad(format!("'{KEYS}' is empty, or '{SPREAD}' is not above 0")));
         }
         let keys = file.clip.gpu.upload("known pictures", &keys, &[count, width])?;

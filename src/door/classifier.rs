@@ -7,7 +7,7 @@ use super::encoders::{Encoder, Encoders, Wanted, prepared};
 use super::features::ImageFeatures;
 use super::{Method, Model, Prediction};
 use crate::adapt::adapter_file::{self, Description, File, Meta};
-use crate::adapt::evidence::{self, By, Calibration, Counts};
+use crate::adapt::evidence::{self, Calibration, EvidenceCounts, UnknownBy};
 use crate::adapt::known::Known;
 use crate::adapt::method::{self, Fitted};
 use crate::adapt::zero_shot;
@@ -37,7 +37,7 @@ struct Asked {
     /// The probability that the likeliest class must have.
     least: f64,
     /// What tells the unknown, and how familiar a picture must be; none where the evidence does not tell.
-    familiar: Option<(By, Option<f64>)>,
+    familiar: Option<(UnknownBy, Option<f64>)>,
     /// The probability that classes must have to be in the set: for each, or one for all; none of what is always in it.
     set: Option<Arc<[Option<f32>]>>,
 }
@@ -137,8 +137,8 @@ impl Classifier {
     /// ([`Classifier::evidence`]); where they are too few for that share ([`Classifier::supported`]), all get an answer.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is no share; where there is no evidence; for [`By::Distance`] where it has learned from no pictures.
-    pub fn keeping(&self, keep: f64, by: By) -> Result<Classifier> {
+    /// [`Error::Invalid`] for what is no share; where there is no evidence; for [`UnknownBy::Distance`] where it has learned from no pictures.
+    pub fn keeping(&self, keep: f64, by: UnknownBy) -> Result<Classifier> {
         let keep = numbers::PROBABILITY.check("the share to keep", keep)?;
         let least = self.calibrated()?.least_familiar(keep, by)?;
         Ok(Classifier { asked: Asked { familiar: Some((by, least)), ..self.asked.clone() }, ..self.clone() })
@@ -163,7 +163,7 @@ impl Classifier {
     }
 
     /// The pictures that confidence rests on: what it has not learned from.
-    pub fn evidence(&self) -> Counts {
+    pub fn evidence(&self) -> EvidenceCounts {
         self.inner.story.calibration.counts
     }
 
@@ -359,7 +359,7 @@ impl Classifier {
 
     /// The known pictures, where distances from them are asked for.
     fn known(&self) -> Option<&Known> {
-        let by_distance = matches!(self.asked.familiar, Some((By::Distance, _)));
+        let by_distance = matches!(self.asked.familiar, Some((UnknownBy::Distance, _)));
         self.inner.story.calibration.known.as_ref().filter(|_| by_distance)
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::checkpoint::Checkpoint;
 use super::{Correction, CorrectionOptions, Dataset, Examples, Method, Model};
 use crate::adapt::How;
-use crate::adapt::evidence::Counts;
+use crate::adapt::evidence::EvidenceCounts;
 use crate::adapt::method::Settings;
 use crate::adapt::overlap;
 use crate::data::walk::mark_results;
@@ -196,7 +196,7 @@ pub struct Outcome {
     /// T in softmax(scores/T), fitted on the evidence.
     pub temperature: Option<f64>,
     /// The pictures that its confidence rests on.
-    pub evidence: Counts,
+    pub evidence: EvidenceCounts,
     /// How often sets of classes hold the right one.
     pub coverage: Vec<Coverage>,
     /// How well pictures of no class are told from the others; nothing where there are none.

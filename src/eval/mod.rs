@@ -31,7 +31,7 @@ pub use trust::{Coverage, Foreign};
 
 pub use crate::adapt::How;
 use crate::adapt::calibrate::Reliability;
-use crate::adapt::evidence::Counts;
+use crate::adapt::evidence::EvidenceCounts;
 pub use crate::adapt::method::SearchMap;
 use crate::adapt::method::{Settings as MethodSettings, settled};
 use crate::adapt::{METHODS, Method};
@@ -246,7 +246,7 @@ pub struct Record {
     pub log_loss_fitted: Option<f64>,
     /// The pictures that its confidence rests on.
     #[serde(default)]
-    pub evidence: Counts,
+    pub evidence: EvidenceCounts,
     /// How often sets of classes hold the right one; nothing without evidence.
     #[serde(default)]
     pub coverage: Vec<Coverage>,

@@ -346,7 +346,7 @@ fn average(cells: &[Cell]) -> Cell {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::adapt::evidence::Counts;
+    use crate::adapt::evidence::EvidenceCounts;
     use crate::adapt::method::find;
     use crate::eval::Task;
 
@@ -365,7 +365,7 @@ pub(super) mod tests {
             gamma: None,
             epoch: None,
             temperature: Some(1.5),
-            evidence: Counts::default(),
+            evidence: EvidenceCounts::default(),
             coverage: Vec::new(),
             foreign: Vec::new(),
             calibration_error: 0.1,

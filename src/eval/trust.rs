@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::adapt::calibrate::confident;
-use crate::adapt::evidence::{By, Calibration, energy};
+use crate::adapt::evidence::{Calibration, UnknownBy, energy};
 use crate::data::{Item, Walk, list_pictures_with};
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ pub struct Coverage {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Foreign {
     /// By what.
-    pub by: By,
+    pub by: UnknownBy,
     /// The probability that a test picture is more familiar than a foreign one: the area under the ROC curve.
     pub auroc: f64,
     /// The share of test pictures that are kept where [`KEEP`] is asked for.
@@ -79,7 +79,7 @@ pub(super) struct Trusting<'a> {
     held: [usize; 3],
     sizes: [usize; 3],
     count: usize,
-    /// Scores of test pictures and of foreign ones, by [`By::ALL`].
+    /// Scores of test pictures and of foreign ones, by [`UnknownBy::ALL`].
     scores: [[Vec<f64>; 3]; 2],
 }
 
@@ -128,8 +128,8 @@ impl<'a> Trusting<'a> {
     }
 
     /// By what pictures can be told apart.
-    fn by(&self) -> Vec<By> {
-        By::ALL.into_iter().filter(|by| *by != By::Distance || self.calibration.known.is_some()).collect()
+    fn by(&self) -> Vec<UnknownBy> {
+        UnknownBy::ALL.into_iter().filter(|by| *by != UnknownBy::Distance || self.calibration.known.is_some()).collect()
     }
 
     /// What was measured.
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(coverage.iter().map(|c| c.supported).collect::<Vec<_>>(), [true, true, false]);
         assert!((coverage[0].held - 2.0 / 3.0).abs() < 1e-12 && coverage[1].held == 1.0 && coverage[2].size == 2.0);
         assert!((coverage[0].size - 4.0 / 3.0).abs() < 1e-12, "{coverage:?}");
-        assert_eq!(foreign.iter().map(|f| f.by).collect::<Vec<_>>(), [By::Probability, By::Energy]);
+        assert_eq!(foreign.iter().map(|f| f.by).collect::<Vec<_>>(), [UnknownBy::Probability, UnknownBy::Energy]);
         assert!(
             (foreign[1].auroc - 0.75).abs() < 1e-12
                 && !foreign[1].supported

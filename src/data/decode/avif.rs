@@ -31,11 +31,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), Stri
     let pixels = u64::from(width) * u64::from(height);
     let room = budget::decoded(pixels * PER_PIXEL)?;
     let coding = container.coding(item);
-    let data = match &container.kind(item) {
-        Some(kind) if kind == b"av01" => {
-            tile(&container, item, (width, height), coding)?.rgb(width as usize, height as usize)
-        }
-        Some(kind) if kind == b"grid" => grid(&container, item, (width, height), coding)?,
+    let data = match container.kind(item).as_ref() {
+        Some(b"av01") => tile(&container, item, (width, height), coding)?.rgb(width as usize, height as usize),
+        Some(b"grid") => grid(&container, item, (width, height), coding)?,
         _ => return Err(unsupported("another picture than one coded with AV1 or a grid of such")),
     };
     let (width, height) = (width as usize, height as usize);

@@ -332,7 +332,10 @@ fn items(body: &[u8]) -> Option<Vec<Item>> {
     Some(entries.filter_map(|(_, body)| entry(body)).collect())
 }
 
-fn references(body: &[u8]) -> Option<Vec<([u8; 4], u32, Vec<u32>)>> {
+/// How an item refers to others: the kind, the item, and the others.
+type Reference = ([u8; 4], u32, Vec<u32>);
+
+fn references(body: &[u8]) -> Option<Vec<Reference>> {
     let mut reader = Reader(body);
     let wide = reader.version()?.0 > 0;
     let entry = |(kind, body): ([u8; 4], &[u8])| {

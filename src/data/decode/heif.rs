@@ -1,10 +1,7 @@
 //! HEIC and HEIF by the system's libheif, where there is one.
 
-use super::{Pixels, budget, check_size, one_line};
+use super::Pixels;
 
-/// Bytes of memory that decoding takes per pixel, at most: planes of two bytes in the decoder and in libheif, its result, and
-/// ours.
-const PER_PIXEL: u64 = 18;
 /// What to do where it cannot be read.
 const CONVERT: &str = "convert it, with `heif-convert a.heic a.jpg`, with `sips -s format jpeg a.heic --out a.jpg` on a Mac, or with ImageMagick";
 
@@ -13,6 +10,11 @@ const CONVERT: &str = "convert it, with `heif-convert a.heic a.jpg`, with `sips 
 #[cfg(feature = "heif")]
 pub(super) fn decode(bytes: &[u8]) -> Result<Pixels, String> {
     use super::libheif::{Failure, Library};
+    use super::{budget, check_size, one_line};
+
+    /// Bytes of memory that decoding takes per pixel, at most: planes of two bytes in the decoder and in libheif, its result,
+    /// and ours.
+    const PER_PIXEL: u64 = 18;
     let failed = |failure: Failure| match failure {
         Failure::Unsupported(line) => format!("HEIC: libheif cannot read it ({}): {CONVERT}", one_line(&line)),
         Failure::Damaged(line) => format!("HEIC: {}; replace or remove the file", one_line(&line)),

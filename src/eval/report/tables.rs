@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Set;
 use crate::adapt::METHODS;
-use crate::adapt::evidence::By;
+use crate::adapt::evidence::UnknownBy;
 use crate::adapt::method::baseline;
 use crate::data::ELEVEN;
 use crate::eval::summary::{Cell, Summary};
@@ -123,7 +123,7 @@ pub(super) fn results_table(sets: &[Set]) -> Table {
     for r in sets.iter().flat_map(|set| &set.journal.records) {
         let maybe = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
         let covered = |i: usize, get: fn(&Coverage) -> f64| maybe(r.coverage.get(i).map(get));
-        let told = |by: By| maybe(r.foreign.iter().find(|f| f.by == by).map(|f| f.auroc));
+        let told = |by: UnknownBy| maybe(r.foreign.iter().find(|f| f.by == by).map(|f| f.auroc));
         rows.push(vec![
             r.dataset.clone(),
             r.task.method.to_string(),
@@ -151,9 +151,9 @@ pub(super) fn results_table(sets: &[Set]) -> Table {
             covered(0, |c| c.size),
             covered(1, |c| c.size),
             covered(2, |c| c.size),
-            told(By::Probability),
-            told(By::Energy),
-            told(By::Distance),
+            told(UnknownBy::Probability),
+            told(UnknownBy::Energy),
+            told(UnknownBy::Distance),
             r.fit_seconds.to_string(),
             r.predict_seconds.to_string(),
             r.peak_bytes.to_string(),
