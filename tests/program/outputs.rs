@@ -101,7 +101,7 @@ fn a_forgotten_name_costs_no_picture() {
     }
     args.push("--force");
     args.push(first);
-    refused(&args, &[&all[0]], &["a picture", "read here"]);
+    refused(&args, &[&all[0]], &["nothing is written as '.png'"]);
 }
 
 #[test]
@@ -146,10 +146,13 @@ fn only_a_file_of_the_same_kind_gives_way() {
     refused(&strs(&fit(&notes)), &[&notes], &["a file that tipi did not write"]);
     refused(&[&demo[..], &[s(&notes)]].concat(), &[&notes], &["a file that tipi did not write"]);
     // An empty file, as mktemp makes it, is nothing to lose; and --force is told to.
-    fs::write(at("empty"), "").unwrap();
-    good(&strs(&embed(&at("empty"))));
-    good(&[&strs(&embed(&notes))[..], &["--force"]].concat());
-    assert_eq!(tensor(&notes, "features"), tensor(&features, "features"));
+    fs::write(at("empty.safetensors"), "").unwrap();
+    good(&strs(&embed(&at("empty.safetensors"))));
+    refused(&[&strs(&embed(&notes))[..], &["--force"]].concat(), &[&notes], &["nothing is written as '.txt'"]);
+    let named = at("notes.safetensors");
+    fs::rename(&notes, &named).unwrap();
+    good(&[&strs(&embed(&named))[..], &["--force"]].concat());
+    assert_eq!(tensor(&named, "features"), tensor(&features, "features"));
 }
 
 #[test]
@@ -169,7 +172,7 @@ fn what_is_read_is_no_place_for_a_result() {
     refused(&[&args[..], &["--out", s(&link)]].concat(), &[&correction, &link], &["read here, as"]);
     let args = ["embed", "image", "--model", MODEL, "--force", "--correction", s(&correction), s(&data)];
     refused(&[&args[..], &["--out", s(&correction)]].concat(), &[&correction], &["read here"]);
-    let lines = dir.path().join("lines.txt");
+    let lines = dir.path().join("lines.csv");
     fs::write(&lines, "a cat\na dog\n").unwrap();
     let list = format!("@{}", s(&lines));
     let args = ["embed", "text", "--model", MODEL, "--out", s(&lines), &list];
