@@ -352,7 +352,7 @@ fn results_do_not_depend_on_where_a_run_was_stopped() {
     let mut stops = 0;
     loop {
         // Primes, so that stops fall everywhere. A large one now and then: what is trained to judge a training is not put down.
-        let mut watch = Notes { stop_after: Some([7, 11, 211, 13, 17, 5][stops % 6]), ..Notes::default() };
+        let mut watch = Notes { stop_after: Some([7, 11, 61, 13, 17, 5][stops % 6]), ..Notes::default() };
         let outcome = run(cut.path(), &mut watch);
         results.extend(watch.results);
         match outcome {
