@@ -13,14 +13,18 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tipi::low_level::adapt::adapter_file::{Description, Meta};
 use tipi::low_level::adapt::calibrate::{BINS, Bin, Reliability};
+use tipi::low_level::adapt::evidence::EvidenceCounts;
 use tipi::low_level::adapt::method::find;
 use tipi::low_level::adapt::similarity::{self, Similarities};
 use tipi::low_level::adapt::{METHODS, Method, overlap, pini, prolip, tip_f};
 use tipi::low_level::clip::ModelId;
+use tipi::low_level::data::Depth;
 use tipi::low_level::encode::store::Store;
 use tipi::low_level::eval::journal::Overlap;
 use tipi::low_level::eval::report;
-use tipi::low_level::eval::{About, Detail, How, NoiseMap, Record, SearchMap, Settings, Setup, Task, TestSet};
+use tipi::low_level::eval::{
+    About, Coverage, Detail, How, NoiseMap, Record, SearchMap, Settings, Setup, Task, TestSet,
+};
 
 use tipi_fuzz::{WIDTH, features_key};
 
@@ -163,6 +167,7 @@ fn adapters() -> Vec<Seed> {
             shots: Some(2),
             seed: 1,
             temperature: Some(0.7),
+            evidence: None,
             thresholds: None,
             pictures: vec!["anchor/1.png".into(), "bell/1.png".into()],
         };
@@ -229,6 +234,8 @@ fn results() -> Vec<Seed> {
         words: "a photo of a".into(),
         setup: Setup::new(How { key_views: 0, ..How::default() }, METHODS, &BTreeMap::new())
             .expect("they are defaults"),
+        foreign: None,
+        depth: Depth::default(),
     };
     let about = About {
         title: "Set".into(),
@@ -256,6 +263,9 @@ fn results() -> Vec<Seed> {
         calibration_error_fitted: Some(0.05),
         log_loss: 0.7,
         log_loss_fitted: Some(0.6),
+        evidence: EvidenceCounts { validation: 2, left_out: 2 },
+        coverage: vec![Coverage { wanted: 0.9, held: 0.75, size: 1.5, supported: true }],
+        foreign: Vec::new(),
         fit_seconds: 1.5,
         predict_seconds: 0.25,
         peak_bytes: 1 << 20,
