@@ -75,7 +75,8 @@ pub fn more(prediction: &Prediction) -> Vec<More> {
     let familiarity = prediction.familiarity().map(|score| More {
         key: "familiarity",
         title: "familiarity",
-        shown: format!("{score:.3}"),
+        // Adding 0 makes nothing of a negative one.
+        shown: format!("{:.3}", (1e3 * score).round() / 1e3 + 0.0),
         value: json!(score),
     });
     set.into_iter().chain(familiarity).collect()
