@@ -2,33 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod start;
 
 use serde_json::Value;
-use tipi_testing::root;
-
-fn tipi(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tipi")).args(args).env("TIPI_TUNE", "off").current_dir(root()).output().unwrap()
-}
+use start::{bad, root, s, tipi};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 fn done(args: &[&str]) -> (String, String) {
     let out = tipi(args);
     let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
     assert!(out.status.success(), "{args:?}: {stderr}");
     (stdout, stderr)
-}
-
-fn refused(args: &[&str]) -> String {
-    let out = tipi(args);
-    let stderr = String::from_utf8(out.stderr).unwrap();
-    assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
-    stderr
-}
-
-fn s(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// A folder with some classes of a bundled set, `count` pictures each.
@@ -93,7 +78,7 @@ fn three_pictures_a_class_make_nobody_sure() {
 }
 
 #[test]
-fn sets_hold_the_right_class_and_foreign_pictures_are_refused() {
+fn sets_hold_the_right_class_and_foreign_pictures_are_bad() {
     let dir = tempfile::tempdir().unwrap();
     let data = folder(&dir.path().join("data"), "novel", &["bell", "backpack"][..0], 0);
     let set = root().join("examples/pictos/novel");
@@ -170,14 +155,14 @@ fn what_the_pictures_cannot_support_is_said() {
         (&["--unknown-by", "energy"], &["--keep"]),
         (&["--per-class"], &["--coverage"]),
     ] {
-        let said = refused(&with(more));
+        let said = bad(&with(more));
         assert!(needles.iter().all(|needle| said.contains(needle)), "{more:?}: {said}");
     }
     // Without a picture to judge by there is nothing to rest on.
     let single = folder(&dir.path().join("single"), "shifted", &FEW, 1);
     let said = fit(&single, &adapter, &["--shots", "1"]);
     assert!(said.contains("at least two per class"), "{said}");
-    let said = refused(&with(&["--coverage", "0.9"]));
+    let said = bad(&with(&["--coverage", "0.9"]));
     assert!(said.contains("no evidence") && said.contains("at least two pictures per class"), "{said}");
 }
 
@@ -214,7 +199,7 @@ fn an_evaluation_measures_coverage_and_the_unknown() {
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("pictures of no class") && page.contains("AUROC"), "the report has the tables");
     assert!(
-        refused(&["eval", "--dataset", s(&data), "--out", s(&out), MODEL[0], MODEL[1], "--foreign", "nowhere"])
+        bad(&["eval", "--dataset", s(&data), "--out", s(&out), MODEL[0], MODEL[1], "--foreign", "nowhere"])
             .contains("nowhere")
     );
 }

@@ -6,19 +6,16 @@ mod start;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use image::{ImageBuffer, Luma};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use start::{root, s};
-
-const MODEL: &str = "weights/picto";
+use start::{MODEL, command, root, s};
 
 fn run(args: &[&str], libheif: Option<&str>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tipi"));
-    command.env("TIPI_TUNE", "off").current_dir(root()).args(args);
+    let mut command = command(args);
     libheif.map(|value| command.env("TIPI_LIBHEIF", value));
     command.output().unwrap()
 }

@@ -9,14 +9,7 @@ use std::process::{Command, Stdio};
 
 use safetensors::SafeTensors;
 
-use start::{MODEL, command, root, s, tipi};
-
-fn good(args: &[&str]) -> String {
-    let out = tipi(args);
-    let stderr = String::from_utf8(out.stderr).unwrap();
-    assert!(out.status.success(), "{args:?}: {stderr}");
-    stderr
-}
+use start::{MODEL, command, good, root, s, tipi};
 
 /// Fails with code 2 before the GPU is opened, says all of `needles`, and leaves all of `files` as they are.
 fn refused(args: &[&str], files: &[&Path], needles: &[&str]) {

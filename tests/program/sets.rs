@@ -8,22 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use start::{MODEL, root, s, tipi};
-
-/// What a command says, which must succeed.
-fn good(args: &[&str]) -> String {
-    let out = tipi(args);
-    let stderr = String::from_utf8(out.stderr).unwrap();
-    assert!(out.status.success(), "{args:?}: {stderr}");
-    stderr
-}
-
-fn bad(args: &[&str]) -> String {
-    let out = tipi(args);
-    let stderr = String::from_utf8(out.stderr).unwrap();
-    assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
-    stderr
-}
+use start::{MODEL, bad, good, root, s, tipi};
 
 /// Classes with 6, 3 and 4 pictures.
 fn unequal() -> (tempfile::TempDir, PathBuf) {

@@ -27,3 +27,19 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
 pub fn tipi<S: AsRef<OsStr>>(args: &[S]) -> Output {
     command(args).output().unwrap()
 }
+
+/// What a command says, which must succeed.
+pub fn good(args: &[&str]) -> String {
+    let out = tipi(args);
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success(), "{args:?}: {stderr}");
+    stderr
+}
+
+/// What a command says that must end with code 2.
+pub fn bad(args: &[&str]) -> String {
+    let out = tipi(args);
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
+    stderr
+}
