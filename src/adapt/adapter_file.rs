@@ -41,7 +41,7 @@ pub struct Meta {
     pub shots: Option<usize>,
     /// Seed of the few-shot choice and of training.
     pub seed: u64,
-    /// Probabilities are softmax(logits/T); fitted on validation pictures, none where there were none.
+    /// Probabilities are softmax(logits/T); fitted on pictures that were not learned from, none where there were none.
     #[serde(default)]
     pub temperature: Option<f64>,
     /// The pictures that confidence rests on; none in files from before they were counted.

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::adapter_file::Loading;
 use super::calibrate::{self, confident};
-use super::evidence::Evidence;
 use super::learn::{Learned, learn};
 use super::lesson::Lesson;
 use super::method::{self, Fit, Fitted, Info, Kind, METHODS, Method, Needs, Setting, Settings, Tried};
@@ -135,17 +134,19 @@ fn judge(
     watch: &mut dyn Watch,
 ) -> Result<(Fit, f64, f64, usize)> {
     let settings = lesson.settings_of(method)?;
-    let Learned { fitted, search, losses, evidence, .. } = learn(method, &settings, lesson, watch)?;
-    let Evidence { mut logits, labels, counts, .. } = evidence;
-    // Of pictures that something was chosen on, a method says too much. Where they are few, little was chosen on them.
-    if method.info().needs.val && counts.validation > 1 && !lesson.thin() {
-        logits = crossed(method, &settings, lesson, watch)?;
-    }
-    if labels.is_empty() {
+    let Learned { fitted, search, losses, evidence, calibration, .. } = learn(method, &settings, lesson, watch)?;
+    let pictures = evidence.labels.len();
+    if pictures == 0 {
         return Err(Error::invalid("there are no pictures to judge by: give at least two per class"));
     }
-    let (log_loss, accuracy) = judged(&logits, &labels, lesson.texts().classes.len())?;
-    Ok((Fit { fitted, search, losses, chosen: Some(method), tried: Vec::new() }, log_loss, accuracy, labels.len()))
+    // Of pictures that something was chosen on, a method says too much. Where they are few, little was chosen on them.
+    let says_too_much = method.info().needs.val && evidence.counts.validation > 1 && !lesson.thin();
+    let others = if says_too_much { Some(crossed(method, &settings, lesson, watch)?) } else { None };
+    let logits = others.as_deref().unwrap_or(&evidence.logits);
+    let (log_loss, accuracy) = judged(logits, &evidence.labels, lesson.texts().classes.len())?;
+    let evidence = Some((evidence, calibration.known));
+    let fit = Fit { fitted, search, losses, chosen: Some(method), tried: Vec::new(), evidence };
+    Ok((fit, log_loss, accuracy, pictures))
 }
 
 impl Method for Auto {

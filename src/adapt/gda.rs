@@ -175,7 +175,7 @@ impl Method for Gda {
         &[
             Setting {
                 name: "alpha",
-                help: "Weight of the Gaussians, from -1e9 to 1e9. By default one of 1e-4, 1e-3 … 100, chosen on validation pictures.",
+                help: "Weight of the Gaussians, from -1e9 to 1e9. By default one of 1e-4, 1e-3 … 100, chosen on pictures not learned from.",
                 kind: Kind::Number(numbers::WEIGHT),
                 alone: false,
             },

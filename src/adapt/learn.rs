@@ -46,13 +46,12 @@ pub fn learn(
     if method.info().needs.correction {
         lesson.correction()?;
     }
-    let Fit { fitted, search, losses, chosen, tried } = method.fit(lesson, settings, watch)?;
+    let Fit { fitted, search, losses, chosen, tried, evidence } = method.fit(lesson, settings, watch)?;
     let method = chosen.unwrap_or(method);
-    let settings = match chosen {
-        Some(method) => lesson.settings_of(method)?,
-        None => settings.clone(),
+    let (evidence, known) = match evidence {
+        Some(there) => there,
+        None => gather((method, settings), &*fitted, lesson, watch)?,
     };
-    let (evidence, known) = gather((method, &settings), &*fitted, lesson, watch)?;
     let classes = lesson.texts().classes.len();
     let share = |n: usize| accuracy(&evidence.logits[..n * classes], &evidence.labels[..n], classes);
     let (validation, all) = (evidence.counts.validation, evidence.labels.len());

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::adapter_file::{Loading, Tensors};
+use super::evidence::Evidence;
+use super::known::Known;
 use super::lesson::Lesson;
 use super::overlap::Correction;
 use super::plans::Plans;
@@ -245,6 +247,8 @@ pub struct Fit {
     pub chosen: Option<&'static dyn Method>,
     /// What was chosen among.
     pub tried: Vec<Tried>,
+    /// The evidence that it was chosen by, and the pictures that it has learned from, where one was chosen.
+    pub evidence: Option<(Evidence, Option<Known>)>,
 }
 
 /// A method that was tried.
@@ -267,7 +271,8 @@ pub struct Tried {
 impl Fit {
     /// What was learned without training or search.
     pub fn new(fitted: impl Fitted + 'static) -> Fit {
-        Fit { fitted: Box::new(fitted), search: None, losses: Vec::new(), chosen: None, tried: Vec::new() }
+        let fitted = Box::new(fitted);
+        Fit { fitted, search: None, losses: Vec::new(), chosen: None, tried: Vec::new(), evidence: None }
     }
 }
 
@@ -374,7 +379,7 @@ pub struct SearchMap {
     pub alphas: Vec<f64>,
     /// Values of β.
     pub betas: Vec<f64>,
-    /// Right validation pictures `[betas, alphas]`.
+    /// Right pictures of the evidence `[betas, alphas]`.
     pub correct: Vec<u32>,
     /// Of so many.
     pub of: usize,

@@ -259,7 +259,7 @@ impl Weights {
 pub(super) const WEIGHTS: [Setting; 2] = [
     Setting {
         name: "alpha",
-        help: "Weight of the cache term, from -1e9 to 1e9. By default it is searched on validation pictures.",
+        help: "Weight of the cache term, from -1e9 to 1e9. By default it is searched on pictures not learned from.",
         kind: Kind::Number(numbers::WEIGHT),
         alone: false,
     },

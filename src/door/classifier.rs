@@ -210,7 +210,7 @@ impl Classifier {
         &self.inner.model
     }
 
-    /// Probabilities are softmax(scores/T): T as it was fitted on validation pictures, none where there were none. Without it
+    /// Probabilities are softmax(scores/T): T as it was fitted on [`Classifier::evidence`], none where there was none. Without it
     /// they may claim too much.
     pub fn temperature(&self) -> Option<f64> {
         self.inner.story.calibration.temperature

@@ -234,7 +234,7 @@ pub struct Record {
     pub gamma: Option<f64>,
     /// The epoch that was kept, where one was chosen.
     pub epoch: Option<usize>,
-    /// Temperature fitted on validation pictures.
+    /// Temperature fitted on the evidence.
     pub temperature: Option<f64>,
     /// Expected calibration error of softmax(logits).
     pub calibration_error: f64,

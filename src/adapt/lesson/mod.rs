@@ -94,7 +94,7 @@ impl From<Classifier> for Made {
     }
 }
 
-/// What was chosen on validation pictures.
+/// What was chosen on the evidence.
 pub struct Chosen {
     /// α, β and γ.
     pub params: TipXParams,
