@@ -104,10 +104,13 @@ impl Host {
         let start = Instant::now();
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.clear_buffer(&picture, 0, None);
-        let index = queue.submit([encoder.finish()]);
-        let look =
-            || wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(Duration::from_micros(1)) };
-        while device.poll(look()).is_err() {
+        // wgpu 30 may panic where one thread asks for a submission for a moment only and another one polls, too.
+        let ran = Arc::new(AtomicBool::new(false));
+        let done = ran.clone();
+        encoder.on_submitted_work_done(move || done.store(true, Ordering::SeqCst));
+        queue.submit([encoder.finish()]);
+        while !ran.load(Ordering::SeqCst) {
+            device.poll(wgpu::PollType::Poll).unwrap();
             std::thread::sleep(Duration::from_micros(200));
         }
         start.elapsed()

@@ -9,7 +9,7 @@ use super::capabilities::Capabilities;
 use super::choices::{Choices, Measured};
 use super::devices::kind;
 use super::ledger::Ledger;
-use super::link::Link;
+use super::link::{Link, Submission};
 use super::pace::Pace;
 use super::pipeline::Pipelines;
 use super::pool::FreeList;
@@ -148,7 +148,7 @@ impl Gpu {
     }
 
     /// Waits until a submission, or everything submitted, has run.
-    pub(super) fn wait_for(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
+    pub(super) fn wait_for(&self, submission: Option<&Submission>) -> Result<()> {
         // A later submission may still be under way, but what this one waits for is most of what was submitted.
         let submitted = self.inner.trials.submitted();
         self.inner.link.wait(submission, PATIENCE)?;

@@ -3,10 +3,13 @@
 //!
 //! A poll of wgpu that waits keeps a lock all the while which others' submissions need as soon as anybody wants to drop
 //! something. So on a host's device nobody waits in a poll: it is looked at again and again, with short sleeps between.
+//! Nor does a poll there ask for a submission: where its time is up just as another thread's poll finds the queue empty,
+//! wgpu 30 panics. Each submission to a host's device tells by a callback that it has run.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::faults::Faults;
@@ -23,6 +26,14 @@ const SLEEPS: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(
 /// at the very same time.
 const RECENT: usize = 16;
 
+/// What was submitted.
+#[derive(Clone, Debug)]
+pub(super) struct Submission {
+    index: wgpu::SubmissionIndex,
+    /// Whether it has run, as somebody's poll found: on a shared device.
+    ran: Arc<AtomicBool>,
+}
+
 pub(super) struct Link {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -30,7 +41,7 @@ pub(super) struct Link {
     shared: bool,
     gate: Gate,
     /// The last of tipi's own submissions to a queue that is shared.
-    recent: Mutex<VecDeque<wgpu::SubmissionIndex>>,
+    recent: Mutex<VecDeque<Submission>>,
 }
 
 impl Link {
@@ -79,40 +90,36 @@ impl Link {
     }
 
     /// Submits what `record` puts into an encoder, behind what was written.
-    pub fn submit(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) -> wgpu::SubmissionIndex {
+    pub fn submit(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) -> Submission {
         self.submit_with(&self.pass(), record)
     }
 
     /// The same, for who has passed.
-    pub fn submit_with(
-        &self,
-        _passed: &Pass<'_>,
-        record: impl FnOnce(&mut wgpu::CommandEncoder),
-    ) -> wgpu::SubmissionIndex {
+    pub fn submit_with(&self, _passed: &Pass<'_>, record: impl FnOnce(&mut wgpu::CommandEncoder)) -> Submission {
+        let ran = Arc::new(AtomicBool::new(false));
         let index = self.with(|device, queue| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             record(&mut encoder);
+            if self.shared {
+                let ran = ran.clone();
+                encoder.on_submitted_work_done(move || ran.store(true, Ordering::Release));
+            }
             queue.submit([encoder.finish()])
         });
-        self.note(&index);
-        index
-    }
-
-    /// Submits what was written.
-    pub fn flush(&self) {
-        let _pass = self.pass();
-        let index = self.with(|_, queue| queue.submit([]));
-        self.note(&index);
-    }
-
-    fn note(&self, index: &wgpu::SubmissionIndex) {
+        let submission = Submission { index, ran };
         if self.shared {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            recent.push_back(index.clone());
+            recent.push_back(submission.clone());
             if recent.len() > RECENT {
                 recent.pop_front();
             }
         }
+        submission
+    }
+
+    /// Submits what was written.
+    pub fn flush(&self) {
+        self.submit(|_| ());
     }
 
     /// Frees what the device is done with.
@@ -146,7 +153,7 @@ impl Link {
     ///
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone or stays silent for so long, [`Error::Gpu`] on any error noted so far.
-    pub fn wait(&self, submission: Option<&wgpu::SubmissionIndex>, patience: Duration) -> Result<bool> {
+    pub fn wait(&self, submission: Option<&Submission>, patience: Duration) -> Result<bool> {
         let looks =
             self.looks(submission, patience, || self.faults.noted()).or_else(|error| self.check().and(Err(error)))?;
         self.check()?;
@@ -166,38 +173,36 @@ impl Link {
     /// Between two looks `goes_on` may end it.
     fn looks(
         &self,
-        submission: Option<&wgpu::SubmissionIndex>,
+        submission: Option<&Submission>,
         patience: Duration,
         goes_on: impl Fn() -> Result<()>,
     ) -> Result<Option<usize>> {
         let start = Instant::now();
-        let mut looks = 0;
-        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().map(Some).collect();
-        let (targets, timeout) = match submission {
-            Some(index) => (vec![Some(index.clone())], if self.shared { Duration::ZERO } else { POLL.min(patience) }),
+        let targets = match submission {
+            Some(one) => vec![one.clone()],
             // What others submitted is nobody's business here, and may never end.
-            None if self.shared => (recent(), Duration::ZERO),
-            None => (vec![None], POLL.min(patience)),
+            None => self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
         };
-        for submission_index in targets {
-            loop {
-                looks += 1;
-                let wait = wgpu::PollType::Wait { submission_index: submission_index.clone(), timeout: Some(timeout) };
-                let poll = self.poll(wait);
-                goes_on()?;
-                if poll? {
-                    break;
-                }
-                if start.elapsed() >= patience {
-                    return Ok(None);
-                }
-                if self.shared {
-                    // The longer it takes the less does it matter to be late.
-                    std::thread::sleep((start.elapsed() / 8).clamp(SLEEPS[0], SLEEPS[1]));
-                }
+        for looks in 1.. {
+            let ran = if self.shared {
+                self.poll(wgpu::PollType::Poll).map(|_| targets.iter().all(|one| one.ran.load(Ordering::Acquire)))
+            } else {
+                let submission_index = submission.map(|one| one.index.clone());
+                self.poll(wgpu::PollType::Wait { submission_index, timeout: Some(POLL.min(patience)) })
+            };
+            goes_on()?;
+            if ran? {
+                return Ok(Some(looks));
+            }
+            if start.elapsed() >= patience {
+                break;
+            }
+            if self.shared {
+                // The longer it takes the less does it matter to be late.
+                std::thread::sleep((start.elapsed() / 8).clamp(SLEEPS[0], SLEEPS[1]));
             }
         }
-        Ok(Some(looks))
+        Ok(None)
     }
 
     /// The first error so far.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::device::PATIENCE;
-use super::link::Link;
+use super::link::{Link, Submission};
 use super::plan::Step;
 use super::recorder::SUBMIT_COST;
 use crate::Result;
@@ -47,7 +47,7 @@ struct Queue {
 
 #[derive(Debug)]
 struct UnderWay {
-    index: wgpu::SubmissionIndex,
+    submission: Submission,
     work: f64,
     since: Instant,
 }
@@ -77,7 +77,7 @@ impl Pace {
         while queue.under_way.len() >= UNDER_WAY
             && let Some(first) = queue.under_way.pop_front()
         {
-            let waited = link.wait(Some(&first.index), PATIENCE)?;
+            let waited = link.wait(Some(&first.submission), PATIENCE)?;
             let now = Instant::now();
             // It began when it was submitted, or when the one before had run.
             let begun = queue.seen.map_or(first.since, |seen| seen.max(first.since));
@@ -88,8 +88,8 @@ impl Pace {
             }
         }
         let since = Instant::now();
-        let index = link.submit_with(&pass, |encoder| Step::encode(steps.iter().copied(), encoder));
-        queue.under_way.push_back(UnderWay { index, work: steps.iter().map(|step| step.cost()).sum(), since });
+        let submission = link.submit_with(&pass, |encoder| Step::encode(steps.iter().copied(), encoder));
+        queue.under_way.push_back(UnderWay { submission, work: steps.iter().map(|step| step.cost()).sum(), since });
         link.check()
     }
 }

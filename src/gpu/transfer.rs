@@ -5,6 +5,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::device::{Gpu, PATIENCE};
+use super::link::Submission;
 use super::memory::Memory;
 use super::tensor::{DType, Element, Meaning, TEXEL_COLS, Tensor};
 use crate::{Error, Result};
@@ -215,7 +216,7 @@ impl Gpu {
     }
 
     /// Maps a read-back buffer, which `submission` fills, and copies it out.
-    pub(super) fn map(&self, staging: &wgpu::Buffer, submission: &wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+    pub(super) fn map(&self, staging: &wgpu::Buffer, submission: &Submission) -> Result<Vec<u8>> {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.inner.link.with(|_, _| {
             staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
@@ -251,7 +252,7 @@ fn mismatch(tensor: &Tensor, values: usize) -> Error {
 pub struct ReadBack<T> {
     gpu: Gpu,
     /// The buffer that is filled, and the submission that fills it; none in a rehearsal.
-    pending: Option<(wgpu::Buffer, wgpu::SubmissionIndex)>,
+    pending: Option<(wgpu::Buffer, Submission)>,
     rows: usize,
     cols: usize,
     meaning: Meaning,
