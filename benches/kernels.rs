@@ -113,7 +113,8 @@ fn products(c: &mut Criterion) {
     let pixels = bench.tensor(&[8, 3, 224, 224]);
     let embedding = patch::PatchEmbedding {
         weight: bench.tensor(&[192, 3 * 32 * 32]),
-        class: bench.tensor(&[192]),
+        bias: None,
+        class: Some(bench.tensor(&[192])),
         position: bench.tensor(&[50, 192]),
         patch: 32,
     };

@@ -1,7 +1,7 @@
-// QuickGELU, erf-GELU and ReLU as kernels of their own, where the value before the activation must be kept.
+// QuickGELU, erf-GELU, ReLU and tanh-GELU as kernels of their own, where the value before the activation must be kept.
 //
 // forward: y = act(x).  backward: dx = dy · act'(x).
-// Open constants: ACT (1 QuickGELU, 2 erf-GELU, 3 ReLU).
+// Open constants: ACT (1 QuickGELU, 2 erf-GELU, 3 ReLU, 4 tanh-GELU).
 //# import gelu, linear
 
 struct Params {
@@ -24,6 +24,8 @@ fn forward(id: Invocation) {
         y[i] = quick_gelu(x[i]);
     } else if ACT == 2u {
         y[i] = erf_gelu(x[i]);
+    } else if ACT == 4u {
+        y[i] = tanh_gelu(x[i]);
     } else {
         y[i] = max(x[i], 0.0);
     }
@@ -39,6 +41,8 @@ fn backward(id: Invocation) {
         dx[i] = dy[i] * quick_gelu_slope(x[i]);
     } else if ACT == 2u {
         dx[i] = dy[i] * erf_gelu_slope(x[i]);
+    } else if ACT == 4u {
+        dx[i] = dy[i] * tanh_gelu_slope(x[i]);
     } else {
         dx[i] = select(0.0, dy[i], x[i] > 0.0);
     }

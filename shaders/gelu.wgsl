@@ -48,3 +48,14 @@ fn erf_gelu(x: f32) -> f32 {
 fn erf_gelu_slope(x: f32) -> f32 {
     return 0.5 * (1.0 + erf(x * 0.70710678)) + x * 0.39894228 * exp(-0.5 * x * x);
 }
+
+// ½(1 + tanh u) is σ(2u), which does not overflow; 2√(2/π) and that times 0.044715.
+fn tanh_gelu(x: f32) -> f32 {
+    return x * sigmoid(x * fma(0.071354814, x * x, 1.5957691));
+}
+
+fn tanh_gelu_slope(x: f32) -> f32 {
+    let u = x * fma(0.071354814, x * x, 1.5957691);
+    // Not 1 − σ(u): next to 1 that would have few digits left, times a large slope of u.
+    return sigmoid(u) + x * sigmoid(u) * sigmoid(-u) * fma(3.0 * 0.071354814, x * x, 1.5957691);
+}

@@ -2,7 +2,7 @@
 // C[m,n] = act(alpha · sum + bias) + residual. All of them scale and shift a sum by one fused multiply-add, since their
 // results must be equal to the bit.
 //
-// Open constants: BIAS, RESIDUAL (0 or 1), ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU).
+// Open constants: BIAS, RESIDUAL (0 or 1), ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU, 4 tanh-GELU).
 //# import gelu
 
 struct Params {
@@ -41,6 +41,9 @@ fn activate(v: f32) -> f32 {
     }
     if ACT == 2u {
         return erf_gelu(v);
+    }
+    if ACT == 4u {
+        return tanh_gelu(v);
     }
     if ACT == 3u {
         return max(v, 0.0);

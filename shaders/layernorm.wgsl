@@ -1,9 +1,10 @@
 // LayerNorm over the last dimension of x [rows, width], one workgroup per row.
 //
-// forward: y = (x − mean)·rstd·gain + shift; stats [rows,2] keeps mean and rstd for backward.
+// forward: y = (x − mean)·rstd·gain + shift, plus `base` when BASE is 1 (the residual stream, in towers whose norms come
+// behind their branches); stats [rows,2] keeps mean and rstd for backward.
 // backward, for a frozen gain: dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) with g = dy·gain, plus `base` (the gradient
 // that reaches x past the norm, on the residual stream) when BASE is 1.
-// Open constant: BASE (backward only).
+// Open constant: BASE.
 //# import rowwise
 
 struct Params {
@@ -45,7 +46,11 @@ fn forward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
     }
     let rstd = inverseSqrt(total(squares, lid) / width + p.eps);
     for (var i = lid; i < p.width; i += LANES) {
-        y[at + i] = (x[at + i] - mean) * rstd * gain[i] + shift[i];
+        var v = (x[at + i] - mean) * rstd * gain[i] + shift[i];
+        //# if BASE
+        v += base[at + i];
+        //# end
+        y[at + i] = v;
     }
     if lid == 0u {
         stats[row * 2u] = mean;

@@ -1,7 +1,8 @@
 // The data movements of CLIP's patch embedding; the convolution itself is a GEMM between them.
 //
 // unfold: pixels [batch,3,size,size] → rows [batch·grid², 3·patch²], in the order of the convolution's weight.
-// assemble: y[b,0] = class + position[0]; y[b,t] = patches[b,t−1] + position[t]; y is [batch, grid²+1, width].
+// assemble: y[b,0] = class + position[0]; y[b,t] = patches[b,t−1] + position[t]; y is [batch, grid²+1, width]. Without a
+// class token (`first` = 0) y[b,t] = patches[b,t] + position[t], [batch, grid², width].
 // strip and fold are their transposes, for the gradient by the pixels: strip drops the class token's row; fold puts
 // each patch's pixels back (every pixel lies in one patch at most; those left over get zero).
 //# import linear
@@ -12,6 +13,7 @@ struct Params {
     side: u32, // of a patch
     grid: u32,
     width: u32,
+    first: u32, // the number of the first patch's token
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -45,17 +47,17 @@ fn unfold(id: Invocation) {
 fn assemble(id: Invocation) {
     let i = number_of(id);
     let cells = p.grid * p.grid;
-    let tokens = cells + 1u;
+    let tokens = cells + p.first;
     if i >= p.batch * tokens * p.width {
         return;
     }
     let col = i % p.width;
     let token = (i / p.width) % tokens;
     let image = i / (p.width * tokens);
-    if token == 0u {
+    if token < p.first {
         y[i] = class_embedding[col] + position[col];
     } else {
-        y[i] = patches[(image * cells + token - 1u) * p.width + col] + position[token * p.width + col];
+        y[i] = patches[(image * cells + token - p.first) * p.width + col] + position[token * p.width + col];
     }
 }
 
@@ -66,7 +68,7 @@ fn strip(id: Invocation) {
     if i >= p.batch * image {
         return;
     }
-    y[i] = dtokens[i + (i / image + 1u) * p.width];
+    y[i] = dtokens[i + (i / image + 1u) * p.first * p.width];
 }
 
 @compute @workgroup_size(64)

@@ -158,8 +158,11 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
             let end = match clip.config.end {
                 EndToken::HighestId => clip.config.vocabulary as u32 - 1,
                 EndToken::First(id) => id,
+                EndToken::Last => 0,
             };
-            let mut text = vec![0; TOKENS.min(clip.config.context).saturating_sub(1)];
+            // Where tokens see all others, padding is computed, too.
+            let tokens = if clip.config.causal { TOKENS.min(clip.config.context) } else { clip.config.context };
+            let mut text = vec![0; tokens.saturating_sub(1)];
             text.push(end);
             clip.text.encode(&vec![text; classes.max(1)], clip.config.end).map(drop)
         }),

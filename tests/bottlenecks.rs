@@ -9,8 +9,9 @@ use tipi::low_level::clip::{Clip, ImageConfig, TowerConfig};
 use tipi::low_level::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
 use tipi::low_level::kernels::activation::Activation;
 use tipi::low_level::kernels::attention::Pattern;
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::kernels::optim::AdamW;
-use tipi::low_level::nn::{Block, Bottleneck, FrozenLinear, LayerNorm, Picked, TrainableLinear, Transformer};
+use tipi::low_level::nn::{Block, Bottleneck, FrozenLinear, Hidden, LayerNorm, Picked, TrainableLinear, Transformer};
 use tipi::low_level::watch::{Unwatched, Watch};
 use tipi_testing::twins;
 use twins::tower::{Branch, Frozen, Sizes};
@@ -65,9 +66,11 @@ fn block(f: &Frozen<f32>, s: Sizes) -> Block {
     Block {
         ln1: norm(&f.gain1, &f.shift1),
         qkv: linear(&f.qkv, &f.qkv_bias, s.width),
+        mixed: None,
         out: linear(&f.out, &f.out_bias, s.width),
         ln2: norm(&f.gain2, &f.shift2),
         up: linear(&f.up, &f.up_bias, s.width),
+        hidden: None,
         down: linear(&f.down, &f.down_bias, s.mlp),
     }
 }
@@ -92,7 +95,7 @@ fn wide(f: &Frozen<f32>) -> Frozen<f64> {
 /// The sizes of a model's vision transformer.
 fn vit(clip: &Clip) -> &TowerConfig {
     match &clip.config.image {
-        ImageConfig::Vit { tower, .. } => tower,
+        ImageConfig::Vit(vit) => &vit.tower,
         ImageConfig::ResNet(_) => panic!("a ResNet"),
     }
 }
@@ -127,7 +130,9 @@ fn gradients_are_the_slopes_of_the_tower() {
         let tower = Transformer {
             blocks: weights.iter().map(|w| block(&w.frozen, s)).collect(),
             heads: s.heads,
-            activation: Activation::Gelu,
+            hidden: Hidden::Activated(Activation::Gelu),
+            angles: None,
+            post_norm: false,
         };
         let linear =
             |w: &[f32], b: &[f32], input| TrainableLinear { weight: up(w, &[b.len(), input]), bias: up(b, &[b.len()]) };
@@ -144,7 +149,7 @@ fn gradients_are_the_slopes_of_the_tower() {
         let (x_g, dy_g) = (up(&x, &[rows, s.width]), up(&dy, &[picked.len(), s.width]));
         let wanted = Picked::new(gpu(), &picked, rows).unwrap();
         let mut rec = Recorder::new(gpu());
-        let (y, saved) = tower.forward_adapted(&mut rec, x_g, &pattern, &wanted, &bottlenecks, &masks_g).unwrap();
+        let (y, saved) = tower.forward_adapted(&mut rec, x_g, &pattern, Some(&wanted), &bottlenecks, &masks_g).unwrap();
         let grads = tower.backward_adapted(&mut rec, dy_g, saved, &pattern, &bottlenecks).unwrap();
         rec.finish().unwrap().run().unwrap();
 
@@ -193,20 +198,35 @@ fn gradients_are_the_slopes_of_the_tower() {
 fn the_loss_follows_its_gradient_on_an_odd_number_of_tokens() {
     let clip = Clip::load(gpu(), &folder("tests/golden/model_a")).unwrap();
     assert_eq!(clip.image.vit().unwrap().picture_tokens() % 2, 1);
+    follows_its_gradient("model_a", &clip);
+}
+
+/// The same on towers with other parts: rotary positions, gates, norms within, means, attention pooling, no projection.
+#[test]
+fn the_loss_follows_its_gradient_in_every_family() {
+    for name in
+        ["timm-eva02", "timm-eva02-e", "timm-pe-core", "timm-siglip2", "timm-mean", "openclip-clipa", "hf-siglip"]
+    {
+        let clip = tipi_testing::load(gpu(), &folder("tests/fixtures/towers").join(name), Precision::F32);
+        follows_its_gradient(name, &clip);
+    }
+}
+
+fn follows_its_gradient(family: &str, clip: &Clip) {
     let config = Config { bottleneck: 20, scale: 0.5, ..Config::paper(3) };
     let mut random = Random::new(42);
-    let start = Correction::init(&clip, &config).unwrap().download(gpu()).unwrap();
+    let start = Correction::init(clip, &config).unwrap().download(gpu()).unwrap();
     // Away from the start, where `up` is zero and so are half of the gradients.
     let values: Vec<Vec<f32>> =
         start.iter().map(|v| v.iter().map(|x| x + random.uniform(-0.2, 0.2)).collect()).collect();
     let (n, classes) = (3, 5);
     let pixels = random.vector(n * 3 * clip.preprocess.size.pow(2));
     let labels = [4, 0, 2];
-    let head = || Trainer::fresh_head(&clip, classes, 9).unwrap();
+    let head = || Trainer::fresh_head(clip, classes, 9).unwrap();
     let width = clip.image.vit().unwrap().width();
     let at = |values: &[Vec<f32>]| {
         let correction = Correction::upload(gpu(), values, width, 20, 0.5).unwrap();
-        let trainer = Trainer::new(&clip, correction, head()).unwrap();
+        let trainer = Trainer::new(clip, correction, head()).unwrap();
         let step = trainer.step(n, Dropout::Off).unwrap();
         trainer.run(&step, (&pixels, &labels), (1.0, true), (0, 0)).unwrap();
         let grads: Vec<Vec<f32>> = step.grads.iter().map(|g| gpu().read(g).unwrap()).collect();
@@ -214,6 +234,7 @@ fn the_loss_follows_its_gradient_on_an_odd_number_of_tokens() {
     };
     let (_, grads) = at(&values);
     for (i, name) in overlap::parameter_names(clip.image.vit().unwrap().transformer.blocks.len()).iter().enumerate() {
+        let name = format!("{family}, {name}");
         // Along the gradient of this tensor alone.
         let norm = grads[i].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         assert!(norm > 1e-4, "{name}: a gradient of {norm}");

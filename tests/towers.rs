@@ -9,12 +9,13 @@
 //! ```
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use safetensors::SafeTensors;
-use tipi::low_level::clip::{Clip, ImageTower, Preprocess, Resize};
+use tipi::low_level::clip::{Checkpoint, Clip, ClipConfig, ImageTower, Preprocess, Resize};
 use tipi::low_level::data::{Filter, Normalize};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
 use tipi::low_level::kernels::gemm::Precision;
@@ -85,7 +86,7 @@ fn error(got: &[f32], want: &[f32], width: usize) -> f64 {
 /// Errors of image and text features.
 fn errors(folder: &Path, precision: Precision) -> (f64, f64) {
     let want = expected(folder);
-    let clip = Clip::load_as(gpu(), folder, precision).unwrap_or_else(|e| panic!("{e}"));
+    let clip = tipi_testing::load(gpu(), folder, precision);
     let width = clip.config.embedding;
     let image = clip.image_encoder(want.count).unwrap().encode(&want.pixels, &mut |_| {}).unwrap();
     let text = clip.text.encode(&want.ids, clip.config.end).unwrap();
@@ -95,7 +96,7 @@ fn errors(folder: &Path, precision: Precision) -> (f64, f64) {
 #[test]
 fn every_layout_gives_the_librarys_features() {
     let folders = folders(&fixtures("towers"));
-    assert!(folders.len() >= 9, "only {} models", folders.len());
+    assert!(folders.len() >= 27, "only {} models", folders.len());
     for folder in folders {
         let name = folder.file_name().unwrap().to_str().unwrap().to_string();
         let (image, text) = errors(&folder, Precision::F32);
@@ -252,6 +253,50 @@ fn other_families_are_refused() {
         }
         assert_eq!(refused(), error);
     }
+}
+
+/// Every model that open_clip 3.3 knows by name is taken, or refused in words: which, and how many.
+#[test]
+fn open_clips_models_are_taken_or_refused_in_words() {
+    let file = std::fs::File::open(fixtures("open_clip_models.jsonl.gz")).unwrap();
+    let lines = std::io::BufReader::new(flate2::read::GzDecoder::new(file)).lines();
+    let checkpoint = Checkpoint::of_folder(&fixtures("towers").join("openclip-vit")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    for line in lines {
+        let mut config: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let name = config["name"].as_str().unwrap().to_string();
+        let size = config["model_cfg"]["vision_cfg"]["image_size"].clone();
+        config["preprocess_cfg"] = serde_json::json!({ "size": size });
+        std::fs::write(folder.path().join("open_clip_config.json"), config.to_string()).unwrap();
+        match ClipConfig::of_folder(folder.path(), &checkpoint) {
+            Ok(_) => taken.push(name),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("stands for") && error.contains("needs"), "{name}: {error}");
+                refused.push(name);
+            }
+        }
+    }
+    println!("taken: {}\nrefused: {}", taken.join(", "), refused.join(", "));
+    // Not taken: convolutional towers (ConvNeXt, FastViT, ViTamin), Swin, relative positions, CoCa, text towers of transformers.
+    let kinds = [
+        "convnext",
+        "MobileCLIP-S",
+        "MobileCLIP2-S",
+        "ViTamin",
+        "swin",
+        "vit_relpos",
+        "coca",
+        "mt5",
+        "nllb",
+        "roberta",
+        "xlm-",
+    ];
+    for name in &refused {
+        assert!(kinds.iter().any(|kind| name.starts_with(kind)), "{name} is refused");
+    }
+    assert_eq!((taken.len(), refused.len()), (97, 47));
 }
 
 #[test]

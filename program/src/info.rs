@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tipi::low_level::clip::{Checkpoint, ClipConfig, EndToken, ImageConfig, Preprocess, Tokenizer, TowerConfig};
+use tipi::low_level::clip::{
+    Checkpoint, ClipConfig, EndToken, ImageConfig, Pool, Preprocess, Stem, Tokenizer, TowerConfig, VitConfig,
+};
 use tipi::low_level::gpu::Gpu;
 use tipi::low_level::input;
 use tipi::low_level::kernels::activation::Activation;
 use tipi::low_level::memory::{self, Need, Setting};
+use tipi::low_level::nn::Hidden;
 use tipi::low_level::text;
 
 use crate::common::{self, FormerGpuArgs, PrecisionArgs};
@@ -172,10 +175,12 @@ fn facts(
         |t: &TowerConfig| format!("{} blocks of width {}, {} heads, MLP {}", t.layers, t.width, t.heads, t.mlp);
     let size = config.image_size;
     let (image, activation) = match &config.image {
-        ImageConfig::Vit { tower, patch } => {
-            let tokens = config.image_tokens();
-            let what = format!("ViT, {}; patches of {patch} on {size}×{size} pictures, {tokens} tokens", blocks(tower));
-            (what, activations(tower.activation, config.text.activation))
+        ImageConfig::Vit(vit) => {
+            let (tower, patch, tokens) = (&vit.tower, vit.patch, config.image_tokens());
+            let parts = parts(vit);
+            let what =
+                format!("ViT, {}; patches of {patch} on {size}×{size} pictures, {tokens} tokens{parts}", blocks(tower));
+            (what, activations(tower.hidden, config.text.hidden))
         }
         ImageConfig::ResNet(net) => {
             let [a, b, c, d] = net.stages;
@@ -184,13 +189,15 @@ fn facts(
                  pictures",
                 net.width, net.heads
             );
-            (what, format!("ReLU in the image tower, {} in the text tower", name(config.text.activation)))
+            (what, format!("ReLU in the image tower, {} in the text tower", name(config.text.hidden)))
         }
     };
     let end = match config.end {
         EndToken::HighestId => "highest id".to_string(),
         EndToken::First(id) => format!("id {id}"),
+        EndToken::Last => "the last position".to_string(),
     };
+    let attention = if config.causal { "" } else { ", each of which sees all others" };
     let count = checkpoint.parameters();
     let stored = checkpoint.stored();
     let types: Vec<String> = stored.iter().map(|(dtype, _)| dtype.clone()).collect();
@@ -202,7 +209,7 @@ fn facts(
         ("image tower", image),
         (
             "text tower",
-            format!("{}; {} tokens, vocabulary {}", blocks(&config.text), config.context, config.vocabulary),
+            format!("{}; {} tokens{attention}, vocabulary {}", blocks(&config.text), config.context, config.vocabulary),
         ),
         ("joint width", config.embedding.to_string()),
         ("activation", activation),
@@ -223,15 +230,37 @@ fn facts(
     ]
 }
 
-fn name(activation: Activation) -> &'static str {
-    match activation {
-        Activation::QuickGelu => "QuickGELU",
-        Activation::Gelu => "GELU (erf)",
-        Activation::Relu => "ReLU",
+/// What a vision transformer has beside or instead of CLIP's own parts.
+fn parts(vit: &VitConfig) -> String {
+    let pool = match vit.pool {
+        Pool::Class => None,
+        Pool::Mean { .. } => Some("mean of the patches".to_string()),
+        Pool::Attention { heads, .. } => Some(format!("attention pooling with {heads} heads")),
+    };
+    let has = |has: bool, what: &str| has.then(|| what.to_string());
+    let parts = [
+        has(!vit.class, "no class token"),
+        has(vit.stem == Stem::Convolutions, "a stem of convolutions"),
+        has(vit.rotary.is_some(), "rotary positions"),
+        has(vit.tower.inner_norms, "norms inside attention and MLP"),
+        has(vit.tower.post_norm, "norms behind attention and MLP"),
+        has(vit.tower.layer_scale, "LayerScale"),
+        pool,
+    ];
+    parts.into_iter().flatten().map(|part| format!(", {part}")).collect()
+}
+
+fn name(hidden: Hidden) -> &'static str {
+    match hidden {
+        Hidden::Activated(Activation::QuickGelu) => "QuickGELU",
+        Hidden::Activated(Activation::Gelu) => "GELU (erf)",
+        Hidden::Activated(Activation::GeluTanh) => "GELU (tanh)",
+        Hidden::Activated(Activation::Relu) => "ReLU",
+        Hidden::Gated => "SwiGLU",
     }
 }
 
-fn activations(image: Activation, text: Activation) -> String {
+fn activations(image: Hidden, text: Hidden) -> String {
     if image == text {
         name(image).into()
     } else {

@@ -53,10 +53,10 @@ fn check_scale(scale: f32) -> Result<()> {
 /// # Errors
 /// As [`prompts`]; a tokenizer that fails.
 pub fn unclear(clip: &Clip, classes: &[String], templates: &[String]) -> Result<Vec<String>> {
-    let nothing = seen(clip, "")?.len();
+    let nothing = seen(clip, "")?;
     let mut reasons = Vec::new();
     for class in classes {
-        if seen(clip, &class_name(class))?.len() <= nothing {
+        if seen(clip, &class_name(class))? == nothing {
             reasons.push(format!(
                 "the class '{}' has no tokens: the model reads nothing in this name; give it another",
                 class
@@ -133,13 +133,13 @@ impl Classifier {
         if classes.is_empty() || classes.len() != prompts.len() {
             return Err(Error::invalid(format!("{} classes have {} lists of prompts", classes.len(), prompts.len())));
         }
-        let nothing = seen(clip, "")?.len();
+        let nothing = seen(clip, "")?;
         for (class, prompts) in classes.iter().zip(prompts) {
             if prompts.is_empty() {
                 return Err(Error::invalid(format!("the class '{class}' has no prompt")));
             }
             for prompt in prompts {
-                if seen(clip, prompt)?.len() <= nothing {
+                if seen(clip, prompt)? == nothing {
                     return Err(Error::invalid(format!(
                         "the prompt '{prompt}' of the class '{class}' has no tokens: the model reads nothing in it; give another"
                     )));

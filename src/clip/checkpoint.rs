@@ -1,4 +1,4 @@
-//! Checkpoints: safetensors, one file or several, under either of CLIP's two naming schemes.
+//! Checkpoints: safetensors, one file or several, under any of the naming schemes in [`super::names`].
 //!
 //! Tensors are read from their places in files that stay open, piece by piece. A mapping would be no faster (every tensor is
 //! copied anyway, to be widened and uploaded), and a file cut short under it would end the process.
@@ -15,16 +15,8 @@ use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
 use safetensors::{Dtype, SafeTensorError};
 use serde::Deserialize;
 
+use super::names::{Names, SIGNS};
 use crate::{Error, Result, input, numbers};
-
-/// The two naming schemes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Names {
-    /// `vision_model.encoder.layers.0.self_attn.q_proj.weight`, …
-    HuggingFace,
-    /// `visual.transformer.resblocks.0.attn.in_proj_weight`, …: OpenAI's and open_clip's.
-    OpenAi,
-}
 
 /// An index larger than this lists no CLIP: the largest have some hundreds of tensors.
 const LARGEST_INDEX: u64 = 16 << 20;
@@ -260,28 +252,28 @@ impl Checkpoint {
 
     fn of_shards(path: &Path, shards: Vec<Shard>) -> Result<Checkpoint> {
         let has = |name: &str| shards.iter().any(|s| s.metadata.info(name).is_some());
-        let names = if has("visual.conv1.weight") {
-            Names::OpenAi
-        } else if has("vision_model.embeddings.patch_embedding.weight") {
-            Names::HuggingFace
-        } else {
+        let Some((_, names)) = SIGNS.iter().find(|(sign, _)| has(sign)) else {
             let foreign = [
-                ("visual.trunk.", "an image tower from timm (SigLIP, MobileCLIP, EVA)"),
+                ("visual.trunk.", "an image tower from timm that is no plain vision transformer"),
                 ("image_encoder.", "MobileCLIP's own image tower"),
-                ("text_model.head.", "SigLIP's text tower"),
             ];
             let known =
                 |prefix: &str| shards.iter().any(|s| s.metadata.tensors().keys().any(|k| k.starts_with(prefix)));
             if let Some((_, what)) = foreign.iter().find(|(prefix, _)| known(prefix)) {
-                return Err(Error::config(path, format!("holds {what}, which tipi does not have; give a CLIP")));
+                return Err(Error::config(
+                    path,
+                    format!("holds {what}, which tipi does not have; give a CLIP or SigLIP"),
+                ));
             }
             return Err(Error::MissingTensor {
                 path: path.to_path_buf(),
                 tensor: "vision_model.embeddings.patch_embedding.weight' or OpenAI's 'visual.conv1.weight".into(),
             });
         };
-        let custom_text =
-            names == Names::OpenAi && !has("token_embedding.weight") && has("text.token_embedding.weight");
+        let names = *names;
+        let custom_text = matches!(names, Names::OpenAi | Names::Timm)
+            && !has("token_embedding.weight")
+            && has("text.token_embedding.weight");
         Ok(Checkpoint { path: path.to_path_buf(), shards, names, custom_text })
     }
 
@@ -378,7 +370,7 @@ impl Checkpoint {
         names.filter_map(|n| number(&n)).max().map_or(0, |n| n.saturating_add(1))
     }
 
-    /// Checks that a tensor has `shape` (`[]` for a scalar stored with or without a dimension) and a float type.
+    /// Checks that a tensor has `shape`, or that with dimensions of one in front, and a float type.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::Safetensors`].
@@ -388,9 +380,10 @@ impl Checkpoint {
 
     fn checked<'a>(&'a self, name: &'a str, shape: &[usize]) -> Result<Place<'a>> {
         let (shard, info) = self.info(name)?;
-        let scalar = shape.is_empty() && info.shape == [1];
+        // A parameter may be stored with dimensions of one in front: class tokens, positions, scalars.
+        let same = info.shape.strip_suffix(shape).is_some_and(|front| front.iter().all(|d| *d == 1));
         let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
-        if (info.shape != shape && !scalar) || !float {
+        if !same || !float {
             return Err(Error::TensorForm {
                 path: shard.path.clone(),
                 tensor: name.into(),

@@ -28,9 +28,7 @@ impl ImageTower {
     pub(super) fn load(loader: &Loader<'_>, config: &ClipConfig) -> Result<ImageTower> {
         let (size, embedding) = (config.image_size, config.embedding);
         Ok(match &config.image {
-            ImageConfig::Vit { tower, patch } => {
-                ImageTower::Vit(VisionTransformer::load(loader, tower, *patch, size, embedding)?)
-            }
+            ImageConfig::Vit(vit) => ImageTower::Vit(VisionTransformer::load(loader, vit, size, embedding)?),
             ImageConfig::ResNet(net) => ImageTower::ResNet(ResNet::load(loader, net, size, embedding)?),
         })
     }
@@ -95,28 +93,33 @@ impl ImageTower {
         Ok(ImagePlan { features: plan.features.named("image features before the projection", DAMAGED), ..plan })
     }
 
-    fn last(&self) -> &FrozenLinear {
+    fn last(&self) -> Option<&FrozenLinear> {
         match self {
             ImageTower::Vit(vit) => vit.projection(),
-            ImageTower::ResNet(net) => net.projection(),
+            ImageTower::ResNet(net) => Some(net.projection()),
         }
     }
 
-    /// Width of what the projection takes.
+    /// Width of what the projection takes; of the features themselves, where a tower has none.
     pub fn projected_width(&self) -> usize {
-        self.last().weight.cols()
+        match (self.last(), self) {
+            (Some(layer), _) => layer.weight.cols(),
+            (None, ImageTower::Vit(vit)) => vit.width(),
+            (None, ImageTower::ResNet(_)) => 0,
+        }
     }
 
-    /// The projection on the host: weights `[embedding, width]`, and the bias `[embedding]` where there is one.
+    /// The projection on the host: weights `[embedding, width]`, and the bias `[embedding]` where there is one. That of a
+    /// tower that has none (SigLIP's) leaves features as they are.
     ///
     /// # Errors
     /// A lost device.
     pub fn projection(&self, gpu: &Gpu) -> Result<Projection> {
-        let layer = self.last();
-        let width = layer.weight.cols();
-        // Weights may lie in halves or in textures: the layer itself reads them, one input at a time.
+        let width = self.projected_width();
         let mut unit = vec![0.0f32; width * width];
         unit.iter_mut().step_by(width + 1).for_each(|v| *v = 1.0);
+        let Some(layer) = self.last() else { return Ok(Projection { weight: unit, bias: None, width }) };
+        // Weights may lie in halves or in textures: the layer itself reads them, one input at a time.
         let unit = gpu.upload("unit", &unit, &[width, width])?;
         let mut rec = Recorder::new(gpu);
         let bare = FrozenLinear { bias: None, ..layer.clone() };

@@ -3,20 +3,14 @@
 
 use std::ops::Range;
 
-use super::checkpoint::{Checkpoint, Names};
-use super::config::TowerConfig;
+use super::checkpoint::Checkpoint;
+use super::config::{Biases, ProjectionForm, TowerConfig};
+use super::names::{Attention, BlockNames, Stored, Up};
 use crate::gpu::{DType, Gpu, Tensor};
 use crate::kernels::gemm::{self, Precision};
-use crate::kernels::patch::PatchEmbedding;
+use crate::kernels::rotary::Angles;
 use crate::nn::{Block, FrozenLinear, LayerNorm, Transformer};
 use crate::{Error, Result, numbers};
-
-/// Which tower a name belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Image,
-    Text,
-}
 
 /// Swaps the two dimensions of a row-major `[rows, cols]` matrix.
 fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
@@ -63,7 +57,7 @@ impl Loader<'_> {
 
     /// A frozen matrix `[out, in]` in the form that the device's kernels read: the stored tensors named `parts` one below
     /// the other, each of the shape `stored` (whose first dimension is its rows).
-    fn freeze(&self, parts: &[&str], stored: &[usize]) -> Result<Tensor> {
+    pub fn freeze(&self, parts: &[&str], stored: &[usize]) -> Result<Tensor> {
         let rows = stored.first().copied().unwrap_or(1);
         let cols = stored.iter().skip(1).product();
         for name in parts {
@@ -102,7 +96,7 @@ impl Loader<'_> {
         })
     }
 
-    fn norm(&self, name: &str, width: usize, eps: f32) -> Result<LayerNorm> {
+    pub fn norm(&self, name: &str, width: usize, eps: f32) -> Result<LayerNorm> {
         Ok(LayerNorm {
             gain: self.upload(&format!("{name}.weight"), &[width])?,
             shift: self.upload(&format!("{name}.bias"), &[width])?,
@@ -117,35 +111,92 @@ impl Loader<'_> {
         })
     }
 
+    /// A layer whose outputs are scaled by the factors of this name, which are multiplied into it.
+    fn scaled(&self, name: &str, factors: &str, out: usize, input: usize) -> Result<FrozenLinear> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let checkpoint = self.checkpoint;
+        for (name, shape) in [(&*weight, &[out, input][..]), (&bias, &[out]), (factors, &[out])] {
+            checkpoint.check(name, shape)?;
+        }
+        let times = |values: Vec<f32>, width: usize| {
+            let factors = checkpoint.values(factors, &[out])?;
+            let rows = values.chunks(width).zip(factors);
+            Ok(rows.flat_map(|(row, factor)| row.iter().map(move |v| v * factor)).collect())
+        };
+        Ok(FrozenLinear {
+            weight: self
+                .freeze_made(&weight, [out, input], || times(checkpoint.values(&weight, &[out, input])?, input))?,
+            bias: Some(self.upload_made(&bias, &[out], || times(checkpoint.values(&bias, &[out])?, 1))?),
+        })
+    }
+
     /// Queries, keys and values as one layer, whether they are stored as one or as three.
-    fn qkv(&self, name: &str, width: usize) -> Result<FrozenLinear> {
-        match self.checkpoint.names() {
-            Names::OpenAi => Ok(FrozenLinear {
-                weight: self.freeze(&[&format!("{name}.in_proj_weight")], &[3 * width, width])?,
-                bias: Some(self.upload(&format!("{name}.in_proj_bias"), &[3 * width])?),
+    fn qkv(&self, at: &str, names: &Attention, biases: Biases, width: usize) -> Result<FrozenLinear> {
+        let whole = |name: &str| format!("{at}{name}");
+        let zeros = || vec![0.0; width];
+        match names {
+            Attention::Fused { weight, bias } => Ok(FrozenLinear {
+                weight: self.freeze(&[&whole(weight)], &[3 * width, width])?,
+                bias: match biases {
+                    Biases::None => None,
+                    _ => Some(self.upload(&whole(bias), &[3 * width])?),
+                },
             }),
-            Names::HuggingFace => self.qkv_of_three(name, width),
+            Attention::FusedApart { weight, biases } => {
+                let [query, value] = biases.map(whole);
+                for name in [&query, &value] {
+                    self.checkpoint.check(name, &[width])?;
+                }
+                let of = |name: &str| self.checkpoint.values(name, &[width]);
+                let bias = || Ok([of(&query)?, zeros(), of(&value)?].concat());
+                Ok(FrozenLinear {
+                    weight: self.freeze(&[&whole(weight)], &[3 * width, width])?,
+                    bias: Some(self.upload_made(&query, &[3 * width], bias)?),
+                })
+            }
+            Attention::Three(names) => self.qkv_of_three(names.map(whole), biases, width),
         }
     }
 
     /// Queries, keys and values, stored as three layers, as one.
-    pub fn qkv_of_three(&self, name: &str, width: usize) -> Result<FrozenLinear> {
-        let names = |kind: &str| ["q_proj", "k_proj", "v_proj"].map(|part| format!("{name}.{part}.{kind}"));
-        let (weights, biases) = (names("weight"), names("bias"));
-        for name in &biases {
+    pub fn qkv_of_three(&self, layers: [String; 3], biases: Biases, width: usize) -> Result<FrozenLinear> {
+        let weights = layers.each_ref().map(|layer| format!("{layer}.weight"));
+        let names = layers.each_ref().map(|layer| format!("{layer}.bias"));
+        let has = |i: usize| biases == Biases::All || i != 1;
+        for (_, name) in names.iter().enumerate().filter(|(i, _)| has(*i)) {
             self.checkpoint.check(name, &[width])?;
         }
         let bias = || {
             let mut all = Vec::with_capacity(3 * width);
-            for name in &biases {
-                all.extend(self.checkpoint.values(name, &[width])?);
+            for (i, name) in names.iter().enumerate() {
+                all.extend(if has(i) { self.checkpoint.values(name, &[width])? } else { vec![0.0; width] });
             }
             Ok(all)
         };
         Ok(FrozenLinear {
             weight: self.freeze(&weights.each_ref().map(String::as_str), &[width, width])?,
-            bias: Some(self.upload_made(name, &[3 * width], bias)?),
+            bias: Some(self.upload_made(&names[0], &[3 * width], bias)?),
         })
+    }
+
+    /// An MLP's first layer.
+    fn up(&self, at: &str, names: &Up, mlp: usize, width: usize) -> Result<FrozenLinear> {
+        match names {
+            Up::One(name) => self.linear(&format!("{at}{name}"), mlp, width),
+            Up::Gated(names) => {
+                let part = |kind: &str| names.map(|name| format!("{at}{name}.{kind}"));
+                let (weights, biases) = (part("weight"), part("bias"));
+                for name in &biases {
+                    self.checkpoint.check(name, &[mlp])?;
+                }
+                let of = |name: &str| self.checkpoint.values(name, &[mlp]);
+                let bias = || Ok([of(&biases[0])?, of(&biases[1])?].concat());
+                Ok(FrozenLinear {
+                    weight: self.freeze(&weights.each_ref().map(String::as_str), &[mlp, width])?,
+                    bias: Some(self.upload_made(&biases[0], &[2 * mlp], bias)?),
+                })
+            }
+        }
     }
 
     /// Refuses more numbered layers than the configuration has.
@@ -163,84 +214,73 @@ impl Loader<'_> {
         ))
     }
 
-    pub fn transformer(&self, side: Side, config: &TowerConfig) -> Result<Transformer> {
-        let hf = ("self_attn", "layer_norm1", "layer_norm2", "fc1", "fc2");
-        let openai = ("attn", "ln_1", "ln_2", "c_fc", "c_proj");
-        let (prefix, (attn, ln1, ln2, up, down)) = match (self.checkpoint.names(), side) {
-            (Names::HuggingFace, Side::Image) => ("vision_model.encoder.layers.".to_string(), hf),
-            (Names::HuggingFace, Side::Text) => ("text_model.encoder.layers.".to_string(), hf),
-            (Names::OpenAi, Side::Image) => ("visual.transformer.resblocks.".to_string(), openai),
-            (Names::OpenAi, Side::Text) => (self.checkpoint.text_name("transformer.resblocks."), openai),
-        };
-        self.no_more_layers(&prefix, config.layers)?;
+    /// The blocks whose names begin with `prefix`, and `angles` for their attention.
+    pub fn transformer(
+        &self,
+        prefix: &str,
+        names: &BlockNames,
+        config: &TowerConfig,
+        angles: Option<Angles>,
+    ) -> Result<Transformer> {
+        self.no_more_layers(prefix, config.layers)?;
         let (width, mlp, eps) = (config.width, config.mlp, config.eps);
+        let inner = |name: String, width: usize| config.inner_norms.then(|| self.norm(&name, width, eps)).transpose();
+        let last = |name: String, factors: String, input: usize| match config.layer_scale {
+            true => self.scaled(&name, &factors, width, input),
+            false => self.linear(&name, width, input),
+        };
         let mut blocks = Vec::new();
         for i in 0..config.layers {
             let at = format!("{prefix}{i}.");
+            let name = |name: &str| format!("{at}{name}");
+            let [attended, added] = names.scales.map(name);
             blocks.push(Block {
-                ln1: self.norm(&format!("{at}{ln1}"), width, eps)?,
-                qkv: self.qkv(&format!("{at}{attn}"), width)?,
-                out: self.linear(&format!("{at}{attn}.out_proj"), width, width)?,
-                ln2: self.norm(&format!("{at}{ln2}"), width, eps)?,
-                up: self.linear(&format!("{at}mlp.{up}"), mlp, width)?,
-                down: self.linear(&format!("{at}mlp.{down}"), width, mlp)?,
+                ln1: self.norm(&name(names.ln1), width, eps)?,
+                qkv: self.qkv(&at, &names.attention, config.biases, width)?,
+                mixed: inner(name(names.mixed), width)?,
+                out: last(name(names.out), attended, width)?,
+                ln2: self.norm(&name(names.ln2), width, eps)?,
+                up: self.up(&at, &names.up, mlp, width)?,
+                hidden: inner(name(names.hidden), mlp)?,
+                down: last(name(names.down), added, mlp)?,
             });
         }
-        Ok(Transformer { blocks, heads: config.heads, activation: config.activation })
+        let (heads, hidden, post_norm) = (config.heads, config.hidden, config.post_norm);
+        Ok(Transformer { blocks, heads, hidden, angles, post_norm })
     }
 
-    pub fn patches(&self, width: usize, patch: usize, tokens: usize) -> Result<PatchEmbedding> {
-        let (weight, class, position) = match self.checkpoint.names() {
-            Names::HuggingFace => (
-                "vision_model.embeddings.patch_embedding.weight",
-                "vision_model.embeddings.class_embedding",
-                "vision_model.embeddings.position_embedding.weight",
-            ),
-            Names::OpenAi => ("visual.conv1.weight", "visual.class_embedding", "visual.positional_embedding"),
-        };
-        Ok(PatchEmbedding {
-            weight: self.freeze(&[weight], &[width, 3, patch, patch])?,
-            class: self.upload(class, &[width])?,
-            position: self.upload(position, &[tokens, width])?,
-            patch,
-        })
-    }
-
-    /// The norms before and after the image blocks.
-    pub fn image_norms(&self, config: &TowerConfig) -> Result<(LayerNorm, LayerNorm)> {
-        let (pre, post) = match self.checkpoint.names() {
-            // The missing e is in the published checkpoints.
-            Names::HuggingFace => ("vision_model.pre_layrnorm", "vision_model.post_layernorm"),
-            Names::OpenAi => ("visual.ln_pre", "visual.ln_post"),
-        };
-        Ok((self.norm(pre, config.width, config.eps)?, self.norm(post, config.width, config.eps)?))
-    }
-
-    pub fn text_norm(&self, config: &TowerConfig) -> Result<LayerNorm> {
-        let name = match self.checkpoint.names() {
-            Names::HuggingFace => "text_model.final_layer_norm".to_string(),
-            Names::OpenAi => self.checkpoint.text_name("ln_final"),
-        };
-        self.norm(&name, config.width, config.eps)
-    }
-
-    /// The projection to the joint space as `[embedding, width]`, whichever way it is stored.
-    pub fn projection(&self, side: Side, width: usize, embedding: usize) -> Result<FrozenLinear> {
-        let name = match (self.checkpoint.names(), side) {
-            (Names::HuggingFace, Side::Image) => "visual_projection.weight".to_string(),
-            (Names::HuggingFace, Side::Text) => "text_projection.weight".to_string(),
-            (Names::OpenAi, Side::Image) => "visual.proj".to_string(),
-            (Names::OpenAi, Side::Text) => self.checkpoint.text_name("text_projection"),
-        };
-        let weight = match self.checkpoint.names() {
-            Names::HuggingFace => self.freeze(&[&name], &[embedding, width])?,
-            Names::OpenAi => {
-                self.checkpoint.check(&name, &[width, embedding])?;
-                let stored = || Ok(transpose(&self.checkpoint.values(&name, &[width, embedding])?, width, embedding));
-                self.freeze_made(&name, [embedding, width], stored)?
+    /// A projection to the joint space as `[embedding, width]`, whichever way it is stored.
+    pub fn projection(
+        &self,
+        (prefix, stored): (&str, &Stored),
+        form: ProjectionForm,
+        width: usize,
+        embedding: usize,
+    ) -> Result<Option<FrozenLinear>> {
+        let (Stored::Layer(name) | Stored::Transposed(name)) = stored;
+        let plain = format!("{prefix}{name}");
+        let weight = match (stored, form) {
+            (_, ProjectionForm::None) if width == embedding => return Ok(None),
+            (_, ProjectionForm::None) => {
+                return Err(Error::config(
+                    self.checkpoint.path(),
+                    format!(
+                        "a tower of width {width} without a projection does not lead into a joint space of {embedding}"
+                    ),
+                ));
+            }
+            // What has a bias is a layer in every scheme.
+            (_, ProjectionForm::Biased) => return self.linear(&plain, embedding, width).map(Some),
+            (Stored::Layer(_), ProjectionForm::Plain) => {
+                self.freeze(&[&format!("{plain}.weight")], &[embedding, width])?
+            }
+            (Stored::Transposed(_), ProjectionForm::Plain) => {
+                self.checkpoint.check(&plain, &[width, embedding])?;
+                let stored = || Ok(transpose(&self.checkpoint.values(&plain, &[width, embedding])?, width, embedding));
+                self.freeze_made(&plain, [embedding, width], stored)?
             }
         };
-        Ok(FrozenLinear { weight, bias: None })
+        Ok(Some(FrozenLinear { weight, bias: None }))
     }
 }
 

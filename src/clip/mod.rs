@@ -4,6 +4,7 @@ mod bpe;
 mod checkpoint;
 mod cleanup;
 mod config;
+mod convolution;
 mod encoder;
 mod image_plan;
 mod image_tower;
@@ -11,6 +12,7 @@ mod json;
 mod loader;
 mod model;
 mod mojibake;
+mod names;
 mod preprocess;
 mod resnet;
 mod text_tower;
@@ -19,12 +21,15 @@ mod tokenizer_file;
 mod vit;
 
 pub use bpe::{Bpe, Markers};
-pub use checkpoint::{Checkpoint, Names, Parameters};
-pub use config::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
+pub use checkpoint::{Checkpoint, Parameters};
+pub use config::{
+    Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TowerConfig, VitConfig,
+};
 pub use encoder::{BatchPlan, Features, ImageEncoder};
 pub use image_plan::{ImagePlan, Kept, Samples};
 pub use image_tower::{ImageTower, Projection};
 pub use model::{Clip, ModelId};
+pub use names::Names;
 pub use preprocess::{Preprocess, Resize};
 pub use resnet::ResNet;
 pub use text_tower::{Packed, Prompts, TextSaved, TextTower};

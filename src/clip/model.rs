@@ -46,6 +46,8 @@ pub struct Clip {
     pub text: TextTower,
     /// exp of the stored logit_scale: 100 for OpenAI's models.
     pub logit_scale: f32,
+    /// Added to logits: SigLIP's, whose sigmoid is the probability that a text describes a picture. Zero for all others.
+    pub logit_bias: f32,
     folder: PathBuf,
     precision: Precision,
     checkpoint: Arc<Checkpoint>,
@@ -72,6 +74,10 @@ impl Parts<'_> {
         numbers::LOGIT_SCALE
             .check("exp of 'logit_scale',", f64::from(logit_scale))
             .map_err(|e| Error::config(checkpoint.path(), e.to_string()))?;
+        let logit_bias = match config.logit_bias {
+            true => checkpoint.values("logit_bias", &[])?.first().copied().unwrap_or(f32::NAN),
+            false => 0.0,
+        };
         Ok(Clip {
             gpu: gpu.clone(),
             image: ImageTower::load(&loader, config)?,
@@ -80,6 +86,7 @@ impl Parts<'_> {
             preprocess: preprocess.clone(),
             tokenizer: tokenizer.clone(),
             logit_scale,
+            logit_bias,
             folder: folder.to_path_buf(),
             precision,
             checkpoint: checkpoint.clone(),
@@ -133,6 +140,21 @@ impl Clip {
         let mut clip = Clip::load_opened(gpu, folder, precision, (checkpoint, config, preprocess))?;
         clip.id = OnceLock::from(id);
         Ok(clip)
+    }
+
+    /// As [`Clip::load_as`], of what [`ClipConfig::open`] gave, changed: for comparisons with towers smaller than those that
+    /// their names stand for.
+    ///
+    /// # Errors
+    /// As [`Clip::load`].
+    #[doc(hidden)]
+    pub fn load_described(
+        gpu: &Gpu,
+        folder: &Path,
+        precision: Precision,
+        opened: (Checkpoint, ClipConfig, Preprocess),
+    ) -> Result<Clip> {
+        Clip::load_opened(gpu, folder, precision, opened)
     }
 
     fn load_opened(

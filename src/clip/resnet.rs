@@ -4,87 +4,20 @@
 
 use std::ops::Range;
 
-use super::checkpoint::Checkpoint;
-use super::config::ResNetConfig;
+use super::config::{Biases, ResNetConfig};
+use super::convolution::Conv;
 use super::image_plan::ImagePlan;
 use super::loader::Loader;
+use crate::Result;
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{self, Pattern};
 use crate::kernels::conv::{self, Order, Window};
 use crate::kernels::gemm::Epilogue;
 use crate::nn::{FrozenLinear, Picked};
-use crate::{Error, Result};
-
-/// BatchNorm's eps in torch and in all of these checkpoints, which do not store it.
-const EPS: f64 = 1e-5;
 
 /// Bytes of unfolded rows that one convolution may need: pictures go through the trunk in groups as large as that allows.
 const UNFOLDED: u64 = 128 << 20;
-
-/// A frozen convolution with its batch norm.
-struct Conv {
-    /// `[out, side²·in]` (row, column, channel), times the norm's scale; the norm's shift.
-    linear: FrozenLinear,
-    window: Window,
-}
-
-impl Conv {
-    fn load(loader: &Loader<'_>, (conv, norm): (&str, &str), out: usize, input: usize, window: Window) -> Result<Conv> {
-        let side = window.side;
-        let stored = [out, input, side, side];
-        let name = format!("{conv}.weight");
-        loader.checkpoint.check(&name, &stored)?;
-        let (scale, shift) = folded_norm(loader.checkpoint, norm, out)?;
-        let bias = loader.upload_made(norm, &[out], || Ok(shift))?;
-        let weight = loader.freeze_made(&name, [out, side * side * input], || {
-            Ok(channels_last(&loader.checkpoint.values(&name, &stored)?, input, side, &scale))
-        })?;
-        Ok(Conv { linear: FrozenLinear { weight, bias: Some(bias) }, window })
-    }
-
-    fn forward(
-        &self,
-        rec: &mut Recorder,
-        x: &Tensor,
-        from: (Order, Range<usize>),
-        extra: &Epilogue<'_>,
-    ) -> Result<Tensor> {
-        let epilogue = Epilogue { bias: self.linear.bias.as_ref(), ..*extra };
-        conv::forward(rec, x, from, self.window, &self.linear.weight, &epilogue)
-    }
-
-    /// Of all pictures of x, with ReLU.
-    fn relu(&self, rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
-        let from = (Order::ChannelsLast, 0..x.shape().first().copied().unwrap_or(0));
-        self.forward(rec, x, from, &Epilogue { activation: Some(Activation::Relu), ..Epilogue::default() })
-    }
-}
-
-/// A batch norm as a factor and a summand per channel.
-fn folded_norm(checkpoint: &Checkpoint, name: &str, channels: usize) -> Result<(Vec<f64>, Vec<f32>)> {
-    let part = |part: &str| checkpoint.values(&format!("{name}.{part}"), &[channels]);
-    let (gain, shift, mean, variance) = (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
-    let scale: Vec<f64> =
-        gain.iter().zip(&variance).map(|(g, v)| f64::from(*g) / (f64::from(*v) + EPS).sqrt()).collect();
-    if scale.iter().any(|s| !s.is_finite()) {
-        return Err(Error::config(checkpoint.path(), format!("'{name}.running_var' holds a negative variance")));
-    }
-    let summand = (0..channels).map(|c| (f64::from(shift[c]) - f64::from(mean[c]) * scale[c]) as f32).collect();
-    Ok((scale, summand))
-}
-
-/// A convolution's weight `[out, input, side, side]` as `[out, side, side, input]`, each output times its factor.
-fn channels_last(values: &[f32], input: usize, side: usize, scale: &[f64]) -> Vec<f32> {
-    let area = side * side;
-    let mut out = Vec::with_capacity(values.len());
-    for (kernel, scale) in values.chunks_exact(input * area).zip(scale) {
-        for at in 0..area {
-            out.extend((0..input).map(|channel| (f64::from(kernel[channel * area + at]) * scale) as f32));
-        }
-    }
-    out
-}
 
 /// A bottleneck block.
 struct Residual {
@@ -184,12 +117,13 @@ impl ResNet {
         // twice the channels on a quarter of the positions. The middle of stage one is on a quarter of the side.
         let half = (size as u64).div_ceil(2);
         let unfolded = 4 * 9 * (half * half * (width as u64 / 2)).max((half / 2).pow(2) * width as u64);
+        let parts = ["q_proj", "k_proj", "v_proj"].map(|part| format!("{pool}.{part}"));
         Ok(ResNet {
             gpu: loader.gpu.clone(),
             stem,
             blocks,
             position: loader.upload(&format!("{pool}.positional_embedding"), &[tokens, channels])?,
-            qkv: loader.qkv_of_three(pool, channels)?,
+            qkv: loader.qkv_of_three(parts, Biases::All, channels)?,
             projection: loader.linear(&format!("{pool}.c_proj"), embedding, channels)?,
             heads: config.heads,
             size,
@@ -272,19 +206,5 @@ impl ResNet {
             false => pooled,
         };
         Ok(ImagePlan { pixels, features, adapted: None, plan: rec.finish()? })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::channels_last;
-
-    #[test]
-    fn weights_are_reordered_and_scaled() {
-        // Two outputs, two inputs, a window of 1×… is square: 2×2.
-        let values: Vec<f32> = (0..16).map(|i| i as f32).collect();
-        let got = channels_last(&values, 2, 2, &[1.0, 10.0]);
-        assert_eq!(got[..8], [0., 4., 1., 5., 2., 6., 3., 7.]);
-        assert_eq!(got[8..], [80., 120., 90., 130., 100., 140., 110., 150.]);
     }
 }

@@ -1,16 +1,17 @@
-//! The text tower: token + position embedding → causal blocks → end token → final norm → projection.
+//! The text tower: token + position embedding → blocks → end token → final norm → projection.
 //!
-//! Texts are packed: cut after their end token (what follows cannot change it, attention being causal) and laid one
-//! after the other. Texts that begin alike can share those rows: computed once, attended to by all.
+//! Texts are packed: cut after their end token, where attention is causal (what follows cannot change it), and laid one
+//! after the other. Texts that begin alike can then share those rows: computed once, attended to by all. Where every token
+//! sees all others (SigLIP), a text is taken whole, its padding too, and nothing is shared.
 
 mod taps;
 
 use std::sync::Arc;
 
-use super::checkpoint::{Checkpoint, Names};
+use super::checkpoint::Checkpoint;
 use super::config::{ClipConfig, EndToken};
 use super::image_tower::DAMAGED;
-use super::loader::{Loader, Side};
+use super::loader::Loader;
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::attention::{Pattern, Span};
 use crate::kernels::gemm::Epilogue;
@@ -51,6 +52,14 @@ impl Prompts {
     /// Texts that differ within the prefix, or do not go beyond it.
     pub fn pack_shared(texts: &[Vec<u32>], end: EndToken, prefix: usize) -> Result<Prompts> {
         Prompts::build(texts, end, prefix, true)
+    }
+
+    /// As [`Prompts::pack`], nothing cut: for towers whose tokens see all others.
+    ///
+    /// # Errors
+    /// As [`Prompts::pack`].
+    pub fn pack_whole(texts: &[Vec<u32>], end: EndToken) -> Result<Prompts> {
+        Prompts::build(texts, end, 0, false)
     }
 
     fn build(texts: &[Vec<u32>], end: EndToken, prefix: usize, cut: bool) -> Result<Prompts> {
@@ -98,9 +107,9 @@ impl Prompts {
         &self.ends
     }
 
-    fn pattern(&self, gpu: &Gpu) -> Result<Pattern> {
+    fn pattern(&self, gpu: &Gpu, causal: bool) -> Result<Pattern> {
         let prefix = (self.prefix > 0).then_some(Span { start: 0, len: self.prefix });
-        Pattern::new(gpu, prefix, &self.spans, true)
+        Pattern::new(gpu, prefix, &self.spans, causal)
     }
 }
 
@@ -113,10 +122,12 @@ pub struct TextTower {
     /// The blocks.
     pub transformer: Transformer,
     norm: LayerNorm,
-    projection: FrozenLinear,
+    projection: Option<FrozenLinear>,
     vocabulary: usize,
     context: usize,
     width: usize,
+    embedding: usize,
+    causal: bool,
 }
 
 /// A pack on the GPU: what a recorded pass through the tower needs besides its input rows.
@@ -135,20 +146,22 @@ pub struct TextSaved {
 impl TextTower {
     pub(super) fn load(loader: &Loader<'_>, checkpoint: &Arc<Checkpoint>, config: &ClipConfig) -> Result<TextTower> {
         let (context, width) = (config.context, config.text.width);
-        let name = match checkpoint.names() {
-            Names::HuggingFace => "text_model.embeddings.position_embedding.weight".to_string(),
-            Names::OpenAi => checkpoint.text_name("positional_embedding"),
-        };
+        let scheme = checkpoint.names();
+        let names = scheme.text();
+        let whole = |name: &str| checkpoint.text_name(name);
+        let projection = (&*checkpoint.text_name(""), &names.projection);
         let tower = TextTower {
             gpu: loader.gpu.clone(),
             checkpoint: checkpoint.clone(),
-            positions: checkpoint.values(&name, &[context, width])?,
-            transformer: loader.transformer(Side::Text, &config.text)?,
-            norm: loader.text_norm(&config.text)?,
-            projection: loader.projection(Side::Text, width, config.embedding)?,
+            positions: checkpoint.values(&whole(names.position), &[context, width])?,
+            transformer: loader.transformer(&whole(names.blocks), scheme.text_block(), &config.text, None)?,
+            norm: loader.norm(&whole(names.norm), width, config.text.eps)?,
+            projection: loader.projection(projection, config.text_projection, width, config.embedding)?,
             vocabulary: config.vocabulary,
             context,
             width,
+            embedding: config.embedding,
+            causal: config.causal,
         };
         // The token table stays in the file; a wrong one should still be found now and not at the first text.
         checkpoint.check(&tower.token_table(), &[tower.vocabulary, width])?;
@@ -156,10 +169,12 @@ impl TextTower {
     }
 
     fn token_table(&self) -> String {
-        match self.checkpoint.names() {
-            Names::HuggingFace => "text_model.embeddings.token_embedding.weight".into(),
-            Names::OpenAi => self.checkpoint.text_name("token_embedding.weight"),
-        }
+        self.checkpoint.text_name(self.checkpoint.names().text().tokens)
+    }
+
+    /// Whether a token sees those before it only.
+    pub fn is_causal(&self) -> bool {
+        self.causal
     }
 
     /// Width of the residual stream.
@@ -196,7 +211,7 @@ impl TextTower {
     /// Out of memory.
     pub fn packed(&self, prompts: &Prompts) -> Result<Packed> {
         Ok(Packed {
-            pattern: prompts.pattern(&self.gpu)?,
+            pattern: prompts.pattern(&self.gpu, self.causal)?,
             ends: Picked::new(&self.gpu, &prompts.ends, prompts.rows())?,
         })
     }
@@ -206,9 +221,16 @@ impl TextTower {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward(&self, rec: &mut Recorder, x: Tensor, packed: &Packed) -> Result<Tensor> {
-        let picked = self.transformer.forward(rec, x, &packed.pattern, &packed.ends)?;
+        let picked = self.transformer.forward(rec, x, &packed.pattern, Some(&packed.ends))?;
         let pooled = self.norm.forward(rec, &picked)?.y;
-        self.projection.forward(rec, &pooled, &Epilogue::default())
+        self.project(rec, &pooled)
+    }
+
+    fn project(&self, rec: &mut Recorder, pooled: &Tensor) -> Result<Tensor> {
+        match &self.projection {
+            Some(projection) => projection.forward(rec, pooled, &Epilogue::default()),
+            None => Ok(pooled.clone()),
+        }
     }
 
     /// Records a training pass: as [`TextTower::forward`], and what backward needs.
@@ -216,9 +238,9 @@ impl TextTower {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward_saved(&self, rec: &mut Recorder, x: &Tensor, packed: &Packed) -> Result<(Tensor, TextSaved)> {
-        let (picked, blocks) = self.transformer.forward_saved(rec, x, &packed.pattern, &packed.ends)?;
+        let (picked, blocks) = self.transformer.forward_saved(rec, x, &packed.pattern, Some(&packed.ends))?;
         let normed = self.norm.forward(rec, &picked)?;
-        let features = self.projection.forward(rec, &normed.y, &Epilogue::default())?;
+        let features = self.project(rec, &normed.y)?;
         Ok((features, TextSaved { blocks, picked, stats: normed.stats }))
     }
 
@@ -233,7 +255,10 @@ impl TextTower {
         saved: TextSaved,
         packed: &Packed,
     ) -> Result<Tensor> {
-        let dpooled = self.projection.backward(rec, dfeatures)?;
+        let dpooled = match &self.projection {
+            Some(projection) => projection.backward(rec, dfeatures)?,
+            None => dfeatures.clone(),
+        };
         let dpicked = self.norm.backward(rec, &saved.picked, &saved.stats, &dpooled, None)?;
         self.transformer.backward(rec, dpicked, saved.blocks, &packed.pattern)
     }
@@ -255,7 +280,7 @@ impl TextTower {
             });
             let (now, later) = rest.split_at(fits.count().max(1));
             rest = later;
-            let prompts = Prompts::pack(now, end)?;
+            let prompts = if self.causal { Prompts::pack(now, end) } else { Prompts::pack_whole(now, end) }?;
             // A rehearsal learns nothing from a step like the last one.
             if self.gpu.rehearses() && rehearsed.as_ref() == Some(&prompts) {
                 continue;
@@ -268,7 +293,7 @@ impl TextTower {
             rehearsed = self.gpu.rehearses().then_some(prompts);
         }
         if self.gpu.rehearses() {
-            features.resize(texts.len() * self.projection.weight.rows(), 0.0);
+            features.resize(texts.len() * self.embedding, 0.0);
         }
         Ok(features)
     }

@@ -1,37 +1,40 @@
-//! The vision transformer: patches → pre-norm → blocks → class token → post-norm → projection (CLIP, arXiv 2103.00020).
+//! The vision transformer: patches → pre-norm → blocks → pool and last norm → projection (CLIP, arXiv 2103.00020, and the
+//! families whose towers a [`VitConfig`] describes).
 
+mod pool;
+mod stem;
 mod taps;
 
-use super::config::TowerConfig;
+use super::config::VitConfig;
 use super::image_plan::ImagePlan;
-use super::loader::{Loader, Side};
+use super::loader::Loader;
 use crate::Result;
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::attention::{self, Pattern};
 use crate::kernels::gemm::Epilogue;
-use crate::kernels::patch::{self, PatchEmbedding};
+use crate::kernels::rotary::Angles;
 use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Transformer};
+use pool::Pool;
+use stem::Stem;
 
 pub use taps::{AdaptedTaps, ImageTaps};
 
 /// A frozen vision transformer.
 pub struct VisionTransformer {
     gpu: Gpu,
-    embedding: PatchEmbedding,
-    pre: LayerNorm,
+    stem: Stem,
+    pre: Option<LayerNorm>,
     /// The blocks.
     pub transformer: Transformer,
-    post: LayerNorm,
-    projection: FrozenLinear,
+    pool: Pool,
+    projection: Option<FrozenLinear>,
     size: usize,
     tokens: usize,
 }
 
 /// What [`VisionTransformer::backward_adapted`] needs of the forward pass.
 pub struct AdaptedTowerSaved {
-    /// Class tokens before the post-norm, and their statistics.
-    class: Tensor,
-    stats: Tensor,
+    pool: pool::Saved,
     blocks: Vec<AdaptedSaved>,
 }
 
@@ -39,20 +42,27 @@ impl VisionTransformer {
     /// A tower on pictures `size` pixels square.
     pub(super) fn load(
         loader: &Loader<'_>,
-        config: &TowerConfig,
-        patch: usize,
+        config: &VitConfig,
         size: usize,
         embedding: usize,
     ) -> Result<VisionTransformer> {
-        let tokens = (size / patch).pow(2) + 1;
-        let (pre, post) = loader.image_norms(config)?;
+        let (scheme, tower) = (loader.checkpoint.names(), &config.tower);
+        let names = scheme.image();
+        let (grid, class) = (size / config.patch, usize::from(config.class));
+        let tokens = grid * grid + class;
+        let head = tower.width / tower.heads;
+        let angles =
+            config.rotary.map(|rotary| Angles::upload(loader.gpu, &rotary.angles(class, grid, head), tokens, head));
+        let pre = config.pre_norm.then(|| loader.norm(names.pre, tower.width, tower.eps));
+        let blocks = scheme.image_block(tower);
+        let projection = ("", scheme.image_projection(config));
         Ok(VisionTransformer {
             gpu: loader.gpu.clone(),
-            embedding: loader.patches(config.width, patch, tokens)?,
-            pre,
-            transformer: loader.transformer(Side::Image, config)?,
-            post,
-            projection: loader.projection(Side::Image, config.width, embedding)?,
+            stem: Stem::load(loader, config, size)?,
+            pre: pre.transpose()?,
+            transformer: loader.transformer(names.blocks, blocks, tower, angles.transpose()?)?,
+            pool: Pool::load(loader, config, tokens)?,
+            projection: loader.projection(projection, config.projection, tower.width, embedding)?,
             size,
             tokens,
         })
@@ -66,27 +76,32 @@ impl VisionTransformer {
         self.gpu.empty("pixels", &[batch, 3, self.size, self.size], DType::F32)
     }
 
-    /// Rows of the class tokens of `batch` pictures.
-    fn class_rows(&self, batch: usize) -> Vec<u32> {
-        (0..batch).map(|b| (b * self.tokens) as u32).collect()
+    /// The rows of `batch` pictures that the last block computes; all where none are named.
+    fn picked(&self, batch: usize) -> Result<Option<Picked>> {
+        self.pool.picked(&self.gpu, batch)
     }
 
-    /// The class tokens of `batch` pictures, out of all tokens.
-    fn class_tokens(&self, batch: usize) -> Result<Picked> {
-        Picked::new(&self.gpu, &self.class_rows(batch), batch * self.tokens)
-    }
-
-    /// Class tokens `[batch, width]` → features; also gives the post-norm's output.
-    fn head(&self, rec: &mut Recorder, class: &Tensor) -> Result<(Tensor, Tensor)> {
-        let pooled = self.post.forward(rec, class)?.y;
-        let features = self.projection.forward(rec, &pooled, &Epilogue::default())?;
+    /// The blocks' output → features; also gives what the projection takes.
+    fn head(&self, rec: &mut Recorder, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let pooled = self.pool.forward(rec, x)?;
+        let features = self.project(rec, &pooled)?;
         Ok((pooled, features))
+    }
+
+    fn project(&self, rec: &mut Recorder, pooled: &Tensor) -> Result<Tensor> {
+        match &self.projection {
+            Some(projection) => projection.forward(rec, pooled, &Epilogue::default()),
+            None => Ok(pooled.clone()),
+        }
     }
 
     /// Pixels → the blocks' input.
     fn tokens(&self, rec: &mut Recorder, pixels: &Tensor) -> Result<Tensor> {
-        let x = patch::forward(rec, pixels, &self.embedding)?;
-        Ok(self.pre.forward(rec, &x)?.y)
+        let x = self.stem.forward(rec, pixels)?;
+        match &self.pre {
+            Some(norm) => Ok(norm.forward(rec, &x)?.y),
+            None => Ok(x),
+        }
     }
 
     /// Which rows belong to which picture.
@@ -99,10 +114,10 @@ impl VisionTransformer {
 
     /// Width of the residual stream.
     pub fn width(&self) -> usize {
-        self.post.gain.len()
+        self.pool.width()
     }
 
-    /// Tokens of a picture, the class token among them.
+    /// Tokens of a picture, the class token among them where there is one.
     pub fn picture_tokens(&self) -> usize {
         self.tokens
     }
@@ -125,19 +140,20 @@ impl VisionTransformer {
         let pattern = self.pattern(batch)?;
         let mut rec = Recorder::new(&self.gpu);
         let x = self.tokens(&mut rec, &pixels)?;
-        let class = self.class_tokens(batch)?;
+        let picked = self.picked(batch)?;
+        let picked = picked.as_ref();
         let (plain, adapted) = match bottlenecks {
             Some(bottlenecks) => {
-                let (plain, adapted) = self.transformer.forward_both(&mut rec, x, &pattern, &class, bottlenecks)?;
+                let (plain, adapted) = self.transformer.forward_both(&mut rec, x, &pattern, picked, bottlenecks)?;
                 (plain, Some(self.head(&mut rec, &adapted)?.1))
             }
-            None => (self.transformer.forward(&mut rec, x, &pattern, &class)?, None),
+            None => (self.transformer.forward(&mut rec, x, &pattern, picked)?, None),
         };
         let (_, features) = self.head(&mut rec, &plain)?;
         Ok(ImagePlan { pixels, features, adapted, plan: rec.finish()? })
     }
 
-    /// Records the tower for `batch` pictures up to its projection: features are class tokens after the post-norm.
+    /// Records the tower for `batch` pictures up to its projection: features are what the projection takes.
     ///
     /// # Errors
     /// As [`VisionTransformer::plan`].
@@ -145,15 +161,15 @@ impl VisionTransformer {
         let (pixels, pattern) = (self.pixels(batch)?, self.pattern(batch)?);
         let mut rec = Recorder::new(&self.gpu);
         let x = self.tokens(&mut rec, &pixels)?;
-        let class = self.class_tokens(batch)?;
-        let class = self.transformer.forward(&mut rec, x, &pattern, &class)?;
-        let features = self.post.forward(&mut rec, &class)?.y;
+        let picked = self.picked(batch)?;
+        let x = self.transformer.forward(&mut rec, x, &pattern, picked.as_ref())?;
+        let features = self.pool.forward(&mut rec, &x)?;
         Ok(ImagePlan { pixels, features, adapted: None, plan: rec.finish()? })
     }
 
-    /// The last layer.
-    pub(super) fn projection(&self) -> &FrozenLinear {
-        &self.projection
+    /// The last layer, where there is one.
+    pub(super) fn projection(&self) -> Option<&FrozenLinear> {
+        self.projection.as_ref()
     }
 
     /// Records the adapted tower for training its bottlenecks: un-normalised features `[batch, embedding]` of pixels
@@ -171,11 +187,11 @@ impl VisionTransformer {
     ) -> Result<(Tensor, AdaptedTowerSaved)> {
         let batch = pixels.shape().first().copied().unwrap_or(0);
         let x = self.tokens(rec, pixels)?;
-        let picked = self.class_tokens(batch)?;
-        let (class, blocks) = self.transformer.forward_adapted(rec, x, pattern, &picked, bottlenecks, masks)?;
-        let pooled = self.post.forward(rec, &class)?;
-        let features = self.projection.forward(rec, &pooled.y, &Epilogue::default())?;
-        Ok((features, AdaptedTowerSaved { class, stats: pooled.stats, blocks }))
+        let picked = self.picked(batch)?;
+        let (x, blocks) = self.transformer.forward_adapted(rec, x, pattern, picked.as_ref(), bottlenecks, masks)?;
+        let (pooled, pool) = self.pool.forward_saved(rec, &x)?;
+        let features = self.project(rec, &pooled)?;
+        Ok((features, AdaptedTowerSaved { pool, blocks }))
     }
 
     /// Gradients of the bottlenecks from those of the features `[batch, embedding]`.
@@ -190,8 +206,11 @@ impl VisionTransformer {
         pattern: &Pattern,
         bottlenecks: &[Bottleneck],
     ) -> Result<Vec<BottleneckGrads>> {
-        let dpooled = self.projection.backward(rec, dfeatures)?;
-        let dclass = self.post.backward(rec, &saved.class, &saved.stats, &dpooled, None)?;
-        self.transformer.backward_adapted(rec, dclass, saved.blocks, pattern, bottlenecks)
+        let dpooled = match &self.projection {
+            Some(projection) => projection.backward(rec, dfeatures)?,
+            None => dfeatures.clone(),
+        };
+        let dx = self.pool.backward(rec, &dpooled, saved.pool)?;
+        self.transformer.backward_adapted(rec, dx, saved.blocks, pattern, bottlenecks)
     }
 }

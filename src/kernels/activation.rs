@@ -1,4 +1,4 @@
-//! QuickGELU, erf-GELU and ReLU (`shaders/activation.wgsl`).
+//! QuickGELU, GELU by erf and by tanh, and ReLU (`shaders/activation.wgsl`).
 
 use super::expect;
 use super::texts::shader;
@@ -12,13 +12,15 @@ pub enum Activation {
     QuickGelu,
     /// x·Φ(x), exact: LAION-2B, DataComp.
     Gelu,
+    /// x·½(1 + tanh(√(2/π)(x + 0.044715x³))), the approximation of [`Activation::Gelu`]: SigLIP.
+    GeluTanh,
     /// max(x, 0), with slope 0 at 0: bottlenecks.
     Relu,
 }
 
 impl Activation {
     /// All activations.
-    pub const ALL: [Activation; 3] = [Activation::QuickGelu, Activation::Gelu, Activation::Relu];
+    pub const ALL: [Activation; 4] = [Activation::QuickGelu, Activation::Gelu, Activation::Relu, Activation::GeluTanh];
 
     /// The number that shaders know it by.
     pub(super) fn code(self) -> u32 {
@@ -26,6 +28,7 @@ impl Activation {
             Activation::QuickGelu => 1,
             Activation::Gelu => 2,
             Activation::Relu => 3,
+            Activation::GeluTanh => 4,
         }
     }
 }

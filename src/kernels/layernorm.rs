@@ -11,8 +11,9 @@ static SHADER: Rowwise = rowwise!("layernorm");
 static TEXEL: Shader = shader("layernorm_texel");
 
 pub(super) fn variants() -> Vec<Variant> {
-    let mut all =
-        [("forward", 0), ("backward", 0), ("backward", 1)].map(|(e, base)| SHADER.all(e, &[("BASE", base)])).concat();
+    let mut all = [("forward", 0), ("forward", 1), ("backward", 0), ("backward", 1)]
+        .map(|(e, base)| SHADER.all(e, &[("BASE", base)]))
+        .concat();
     all.push(Variant::new(&TEXEL, "forward", &[]));
     all
 }
@@ -38,17 +39,34 @@ pub struct Normed {
 /// # Errors
 /// Shapes that do not fit; out of memory.
 pub fn forward(rec: &mut Recorder, x: &Tensor, gain: &Tensor, shift: &Tensor, eps: f32) -> Result<Normed> {
+    forward_onto(rec, x, (gain, shift), eps, None)
+}
+
+/// As [`forward`], plus `base` where given.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_onto(
+    rec: &mut Recorder,
+    x: &Tensor,
+    (gain, shift): (&Tensor, &Tensor),
+    eps: f32,
+    base: Option<&Tensor>,
+) -> Result<Normed> {
     let (rows, width) = (x.rows(), x.cols());
     expect("layernorm", "gain", gain, &[width])?;
     expect("layernorm", "shift", shift, &[width])?;
+    if let Some(base) = base {
+        expect_matrix("layernorm", "base", base, rows, width)?;
+    }
     let caps = *rec.gpu().capabilities();
     let y = rec.temp("layernorm", x.shape())?;
     let stats = rec.temp("layernorm stats", &[rows, 2])?;
     rec.dispatch(&Dispatch {
-        variant: SHADER.variant(&caps, "forward", &[("BASE", 0)]),
+        variant: SHADER.variant(&caps, "forward", &[("BASE", u32::from(base.is_some()))]),
         label: "layernorm",
         params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps }),
-        bindings: &[x, gain, shift, &stats, &y],
+        bindings: &[&[x, gain, shift][..], base.as_slice(), &[&stats, &y]].concat(),
         grid: Grid::Linear(rows),
         flops: 8.0 * x.len() as f64,
         bytes: 8.0 * x.len() as f64,

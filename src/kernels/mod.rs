@@ -21,11 +21,14 @@ pub mod optim;
 pub mod pairs;
 pub mod patch;
 pub mod peak;
+pub mod pooling;
 pub mod reduce;
+pub mod rotary;
 mod rowwise;
 pub mod samples;
 pub mod search;
 pub mod softmax;
+pub mod swiglu;
 pub mod texels;
 mod texts;
 
@@ -53,10 +56,13 @@ pub fn variants() -> Vec<Variant> {
         pairs::variants(),
         patch::variants(),
         peak::variants(),
+        pooling::variants(),
         reduce::variants(),
+        rotary::variants(),
         samples::variants(),
         search::variants(),
         softmax::variants(),
+        swiglu::variants(),
         texels::variants(),
     ]
     .concat()

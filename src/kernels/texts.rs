@@ -15,7 +15,8 @@ static TEXTS: &[(&str, &str)] = texts![
     "attention_tile" "conv" "divergence" "dropout" "extremes" "gather" "gelu"
     "gemm" "gemm_columns" "gemm_matrix" "gemm_matrix16" "gemm_matrix8" "gemm_matrix8_half" "gemm_rows" "gemm_staged"
     "gemm_subgroup" "gemm_texel" "gemm_tile" "layernorm" "layernorm_texel" "linear" "loss" "nearest" "noise" "normal" "normalize" "optim"
-    "pairs" "patch" "peak" "philox" "quads" "reduce" "samples" "search" "softmax" "subgroup" "subgroups" "texels" "workgroup"
+    "pairs" "patch" "peak" "philox" "pooling" "quads" "reduce" "rotary" "samples" "search" "softmax" "subgroup" "subgroups" "swiglu"
+    "texels" "workgroup"
 ];
 
 /// The shader of this name, which is also its text's.

@@ -1,5 +1,5 @@
 //! The pre-LN transformer of both towers: x += attention(ln1 x); x += mlp(ln2 x), and, where a tower is corrected, a
-//! bottleneck beside each MLP.
+//! bottleneck beside each MLP. In one family the norms come behind: x += ln1(attention x); x += ln2(mlp x).
 
 mod taps;
 
@@ -8,8 +8,9 @@ use super::{FrozenLinear, LayerNorm};
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{self, Attended, Pattern};
-use crate::kernels::gather;
 use crate::kernels::gemm::Epilogue;
+use crate::kernels::rotary::{self, Angles};
+use crate::kernels::{gather, swiglu};
 use crate::{Error, Result};
 
 pub use taps::Taps;
@@ -17,18 +18,31 @@ pub use taps::Taps;
 /// One frozen block.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// Before attention.
+    /// Before attention, or behind it.
     pub ln1: LayerNorm,
     /// Queries, keys and values in one: `[3·width, width]`.
     pub qkv: FrozenLinear,
+    /// Of the mixed heads, where a family has one (EVA-02).
+    pub mixed: Option<LayerNorm>,
     /// Attention's output projection.
     pub out: FrozenLinear,
-    /// Before the MLP.
+    /// Before the MLP, or behind it.
     pub ln2: LayerNorm,
-    /// `[mlp, width]`.
+    /// `[mlp, width]`; `[2·mlp, width]`, the gates first, where the MLP is gated.
     pub up: FrozenLinear,
+    /// Of the MLP's hidden rows, where a family has one (EVA-02).
+    pub hidden: Option<LayerNorm>,
     /// `[width, mlp]`.
     pub down: FrozenLinear,
+}
+
+/// What makes an MLP's hidden rows of what `up` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// An activation, of each number by itself.
+    Activated(Activation),
+    /// SwiGLU (arXiv 2002.05202): the second half of a row, each number times SiLU of its gate in the first.
+    Gated,
 }
 
 /// The rows of a stack's last block that anybody looks at: class tokens, end tokens. All rows give it keys and values;
@@ -70,21 +84,27 @@ impl Picked {
     }
 }
 
-/// What backward through frozen attention needs, and no more: LayerNorm's input and statistics, the attention's operands
-/// and output. Inputs of frozen linear layers are not among it.
-struct SavedAttention {
+/// A norm's input and statistics.
+struct Inner {
     x: Tensor,
     stats: Tensor,
+}
+
+/// What backward through frozen attention needs, and no more: LayerNorm's input and statistics, the attention's operands
+/// (turned, where positions are rotary) and output. Inputs of frozen linear layers are not among it.
+struct SavedAttention {
+    norm: Option<Inner>,
     qkv: Tensor,
     attended: Attended,
     picked: Option<Picked>,
+    inner: Option<Inner>,
 }
 
 /// What backward through a frozen MLP needs: LayerNorm's input and statistics, the MLP before its activation.
 struct SavedMlp {
-    mid: Tensor,
-    stats: Tensor,
+    norm: Option<Inner>,
     up: Tensor,
+    inner: Option<Inner>,
 }
 
 /// What backward through a frozen block needs.
@@ -109,14 +129,27 @@ pub struct Transformer {
     pub blocks: Vec<Block>,
     /// Attention heads of each.
     pub heads: usize,
-    /// Activation of the MLPs.
-    pub activation: Activation,
+    /// What is between an MLP's two layers.
+    pub hidden: Hidden,
+    /// Angles that queries and keys are turned by, where positions are rotary.
+    pub angles: Option<Angles>,
+    /// Whether the norms come behind attention and MLP, before what these give is added (EVA-02-E).
+    pub post_norm: bool,
 }
 
 impl Transformer {
-    /// The rows to pick in block `i`: all but in the last.
-    fn picked_in<'a>(&self, i: usize, picked: &'a Picked) -> Option<&'a Picked> {
-        (i + 1 == self.blocks.len()).then_some(picked)
+    /// The rows to pick in block `i`: all but in the last, and all there too where none are named.
+    fn picked_in<'a>(&self, i: usize, picked: Option<&'a Picked>) -> Option<&'a Picked> {
+        picked.filter(|_| i + 1 == self.blocks.len())
+    }
+
+    /// Queries, keys and values, turned where positions are rotary.
+    fn qkv(&self, rec: &mut Recorder, block: &Block, n1: &Tensor) -> Result<Tensor> {
+        let qkv = block.qkv.forward(rec, n1, &Epilogue::default())?;
+        if let Some(angles) = &self.angles {
+            rotary::turn(rec, &qkv, angles, self.heads)?;
+        }
+        Ok(qkv)
     }
 
     /// x + attention(ln1 x), of the picked rows where some are.
@@ -128,16 +161,38 @@ impl Transformer {
         pattern: &Pattern,
         picked: Option<&Picked>,
     ) -> Result<Tensor> {
-        let n1 = block.ln1.forward_for(rec, x, &block.qkv)?.y;
-        let qkv = block.qkv.forward(rec, &n1, &Epilogue::default())?;
-        let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
-        match picked {
-            None => block.out.forward(rec, &attended.y, &with_residual(x)),
-            Some(picked) => {
-                let (y, x) = (picked.of(rec, &attended.y)?, picked.of(rec, x)?);
-                block.out.forward(rec, &y, &with_residual(&x))
-            }
+        let n1 = match self.post_norm {
+            true => x.clone(),
+            false => block.ln1.forward_for(rec, x, &block.qkv)?.y,
+        };
+        let qkv = self.qkv(rec, block, &n1)?;
+        let y = attention::forward(rec, &qkv, pattern, self.heads)?.y;
+        let (y, x) = match picked {
+            None => (y, x.clone()),
+            Some(picked) => (picked.of(rec, &y)?, picked.of(rec, x)?),
+        };
+        let y = match &block.mixed {
+            Some(norm) => norm.forward_for(rec, &y, &block.out)?.y,
+            None => y,
+        };
+        Ok(self.added(rec, &block.out, &y, &x, &block.ln1)?.0)
+    }
+
+    /// base + layer(x), or base + norm(layer(x)), and then also what the norm took and its statistics.
+    fn added(
+        &self,
+        rec: &mut Recorder,
+        layer: &FrozenLinear,
+        x: &Tensor,
+        base: &Tensor,
+        norm: &LayerNorm,
+    ) -> Result<(Tensor, Option<Inner>)> {
+        if !self.post_norm {
+            return Ok((layer.forward(rec, x, &with_residual(base))?, None));
         }
+        let x = layer.forward(rec, x, &Epilogue::default())?;
+        let normed = norm.forward_onto(rec, &x, base)?;
+        Ok((normed.y, Some(Inner { x, stats: normed.stats })))
     }
 
     fn attend_saved(
@@ -148,18 +203,59 @@ impl Transformer {
         pattern: &Pattern,
         picked: Option<&Picked>,
     ) -> Result<(Tensor, SavedAttention)> {
-        let n1 = block.ln1.forward_for(rec, &x, &block.qkv)?;
-        let qkv = block.qkv.forward(rec, &n1.y, &Epilogue::default())?;
-        let stats = n1.stats;
+        let (n1, before) = self.before(rec, &block.ln1, &x, &block.qkv)?;
+        let qkv = self.qkv(rec, block, &n1)?;
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
-        let mid = match picked {
-            None => block.out.forward(rec, &attended.y, &with_residual(&x))?,
-            Some(picked) => {
-                let (y, x) = (picked.of(rec, &attended.y)?, picked.of(rec, &x)?);
-                block.out.forward(rec, &y, &with_residual(&x))?
-            }
+        let (y, residual) = match picked {
+            None => (attended.y.clone(), x.clone()),
+            Some(picked) => (picked.of(rec, &attended.y)?, picked.of(rec, &x)?),
         };
-        Ok((mid, SavedAttention { x, stats, qkv, attended, picked: picked.cloned() }))
+        let (y, inner) = normed(rec, block.mixed.as_ref(), y, &block.out)?;
+        let (mid, behind) = self.added(rec, &block.out, &y, &residual, &block.ln1)?;
+        let norm = before.or(behind);
+        Ok((mid, SavedAttention { norm, qkv, attended, picked: picked.cloned(), inner }))
+    }
+
+    /// x through the norm before a branch whose first layer is `layer`, with what backward needs; x itself where norms come
+    /// behind.
+    fn before(
+        &self,
+        rec: &mut Recorder,
+        norm: &LayerNorm,
+        x: &Tensor,
+        layer: &FrozenLinear,
+    ) -> Result<(Tensor, Option<Inner>)> {
+        if self.post_norm {
+            return Ok((x.clone(), None));
+        }
+        let normed = norm.forward_for(rec, x, layer)?;
+        Ok((normed.y, Some(Inner { x: x.clone(), stats: normed.stats })))
+    }
+
+    /// The gradient by what a branch's last layer gave, from that by the sum that it went into.
+    fn behind_back(&self, rec: &mut Recorder, norm: &LayerNorm, saved: Option<&Inner>, dy: &Tensor) -> Result<Tensor> {
+        match saved.filter(|_| self.post_norm) {
+            Some(Inner { x, stats }) => norm.backward(rec, x, stats, dy, None),
+            None => Ok(dy.clone()),
+        }
+    }
+
+    /// The gradient by a branch's input, `dy` past the branch among it, from that by what its first layer gave.
+    fn before_back(
+        &self,
+        rec: &mut Recorder,
+        (norm, layer): (&LayerNorm, &FrozenLinear),
+        saved: Option<Inner>,
+        dlayer: &Tensor,
+        dy: &Tensor,
+    ) -> Result<Tensor> {
+        match saved.filter(|_| !self.post_norm) {
+            Some(Inner { x, stats }) => {
+                let dnormed = layer.backward(rec, dlayer)?;
+                norm.backward(rec, &x, &stats, &dnormed, Some(dy))
+            }
+            None => layer.backward_onto(rec, dlayer, Some(dy)),
+        }
     }
 
     fn attend_backward(
@@ -170,47 +266,78 @@ impl Transformer {
         saved: SavedAttention,
         pattern: &Pattern,
     ) -> Result<Tensor> {
-        let SavedAttention { x, stats, qkv, attended, picked } = saved;
-        let dmixed = block.out.backward(rec, dmid)?;
+        let SavedAttention { norm, qkv, attended, picked, inner } = saved;
+        let dout = self.behind_back(rec, &block.ln1, norm.as_ref(), dmid)?;
+        let dmixed = block.out.backward(rec, &dout)?;
+        let dmixed = normed_back(rec, block.mixed.as_ref(), inner, dmixed)?;
         let (dmixed, dmid) = match &picked {
             None => (dmixed, dmid.clone()),
             Some(picked) => (picked.back(rec, &dmixed)?, picked.back(rec, dmid)?),
         };
         let dqkv = attention::backward(rec, &qkv, &attended, &dmixed, pattern, self.heads)?;
-        let dn1 = block.qkv.backward(rec, &dqkv)?;
-        block.ln1.backward(rec, &x, &stats, &dn1, Some(&dmid))
+        if let Some(angles) = &self.angles {
+            rotary::turn_back(rec, &dqkv, angles, self.heads)?;
+        }
+        self.before_back(rec, (&block.ln1, &block.qkv), norm, &dqkv, &dmid)
     }
 
     /// mid + mlp(ln2 mid).
     fn mlp(&self, rec: &mut Recorder, block: &Block, mid: &Tensor) -> Result<Tensor> {
-        let n2 = block.ln2.forward_for(rec, mid, &block.up)?.y;
-        let epilogue = Epilogue { activation: Some(self.activation), ..Epilogue::default() };
-        let hidden = block.up.forward(rec, &n2, &epilogue)?;
-        block.down.forward(rec, &hidden, &with_residual(mid))
+        let n2 = match self.post_norm {
+            true => mid.clone(),
+            false => block.ln2.forward_for(rec, mid, &block.up)?.y,
+        };
+        let hidden = match self.hidden {
+            Hidden::Activated(activation) => {
+                let epilogue = Epilogue { activation: Some(activation), ..Epilogue::default() };
+                block.up.forward(rec, &n2, &epilogue)?
+            }
+            Hidden::Gated => {
+                let up = block.up.forward(rec, &n2, &Epilogue::default())?;
+                swiglu::forward(rec, &up)?
+            }
+        };
+        let hidden = match &block.hidden {
+            Some(norm) => norm.forward_for(rec, &hidden, &block.down)?.y,
+            None => hidden,
+        };
+        Ok(self.added(rec, &block.down, &hidden, mid, &block.ln2)?.0)
     }
 
     fn mlp_saved(&self, rec: &mut Recorder, block: &Block, mid: Tensor) -> Result<(Tensor, SavedMlp)> {
-        let n2 = block.ln2.forward_for(rec, &mid, &block.up)?;
-        let up = block.up.forward(rec, &n2.y, &Epilogue::default())?;
-        let stats = n2.stats;
-        let hidden = activation::forward(rec, self.activation, &up)?;
-        let y = block.down.forward(rec, &hidden, &with_residual(&mid))?;
-        Ok((y, SavedMlp { mid, stats, up }))
+        let (n2, before) = self.before(rec, &block.ln2, &mid, &block.up)?;
+        let up = block.up.forward(rec, &n2, &Epilogue::default())?;
+        let hidden = self.activated(rec, &up)?;
+        let (hidden, inner) = normed(rec, block.hidden.as_ref(), hidden, &block.down)?;
+        let (y, behind) = self.added(rec, &block.down, &hidden, &mid, &block.ln2)?;
+        Ok((y, SavedMlp { norm: before.or(behind), up, inner }))
+    }
+
+    /// An MLP's hidden rows from what its first layer gave.
+    fn activated(&self, rec: &mut Recorder, up: &Tensor) -> Result<Tensor> {
+        match self.hidden {
+            Hidden::Activated(activation) => activation::forward(rec, activation, up),
+            Hidden::Gated => swiglu::forward(rec, up),
+        }
     }
 
     fn mlp_backward(&self, rec: &mut Recorder, block: &Block, dy: &Tensor, saved: SavedMlp) -> Result<Tensor> {
-        let SavedMlp { mid, stats, up } = saved;
-        let dhidden = block.down.backward(rec, dy)?;
-        let dup = activation::backward(rec, self.activation, &up, &dhidden)?;
-        let dn2 = block.up.backward(rec, &dup)?;
-        block.ln2.backward(rec, &mid, &stats, &dn2, Some(dy))
+        let SavedMlp { norm, up, inner } = saved;
+        let ddown = self.behind_back(rec, &block.ln2, norm.as_ref(), dy)?;
+        let dhidden = block.down.backward(rec, &ddown)?;
+        let dhidden = normed_back(rec, block.hidden.as_ref(), inner, dhidden)?;
+        let dup = match self.hidden {
+            Hidden::Activated(activation) => activation::backward(rec, activation, &up, &dhidden)?,
+            Hidden::Gated => swiglu::backward(rec, &up, &dhidden)?,
+        };
+        self.before_back(rec, (&block.ln2, &block.up), norm, &dup, dy)
     }
 
-    /// Inference: x `[rows, width]` → the picked rows `[n, width]`, keeping nothing.
+    /// Inference: x `[rows, width]` → the picked rows `[n, width]`, or all where none are named, keeping nothing.
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn forward(&self, rec: &mut Recorder, x: Tensor, pattern: &Pattern, picked: &Picked) -> Result<Tensor> {
+    pub fn forward(&self, rec: &mut Recorder, x: Tensor, pattern: &Pattern, picked: Option<&Picked>) -> Result<Tensor> {
         let mut x = x;
         for (i, block) in self.blocks.iter().enumerate() {
             let mid = self.attend(rec, block, &x, pattern, self.picked_in(i, picked))?;
@@ -228,7 +355,7 @@ impl Transformer {
         rec: &mut Recorder,
         x: &Tensor,
         pattern: &Pattern,
-        picked: &Picked,
+        picked: Option<&Picked>,
     ) -> Result<(Tensor, Vec<Saved>)> {
         let mut x = x.clone();
         let mut all = Vec::with_capacity(self.blocks.len());
@@ -262,8 +389,8 @@ impl Transformer {
         Err(Error::invalid(format!("{} bottlenecks for {} blocks", bottlenecks.len(), self.blocks.len())))
     }
 
-    /// Inference with and without a bottleneck in every block: the picked rows (plain, adapted). The first block's attention
-    /// and MLP see the same input either way and are computed once.
+    /// Inference with and without a bottleneck in every block: the picked rows (plain, adapted). The first block's
+    /// attention and MLP see the same input either way and are computed once.
     ///
     /// # Errors
     /// Another number of bottlenecks than blocks; shapes that do not fit; out of memory.
@@ -272,7 +399,7 @@ impl Transformer {
         rec: &mut Recorder,
         x: Tensor,
         pattern: &Pattern,
-        picked: &Picked,
+        picked: Option<&Picked>,
         bottlenecks: &[Bottleneck],
     ) -> Result<(Tensor, Tensor)> {
         self.check_bottlenecks(bottlenecks)?;
@@ -302,7 +429,7 @@ impl Transformer {
         rec: &mut Recorder,
         x: Tensor,
         pattern: &Pattern,
-        picked: &Picked,
+        picked: Option<&Picked>,
         bottlenecks: &[Bottleneck],
         masks: &[Tensor],
     ) -> Result<(Tensor, Vec<AdaptedSaved>)> {
@@ -362,6 +489,26 @@ impl Transformer {
         }
         all.reverse();
         Ok(all)
+    }
+}
+
+/// x through a norm in the middle of a branch, where there is one, for `layer`.
+fn normed(
+    rec: &mut Recorder,
+    norm: Option<&LayerNorm>,
+    x: Tensor,
+    layer: &FrozenLinear,
+) -> Result<(Tensor, Option<Inner>)> {
+    let Some(norm) = norm else { return Ok((x, None)) };
+    let normed = norm.forward_for(rec, &x, layer)?;
+    Ok((normed.y, Some(Inner { x, stats: normed.stats })))
+}
+
+/// The gradient through it.
+fn normed_back(rec: &mut Recorder, norm: Option<&LayerNorm>, inner: Option<Inner>, dy: Tensor) -> Result<Tensor> {
+    match (norm, inner) {
+        (Some(norm), Some(Inner { x, stats })) => norm.backward(rec, &x, &stats, &dy, None),
+        _ => Ok(dy),
     }
 }
 

@@ -28,7 +28,15 @@ impl FrozenLinear {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn backward(&self, rec: &mut Recorder, dy: &Tensor) -> Result<Tensor> {
-        matmul(rec, Layout::Nn, dy, &self.weight, &Epilogue::default())
+        self.backward_onto(rec, dy, None)
+    }
+
+    /// As [`FrozenLinear::backward`], plus `base` where given.
+    ///
+    /// # Errors
+    /// As [`FrozenLinear::backward`].
+    pub fn backward_onto(&self, rec: &mut Recorder, dy: &Tensor, base: Option<&Tensor>) -> Result<Tensor> {
+        matmul(rec, Layout::Nn, dy, &self.weight, &Epilogue { residual: base, ..Epilogue::default() })
     }
 }
 
@@ -50,6 +58,14 @@ impl LayerNorm {
     /// Shapes that do not fit; out of memory.
     pub fn forward(&self, rec: &mut Recorder, x: &Tensor) -> Result<layernorm::Normed> {
         layernorm::forward(rec, x, &self.gain, &self.shift, self.eps)
+    }
+
+    /// As [`LayerNorm::forward`], plus `base`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; out of memory.
+    pub fn forward_onto(&self, rec: &mut Recorder, x: &Tensor, base: &Tensor) -> Result<layernorm::Normed> {
+        layernorm::forward_onto(rec, x, (&self.gain, &self.shift), self.eps, Some(base))
     }
 
     /// As [`LayerNorm::forward`], with the rows in the form that a product with `layer` reads: for nothing else.

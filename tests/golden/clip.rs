@@ -10,7 +10,7 @@ use crate::{Case, cases, chosen, gpu, host, own, product, unit};
 /// The sizes of a model's vision transformer.
 fn vit(clip: &Clip) -> &TowerConfig {
     match &clip.config.image {
-        ImageConfig::Vit { tower, .. } => tower,
+        ImageConfig::Vit(vit) => &vit.tower,
         ImageConfig::ResNet(_) => panic!("a ResNet"),
     }
 }

@@ -106,17 +106,21 @@ fn pools_and_pool_tokens_equal_their_definitions() {
 fn patch_embedding_is_the_strided_convolution() {
     let mut random = Random::new(5);
     for s in [
-        Patches { batch: 1, size: 1, patch: 1, width: 1 },
-        Patches { batch: 3, size: 12, patch: 4, width: 5 },
-        Patches { batch: 2, size: 17, patch: 5, width: 33 }, // two rows and columns of pixels left over
-        Patches { batch: 2, size: 9, patch: 5, width: 12 },
+        Patches { batch: 1, size: 1, patch: 1, width: 1, class: true },
+        Patches { batch: 3, size: 12, patch: 4, width: 5, class: true },
+        Patches { batch: 2, size: 17, patch: 5, width: 33, class: true }, // two rows and columns of pixels left over
+        Patches { batch: 2, size: 9, patch: 5, width: 12, class: true },
+        Patches { batch: 1, size: 1, patch: 1, width: 1, class: false },
+        Patches { batch: 3, size: 13, patch: 4, width: 7, class: false },
     ] {
         let pixels = random.vector(s.batch * 3 * s.size * s.size);
         let weight = random.vector(s.width * 3 * s.patch * s.patch);
         let (class, position) = (random.vector(s.width), random.vector(s.tokens() * s.width));
         let embedding = patch::PatchEmbedding {
             weight: up(&weight, &[s.width, 3 * s.patch * s.patch]),
-            class: up(&class, &[s.width]),
+            // Either the class token or a bias: the twin adds one of them.
+            bias: (!s.class).then(|| up(&class, &[s.width])),
+            class: s.class.then(|| up(&class, &[s.width])),
             position: up(&position, &[s.tokens(), s.width]),
             patch: s.patch,
         };

@@ -61,7 +61,8 @@ fn shapes_that_do_not_fit_are_errors() {
 
     let embedding = |weight: &[usize], position: &[usize], patch| patch::PatchEmbedding {
         weight: t(weight),
-        class: t(&[5]),
+        bias: None,
+        class: Some(t(&[5])),
         position: t(position),
         patch,
     };

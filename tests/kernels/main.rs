@@ -22,6 +22,7 @@ mod reduce;
 mod rowwise;
 mod samples;
 mod search;
+mod tokens;
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -30,7 +31,7 @@ use tipi::low_level::gpu::{DeviceOptions, Gpu, LimitSet, Plan, Recorder, Tensor}
 use tipi::low_level::kernels::activation::Activation;
 use tipi::{Error, Result};
 
-const ACTIVATIONS: [Activation; 3] = Activation::ALL;
+const ACTIVATIONS: [Activation; 4] = Activation::ALL;
 
 /// What a test's device is opened with.
 #[derive(Clone, Copy, Debug)]

@@ -41,7 +41,7 @@ fn twin_gradients_agree_with_finite_differences() {
     let [m, n, k] = [3, 4, 5];
     let (x, w, dy) = (draw(m * k), draw(n * k), draw(m * n));
     let dx = twins::linear::matmul(Layout::Nn, &dy, &w, [m, k, n]);
-    let patches = Patches { batch: 2, size: 5, patch: 2, width: 3 };
+    let patches = Patches { batch: 2, size: 5, patch: 2, width: 3, class: true };
     let pixels = draw(2 * 3 * 25);
     let (kernel, dtokens) = (draw(3 * 12), draw(2 * 5 * 3));
     let zeros = vec![0.0; 15];

@@ -16,6 +16,7 @@ allow, which this script checks for the small models.
 import argparse
 import copy
 import dataclasses
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -26,7 +27,10 @@ import torch
 import transformers
 from open_clip.push_to_hf_hub import save_config_for_hf
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+import timm
+from timm.models import vision_transformer_hybrid
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, MetaClip2Config, MetaClip2Model, SiglipConfig
+from transformers import SiglipImageProcessor, SiglipModel
 
 torch.set_num_threads(2)
 # One entry: several would be written in an order of their own each time.
@@ -41,6 +45,10 @@ def randomize(model, seed):
         for name, p in sorted(model.named_parameters()):
             if name.endswith("logit_scale"):
                 p.fill_(np.log(50.0))
+            elif name.endswith("logit_bias"):
+                p.fill_(-10.0)
+            elif name.endswith(("cls_token", "pos_embed", "latent", "probe")):
+                p.copy_(draw(p) * 0.4)
             elif "embedding" in name or name.endswith("class_embedding"):
                 fan = p[0].numel() if "patch" in name else None
                 p.copy_(draw(p) * (fan ** -0.5 if fan else 0.4))
@@ -153,6 +161,52 @@ def check_hf(made):
         assert off > 1e-3, (part, off)
 
 
+def siglip(folder, vision, text, dtype=torch.float32, seed=0, n=3):
+    """A folder as `SiglipModel.save_pretrained` writes it. Texts are padded to the whole context, and all of it counts."""
+    fresh(folder)
+    config = SiglipConfig(text_config=text, vision_config=vision)
+    model = SiglipModel(config)
+    randomize(model, seed)
+    model = model.to(dtype)
+    model.save_pretrained(folder)
+    size = config.vision_config.image_size
+    SiglipImageProcessor(size={"height": size, "width": size}).save_pretrained(folder)
+    t = config.text_config
+    ids = texts(n, t.max_position_embeddings, 3, 1, 0, list(range(2, t.vocab_size)), seed + 1)
+    pixels = pictures(n, size, seed + 2)
+    image, text_features = hf_features(model, pixels, ids, None)
+    expect(folder, pixels, ids, image, text_features)
+    # What the tests must be able to tell: padding, the pool's query, tanh in GELU.
+    shifted = ids.clone()
+    shifted[:, 1] = 5
+    assert distance(hf_features(model, pixels, shifted, None)[1], text_features) > 1e-3
+    for change in (lambda m: m.vision_model.head.probe.data.zero_(), lambda m: setattr_all(m, "activation_fn", torch.nn.GELU())):
+        other = copy.deepcopy(model)
+        change(other)
+        assert distance(hf_features(other, pixels, ids, None)[0], image) > 1e-4
+
+
+def setattr_all(model, name, value):
+    for module in model.modules():
+        if hasattr(module, name):
+            setattr(module, name, value)
+
+
+def metaclip2(folder, vision, text, projection, end, seed=0, n=3):
+    """A folder as `MetaClip2Model.save_pretrained` writes it; its end token's id is 2, and not a remnant."""
+    fresh(folder)
+    config = MetaClip2Config(text_config={**text, "eos_token_id": end}, vision_config=vision, projection_dim=projection)
+    model = MetaClip2Model(config)
+    randomize(model, seed)
+    model.save_pretrained(folder)
+    size, t = config.vision_config.image_size, config.text_config
+    CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size}).save_pretrained(folder)
+    ids = texts(n, t.max_position_embeddings, 0, end, 1, list(range(end + 1, t.vocab_size)), seed + 1)
+    pixels = pictures(n, size, seed + 2)
+    image, text_features = hf_features(model, pixels, ids, None)
+    expect(folder, pixels, ids, image, text_features)
+
+
 # --- open_clip ---------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +246,42 @@ def openclip(folder, config, preprocess=None, dtype=torch.float32, seed=0, n=3, 
     image, text = open_features(model, pixels, ids)
     expect(folder, pixels, ids, image, text)
     return model, pixels, ids, image, text
+
+
+def smaller(folder, name, trunk, embedding, text, seed, n=3, **more):
+    """One of open_clip's models around a tower from timm, which is named in the configuration, with that tower's sizes
+    changed to those of `trunk`: they stand beside it, for the tests."""
+    config = json.loads((Path(open_clip.__file__).parent / "model_configs" / f"{name}.json").read_text())
+    config["embed_dim"] = embedding
+    config["vision_cfg"]["image_size"] = trunk["img_size"]
+    config["text_cfg"].update(text)
+    config["text_cfg"].pop("hf_tokenizer_name", None)
+    create, stem = timm.create_model, vision_transformer_hybrid.ConvStem
+    width = trunk["embed_dim"]
+    sizes = {**trunk, **more}
+    timm.create_model = lambda *a, **k: create(*a, **{**k, **sizes})
+    if "mci" in config["vision_cfg"]["timm_model_name"]:
+        vision_transformer_hybrid.ConvStem = lambda **k: stem(**{**k, "channels": (width // 4, width // 4, width)})
+    try:
+        made = openclip(folder, config, seed=seed, n=n)
+    finally:
+        timm.create_model, vision_transformer_hybrid.ConvStem = create, stem
+    vision = made[0].visual.trunk
+    mlp = vision.blocks[0].mlp
+    pool = getattr(vision, "attn_pool", None)
+    facts = {
+        "width": width,
+        "layers": trunk["depth"],
+        "heads": trunk["num_heads"],
+        "mlp": getattr(mlp, "fc1", getattr(mlp, "fc1_x", None)).out_features,
+        "patch": trunk.get("patch_size", 16),
+        "size": trunk["img_size"],
+        "reference": more.get("ref_feat_shape", (0, 0))[0],
+        "pool heads": pool.num_heads if pool else 0,
+        "pool mlp": pool.mlp.fc1.out_features if pool else 0,
+    }
+    (folder / "sizes.json").write_text(json.dumps(facts) + "\n")
+    return made
 
 
 def check_open(made):
@@ -257,7 +347,38 @@ def small(root):
              dict(embed_dim=20, quick_gelu=True, vision_cfg=dict(image_size=32, layers=[1, 1, 2, 1], width=6, head_width=64),
                   text_cfg=dict(context_length=8, vocab_size=70, width=64, heads=1, layers=1)),
              dtype=torch.float16, seed=110, openai=True, n=2)
+    siglip(towers / "hf-siglip", tower(36, 2, 3, 76, image_size=24, patch_size=8, hidden_act="gelu_pytorch_tanh"),
+           tower(24, 2, 4, 58, hidden_act="gelu_pytorch_tanh", vocab_size=96, max_position_embeddings=12, projection_size=36), seed=200)
+    siglip(towers / "hf-siglip-f16-odd", tower(30, 2, 2, 70, image_size=26, patch_size=5, hidden_act="gelu_pytorch_tanh"),
+           tower(30, 2, 3, 50, hidden_act="gelu_pytorch_tanh", vocab_size=77, max_position_embeddings=7), torch.float16, seed=210)
+    metaclip2(towers / "hf-metaclip2", tower(32, 2, 2, 64, image_size=16, patch_size=8),
+              tower(32, 2, 2, 64, vocab_size=90, max_position_embeddings=10), 24, 2, seed=220)
+    tiny = dict(context_length=9, vocab_size=70, width=24, heads=2, layers=1)
+    vision = dict(image_size=24, layers=2, width=36, head_width=12, patch_size=8)
+    check_open(openclip(
+        towers / "openclip-clipa",
+        dict(embed_dim=24, vision_cfg={**vision, "no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True},
+             text_cfg={**tiny, "pool_type": "last", "no_causal_mask": True}), seed=230))
+    openclip(towers / "openclip-mean-of-normed",
+             dict(embed_dim=24, vision_cfg={**vision, "pool_type": "avg"}, text_cfg=tiny), seed=240)
+    check_open(openclip(towers / "openclip-layerscale",
+                        dict(embed_dim=24, vision_cfg={**vision, "ls_init_value": 1e-4}, text_cfg={**tiny, "ls_init_value": 1e-4}),
+                        seed=250))
+    trunk = dict(embed_dim=36, depth=2, num_heads=3, img_size=32, patch_size=8)
+    smaller(towers / "timm-siglip2", "ViT-B-32-SigLIP2-256", trunk, 36, {**tiny, "width": 32}, 260)
+    smaller(towers / "timm-siglip-i18n", "ViT-SO400M-16-SigLIP-i18n-256", trunk, 36, {**tiny, "width": 36}, 270)
+    smaller(towers / "timm-eva", "EVA01-g-14", {**trunk, "num_heads": 2}, 24, tiny, 280, mlp_ratio=3.5)
+    smaller(towers / "timm-eva02-e", "EVA02-E-14", {**trunk, "num_heads": 2}, 24, tiny, 285, mlp_ratio=3.0)
+    smaller(towers / "timm-eva02", "EVA02-B-16", trunk, 24, tiny, 290, ref_feat_shape=(5, 5))
+    smaller(towers / "timm-pe-core", "PE-Core-B-16", trunk, 24, tiny, 300, ref_feat_shape=(7, 7),
+            attn_pool_num_heads=6)
+    smaller(towers / "timm-pe-core-g", "PE-Core-bigG-14-448", {**trunk, "num_heads": 1}, 24, tiny, 310, ref_feat_shape=(4, 4),
+            attn_pool_num_heads=3, mlp_ratio=3.0)
+    smaller(towers / "timm-mobileclip-b", "MobileCLIP2-B", dict(embed_dim=36, depth=2, num_heads=3, img_size=32), 24, tiny, 320)
+    smaller(towers / "timm-mobileclip-l", "MobileCLIP2-L-14", {**trunk, "num_heads": 2}, 24, tiny, 330)
+    smaller(towers / "timm-mean", "vit_medium_patch16_gap_256", trunk, 24, tiny, 340)
     refused(root / "refused")
+    configurations(root / "open_clip_models.jsonl.gz")
 
 
 def older_layout(folder, source):
@@ -277,20 +398,28 @@ def older_layout(folder, source):
     assert distance(image, want["image_features"].double()) < 1e-6 and distance(text, want["text_features"].double()) < 1e-6
 
 
+def configurations(path):
+    """All models that open_clip knows, a line each."""
+    configs = Path(open_clip.__file__).parent / "model_configs"
+    lines = [json.dumps({"name": f.stem, "model_cfg": json.loads(f.read_text())}) for f in sorted(configs.glob("*.json"))]
+    with open(path, "wb") as file, gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="") as packed:
+        packed.write(("\n".join(lines) + "\n").encode())
+
+
 def refused(root):
     """Configurations of families that need more than a CLIP."""
     configs = Path(open_clip.__file__).parent / "model_configs"
     shutil.rmtree(root, ignore_errors=True)
-    for name in ("ViT-B-16-SigLIP", "MobileCLIP-S1", "MobileCLIP2-S0", "coca_ViT-B-32", "EVA02-B-16",
-                 "roberta-ViT-B-32", "xlm-roberta-base-ViT-B-32", "ViT-B-16-CLIPA", "ViT-H-14-CLIPA", "convnext_base",
-                 "nllb-clip-base"):
+    for name in ("MobileCLIP-S1", "MobileCLIP2-S0", "coca_ViT-B-32", "roberta-ViT-B-32",
+                 "xlm-roberta-base-ViT-B-32", "convnext_base", "nllb-clip-base", "nllb-clip-base-siglip", "ViTamin-B",
+                 "swin_base_patch4_window7_224", "vit_relpos_medium_patch16_cls_224"):
         path = configs / f"{name}.json"
         if path.exists():
             folder = fresh(root / name.lower())
             size = json.loads(path.read_text())["vision_cfg"].get("image_size", 224)
             cfg = {"model_cfg": json.loads(path.read_text()), "preprocess_cfg": {"size": size}}
             (folder / "open_clip_config.json").write_text(json.dumps(cfg, indent=2) + "\n")
-    for name in ("SiglipConfig", "Siglip2Config", "ChineseCLIPConfig", "AltCLIPConfig", "CLIPSegConfig", "MetaClip2Config"):
+    for name in ("Siglip2Config", "ChineseCLIPConfig", "AltCLIPConfig", "CLIPSegConfig"):
         kind = getattr(transformers, name, None)
         if kind:
             folder = fresh(root / f"hf-{kind.model_type}")
@@ -315,7 +444,17 @@ def full(root, only):
         "rn50-openclip": lambda p: openclip(p, dict(
             embed_dim=1024, quick_gelu=True, vision_cfg=dict(image_size=224, layers=[3, 4, 6, 3], width=64), text_cfg=open_text),
             seed=6, n=2),
+        "siglip-b-16-224-hf": lambda p: siglip(p, dict(image_size=224, patch_size=16), dict(), seed=7, n=2),
+        "siglip2-b-16-256-hf": lambda p: siglip(p, dict(image_size=256, patch_size=16), dict(vocab_size=256_000), seed=8, n=2),
+        "siglip-so400m-14-384-hf": lambda p: siglip(
+            p, tower(1152, 27, 16, 4304, image_size=384, patch_size=14, hidden_act="gelu_pytorch_tanh"),
+            tower(1152, 27, 16, 4304, hidden_act="gelu_pytorch_tanh"), seed=9, n=1),
     }
+    for i, name in enumerate(["ViT-B-16-SigLIP2", "EVA02-B-16", "PE-Core-B-16", "MobileCLIP2-B", "MobileCLIP2-L-14", "ViT-L-14-CLIPA",
+                              "ViT-M-16-alt", "ViT-L-14-worldwide"]):
+        config = json.loads((Path(open_clip.__file__).parent / "model_configs" / f"{name}.json").read_text())
+        config["text_cfg"].pop("hf_tokenizer_name", None)
+        cases[f"{name.lower()}-openclip"] = lambda p, config=config, i=i: openclip(p, config, seed=20 + i, n=2)
     for name, make in cases.items():
         if not only or name in only:
             print(name, flush=True)

@@ -26,6 +26,7 @@ impl NoisyPrompts {
     /// A tokenizer that fails; a context too short for the prompts.
     pub fn new(clip: &Clip, template: &str, classes: &[String]) -> Result<NoisyPrompts> {
         words_only(template)?;
+        shares_a_prefix(clip)?;
         let tokenizer = clip.tokenizer()?;
         let prefix = format!("{}{}", "x ".repeat(PREFIX_WORDS), template.trim());
         let noisy = tokenizer.ids(&prefix)?.len();
@@ -50,6 +51,7 @@ impl NoisyPrompts {
     /// # Errors
     /// Prompts that differ there or lack an end token.
     pub fn from_ids(clip: &Clip, ids: &[Vec<u32>], noisy: usize) -> Result<NoisyPrompts> {
+        shares_a_prefix(clip)?;
         Ok(NoisyPrompts { prompts: Prompts::pack_shared(ids, clip.config.end, noisy + 1)?, noisy })
     }
 
@@ -71,6 +73,7 @@ impl NoisyPrompts {
     /// As [`NoisyPrompts::new`].
     pub fn plain(clip: &Clip, template: &str, classes: &[String]) -> Result<NoisyPrompts> {
         words_only(template)?;
+        shares_a_prefix(clip)?;
         let tokenizer = clip.tokenizer()?;
         let text = |class: &String| format!("{} {}.", template.trim(), class_name(class));
         let ids = classes.iter().map(|class| tokenizer.prompt(&text(class))).collect::<Result<Vec<_>>>()?;
@@ -81,6 +84,17 @@ impl NoisyPrompts {
     pub(super) fn rows(&self) -> Range<usize> {
         1..1 + self.noisy
     }
+}
+
+/// PiNI computes the noisy beginning once for all classes, which needs a text tower whose tokens see those before them only.
+fn shares_a_prefix(clip: &Clip) -> Result<()> {
+    if clip.config.causal {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "PiNI needs a text tower with causal attention, as CLIP's is: this model's tokens see all others, so that texts that \
+         begin alike share nothing; take Tip-Adapter, Tip-X, GDA or ProLIP",
+    ))
 }
 
 fn words_only(template: &str) -> Result<()> {

@@ -1,12 +1,13 @@
-//! Hugging Face's `config.json` of a `CLIPModel`.
+//! Hugging Face's `config.json` of a `CLIPModel`, a `MetaClip2Model` or a `SiglipModel`.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{ClipConfig, EndToken, ImageConfig, TowerConfig};
+use super::{ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, TowerConfig, VitConfig};
 use crate::clip::json::{Side, parse, typed};
 use crate::kernels::activation::Activation;
+use crate::nn::Hidden;
 use crate::{Error, Result};
 
 /// Keys that a config.json leaves out have transformers' defaults (CLIPTextConfig, CLIPVisionConfig: those of OpenAI's
@@ -107,82 +108,186 @@ impl Default for Vision {
 /// What a family would need that CLIP does not have.
 fn foreign(model_type: &str) -> String {
     let needs = match model_type {
-        "siglip" | "siglip2" => {
-            "it needs a SentencePiece tokenizer, bidirectional attention over texts, attention pooling, and a sigmoid head \
-             with a bias on the logits"
+        "siglip2" => {
+            "a SigLIP 2 with NaFlex needs patches in any number, for pictures of any aspect; those of a fixed resolution are \
+             of the type 'siglip', for instance google/siglip2-base-patch16-224"
         }
         "mobileclip" | "mobileclip2" => "it needs FastViT's convolutional image tower",
         "chinese_clip" | "altclip" => "it needs a BERT text tower and its tokenizer",
-        "metaclip_2" => "it needs the tokenizer of XLM-V and its text pooling",
         "align" => "it needs an EfficientNet and a BERT",
         "clipseg" => "it needs a segmentation decoder; its CLIP alone is openai/clip-vit-base-patch16",
-        _ => "tipi runs models of the type 'clip'",
+        _ => "tipi runs models of the types 'clip', 'metaclip_2' and 'siglip'",
     };
-    format!("is of the type '{model_type}', not a CLIP: {needs}")
+    format!("is of the type '{model_type}', neither a CLIP nor a SigLIP: {needs}")
 }
 
 fn activation(path: &Path, name: &str) -> Result<Activation> {
     match name {
         "quick_gelu" => Ok(Activation::QuickGelu),
         "gelu" => Ok(Activation::Gelu),
-        other => Err(Error::config(path, format!("hidden_act '{other}' is not known; 'quick_gelu' and 'gelu' are"))),
+        "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        other => Err(Error::config(
+            path,
+            format!("hidden_act '{other}' is not known; 'quick_gelu', 'gelu' and 'gelu_pytorch_tanh' are"),
+        )),
     }
 }
 
 /// Reads a `config.json`.
 pub(super) fn read(path: &Path) -> Result<ClipConfig> {
     let hf: serde_json::Value = parse(path)?;
-    if let Some(kind) = hf.get("model_type").and_then(|v| v.as_str())
-        && kind != "clip"
-    {
-        return Err(Error::config(path, foreign(kind)));
+    match hf.get("model_type").and_then(|v| v.as_str()) {
+        None | Some("clip") => clip(path, typed(path, hf)?, false),
+        Some("metaclip_2") => clip(path, typed(path, hf)?, true),
+        Some("siglip") => siglip(path, typed(path, hf)?),
+        Some(kind) => Err(Error::config(path, foreign(kind))),
     }
-    let hf: Config = typed(path, hf)?;
-    let part = |name: &str| {
-        Error::config(path, format!("{name} is missing; a CLIP's config.json has text_config and vision_config"))
-    };
-    let t = hf.text_config_dict.or(hf.text_config).ok_or_else(|| part("text_config"))?;
-    let v = hf.vision_config_dict.or(hf.vision_config).ok_or_else(|| part("vision_config"))?;
+}
+
+fn part(path: &Path, name: &str) -> Error {
+    Error::config(path, format!("{name} is missing; a config.json has text_config and vision_config"))
+}
+
+/// A CLIP; `by_id` if an end token of 2 is an id and not a remnant of times when all configurations said 2.
+fn clip(path: &Path, hf: Config, by_id: bool) -> Result<ClipConfig> {
+    let t = hf.text_config_dict.or(hf.text_config).ok_or_else(|| part(path, "text_config"))?;
+    let v = hf.vision_config_dict.or(hf.vision_config).ok_or_else(|| part(path, "vision_config"))?;
     if v.num_channels != 3 {
         return Err(Error::config(path, "vision_config.num_channels must be 3"));
     }
-    let end = match t.eos_token_id {
+    let one = |id: u32| match id {
         // Configs written before transformers' fix of the end token say 2 and mean the highest id.
-        None | Some(Ids::One(2)) => EndToken::HighestId,
-        Some(Ids::One(id)) => EndToken::First(id),
+        2 if !by_id => EndToken::HighestId,
+        id => EndToken::First(id),
+    };
+    let end = match t.eos_token_id {
+        None => EndToken::HighestId,
+        Some(Ids::One(id)) => one(id),
         Some(Ids::Several(ids)) => match ids[..] {
-            [2] => EndToken::HighestId,
-            [id] => EndToken::First(id),
+            [id] => one(id),
             _ => {
                 return Err(Error::config(path, format!("eos_token_id is {ids:?}; a CLIP's texts have one end token")));
             }
         },
     };
+    let hidden = |name: &str| Ok::<_, Error>(Hidden::Activated(activation(path, name)?));
+    let image = [v.hidden_size, v.intermediate_size, v.num_hidden_layers, v.num_attention_heads];
+    let text = [t.hidden_size, t.intermediate_size, t.num_hidden_layers, t.num_attention_heads];
+    let tower = TowerConfig::plain(image, hidden(&v.hidden_act)?, v.layer_norm_eps);
     let config = ClipConfig {
-        image: ImageConfig::Vit {
-            tower: TowerConfig {
-                width: v.hidden_size,
-                mlp: v.intermediate_size,
-                layers: v.num_hidden_layers,
-                heads: v.num_attention_heads,
-                activation: activation(path, &v.hidden_act)?,
-                eps: v.layer_norm_eps,
-            },
-            patch: v.patch_size.square(path, "patch_size")?,
-        },
-        text: TowerConfig {
-            width: t.hidden_size,
-            mlp: t.intermediate_size,
-            layers: t.num_hidden_layers,
-            heads: t.num_attention_heads,
-            activation: activation(path, &t.hidden_act)?,
-            eps: t.layer_norm_eps,
-        },
+        image: ImageConfig::Vit(VitConfig::clip(tower, v.patch_size.square(path, "patch_size")?)),
+        text: TowerConfig::plain(text, hidden(&t.hidden_act)?, t.layer_norm_eps),
         image_size: v.image_size.square(path, "image_size")?,
         context: t.max_position_embeddings,
         vocabulary: t.vocab_size,
         embedding: hf.projection_dim,
         end,
+        causal: true,
+        text_projection: ProjectionForm::Plain,
+        logit_bias: false,
+    };
+    config.check(path)?;
+    Ok(config)
+}
+
+#[derive(Deserialize)]
+struct Siglip {
+    text_config: SiglipText,
+    vision_config: SiglipVision,
+}
+
+/// Defaults are those of transformers' SiglipTextConfig.
+#[derive(Deserialize)]
+#[serde(default)]
+struct SiglipText {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    vocab_size: usize,
+    hidden_act: String,
+    layer_norm_eps: f32,
+    projection_size: Option<usize>,
+}
+
+impl Default for SiglipText {
+    fn default() -> Self {
+        SiglipText {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            max_position_embeddings: 64,
+            vocab_size: 32_000,
+            hidden_act: "gelu_pytorch_tanh".into(),
+            layer_norm_eps: 1e-6,
+            projection_size: None,
+        }
+    }
+}
+
+/// Defaults are those of transformers' SiglipVisionConfig.
+#[derive(Deserialize)]
+#[serde(default)]
+struct SiglipVision {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    image_size: Side,
+    patch_size: Side,
+    num_channels: usize,
+    hidden_act: String,
+    layer_norm_eps: f32,
+    vision_use_head: bool,
+}
+
+impl Default for SiglipVision {
+    fn default() -> Self {
+        SiglipVision {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            image_size: Side::One(224),
+            patch_size: Side::One(16),
+            num_channels: 3,
+            hidden_act: "gelu_pytorch_tanh".into(),
+            layer_norm_eps: 1e-6,
+            vision_use_head: true,
+        }
+    }
+}
+
+/// A SigLIP (arXiv 2303.15343) or SigLIP 2 (arXiv 2502.14786) of a fixed resolution.
+fn siglip(path: &Path, hf: Siglip) -> Result<ClipConfig> {
+    let Siglip { text_config: t, vision_config: v } = hf;
+    if v.num_channels != 3 {
+        return Err(Error::config(path, "vision_config.num_channels must be 3"));
+    }
+    if !v.vision_use_head {
+        return Err(Error::config(
+            path,
+            "vision_config.vision_use_head must be true: the head makes a picture's features",
+        ));
+    }
+    let (image_act, text_act) = (activation(path, &v.hidden_act)?, activation(path, &t.hidden_act)?);
+    let image = [v.hidden_size, v.intermediate_size, v.num_hidden_layers, v.num_attention_heads];
+    let text = [t.hidden_size, t.intermediate_size, t.num_hidden_layers, t.num_attention_heads];
+    let tower = TowerConfig::plain(image, Hidden::Activated(image_act), v.layer_norm_eps);
+    let pool = Pool::Attention { heads: v.num_attention_heads, mlp: v.intermediate_size, activation: image_act };
+    let config = ClipConfig {
+        image: ImageConfig::Vit(VitConfig::siglip(tower, v.patch_size.square(path, "patch_size")?, pool)),
+        text: TowerConfig::plain(text, Hidden::Activated(text_act), t.layer_norm_eps),
+        image_size: v.image_size.square(path, "image_size")?,
+        context: t.max_position_embeddings,
+        vocabulary: t.vocab_size,
+        embedding: t.projection_size.unwrap_or(t.hidden_size),
+        end: EndToken::Last,
+        causal: false,
+        text_projection: ProjectionForm::Biased,
+        logit_bias: true,
     };
     config.check(path)?;
     Ok(config)

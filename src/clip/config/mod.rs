@@ -4,13 +4,18 @@
 mod hf;
 mod open_clip;
 mod openai;
+mod timm;
+mod vit;
 
 use std::path::Path;
 
-use super::checkpoint::{Checkpoint, Names};
+use super::checkpoint::Checkpoint;
+use super::names::Names;
 use super::preprocess::Preprocess;
-use crate::kernels::activation::Activation;
+use crate::nn::Hidden;
 use crate::{Error, Result};
+
+pub use vit::{Pool, ProjectionForm, Rotary, Stem, VitConfig};
 
 /// A transformer's sizes.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,10 +28,37 @@ pub struct TowerConfig {
     pub layers: usize,
     /// Attention heads; they divide the width.
     pub heads: usize,
-    /// Activation of the MLPs.
-    pub activation: Activation,
+    /// What is between an MLP's two layers.
+    pub hidden: Hidden,
     /// LayerNorm's eps.
     pub eps: f32,
+    /// Which of queries, keys and values have a bias.
+    pub biases: Biases,
+    /// Norms of the mixed heads and of the MLP's hidden rows (EVA-02).
+    pub inner_norms: bool,
+    /// Factors per channel of what attention and MLP add (LayerScale, arXiv 2103.17239).
+    pub layer_scale: bool,
+    /// Whether norms come behind attention and MLP, before what these give is added (EVA-02-E).
+    pub post_norm: bool,
+}
+
+/// Which of queries, keys and values have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Biases {
+    /// All three.
+    All,
+    /// Queries and values: EVA.
+    NoKey,
+    /// None.
+    None,
+}
+
+impl TowerConfig {
+    /// A tower as CLIP's: no more than the sizes and the activation.
+    pub(super) fn plain([width, mlp, layers, heads]: [usize; 4], hidden: Hidden, eps: f32) -> TowerConfig {
+        let (biases, inner_norms, layer_scale, post_norm) = (Biases::All, false, false, false);
+        TowerConfig { width, mlp, layers, heads, hidden, eps, biases, inner_norms, layer_scale, post_norm }
+    }
 }
 
 /// The sizes of OpenAI's modified ResNet (CLIP, §2.4: a stem of three convolutions, average pools before what would be a
@@ -51,24 +83,21 @@ impl ResNetConfig {
 /// An image tower's architecture.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ImageConfig {
-    /// A vision transformer on patches of this many pixels square.
-    Vit {
-        /// The transformer.
-        tower: TowerConfig,
-        /// Side of a patch in pixels.
-        patch: usize,
-    },
+    /// A vision transformer.
+    Vit(VitConfig),
     /// A modified ResNet.
     ResNet(ResNetConfig),
 }
 
-/// How the end token of a text is found.
+/// How the token that a text's features are read from, its end token, is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndToken {
     /// The position of the highest id: OpenAI, and Hugging Face configs whose eos_token_id is 2.
     HighestId,
     /// The first position that holds this id.
     First(u32),
+    /// The last position, whatever it holds: SigLIP, CLIPA.
+    Last,
 }
 
 impl EndToken {
@@ -81,6 +110,7 @@ impl EndToken {
                 ids.iter().position(|id| id == top)
             }
             EndToken::First(end) => ids.iter().position(|id| *id == end),
+            EndToken::Last => ids.len().checked_sub(1),
         }
     }
 }
@@ -102,6 +132,12 @@ pub struct ClipConfig {
     pub embedding: usize,
     /// How a text's end token is found.
     pub end: EndToken,
+    /// Whether a token of a text sees those before it only. Where it sees all, padding counts, too.
+    pub causal: bool,
+    /// The text tower's last layer.
+    pub text_projection: ProjectionForm,
+    /// Whether logits get a bias: SigLIP, whose probabilities are sigmoids.
+    pub logit_bias: bool,
 }
 
 /// Sizes past this are no CLIP but a broken or hostile file: they would only end in absurd allocations.
@@ -138,13 +174,12 @@ impl ClipConfig {
     /// and families that tipi does not have; [`Error::MissingTensor`].
     pub fn of_folder(folder: &Path, checkpoint: &Checkpoint) -> Result<(ClipConfig, Preprocess)> {
         let (hf, open_clip) = (folder.join("config.json"), folder.join(OPEN_CLIP));
-        if checkpoint.names() == Names::OpenAi && open_clip.exists() {
-            return open_clip::read(&open_clip);
-        }
-        let config = if checkpoint.names() == Names::HuggingFace || hf.exists() {
-            hf::read(&hf)?
-        } else {
-            openai::infer(checkpoint)?
+        let config = match checkpoint.names() {
+            Names::OpenAi if open_clip.exists() => return open_clip::read(&open_clip),
+            // Only its configuration says which of timm's towers it is.
+            Names::Timm => return open_clip::read(&open_clip),
+            Names::OpenAi if !hf.exists() => openai::infer(checkpoint)?,
+            _ => hf::read(&hf)?,
         };
         let preprocess = Preprocess::of_folder(folder, config.image_size)?;
         Ok((config, preprocess))
@@ -163,14 +198,18 @@ impl ClipConfig {
         ];
         let mut towers = vec![("text", &self.text)];
         match &self.image {
-            ImageConfig::Vit { tower, patch } => {
+            ImageConfig::Vit(vit) => {
+                let tower = &vit.tower;
                 sizes.extend([
                     ("image width", tower.width),
                     ("image MLP width", tower.mlp),
                     ("image layers", tower.layers),
                     ("image heads", tower.heads),
-                    ("patch size", *patch),
+                    ("patch size", vit.patch),
                 ]);
+                if let Pool::Attention { heads, mlp, .. } = vit.pool {
+                    sizes.extend([("heads of the pooling", heads), ("MLP width of the pooling", mlp)]);
+                }
                 towers.push(("image", tower));
             }
             ImageConfig::ResNet(net) => {
@@ -195,10 +234,7 @@ impl ClipConfig {
             }
         }
         match &self.image {
-            ImageConfig::Vit { patch, .. } if *patch > self.image_size => {
-                let size = self.image_size;
-                Err(Error::config(path, format!("patch size {patch} is larger than the image size {size}")))
-            }
+            ImageConfig::Vit(vit) => vit.check(path, self.image_size),
             ImageConfig::ResNet(net) if !self.image_size.is_multiple_of(32) || net.channels() % net.heads != 0 => {
                 Err(Error::config(
                     path,
@@ -211,21 +247,25 @@ impl ClipConfig {
                     ),
                 ))
             }
-            _ => Ok(()),
+            ImageConfig::ResNet(_) => Ok(()),
         }
     }
 
     /// Patches along one side of a picture; for a ResNet, positions along one side of its last stage.
     pub fn grid(&self) -> usize {
         match &self.image {
-            ImageConfig::Vit { patch, .. } => self.image_size / patch,
+            ImageConfig::Vit(vit) => self.image_size / vit.patch,
             ImageConfig::ResNet(_) => self.image_size / 32,
         }
     }
 
-    /// Tokens that attention in the image tower sees: the class token (or the mean) and the grid.
+    /// Tokens that attention in the image tower sees: the grid, and the class token (or a ResNet's mean) where there is one.
     pub fn image_tokens(&self) -> usize {
-        self.grid() * self.grid() + 1
+        let class = match &self.image {
+            ImageConfig::Vit(vit) => vit.class,
+            ImageConfig::ResNet(_) => true,
+        };
+        self.grid() * self.grid() + usize::from(class)
     }
 }
 
@@ -238,5 +278,6 @@ mod tests {
         assert_eq!(EndToken::HighestId.position(&[9, 3, 11, 4, 11, 0]), Some(2));
         assert_eq!(EndToken::First(4).position(&[9, 3, 11, 4, 11, 4]), Some(3));
         assert_eq!(EndToken::First(5).position(&[9, 3]), None);
+        assert_eq!((EndToken::Last.position(&[9, 3, 1]), EndToken::Last.position(&[])), (Some(2), None));
     }
 }

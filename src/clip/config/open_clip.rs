@@ -6,11 +6,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
+use super::{ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, TowerConfig, VitConfig, timm};
 use crate::clip::json::{Side, parse, typed};
 use crate::clip::preprocess::{Preprocess, Resize};
 use crate::data::{Depth, Filter, Normalize};
 use crate::kernels::activation::Activation;
+use crate::nn::Hidden;
 use crate::{Error, Result};
 
 #[derive(Deserialize)]
@@ -25,13 +26,14 @@ struct Model {
     embed_dim: usize,
     #[serde(default)]
     quick_gelu: bool,
+    init_logit_bias: Option<f64>,
     vision_cfg: Vision,
     text_cfg: Text,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone, Copy)]
 #[serde(untagged)]
 enum Layers {
     Blocks(usize),
@@ -50,6 +52,13 @@ struct Vision {
     norm_kwargs: Option<Norm>,
     pool_type: String,
     pos_embed_type: String,
+    no_ln_pre: bool,
+    final_ln_after_pool: bool,
+    ls_init_value: Option<f64>,
+    timm_model_name: Option<String>,
+    timm_pool: Option<String>,
+    timm_proj: Option<String>,
+    timm_proj_bias: bool,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -66,6 +75,13 @@ impl Default for Vision {
             norm_kwargs: None,
             pool_type: "tok".into(),
             pos_embed_type: "learnable".into(),
+            no_ln_pre: false,
+            final_ln_after_pool: false,
+            ls_init_value: None,
+            timm_model_name: None,
+            timm_pool: None,
+            timm_proj: None,
+            timm_proj_bias: false,
             rest: Map::new(),
         }
     }
@@ -82,8 +98,12 @@ struct Text {
     mlp_ratio: f64,
     eos_id: u32,
     norm_kwargs: Option<Norm>,
+    act_kwargs: Option<Act>,
     pool_type: String,
     proj_type: String,
+    proj_bias: bool,
+    no_causal_mask: bool,
+    ls_init_value: Option<f64>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -99,8 +119,12 @@ impl Default for Text {
             mlp_ratio: 4.0,
             eos_id: 2,
             norm_kwargs: None,
+            act_kwargs: None,
             pool_type: "argmax".into(),
             proj_type: "linear".into(),
+            proj_bias: false,
+            no_causal_mask: false,
+            ls_init_value: None,
             rest: Map::new(),
         }
     }
@@ -110,6 +134,12 @@ impl Default for Text {
 #[serde(deny_unknown_fields)]
 struct Norm {
     eps: Option<f32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Act {
+    approximate: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -125,18 +155,14 @@ struct Pictures {
 }
 
 /// Settings that change no feature of the models that tipi runs: they are for training, for other families (whose own
-/// switch is refused), or for the tokenizer. `final_ln_after_pool` only exchanges two steps that treat rows one by one.
-const HARMLESS: [&str; 20] = [
+/// switch is refused), or for the tokenizer.
+const HARMLESS: [&str; 16] = [
     "custom_text",
     "patch_dropout",
     "output_tokens",
-    "final_ln_after_pool",
     "attn_pooler_queries",
     "attn_pooler_heads",
     "timm_model_pretrained",
-    "timm_pool",
-    "timm_proj",
-    "timm_proj_bias",
     "timm_drop",
     "timm_drop_path",
     "pad_id",
@@ -153,18 +179,8 @@ const HARMLESS: [&str; 20] = [
 fn needs(key: &str, value: &Value) -> String {
     let text = value.as_str().unwrap_or_default().to_lowercase();
     let family = match key {
-        "init_logit_bias" => {
-            "a SigLIP, which needs a SentencePiece tokenizer, bidirectional attention over texts, attention pooling, and a \
-             sigmoid head with a bias on the logits"
-        }
-        "timm_model_name" if text.contains("siglip") => {
-            "a SigLIP, which needs attention pooling, a SentencePiece tokenizer and a sigmoid head"
-        }
         "timm_model_name" if text.contains("fastvit") || text.contains("mobileclip") => {
             "a MobileCLIP, which needs FastViT's convolutional image tower"
-        }
-        "timm_model_name" if text.contains("eva") => {
-            "an EVA, which needs rotary positions, SwiGLU and norms inside attention"
         }
         "timm_model_name" => return format!("an image tower from timm, which needs the architecture '{text}'"),
         "hf_model_name" => {
@@ -172,7 +188,6 @@ fn needs(key: &str, value: &Value) -> String {
         }
         "multimodal_cfg" => "a CoCa, which needs attentional pooling and a decoder of texts",
         "attentional_pool" => "a tower that needs attentional pooling",
-        "no_causal_mask" => "a text tower that needs bidirectional attention",
         _ => "a setting that tipi does not have and that would change the features",
     };
     family.into()
@@ -182,15 +197,18 @@ fn needs(key: &str, value: &Value) -> String {
 fn refuse(path: &Path, part: &str, rest: &Map<String, Value>) -> Result<()> {
     let asked = |(key, value): &(&String, &Value)| !HARMLESS.contains(&key.as_str()) && *value != &Value::Bool(false);
     // The switches that tell a family first: their sentences say more.
-    let order = ["init_logit_bias", "multimodal_cfg", "timm_model_name", "hf_model_name"];
+    let order = ["multimodal_cfg", "hf_model_name"];
     let first = order.iter().find_map(|key| rest.get_key_value(*key).filter(asked));
     match first.or_else(|| rest.iter().find(asked)) {
-        Some((key, value)) => {
-            let shown = if value.is_object() || value.is_array() { String::new() } else { format!(" {value}") };
-            Err(Error::config(path, format!("{part}{key}{shown} stands for {}; tipi runs CLIP", needs(key, value))))
-        }
+        Some((key, value)) => Err(refusal(path, part, key, value)),
         None => Ok(()),
     }
+}
+
+fn refusal(path: &Path, part: &str, key: &str, value: &Value) -> Error {
+    let shown = if value.is_object() || value.is_array() { String::new() } else { format!(" {value}") };
+    let what = needs(key, value);
+    Error::config(path, format!("{part}{key}{shown} stands for {what}; tipi runs CLIP, SigLIP and their kin"))
 }
 
 /// Takes out what is null: open_clip's way to leave a setting at its default (the patch size of a ResNet).
@@ -208,31 +226,21 @@ fn drop_nulls(json: &mut Value) {
 /// Reads an `open_clip_config.json`.
 pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
     let mut json: Value = parse(path)?;
+    // Here nothing is a choice of its own: the classifier's layer projects.
+    if let Some(none) = json.pointer_mut("/model_cfg/vision_cfg/timm_proj").filter(|proj| proj.is_null()) {
+        *none = Value::String(String::new());
+    }
     drop_nulls(&mut json);
     let File { model_cfg: model, preprocess_cfg } = typed(path, json)?;
     refuse(path, "", &model.rest)?;
     refuse(path, "vision_cfg.", &model.vision_cfg.rest)?;
     refuse(path, "text_cfg.", &model.text_cfg.rest)?;
     let activation = if model.quick_gelu { Activation::QuickGelu } else { Activation::Gelu };
-    // As Python's int(): towards zero.
-    let mlp = |width: usize, ratio: f64| (width as f64 * ratio) as usize;
-    let eps = |norm: &Option<Norm>| norm.as_ref().and_then(|n| n.eps).unwrap_or(1e-5);
     let (v, t) = (&model.vision_cfg, &model.text_cfg);
-    let image = match v.layers {
-        Layers::Blocks(layers) => {
-            for (key, value, right) in
-                [("pool_type", &v.pool_type, "tok"), ("pos_embed_type", &v.pos_embed_type, "learnable")]
-            {
-                if value != right {
-                    return Err(Error::config(path, format!("vision_cfg.{key} '{value}'; tipi has '{right}' only")));
-                }
-            }
-            let heads = v.width.checked_div(v.head_width).unwrap_or(0);
-            let (width, mlp, eps) = (v.width, mlp(v.width, v.mlp_ratio), eps(&v.norm_kwargs));
-            let tower = TowerConfig { width, mlp, layers, heads, activation, eps };
-            ImageConfig::Vit { tower, patch: v.patch_size.square(path, "vision_cfg.patch_size")? }
-        }
-        Layers::Stages(stages) => {
+    let image = match (&v.timm_model_name, v.layers) {
+        (Some(name), _) => ImageConfig::Vit(of_timm(path, v, name)?),
+        (None, Layers::Blocks(layers)) => ImageConfig::Vit(own(path, v, layers, activation)?),
+        (None, Layers::Stages(stages)) => {
             let heads = v.width.saturating_mul(32).checked_div(v.head_width).unwrap_or(0);
             ImageConfig::ResNet(ResNetConfig { stages, width: v.width, heads })
         }
@@ -240,35 +248,104 @@ pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
     let end = match t.pool_type.as_str() {
         "argmax" => EndToken::HighestId,
         "eos" => EndToken::First(t.eos_id),
+        "last" => EndToken::Last,
         other => {
-            return Err(Error::config(
-                path,
-                format!("text_cfg.pool_type '{other}'; tipi takes a text's end token, 'argmax' or 'eos'"),
-            ));
+            let reason = format!("text_cfg.pool_type '{other}'; tipi reads a text at 'argmax', 'eos' or 'last'");
+            return Err(Error::config(path, reason));
         }
     };
-    if t.proj_type != "linear" {
-        return Err(Error::config(path, format!("text_cfg.proj_type '{}'; tipi has 'linear' only", t.proj_type)));
+    if t.pool_type == "last" && !t.no_causal_mask {
+        return Err(Error::config(path, "text_cfg.pool_type 'last' is for towers with no_causal_mask"));
     }
+    let text_projection = match (t.proj_type.as_str(), t.proj_bias) {
+        ("none", _) => ProjectionForm::None,
+        ("linear", false) => ProjectionForm::Plain,
+        ("linear", true) => ProjectionForm::Biased,
+        (other, _) => {
+            let reason = format!("text_cfg.proj_type '{other}'; tipi has 'linear' and 'none'");
+            return Err(Error::config(path, reason));
+        }
+    };
+    let activation = match t.act_kwargs.as_ref().and_then(|act| act.approximate.as_deref()) {
+        // Only torch's GELU takes it.
+        Some("tanh") if !model.quick_gelu => Activation::GeluTanh,
+        None | Some("none") => activation,
+        Some(other) => {
+            return Err(Error::config(path, format!("text_cfg.act_kwargs.approximate '{other}'; tipi has 'tanh'")));
+        }
+    };
+    let sizes = [t.width, mlp(t.width, t.mlp_ratio), t.layers, t.heads];
+    let text = TowerConfig::plain(sizes, Hidden::Activated(activation), eps(t.norm_kwargs.as_ref()));
     let config = ClipConfig {
         image,
-        text: TowerConfig {
-            width: t.width,
-            mlp: mlp(t.width, t.mlp_ratio),
-            layers: t.layers,
-            heads: t.heads,
-            activation,
-            eps: eps(&t.norm_kwargs),
-        },
+        text: TowerConfig { layer_scale: t.ls_init_value.is_some(), ..text },
         image_size: v.image_size.square(path, "vision_cfg.image_size")?,
         context: t.context_length,
         vocabulary: t.vocab_size,
         embedding: model.embed_dim,
         end,
+        causal: !t.no_causal_mask,
+        text_projection,
+        logit_bias: model.init_logit_bias.is_some(),
     };
     config.check(path)?;
     let preprocess = pictures(path, &preprocess_cfg, config.image_size)?;
     Ok((config, preprocess))
+}
+
+/// As Python's int(): towards zero.
+fn mlp(width: usize, ratio: f64) -> usize {
+    (width as f64 * ratio) as usize
+}
+
+fn eps(norm: Option<&Norm>) -> f32 {
+    norm.and_then(|norm| norm.eps).unwrap_or(1e-5)
+}
+
+/// open_clip's own vision transformer.
+fn own(path: &Path, v: &Vision, layers: usize, activation: Activation) -> Result<VitConfig> {
+    if v.pos_embed_type != "learnable" {
+        let reason = format!("vision_cfg.pos_embed_type '{}'; tipi has 'learnable' only", v.pos_embed_type);
+        return Err(Error::config(path, reason));
+    }
+    let pool = match v.pool_type.as_str() {
+        "tok" => Pool::Class,
+        "avg" => Pool::Mean { norm_first: !v.final_ln_after_pool },
+        other => {
+            return Err(Error::config(path, format!("vision_cfg.pool_type '{other}'; tipi has 'tok' and 'avg'")));
+        }
+    };
+    let heads = v.width.checked_div(v.head_width).unwrap_or(0);
+    let sizes = [v.width, mlp(v.width, v.mlp_ratio), layers, heads];
+    let tower = TowerConfig::plain(sizes, Hidden::Activated(activation), eps(v.norm_kwargs.as_ref()));
+    let tower = TowerConfig { layer_scale: v.ls_init_value.is_some(), ..tower };
+    let patch = v.patch_size.square(path, "vision_cfg.patch_size")?;
+    Ok(VitConfig { pre_norm: !v.no_ln_pre, pool, ..VitConfig::clip(tower, patch) })
+}
+
+/// A vision transformer from timm.
+fn of_timm(path: &Path, v: &Vision, name: &str) -> Result<VitConfig> {
+    let unknown = || refusal(path, "vision_cfg.", "timm_model_name", &Value::String(name.into()));
+    let vit = timm::tower(name).ok_or_else(unknown)?;
+    // What the name's own pool is called; an empty name leaves it as it is.
+    let pool = match vit.pool {
+        Pool::Class => "token",
+        Pool::Mean { .. } => "avg",
+        Pool::Attention { .. } => "map",
+    };
+    let asked = v.timm_pool.as_deref().unwrap_or("avg");
+    if asked != pool && !asked.is_empty() {
+        return Err(Error::config(path, format!("vision_cfg.timm_pool '{asked}'; tipi has '{pool}' for {name}")));
+    }
+    let projection = match v.timm_proj.as_deref().unwrap_or("linear") {
+        "none" => ProjectionForm::None,
+        "" => ProjectionForm::Biased,
+        "linear" if !v.timm_proj_bias => ProjectionForm::Plain,
+        other => {
+            return Err(Error::config(path, format!("vision_cfg.timm_proj '{other}'; tipi has 'linear' and 'none'")));
+        }
+    };
+    Ok(VitConfig { projection, ..vit })
 }
 
 /// How pictures are prepared; what is left out is as in open_clip's `PreprocessCfg`.

@@ -1,8 +1,9 @@
 //! OpenAI's checkpoints: no configuration, the tensors' shapes say all.
 
-use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
+use super::{ClipConfig, EndToken, ImageConfig, ProjectionForm, ResNetConfig, TowerConfig, VitConfig};
 use crate::clip::checkpoint::Checkpoint;
 use crate::kernels::activation::Activation;
+use crate::nn::Hidden;
 use crate::{Error, Result};
 
 /// Infers the architecture of a checkpoint with OpenAI's names from its tensors, as OpenAI's loader does: heads are 64
@@ -18,14 +19,10 @@ pub(super) fn infer(checkpoint: &Checkpoint) -> Result<ClipConfig> {
         })
     };
     let tower = |prefix: &str, width: usize| -> Result<TowerConfig> {
-        Ok(TowerConfig {
-            width,
-            mlp: dim(&format!("{prefix}resblocks.0.mlp.c_fc.weight"), 0)?,
-            layers: checkpoint.count_layers(&format!("{prefix}resblocks.")),
-            heads: width / 64,
-            activation: Activation::QuickGelu,
-            eps: 1e-5,
-        })
+        let mlp = dim(&format!("{prefix}resblocks.0.mlp.c_fc.weight"), 0)?;
+        let layers = checkpoint.count_layers(&format!("{prefix}resblocks."));
+        let hidden = Hidden::Activated(Activation::QuickGelu);
+        Ok(TowerConfig::plain([width, mlp, layers, width / 64], hidden, 1e-5))
     };
     let (positions, scale, image) = if checkpoint.has_resnet() {
         let width = dim("visual.layer1.0.conv1.weight", 0)?;
@@ -35,7 +32,7 @@ pub(super) fn infer(checkpoint: &Checkpoint) -> Result<ClipConfig> {
     } else {
         let patch = dim("visual.conv1.weight", 3)?;
         let tower = tower("visual.transformer.", dim("visual.conv1.weight", 0)?)?;
-        ("visual.positional_embedding", patch, ImageConfig::Vit { tower, patch })
+        ("visual.positional_embedding", patch, ImageConfig::Vit(VitConfig::clip(tower, patch)))
     };
     let tokens = dim(positions, 0)?;
     let grid = (tokens.saturating_sub(1) as f64).sqrt().round() as usize;
@@ -54,6 +51,9 @@ pub(super) fn infer(checkpoint: &Checkpoint) -> Result<ClipConfig> {
         vocabulary: dim(&text("token_embedding.weight"), 0)?,
         embedding: dim(&text("text_projection"), 1)?,
         end: EndToken::HighestId,
+        causal: true,
+        text_projection: ProjectionForm::Plain,
+        logit_bias: false,
     };
     config.check(checkpoint.path())?;
     Ok(config)

@@ -3,7 +3,6 @@
 use super::VisionTransformer;
 use crate::Result;
 use crate::gpu::{Plan, Recorder, Tensor};
-use crate::kernels::patch;
 use crate::nn::{Bottleneck, Taps};
 
 /// The adapted tower's insides, for a comparison with another implementation.
@@ -28,7 +27,7 @@ pub struct ImageTaps {
     pub blocks: Vec<Tensor>,
     /// Inside the last block.
     pub last: Taps,
-    /// Class tokens after the post-norm.
+    /// What the projection takes.
     pub pooled: Tensor,
     /// `[batch, embedding]`.
     pub features: Tensor,
@@ -49,10 +48,18 @@ impl VisionTransformer {
         let mut rec = Recorder::new(&self.gpu);
         let x = self.tokens(&mut rec, &input)?;
         let (blocks, branch) = self.transformer.forward_adapted_tapped(&mut rec, &x, &pattern, bottlenecks)?;
-        let class = self.class_tokens(batch)?.of(&mut rec, blocks.last().unwrap_or(&x))?;
-        let (_, features) = self.head(&mut rec, &class)?;
+        let (_, features) = self.tapped_head(&mut rec, blocks.last().unwrap_or(&x), batch)?;
         rec.finish()?.run()?;
         Ok(AdaptedTaps { blocks, branch, features })
+    }
+
+    /// All rows of the blocks' output → what the projection takes, and features.
+    fn tapped_head(&self, rec: &mut Recorder, x: &Tensor, batch: usize) -> Result<(Tensor, Tensor)> {
+        let x = match self.picked(batch)? {
+            Some(picked) => picked.of(rec, x)?,
+            None => x.clone(),
+        };
+        self.head(rec, &x)
     }
 
     /// Runs the tower once on `pixels`, keeping its insides.
@@ -64,12 +71,14 @@ impl VisionTransformer {
         self.gpu.write(&input, pixels)?;
         let pattern = self.pattern(batch)?;
         let mut rec = Recorder::new(&self.gpu);
-        let embedded = patch::forward(&mut rec, &input, &self.embedding)?;
-        let pre = self.pre.forward(&mut rec, &embedded)?.y;
+        let embedded = self.stem.forward(&mut rec, &input)?;
+        let pre = match &self.pre {
+            Some(norm) => norm.forward(&mut rec, &embedded)?.y,
+            None => embedded.clone(),
+        };
         let (blocks, last) = self.transformer.forward_tapped(&mut rec, &pre, &pattern)?;
         let x = blocks.last().unwrap_or(&pre).clone();
-        let class = self.class_tokens(batch)?.of(&mut rec, &x)?;
-        let (pooled, features) = self.head(&mut rec, &class)?;
+        let (pooled, features) = self.tapped_head(&mut rec, &x, batch)?;
         let plan = rec.finish()?;
         plan.run()?;
         Ok(ImageTaps { embedded, pre, blocks, last, pooled, features, plan })

@@ -1,8 +1,7 @@
 //! The insides of a transformer, for comparison with other implementations. Only tests look at them; see `clip::ImageTaps`.
 
-use super::{Transformer, with_residual};
+use super::{Transformer, normed};
 use crate::gpu::{Recorder, Tensor};
-use crate::kernels::activation;
 use crate::kernels::attention::{self, Pattern};
 use crate::kernels::gemm::Epilogue;
 use crate::nn::Bottleneck;
@@ -43,16 +42,18 @@ impl Transformer {
             x = self.mlp_saved(rec, block, mid)?.0;
             streams.push(x.clone());
         }
-        let n1 = last.ln1.forward(rec, &x)?.y;
-        let qkv = last.qkv.forward(rec, &n1, &Epilogue::default())?;
+        let n1 = if self.post_norm { x.clone() } else { last.ln1.forward(rec, &x)?.y };
+        let qkv = self.qkv(rec, last, &n1)?;
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
         let weights = attention::weights(rec, &qkv, &attended.lse, pattern, self.heads)?;
-        let mid = last.out.forward(rec, &attended.y, &with_residual(&x))?;
-        let n2 = last.ln2.forward(rec, &mid)?.y;
+        let (mixed, _) = normed(rec, last.mixed.as_ref(), attended.y.clone(), &last.out)?;
+        let (mid, _) = self.added(rec, &last.out, &mixed, &x, &last.ln1)?;
+        let n2 = if self.post_norm { mid.clone() } else { last.ln2.forward(rec, &mid)?.y };
         let up = last.up.forward(rec, &n2, &Epilogue::default())?;
-        let hidden = activation::forward(rec, self.activation, &up)?;
+        let hidden = self.activated(rec, &up)?;
+        let (hidden, _) = normed(rec, last.hidden.as_ref(), hidden, &last.down)?;
         let mlp = last.down.forward(rec, &hidden, &Epilogue::default())?;
-        streams.push(last.down.forward(rec, &hidden, &with_residual(&mid))?);
+        streams.push(self.added(rec, &last.down, &hidden, &mid, &last.ln2)?.0);
         Ok((streams, Taps { n1, weights, mixed: attended.y, mid, n2, up, mlp }))
     }
 

@@ -50,12 +50,19 @@ fn phi<T: Real>(x: T) -> T {
     T::of(0.5) * (T::of(1.0) + (x * T::rounded(std::f64::consts::FRAC_1_SQRT_2)).erf())
 }
 
+/// 2√(2/π)(x + 0.044715x³): ½(1 + tanh u) is σ(2u).
+fn twice_inner<T: Real>(x: T) -> T {
+    let c = T::rounded(2.0 * (2.0 / std::f64::consts::PI).sqrt());
+    c * (x + T::rounded(0.044715) * (x * x * x))
+}
+
 /// The activation of one number.
 pub fn act<T: Real>(kind: Activation, x: T) -> T {
     match kind {
         Activation::QuickGelu => x * sigmoid(T::rounded(1.702) * x),
         Activation::Gelu => x * phi(x),
         Activation::Relu => x.larger(T::zero()),
+        Activation::GeluTanh => x * sigmoid(twice_inner(x)),
     }
 }
 
@@ -73,6 +80,11 @@ pub fn slope<T: Real>(kind: Activation, x: T) -> T {
             phi(x) + x * root * (-(x * x) * T::of(0.5)).exp()
         }
         Activation::Relu => T::of(if x.value() > 0.0 { 1.0 } else { 0.0 }),
+        Activation::GeluTanh => {
+            let (u, c) = (twice_inner(x), T::rounded(2.0 * (2.0 / std::f64::consts::PI).sqrt()));
+            let inner = c * (T::of(1.0) + T::rounded(3.0 * 0.044715) * (x * x));
+            sigmoid(u) + x * inner * (sigmoid(u) * sigmoid(-u))
+        }
     }
 }
 
@@ -91,6 +103,8 @@ pub struct Patches {
     pub size: usize,
     pub patch: usize,
     pub width: usize,
+    /// Whether a class token stands before the patches.
+    pub class: bool,
 }
 
 impl Patches {
@@ -99,7 +113,12 @@ impl Patches {
     }
 
     pub fn tokens(&self) -> usize {
-        self.grid() * self.grid() + 1
+        self.grid() * self.grid() + self.first()
+    }
+
+    /// The token of the first patch.
+    fn first(&self) -> usize {
+        usize::from(self.class)
     }
 }
 
@@ -114,7 +133,7 @@ pub fn patch_embedding_backward<T: Real>(dy: &[T], weight: &[T], s: Patches) -> 
                     let (gy, gx) = (row / s.patch, col / s.patch);
                     let mut terms = Vec::new();
                     if gy < grid && gx < grid {
-                        let token = 1 + gy * grid + gx;
+                        let token = s.first() + gy * grid + gx;
                         for out in 0..s.width {
                             let w = ((out * 3 + channel) * s.patch + row % s.patch) * s.patch + col % s.patch;
                             terms.push(dy[(image * s.tokens() + token) * s.width + out] * weight[w]);
@@ -128,17 +147,19 @@ pub fn patch_embedding_backward<T: Real>(dy: &[T], weight: &[T], s: Patches) -> 
     dx
 }
 
-/// The strided convolution itself (no unfolding), class token and positions: [batch, grid²+1, width].
+/// The strided convolution itself (no unfolding), class token and positions: [batch, tokens, width]. `class` holds its bias
+/// where there is no class token.
 pub fn patch_embedding<T: Real>(pixels: &[T], weight: &[T], class: &[T], position: &[T], s: Patches) -> Vec<T> {
     let (side, grid) = (s.size, s.grid());
     let mut y = Vec::with_capacity(s.batch * s.tokens() * s.width);
     for image in 0..s.batch {
         for token in 0..s.tokens() {
             for (out, class) in class.iter().enumerate() {
-                let value = if token == 0 {
+                let value = if token < s.first() {
                     *class
                 } else {
-                    let (gy, gx) = ((token - 1) / grid, (token - 1) % grid);
+                    let cell = token - s.first();
+                    let (gy, gx) = (cell / grid, cell % grid);
                     let mut terms = Vec::new();
                     for channel in 0..3 {
                         for dy in 0..s.patch {
@@ -150,7 +171,7 @@ pub fn patch_embedding<T: Real>(pixels: &[T], weight: &[T], class: &[T], positio
                             }
                         }
                     }
-                    sum(terms)
+                    if s.class { sum(terms) } else { sum(terms) + *class }
                 };
                 y.push(value + position[token * s.width + out]);
             }

@@ -15,6 +15,7 @@ pub mod nearest;
 pub mod noise;
 pub mod real;
 pub mod rowwise;
+pub mod tokens;
 pub mod tower;
 
 pub use real::{Real, Tracked};
