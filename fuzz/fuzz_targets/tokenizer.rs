@@ -4,7 +4,7 @@
 use std::cell::LazyCell;
 
 use serde_json::Value;
-use tipi::low_level::clip::Tokenizer;
+use tipi::low_level::clip::{Frame, Tokenizer};
 use tipi_fuzz::{MIB, Scratch, target};
 
 const TEXTS: [&str; 4] =
@@ -29,8 +29,8 @@ fn bound(json: &Value) -> u64 {
 
 target!(192 * MIB, |data| SCRATCH.with(|scratch| {
     let path = scratch.write("tokenizer.json", data);
-    let Ok(tokenizer) = Tokenizer::open(&path, CONTEXT) else { return };
-    let again = Tokenizer::open(&path, CONTEXT).expect("it was opened a moment ago");
+    let Ok(tokenizer) = Tokenizer::open(&path, &Frame::clip(), CONTEXT) else { return };
+    let again = Tokenizer::open(&path, &Frame::clip(), CONTEXT).expect("it was opened a moment ago");
     let bound = bound(&serde_json::from_slice(data).unwrap_or_default());
     for text in TEXTS {
         let prompt = tokenizer.prompt(text).ok();

@@ -1,10 +1,12 @@
 //! CLIP: configuration, weights, tokenizer, and the two towers.
 
 mod bpe;
+mod charsmap;
 mod checkpoint;
 mod cleanup;
 mod config;
 mod encoder;
+mod frame;
 mod image_plan;
 mod image_tower;
 mod json;
@@ -13,15 +15,18 @@ mod model;
 mod mojibake;
 mod preprocess;
 mod resnet;
+mod sentencepiece;
 mod text_tower;
 mod tokenizer;
 mod tokenizer_file;
+mod unigram;
 mod vit;
 
 pub use bpe::{Bpe, Markers};
 pub use checkpoint::{Checkpoint, Names, Parameters};
 pub use config::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
 pub use encoder::{BatchPlan, Features, ImageEncoder};
+pub use frame::{Clean, Frame};
 pub use image_plan::{ImagePlan, Kept, Samples};
 pub use image_tower::{ImageTower, Projection};
 pub use model::{Clip, ModelId};

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{ClipConfig, EndToken, ImageConfig, TowerConfig};
+use crate::clip::frame::Frame;
 use crate::clip::json::{Side, parse, typed};
 use crate::kernels::activation::Activation;
 use crate::{Error, Result};
@@ -183,6 +184,7 @@ pub(super) fn read(path: &Path) -> Result<ClipConfig> {
         vocabulary: t.vocab_size,
         embedding: hf.projection_dim,
         end,
+        frame: Frame::clip(),
     };
     config.check(path)?;
     Ok(config)

@@ -8,6 +8,7 @@ mod openai;
 use std::path::Path;
 
 use super::checkpoint::{Checkpoint, Names};
+use super::frame::Frame;
 use super::preprocess::Preprocess;
 use crate::kernels::activation::Activation;
 use crate::{Error, Result};
@@ -102,6 +103,8 @@ pub struct ClipConfig {
     pub embedding: usize,
     /// How a text's end token is found.
     pub end: EndToken,
+    /// How a text's ids become a prompt.
+    pub frame: Frame,
 }
 
 /// Sizes past this are no CLIP but a broken or hostile file: they would only end in absurd allocations.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
+use crate::clip::frame::Frame;
 use crate::clip::json::{Side, parse, typed};
 use crate::clip::preprocess::{Preprocess, Resize};
 use crate::data::{Depth, Filter, Normalize};
@@ -265,6 +266,7 @@ pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
         vocabulary: t.vocab_size,
         embedding: model.embed_dim,
         end,
+        frame: Frame::clip(),
     };
     config.check(path)?;
     let preprocess = pictures(path, &preprocess_cfg, config.image_size)?;

@@ -2,6 +2,7 @@
 
 use super::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
 use crate::clip::checkpoint::Checkpoint;
+use crate::clip::frame::Frame;
 use crate::kernels::activation::Activation;
 use crate::{Error, Result};
 
@@ -54,6 +55,7 @@ pub(super) fn infer(checkpoint: &Checkpoint) -> Result<ClipConfig> {
         vocabulary: dim(&text("token_embedding.weight"), 0)?,
         embedding: dim(&text("text_projection"), 1)?,
         end: EndToken::HighestId,
+        frame: Frame::clip(),
     };
     config.check(checkpoint.path())?;
     Ok(config)
