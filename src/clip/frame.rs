@@ -30,7 +30,9 @@ impl Clean {
             "lower" => Ok(Clean::Lower),
             "whitespace" => Ok(Clean::Whitespace),
             "canonicalize" => Ok(Clean::Canonicalize),
-            _ => Err(Error::invalid(format!("'{name}' is no way to clean texts; lower, whitespace and canonicalize are"))),
+            _ => Err(Error::invalid(format!(
+                "'{name}' is no way to clean texts; lower, whitespace and canonicalize are"
+            ))),
         }
     }
 }

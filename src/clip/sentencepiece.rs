@@ -160,7 +160,10 @@ impl SentencePiece {
             Ok(())
         })?;
         if kind != 1 || suffix {
-            return Err("it is no unigram model with spaces in front of words, which SigLIP's is; fetch tokenizer.json instead".into());
+            return Err(
+                "it is no unigram model with spaces in front of words, which SigLIP's is; fetch tokenizer.json instead"
+                    .into(),
+            );
         }
         let (id, unknown) = unknown.ok_or("none of its pieces stands for what is unknown")?;
         let model = Unigram::sentencepiece(pieces, &normal, id, fallback)?;

@@ -24,8 +24,8 @@ const VOCABULARY: usize = 49_408;
 /// The most bytes that a text may have once a file's rules have prepared it.
 const LONGEST: usize = 16 << 20;
 
-/// The files that a model folder's tokenizer may be read from, and that so are part of the model's identity.
-pub(super) const FILES: [&str; 2] = ["tokenizer.json", "spiece.model"];
+/// The files that a model folder's tokenizer may be read from. As part of the model's identity, `model` hashes them.
+const FILES: [&str; 2] = ["tokenizer.json", "spiece.model"];
 
 /// Files of tokenizers that are not read, each with the one that its repository mostly has beside it.
 const OTHERS: [&str; 5] = ["spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "vocab.txt", "vocab.json"];

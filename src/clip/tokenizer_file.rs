@@ -154,7 +154,9 @@ pub(super) fn look_over(path: &Path, text: &[u8]) -> Result<Stated> {
         bad(format!("its normalizer has a SentencePiece table of replacements that cannot be used: {why}"))
     })?;
     if tables > MAX_TABLE_GROWTH {
-        return Err(bad(format!("its tables of replacements may make a text more than {MAX_TABLE_GROWTH} times as long")));
+        return Err(bad(format!(
+            "its tables of replacements may make a text more than {MAX_TABLE_GROWTH} times as long"
+        )));
     }
     let growth = grown(&parts.normalizer).min(usize::MAX / 2).saturating_mul(grown(&parts.pre_tokenizer));
     if growth > MAX_GROWTH {
@@ -329,7 +331,9 @@ mod tests {
             (json!("/////w=="), "ends behind"),
             (json!(STANDARD.encode([&[0, 8, 0, 0][..], &[0xff; 2048], b"a\0"].concat())), "out of itself"),
         ] {
-            for rule in [json!({"type": "Precompiled", "precompiled_charsmap": table}), json!({"precompiled_charsmap": table})] {
+            for rule in
+                [json!({"type": "Precompiled", "precompiled_charsmap": table}), json!({"precompiled_charsmap": table})]
+            {
                 let error = with(&json!({"type": "Sequence", "normalizers": [rule]})).unwrap_err();
                 assert!(error.contains("SentencePiece") && error.contains(why), "{error}");
             }

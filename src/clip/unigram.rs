@@ -100,12 +100,7 @@ impl Unigram {
     ///
     /// # Errors
     /// As [`Unigram::new`]; two pieces with one text.
-    pub fn sentencepiece(
-        pieces: Pieces,
-        normal: &[bool],
-        unknown: usize,
-        fallback: bool,
-    ) -> Result<Unigram, String> {
+    pub fn sentencepiece(pieces: Pieces, normal: &[bool], unknown: usize, fallback: bool) -> Result<Unigram, String> {
         let mut model = Unigram::new(pieces, Some(unknown), false)?;
         if model.order.len() != model.pieces.len() {
             return Err("two of its pieces are the same".into());
@@ -120,7 +115,8 @@ impl Unigram {
         model.unlikely = f64::from(scores.fold(f64::from(f32::MAX), f64::min) as f32 - UNKNOWN as f32);
         model.rounded = true;
         if fallback {
-            let bytes = model.byte_ids().ok_or("it should write unknown characters as bytes, and lacks pieces for them")?;
+            let bytes =
+                model.byte_ids().ok_or("it should write unknown characters as bytes, and lacks pieces for them")?;
             model.bytes = Some(bytes);
         }
         Ok(model)
@@ -265,11 +261,14 @@ impl Model for Unigram {
     fn tokenize(&self, text: &str) -> tokenizers::Result<Vec<Token>> {
         let mut end = 0;
         let ids = self.split(text)?;
-        Ok(ids.into_iter().map(|(piece, id)| {
-            let start = end;
-            end += piece.len();
-            Token::new(id, piece.to_owned(), (start.min(text.len()), end.min(text.len())))
-        }).collect())
+        Ok(ids
+            .into_iter()
+            .map(|(piece, id)| {
+                let start = end;
+                end += piece.len();
+                Token::new(id, piece.to_owned(), (start.min(text.len()), end.min(text.len())))
+            })
+            .collect())
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
