@@ -65,7 +65,7 @@ impl Charsmap {
         let outside = || "its trie leads out of itself".to_owned();
         let mut growth = 1;
         let mut seen = vec![false; self.trie.len()];
-        let mut places = vec![(0 ^ offset(self.trie[0]), false)];
+        let mut places = vec![(offset(self.trie[0]), false)];
         let mut depth = 0;
         while !places.is_empty() {
             let mut next = Vec::new();

@@ -4,9 +4,11 @@
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
+use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Lowercase, Sequence};
 use tokenizers::{
-    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl, TruncationParams,
+    DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
+    TruncationParams,
 };
 
 use super::bpe::{self, Bpe, Markers};
@@ -14,7 +16,7 @@ use super::cleanup::{self, Cleaner};
 use super::config::{ClipConfig, OPEN_CLIP};
 use super::frame::{Clean, Frame};
 use super::sentencepiece::SentencePiece;
-use super::tokenizer_file;
+use super::tokenizer_file::{self, Kind};
 use super::unigram::Unigram;
 use crate::{Error, Result, input, text};
 
@@ -145,10 +147,11 @@ impl Tokenizer {
         let letters = frame.clean == Clean::Letters;
         // Everything but the model is the crate's; see `unigram` for why that is not.
         let inner = guarded(path, || -> tokenizers::Result<Box<dyn Split + Send + Sync>> {
-            let mut inner: Box<dyn Split + Send + Sync> = if stated.unigram {
-                Box::new(Json::<Unigram>::from_bytes(&text)?)
-            } else {
-                Box::new(Json::<tokenizers::ModelWrapper>::from_bytes(&text)?)
+            let mut inner: Box<dyn Split + Send + Sync> = match stated.kind {
+                Kind::Unigram => Box::new(Json::<Unigram>::from_bytes(&text)?),
+                // Large ones are read in a third of the time where the crate need not find out what they are.
+                Kind::Bpe => Box::new(Json::<BPE>::from_bytes(&text)?),
+                Kind::Other => Box::new(Json::<ModelWrapper>::from_bytes(&text)?),
             };
             inner.prepare(letters)?;
             Ok(inner)

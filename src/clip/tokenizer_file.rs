@@ -86,12 +86,21 @@ pub(super) struct Added {
     content: String,
 }
 
+/// Which model a tokenizer.json has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Unigram,
+    Bpe,
+    /// Another one, or one that is known by its fields only.
+    Other,
+}
+
 /// What a tokenizer.json states of itself.
 pub(super) struct Stated {
     /// How many times as long a text may become, at most, by its rules.
     pub growth: usize,
-    /// Whether its model is a unigram.
-    pub unigram: bool,
+    /// Its model.
+    pub kind: Kind,
     added: Vec<Added>,
 }
 
@@ -162,8 +171,13 @@ pub(super) fn look_over(path: &Path, text: &[u8]) -> Result<Stated> {
     if growth > MAX_GROWTH {
         return Err(bad(format!("its rules may make a text more than {MAX_GROWTH} times as long")));
     }
-    let unigram = parts.model.kind.as_deref().map_or(parts.model.vocab.list, |kind| kind == "Unigram");
-    Ok(Stated { growth: growth * tables, unigram, added: parts.added_tokens })
+    let kind = match parts.model.kind.as_deref() {
+        Some("Unigram") => Kind::Unigram,
+        None if parts.model.vocab.list => Kind::Unigram,
+        Some("BPE") => Kind::Bpe,
+        _ => Kind::Other,
+    };
+    Ok(Stated { growth: growth * tables, kind, added: parts.added_tokens })
 }
 
 /// How deep lists and objects lie in each other in a JSON text.

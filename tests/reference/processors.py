@@ -1,6 +1,6 @@
 """Writes what the image processors of transformers and open_clip make of a few pictures, and the settings that they were given.
 
-    pip install transformers==5.24.0 open_clip_torch==3.3.0 pillow torchvision safetensors
+    pip install transformers==5.24.0 open_clip_torch==3.3.0 pillow==12.3.0 torchvision safetensors
     python tests/reference/processors.py tests/fixtures/processors
 
 The folder then holds, for each KIND, KIND.json (preprocessor_config.json, or open_clip's preprocess_cfg), and in
@@ -24,7 +24,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SIZE = 16
 BOX = {"height": SIZE, "width": SIZE}
-PICTURES = ["tests/pictures/rgb-420-35x18.jpg", "tests/pictures/rgb-422-7x31.jpg", "docs/src/images/demo.png"]
+PICTURES = ["tests/pictures/rgb-411-50x11.jpg", "tests/pictures/rgb-422-7x31.jpg", "docs/src/images/demo.png"]
 TRANSFORMERS = {
     "siglip": (SiglipImageProcessorPil, {"size": BOX, "resample": 3}),
     "siglip-bilinear": (SiglipImageProcessorPil, {"size": BOX, "resample": 2}),
