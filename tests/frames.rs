@@ -17,11 +17,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-fn unpacked(name: &str) -> Vec<u8> {
-    unpacked_at(&fixture(name))
-}
-
-fn unpacked_at(path: &Path) -> Vec<u8> {
+fn unpacked(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
     bytes
@@ -33,9 +29,9 @@ fn folder() -> PathBuf {
 }
 
 fn strings() -> Vec<String> {
-    let mut strings: Vec<String> = serde_json::from_slice(&unpacked_at(&folder().join("extra.json.gz"))).unwrap();
+    let mut strings: Vec<String> = serde_json::from_slice(&unpacked(&folder().join("extra.json.gz"))).unwrap();
     let rows = std::env::var_os("TIPI_STRINGS").map_or_else(|| fixture("tokenizer.jsonl.gz"), PathBuf::from);
-    let rows = String::from_utf8(unpacked_at(&rows)).unwrap();
+    let rows = String::from_utf8(unpacked(&rows)).unwrap();
     strings
         .extend(rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()[0].as_str().unwrap().to_owned()));
     assert!(strings.len() > 10_000);
@@ -50,8 +46,8 @@ fn crc(ids: &[u32]) -> u16 {
 
 /// A tokenizer's file, with the table of replacements that the fixtures have once for all.
 fn file(name: &str) -> Vec<u8> {
-    let mut file = unpacked_at(&folder().join(format!("{name}.gz")));
-    let table = unpacked_at(&folder().join("nmt_nfkc.gz"));
+    let mut file = unpacked(&folder().join(format!("{name}.gz")));
+    let table = unpacked(&folder().join("nmt_nfkc.gz"));
     if name.ends_with("spiece.model") {
         // Parts of one message that come apart are put together: field 2 of field 3.
         let part = [&[0x12][..], &varint(table.len()), &table].concat();
@@ -271,7 +267,7 @@ fn a_tokenizer_json_whose_tables_lie_is_an_error() {
         error
     };
     let start = Instant::now();
-    let table = unpacked_at(&folder().join("nmt_nfkc.gz"));
+    let table = unpacked(&folder().join("nmt_nfkc.gz"));
     let lies = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut table = table.clone();
         change(&mut table);
