@@ -143,8 +143,12 @@ fn every_prompt_is_that_of_the_authors_code() {
     for kind in kinds() {
         all.push((kind.name, differences(kind.name, &kind.open(), &strings)));
     }
-    for (name, clean) in [("clip-canonicalize", Clean::Canonicalize), ("clip-whitespace", Clean::Whitespace)] {
-        let tokenizer = Tokenizer::built_in(Markers::OpenClip, clean, 77).unwrap();
+    for (name, frame) in [
+        ("clip-canonicalize", Frame::clip().cleaned(Clean::Canonicalize)),
+        ("clip-whitespace", Frame::clip().cleaned(Clean::Whitespace)),
+        ("clip-padded", Frame::clip_padded()),
+    ] {
+        let tokenizer = Tokenizer::built_in(Markers::OpenClip, &frame, 77).unwrap();
         all.push((name, differences(name, &tokenizer, &strings)));
     }
     let wrong: Vec<String> = all

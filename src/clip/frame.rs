@@ -37,6 +37,15 @@ impl Clean {
     }
 }
 
+/// What fills a prompt up to the whole context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pad {
+    /// The token that is spelled so.
+    Token(String),
+    /// This id, whatever it stands for.
+    Id(u32),
+}
+
 /// How the ids of a text become a prompt. Markers are named by their spelling in the tokenizer's files.
 ///
 /// All families cut a text that is too long in the same way: it loses its last ids, and the markers stay.
@@ -50,7 +59,7 @@ pub struct Frame {
     pub end: Option<String>,
     /// What fills a prompt up to the whole context. A tower whose attention sees what follows the end token, or that reads
     /// the last position, needs it; for any other it would change nothing and cost time.
-    pub pad: Option<String>,
+    pub pad: Option<Pad>,
     /// A token in whose place 0 stands wherever it occurs, at the end, too: open_clip's `strip_sep_token`.
     pub erased: Option<String>,
 }
@@ -61,20 +70,26 @@ impl Frame {
         Frame { clean: Clean::Own, start: start.map(str::to_owned), end: Some(end.to_owned()), pad: None, erased: None }
     }
 
-    /// CLIP, and all that share its tokenizer: EVA-02, PE-Core, MobileCLIP, MetaCLIP 1. Their text attention is causal and they
-    /// read the end token, so that the zeros behind it are seen by nothing.
+    /// CLIP, and all that share its tokenizer: EVA-02, PE-Core, MobileCLIP's B, MetaCLIP 1. Their text attention is causal and
+    /// they read the end token, so that the zeros behind it are seen by nothing.
     pub fn clip() -> Frame {
         Frame::of(Some("<|startoftext|>"), "<|endoftext|>")
     }
 
+    /// The same where text attention sees the zeros behind the end token: open_clip's `no_causal_mask`, as in MobileCLIP's S models
+    /// and MobileCLIP 2's L-14.
+    pub fn clip_padded() -> Frame {
+        Frame { pad: Some(Pad::Id(0)), ..Frame::clip() }
+    }
+
     /// SigLIP as transformers runs it: the end token is the pad, too, and the last position is read.
     pub fn siglip() -> Frame {
-        Frame { clean: Clean::Siglip, pad: Some("</s>".into()), ..Frame::of(None, "</s>") }
+        Frame { clean: Clean::Siglip, pad: Some(Pad::Token("</s>".into())), ..Frame::of(None, "</s>") }
     }
 
     /// SigLIP 2 as transformers runs it (Gemma's tokenizer).
     pub fn siglip2() -> Frame {
-        Frame { clean: Clean::Letters, pad: Some("<pad>".into()), ..Frame::of(None, "<eos>") }
+        Frame { clean: Clean::Letters, pad: Some(Pad::Token("<pad>".into())), ..Frame::of(None, "<eos>") }
     }
 
     /// CLIPA in open_clip: BERT's tokenizer, whose separator behind the text is taken out again. The last position is read, and
@@ -82,7 +97,7 @@ impl Frame {
     pub fn clipa() -> Frame {
         Frame {
             clean: Clean::Whitespace,
-            pad: Some("[PAD]".into()),
+            pad: Some(Pad::Token("[PAD]".into())),
             erased: Some("[SEP]".into()),
             ..Frame::of(Some("[CLS]"), "[SEP]")
         }
@@ -109,6 +124,7 @@ impl Frame {
     /// Whether prompts have CLIP's markers.
     pub(super) fn is_clips(&self) -> bool {
         let clip = Frame::clip();
-        self.start == clip.start && self.end == clip.end && self.pad.is_none() && self.erased.is_none()
+        let pad = !matches!(self.pad, Some(Pad::Token(_)));
+        self.start == clip.start && self.end == clip.end && pad && self.erased.is_none()
     }
 }

@@ -26,7 +26,7 @@ pub use bpe::{Bpe, Markers};
 pub use checkpoint::{Checkpoint, Names, Parameters};
 pub use config::{ClipConfig, EndToken, ImageConfig, ResNetConfig, TowerConfig};
 pub use encoder::{BatchPlan, Features, ImageEncoder};
-pub use frame::{Clean, Frame};
+pub use frame::{Clean, Frame, Pad};
 pub use image_plan::{ImagePlan, Kept, Samples};
 pub use image_tower::{ImageTower, Projection};
 pub use model::{Clip, ModelId};

@@ -14,7 +14,7 @@ use tokenizers::{
 use super::bpe::{self, Bpe, Markers};
 use super::cleanup::{self, Cleaner};
 use super::config::{ClipConfig, OPEN_CLIP};
-use super::frame::{Clean, Frame};
+use super::frame::{Clean, Frame, Pad};
 use super::sentencepiece::SentencePiece;
 use super::tokenizer_file::{self, Kind};
 use super::unigram::Unigram;
@@ -120,18 +120,18 @@ impl Tokenizer {
             return Tokenizer::open(&json, &config.frame, config.context);
         }
         let markers = if folder.join(OPEN_CLIP).exists() { Markers::OpenClip } else { Markers::OpenAi };
-        Tokenizer::built_in(markers, config.frame.clean, config.context)
+        Tokenizer::built_in(markers, &config.frame, config.context)
     }
 
-    /// CLIP's own rules with another cleaning than theirs, or [`Clean::Own`]; `context` is the longest prompt in tokens, markers
-    /// included.
+    /// CLIP's own rules; `context` is the longest prompt in tokens, markers included. Within texts the markers are spelled as the
+    /// family does, in the frame as OpenAI does.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the rules built in are damaged, which the tests exclude.
-    pub fn built_in(markers: Markers, clean: Clean, context: usize) -> Result<Tokenizer> {
+    /// [`Error::Config`] for a frame with other markers; [`Error::Invalid`] when the rules built in are damaged, which the tests
+    /// exclude.
+    pub fn built_in(markers: Markers, frame: &Frame, context: usize) -> Result<Tokenizer> {
         let rules = Rules::BuiltIn(Box::new(Bpe::new(markers)?));
-        let (start, end) = (Some(bpe::START), Some(bpe::END));
-        Ok(Tokenizer { rules, clean, cleaner: None, start, end, pad: None, erased: None, context })
+        Tokenizer::framing(rules, Path::new("CLIP's own tokenizer"), frame, context)
     }
 
     /// Reads a tokenizer.json; `context` is the longest prompt in tokens, markers included.
@@ -176,19 +176,28 @@ impl Tokenizer {
 
     /// The rules of the file at `path` with a frame's markers, by the ids that they have there.
     fn framing(rules: Rules, path: &Path, frame: &Frame, context: usize) -> Result<Tokenizer> {
-        let marker = |token: &Option<String>| {
-            let Some(token) = token else { return Ok(None) };
+        let id = |token: &String| {
             let id = match &rules {
                 Rules::File { inner, .. } => inner.id(token),
                 Rules::Pieces { inner, .. } => inner.id(token),
-                Rules::BuiltIn(_) => None,
+                Rules::BuiltIn(_) => {
+                    let mut own = Markers::OpenAi.spellings().into_iter().zip([bpe::START, bpe::END]);
+                    own.find(|(spelling, _)| *spelling == token.as_str()).map(|(_, id)| id)
+                }
             };
-            id.map(Some).ok_or_else(|| Error::config(path, format!("the token '{token}' is missing")))
+            id.ok_or_else(|| Error::config(path, format!("the token '{token}' is missing")))
         };
-        let (start, end, pad) = (marker(&frame.start)?, marker(&frame.end)?, marker(&frame.pad)?);
-        let erased = marker(&frame.erased)?;
+        let marker = |token: &Option<String>| token.as_ref().map(id).transpose();
+        let (start, end, erased) = (marker(&frame.start)?, marker(&frame.end)?, marker(&frame.erased)?);
+        let pad = match &frame.pad {
+            Some(Pad::Token(token)) => Some(id(token)?),
+            Some(Pad::Id(id)) => Some(*id),
+            None => None,
+        };
         let clean = frame.clean;
-        let cleaner = matches!(clean, Clean::Whitespace | Clean::Lower | Clean::Canonicalize);
+        // CLIP's own rules have a cleaner of theirs.
+        let cleaner = matches!(clean, Clean::Whitespace | Clean::Lower | Clean::Canonicalize)
+            && !matches!(rules, Rules::BuiltIn(_));
         let cleaner = cleaner.then(Cleaner::new).transpose()?;
         Ok(Tokenizer { rules, clean, cleaner, start, end, pad, erased, context })
     }

@@ -200,6 +200,11 @@ def simple(clean):
     return lambda text: ended(tokenizer(text)[0].tolist(), tokenizer.eot_token_id)
 
 
+def padded():
+    tokenizer = SimpleTokenizer()
+    return lambda text: tokenizer(text)[0].tolist()
+
+
 KINDS = {
     "siglip": siglip,
     "siglip-open-clip": siglip_open_clip,
@@ -212,6 +217,7 @@ KINDS = {
     "clipa": clipa,
     "clip-canonicalize": lambda folder: simple("canonicalize"),
     "clip-whitespace": lambda folder: simple("whitespace"),
+    "clip-padded": lambda folder: padded(),
 }
 # Those whose files are another's.
 SAME = {"siglip2-open-clip": "siglip2", "metaclip2-open-clip": "metaclip2"}
