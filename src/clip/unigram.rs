@@ -172,24 +172,24 @@ impl Unigram {
         }
         // The best way to each place in the text.
         let mut ways: Vec<Option<Way>> = vec![None; text.len() + 1];
+        let sum = |score: f64, so_far: f64| {
+            if self.rounded { f64::from((score + so_far) as f32) } else { score + so_far }
+        };
         let reach = |ways: &mut [Option<Way>], end: usize, way: Way| {
             if ways[end].is_none_or(|best| way.score > best.score) {
-                let score = if self.rounded { f64::from(way.score as f32) } else { way.score };
-                ways[end] = Some(Way { score, ..way });
+                ways[end] = Some(way);
             }
         };
         for (start, c) in text.char_indices() {
             let so_far = ways[start].map_or(0.0, |way| way.score);
             let mut alone = false;
             self.starts(&text.as_bytes()[start..], |length, id| {
-                let score = self.pieces.scores[id as usize] + so_far;
+                let score = sum(self.pieces.scores[id as usize], so_far);
                 alone |= length == c.len_utf8();
                 reach(&mut ways, start + length, Way { score, start, id: Some(id) });
             });
             if !alone {
-                let sum = self.unlikely + so_far;
-                let score = if self.rounded { f64::from(sum as f32) } else { sum };
-                reach(&mut ways, start + c.len_utf8(), Way { score, start, id: None });
+                reach(&mut ways, start + c.len_utf8(), Way { score: sum(self.unlikely, so_far), start, id: None });
             }
         }
         let mut found: Vec<(&str, Option<u32>)> = Vec::new();
@@ -329,5 +329,55 @@ impl<'de> Deserialize<'de> for Unigram {
         }
         let stated = Stated::deserialize(deserializer)?;
         Unigram::new(stated.vocab, stated.unk_id, stated.byte_fallback).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(rows: &[(&str, f64)]) -> Pieces {
+        let mut pieces = Pieces::default();
+        rows.iter().for_each(|(piece, score)| pieces.push(piece, *score));
+        pieces
+    }
+
+    fn split(model: &Unigram, text: &str) -> Vec<u32> {
+        model.split(text).unwrap().into_iter().map(|(_, id)| id).collect()
+    }
+
+    #[test]
+    fn the_likeliest_pieces_are_taken() {
+        let rows =
+            [("<unk>", 0.0), ("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.0), ("cd", 1.0), ("ab", 2.0), ("abc", 5.0)];
+        let model = Unigram::new(pieces(&rows), Some(0), false).unwrap();
+        assert_eq!(split(&model, "abcdacdxé"), [7, 4, 1, 5, 0]);
+        assert_eq!(split(&model, ""), []);
+        assert_eq!((model.id("cd"), model.id("c"), model.id("x"), model.id("")), (Some(5), Some(3), None, None));
+        // What is unknown one by one, and a piece side by side.
+        assert_eq!(split(&model, "<unk>"), [0]);
+        let none = Unigram::new(pieces(&rows[1..]), None, false).unwrap();
+        assert!(none.split("ax").unwrap_err().contains("'x' is unknown"));
+        assert!(Unigram::new(pieces(&rows), Some(8), false).map(drop).unwrap_err().contains("unk_id 8"));
+    }
+
+    #[test]
+    fn of_equal_pieces_the_last_counts() {
+        let rows = [("<unk>", 0.0), ("a", 0.0), ("", 0.0), ("a", 0.0), ("b", 0.0)];
+        let model = Unigram::new(pieces(&rows), Some(0), false).unwrap();
+        assert_eq!(split(&model, "ab"), [3, 4]);
+        let twice = Unigram::sentencepiece(pieces(&rows), &[true; 5], 0, false);
+        assert!(twice.map(drop).unwrap_err().contains("the same"));
+    }
+
+    /// Sums that differ in 64 bits and not in 32: then the first found is taken, as SentencePiece does.
+    #[test]
+    fn sums_are_rounded_as_the_authors_round_them() {
+        let ulp = f64::from(f32::EPSILON);
+        let rows = [("<unk>", 0.0), ("x", -1.0), ("yz", -1.0), ("xy", -1.0 - ulp), ("z", -1.0 + 1.5 * ulp)];
+        let json = Unigram::new(pieces(&rows), Some(0), false).unwrap();
+        assert_eq!(split(&json, "xyz"), [3, 4]);
+        let own = Unigram::sentencepiece(pieces(&rows), &[false, true, true, true, true], 0, false).unwrap();
+        assert_eq!(split(&own, "xyz"), [1, 2]);
     }
 }
