@@ -149,7 +149,7 @@ impl Tokenizer {
         let inner = guarded(path, || -> tokenizers::Result<Box<dyn Split + Send + Sync>> {
             let mut inner: Box<dyn Split + Send + Sync> = match stated.kind {
                 Kind::Unigram => Box::new(Json::<Unigram>::from_bytes(&text)?),
-                // Large ones are read in a third of the time where the crate need not find out what they are.
+                // Read as what it is, without the tree of values that the crate makes where it must find that out.
                 Kind::Bpe => Box::new(Json::<BPE>::from_bytes(&text)?),
                 Kind::Other => Box::new(Json::<ModelWrapper>::from_bytes(&text)?),
             };
