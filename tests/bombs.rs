@@ -10,7 +10,7 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
-use tipi::low_level::clip::Tokenizer;
+use tipi::low_level::clip::{Frame, Tokenizer};
 use tipi::low_level::data::{Item, Rgb, decode_from, decode_map, resize_center_crop};
 
 /// Far longer than any of these takes, and shorter than without bounds.
@@ -208,7 +208,7 @@ fn a_tokenizer_that_asks_for_too_much_is_an_error_in_time() {
         let mut file = own.clone();
         *file.pointer_mut(field).unwrap() = value;
         std::fs::write(&path, file.to_string()).unwrap();
-        Tokenizer::open(&path, 40)?.ids("an anchor and a bell")
+        Tokenizer::open(&path, &Frame::clip(), 40)?.ids("an anchor and a bell")
     };
     let start = Instant::now();
     let plain = ids("/normalizer", own["normalizer"].clone()).unwrap();
@@ -243,7 +243,7 @@ fn a_token_whose_id_is_not_the_one_that_it_would_get_is_an_error() {
         let mut file = own.clone();
         change(&mut file["added_tokens"]);
         std::fs::write(&path, file.to_string()).unwrap();
-        Tokenizer::open(&path, 40).map(drop)
+        Tokenizer::open(&path, &Frame::clip(), 40).map(drop)
     };
     open(&|_| {}).unwrap();
     let extra = |id: u64, content: &str| {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
-use tipi::low_level::clip::{Bpe, Markers, Tokenizer};
+use tipi::low_level::clip::{Bpe, Frame, Markers, Tokenizer};
 
 /// A string, its ids by open_clip, and its ids by OpenAI's class.
 type Row = (String, Vec<u32>, Vec<u32>);
@@ -74,7 +74,7 @@ fn planted_errors_are_found() {
 
 #[test]
 fn long_texts_take_no_time_and_are_cut_before_the_end_marker() {
-    let tokenizer = Tokenizer::built_in(Markers::OpenAi, 77).unwrap();
+    let tokenizer = Tokenizer::built_in(Markers::OpenAi, &Frame::clip(), 77).unwrap();
     let start = Instant::now();
     for text in ["a".repeat(1_000_000), "ab ".repeat(300_000), "é&amp;“".repeat(100_000)] {
         let prompt = tokenizer.prompt(&text).unwrap();

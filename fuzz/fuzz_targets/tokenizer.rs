@@ -1,10 +1,10 @@
-//! `tokenizer.json`: reading it, and splitting short texts by it.
+//! `tokenizer.json` and `spiece.model`: reading them, and splitting short texts by them.
 #![no_main]
 
 use std::cell::LazyCell;
 
 use serde_json::Value;
-use tipi::low_level::clip::Tokenizer;
+use tipi::low_level::clip::{Frame, Tokenizer};
 use tipi_fuzz::{MIB, Scratch, target};
 
 const TEXTS: [&str; 4] =
@@ -28,17 +28,24 @@ fn bound(json: &Value) -> u64 {
 }
 
 target!(192 * MIB, |data| SCRATCH.with(|scratch| {
-    let path = scratch.write("tokenizer.json", data);
-    let Ok(tokenizer) = Tokenizer::open(&path, CONTEXT) else { return };
-    let again = Tokenizer::open(&path, CONTEXT).expect("it was opened a moment ago");
-    let bound = bound(&serde_json::from_slice(data).unwrap_or_default());
-    for text in TEXTS {
-        let prompt = tokenizer.prompt(text).ok();
-        assert_eq!(prompt, tokenizer.prompt(text).ok(), "the same text has two prompts");
-        assert_eq!(prompt, again.prompt(text).ok(), "the same tokenizer gives two prompts");
-        if let Some(prompt) = prompt {
-            assert!((2..=CONTEXT).contains(&prompt.len()));
-            assert!(prompt.iter().all(|id| u64::from(*id) < bound), "{prompt:?} with ids below {bound}");
+    // What is no JSON is taken for a spiece.model.
+    let json = data.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let path = scratch.write(if json { "tokenizer.json" } else { "spiece.model" }, data);
+    // CLIP's markers, and none, which every file has.
+    let bare = Frame { start: None, end: None, ..Frame::clip() };
+    for (frame, markers) in [(Frame::clip(), 2), (bare, 0)] {
+        let open = || if json { Tokenizer::open(&path, &frame, CONTEXT) } else { Tokenizer::open_pieces(&path, &frame, CONTEXT) };
+        let Ok(tokenizer) = open() else { continue };
+        let again = open().expect("it was opened a moment ago");
+        let bound = if json { bound(&serde_json::from_slice(data).unwrap_or_default()) } else { data.len() as u64 };
+        for text in TEXTS {
+            let prompt = tokenizer.prompt(text).ok();
+            assert_eq!(prompt, tokenizer.prompt(text).ok(), "the same text has two prompts");
+            assert_eq!(prompt, again.prompt(text).ok(), "the same tokenizer gives two prompts");
+            if let Some(prompt) = prompt {
+                assert!((markers..=CONTEXT).contains(&prompt.len()));
+                assert!(prompt.iter().all(|id| u64::from(*id) < bound), "{prompt:?} with ids below {bound}");
+            }
         }
     }
 }));

@@ -14,6 +14,7 @@ use flate2::read::GzDecoder;
 use regex::Regex;
 
 use super::cleanup::Cleaner;
+use super::frame::Clean;
 use crate::{Error, Result};
 
 /// Id of the marker in front of a text.
@@ -102,7 +103,13 @@ impl Bpe {
     /// The ids of a text, without markers around them and of any length.
     #[must_use]
     pub fn ids(&self, text: &str) -> Vec<u32> {
-        self.ids_of_clean(&self.cleaner.clean(text))
+        self.ids_cleaned(text, Clean::Own)
+    }
+
+    /// The ids of a text that is cleaned in another way.
+    #[must_use]
+    pub fn ids_cleaned(&self, text: &str, clean: Clean) -> Vec<u32> {
+        self.ids_of_clean(&self.cleaner.cleaned(text, clean))
     }
 
     /// The ids of a text that needs no cleaning.

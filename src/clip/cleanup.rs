@@ -11,6 +11,7 @@ use entities::ENTITIES;
 use regex::Regex;
 use unicode_normalization::UnicodeNormalization;
 
+use super::frame::Clean;
 use super::mojibake::Mojibake;
 use crate::{Error, Result};
 
@@ -52,11 +53,36 @@ impl Cleaner {
         Ok(cleaner)
     }
 
-    /// The text as the tokenizer splits it.
+    /// The text as CLIP's own rules split it.
+    pub(super) fn cleaned(&self, text: &str, clean: Clean) -> String {
+        match clean {
+            Clean::Own | Clean::Lower => self.clean(text),
+            Clean::Whitespace => self.whitespace(text),
+            Clean::Canonicalize => self.canonicalize(text),
+            Clean::Siglip => siglip(text),
+            Clean::Letters => text.chars().flat_map(char::to_lowercase).collect(),
+        }
+    }
+
+    /// open_clip's `lower`, which is CLIP's own: the text as the tokenizer splits it.
     pub(super) fn clean(&self, text: &str) -> String {
-        let text = self.unescape(&self.unescape(&self.fix(text)));
-        let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
-        words.join(" ").to_lowercase()
+        self.whitespace(text).to_lowercase()
+    }
+
+    /// open_clip's `whitespace`.
+    pub(super) fn whitespace(&self, text: &str) -> String {
+        single_spaces(&self.basic(text))
+    }
+
+    /// open_clip's `canonicalize`.
+    pub(super) fn canonicalize(&self, text: &str) -> String {
+        let text = self.basic(text).replace('_', " ");
+        single_spaces(&without_punctuation(&text).to_lowercase())
+    }
+
+    /// Encodings and entities repaired.
+    fn basic(&self, text: &str) -> String {
+        self.unescape(&self.unescape(&self.fix(text)))
     }
 
     /// `ftfy.fix_text`: every line by itself.
@@ -266,8 +292,24 @@ fn is_control(c: char) -> bool {
     matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')
 }
 
+/// What transformers' `SiglipTokenizer` does to a text.
+pub(super) fn siglip(text: &str) -> String {
+    single_spaces(&without_punctuation(&text.to_lowercase()))
+}
+
+/// The text without Python's `string.punctuation`.
+fn without_punctuation(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_punctuation()).collect()
+}
+
+/// The words of a text with a space between them.
+fn single_spaces(text: &str) -> String {
+    let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
+    words.join(" ")
+}
+
 /// Whether Python's `str.isspace` holds: Unicode's spaces and the four separators of ASCII.
-fn is_space(c: char) -> bool {
+pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 

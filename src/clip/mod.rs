@@ -1,11 +1,13 @@
 //! CLIP: configuration, weights, tokenizer, and the two towers.
 
 mod bpe;
+mod charsmap;
 mod checkpoint;
 mod cleanup;
 mod config;
 mod convolution;
 mod encoder;
+mod frame;
 mod image_plan;
 mod image_tower;
 mod json;
@@ -15,9 +17,11 @@ mod mojibake;
 mod names;
 mod preprocess;
 mod resnet;
+mod sentencepiece;
 mod text_tower;
 mod tokenizer;
 mod tokenizer_file;
+mod unigram;
 mod vit;
 
 pub use bpe::{Bpe, Markers};
@@ -26,6 +30,7 @@ pub use config::{
     Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TowerConfig, VitConfig,
 };
 pub use encoder::{BatchPlan, Features, ImageEncoder};
+pub use frame::{Clean, Frame, Pad};
 pub use image_plan::{ImagePlan, Kept, Samples};
 pub use image_tower::{ImageTower, Projection};
 pub use model::{Clip, ModelId};

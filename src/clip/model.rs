@@ -332,9 +332,12 @@ fn identity(folder: &Path, checkpoint: &Checkpoint) -> Result<ModelId> {
         hasher.update(file);
         hasher.update(input::read(&folder.join(file), input::limit::TOKENIZER).unwrap_or_default());
     }
-    if let Ok(text) = input::read(&folder.join(OPEN_CLIP), input::limit::TOKENIZER) {
-        hasher.update(OPEN_CLIP);
-        hasher.update(text);
+    // These only some folders have; those of the models before them are told apart as ever.
+    for file in [OPEN_CLIP, "processor_config.json", "spiece.model"] {
+        if let Ok(text) = input::read(&folder.join(file), input::limit::TOKENIZER) {
+            hasher.update(file);
+            hasher.update(text);
+        }
     }
     Ok(ModelId { name, sha256: crate::hex(&hasher.finalize()) })
 }

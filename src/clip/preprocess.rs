@@ -1,10 +1,11 @@
 //! How a model's pictures become pixels: as its authors prepared them, byte for byte.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::json::parse;
+use super::json::{parse, typed};
 use crate::data::{Depth, Filter, Normalize, Rgb, resize, resize_center_crop_with, resize_longest_pad, to_pixels};
 use crate::{Error, Result};
 
@@ -55,8 +56,16 @@ impl HfSize {
     }
 }
 
+/// The files that say how pictures are prepared. As part of the model's identity, `model` hashes them.
+const FILES: [&str; 2] = ["processor_config.json", "preprocessor_config.json"];
+
 #[derive(Deserialize)]
 struct Hf {
+    /// The class; older files have it under the second name.
+    #[serde(alias = "feature_extractor_type")]
+    image_processor_type: Option<String>,
+    /// Only where pictures keep their aspect and give different numbers of patches.
+    max_num_patches: Option<Value>,
     size: Option<HfSize>,
     crop_size: Option<HfSize>,
     do_resize: Option<bool>,
@@ -81,18 +90,26 @@ impl Preprocess {
         }
     }
 
-    /// Reads a folder's preprocessor_config.json; without one, OpenAI's preparation at the model's image size. The crop
-    /// is torchvision's, as in OpenAI's code and transformers' present processors: half the margin, halves to the even
-    /// number.
+    /// Reads what a folder's processor_config.json says of pictures, where transformers 5 writes it, else its
+    /// preprocessor_config.json; without either, OpenAI's preparation at the model's image size. The crop is torchvision's, as in
+    /// OpenAI's code and transformers' present processors: half the margin, halves to the even number. Sizes change as in
+    /// Pillow: transformers 5 prefers torchvision, whose samples are rounded elsewhere and differ from Pillow's by 1 of 255 in
+    /// three of a thousand (bicubic) or fewer (bilinear), and hardly ever by 2.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Config`] for a preparation that tipi does not do, or a size that contradicts the model's.
     pub fn of_folder(folder: &Path, image_size: usize) -> Result<Preprocess> {
-        let path = folder.join("preprocessor_config.json");
-        if !path.exists() {
-            return Ok(Preprocess::openai(image_size));
+        let Some((path, hf)) = described(folder)? else { return Ok(Preprocess::openai(image_size)) };
+        let kind = hf.image_processor_type.as_deref().unwrap_or_default();
+        if hf.max_num_patches.is_some() || kind.starts_with("Siglip2") {
+            return Err(Error::config(
+                &path,
+                "it cuts pictures of any aspect into patches (NaFlex), and tipi has models of one size only; those of SigLIP 2 \
+                 are called by theirs, as siglip2-base-patch16-256",
+            ));
         }
-        let hf: Hf = parse(&path)?;
+        // What a file leaves out is as in its class.
+        let siglip = kind.starts_with("Siglip");
         let filter = match hf.resample {
             None | Some(3) => Filter::Bicubic,
             Some(2) => Filter::Bilinear,
@@ -110,8 +127,8 @@ impl Preprocess {
             None => Ok(None),
         };
         let (size, crop) = (side(&hf.size, "size")?, side(&hf.crop_size, "crop_size")?);
-        let (edge, shortest) = size.unwrap_or((image_size, true));
-        let crops = hf.do_center_crop != Some(false);
+        let (edge, shortest) = size.unwrap_or(if siglip { (224, false) } else { (image_size, true) });
+        let crops = hf.do_center_crop.unwrap_or(!siglip);
         // A box is squashed to; cutting out a square of the same side then changes nothing.
         let result = if crops { crop.map_or(image_size, |(side, _)| side) } else { edge };
         if result != image_size || (shortest && !crops) || (!shortest && edge != image_size) || edge == 0 {
@@ -126,10 +143,9 @@ impl Preprocess {
                 ),
             ));
         }
-        let normalize = Normalize {
-            mean: hf.image_mean.unwrap_or(Normalize::CLIP.mean),
-            std: hf.image_std.unwrap_or(Normalize::CLIP.std),
-        };
+        let normal = if siglip { Normalize::HALF } else { Normalize::CLIP };
+        let normalize =
+            Normalize { mean: hf.image_mean.unwrap_or(normal.mean), std: hf.image_std.unwrap_or(normal.std) };
         let resize = if shortest { Resize::Shortest(edge) } else { Resize::Squash };
         Preprocess { size: image_size, resize, filter, normalize, depth: Depth::default() }.checked(&path)
     }
@@ -178,6 +194,20 @@ impl Preprocess {
     }
 }
 
+/// The file that says how pictures are prepared, and what it says. As in transformers, what processor_config.json has counts
+/// before preprocessor_config.json.
+fn described(folder: &Path) -> Result<Option<(PathBuf, Hf)>> {
+    let [processor, own] = FILES.map(|name| folder.join(name));
+    if processor.exists() {
+        let json: Value = parse(&processor)?;
+        if let Some(part) = json.get("image_processor").filter(|part| !part.is_null()) {
+            let hf = typed(&processor, part.clone())?;
+            return Ok(Some((processor, hf)));
+        }
+    }
+    if own.exists() { parse(&own).map(|hf| Some((own, hf))) } else { Ok(None) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Preprocess, Resize};
@@ -208,6 +238,39 @@ mod tests {
         }
         let half = read(r#"{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}"#).unwrap();
         assert_eq!(half.normalize, Normalize::HALF);
+    }
+
+    #[test]
+    fn what_a_siglip_leaves_out_is_its_classes() {
+        let kind = r#"{"image_processor_type": "SiglipImageProcessorFast""#;
+        let siglip = read(&format!("{kind}}}")).unwrap();
+        assert_eq!(
+            (siglip.resize, siglip.filter, siglip.normalize),
+            (Resize::Squash, Filter::Bicubic, Normalize::HALF)
+        );
+        let whole =
+            format!(r#"{kind}, "size": {{"height": 224, "width": 224}}, "resample": 2, "image_mean": [0, 0, 0]}}"#);
+        let whole = read(&whole).unwrap();
+        assert_eq!((whole.resize, whole.filter, whole.normalize.mean), (Resize::Squash, Filter::Bilinear, [0.0; 3]));
+        for naflex in [r#"{"image_processor_type": "Siglip2ImageProcessor"}"#, r#"{"max_num_patches": 256}"#] {
+            let error = read(naflex).unwrap_err().to_string();
+            assert!(error.contains("NaFlex") && error.contains("preprocessor_config.json"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_processors_say_of_pictures_counts_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, json: &str| std::fs::write(folder.path().join(name), json).unwrap();
+        let mean = || Preprocess::of_folder(folder.path(), 224).map(|found| found.normalize.mean[0]);
+        write("processor_config.json", r#"{"processor_class": "CLIPProcessor"}"#);
+        assert_eq!(mean().unwrap(), Normalize::CLIP.mean[0]);
+        write("preprocessor_config.json", r#"{"image_mean": [0.25, 0, 0]}"#);
+        assert_eq!(mean().unwrap(), 0.25);
+        write("processor_config.json", r#"{"image_processor": {"image_mean": [0.125, 0, 0]}, "tokenizer": 3}"#);
+        assert_eq!(mean().unwrap(), 0.125);
+        write("processor_config.json", r#"{"image_processor": {"resample": 1}}"#);
+        assert!(mean().unwrap_err().to_string().contains("processor_config.json"));
     }
 
     #[test]

@@ -1,19 +1,26 @@
 //! What a tokenizer.json says of itself, looked over before its rules are built: a file of a few kilobytes can ask for
 //! texts of gigabytes, and the crate that builds the rules takes files for well-meant.
 
+use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::charsmap::Charsmap;
 use crate::{Error, Result, text};
 
 /// How deep lists and objects may lie in each other; those of real files lie less than 10 deep.
 const MAX_DEPTH: usize = 64;
 /// How many rules, one after the other, may prepare a text, split it, or join tokens.
 const MAX_RULES: usize = 64;
-/// How many times as long a text may become by its preparation.
+/// How many times as long a text may become by its preparation, but for tables of replacements.
 const MAX_GROWTH: usize = 64;
+/// How many times as long a text may become by the tables of replacements; that of NFKC makes one character 11 times as long.
+const MAX_TABLE_GROWTH: usize = 64;
 
 /// The parts of a tokenizer.json that are looked over.
 #[derive(Deserialize)]
@@ -36,6 +43,40 @@ struct Parts {
 struct Model {
     #[serde(default)]
     dropout: Option<f64>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    vocab: Vocabulary,
+}
+
+/// Whether a vocabulary is a list, as those of unigram models are.
+#[derive(Default)]
+struct Vocabulary {
+    list: bool,
+}
+
+impl<'de> Deserialize<'de> for Vocabulary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vocabulary, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Vocabulary;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a vocabulary")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Vocabulary, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Vocabulary { list: true })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Vocabulary, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Vocabulary { list: false })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// A token beside the vocabulary, which no rule takes apart.
@@ -45,10 +86,21 @@ pub(super) struct Added {
     content: String,
 }
 
+/// Which model a tokenizer.json has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Unigram,
+    Bpe,
+    /// Another one, or one that is known by its fields only.
+    Other,
+}
+
 /// What a tokenizer.json states of itself.
 pub(super) struct Stated {
     /// How many times as long a text may become, at most, by its rules.
     pub growth: usize,
+    /// Its model.
+    pub kind: Kind,
     added: Vec<Added>,
 }
 
@@ -107,11 +159,25 @@ pub(super) fn look_over(path: &Path, text: &[u8]) -> Result<Stated> {
             return Err(bad(format!("its {name} has {rule}")));
         }
     }
+    let tables = tables(&parts.normalizer).map_err(|why| {
+        bad(format!("its normalizer has a SentencePiece table of replacements that cannot be used: {why}"))
+    })?;
+    if tables > MAX_TABLE_GROWTH {
+        return Err(bad(format!(
+            "its tables of replacements may make a text more than {MAX_TABLE_GROWTH} times as long"
+        )));
+    }
     let growth = grown(&parts.normalizer).min(usize::MAX / 2).saturating_mul(grown(&parts.pre_tokenizer));
     if growth > MAX_GROWTH {
         return Err(bad(format!("its rules may make a text more than {MAX_GROWTH} times as long")));
     }
-    Ok(Stated { growth, added: parts.added_tokens })
+    let kind = match parts.model.kind.as_deref() {
+        Some("Unigram") => Kind::Unigram,
+        None if parts.model.vocab.list => Kind::Unigram,
+        Some("BPE") => Kind::Bpe,
+        _ => Kind::Other,
+    };
+    Ok(Stated { growth: growth * tables, kind, added: parts.added_tokens })
 }
 
 /// How deep lists and objects lie in each other in a JSON text.
@@ -148,7 +214,6 @@ fn unsound(part: &Value) -> Option<&'static str> {
     match part {
         Value::Array(parts) => parts.iter().find_map(unsound),
         Value::Object(parts) => match parts.get("type").and_then(Value::as_str) {
-            Some("Precompiled") => Some("the tables of a SentencePiece model, which no CLIP has"),
             Some("FixedLength") if parts.get("length").and_then(Value::as_u64) == Some(0) => {
                 Some("a rule that cuts texts into pieces of no length")
             }
@@ -158,7 +223,27 @@ fn unsound(part: &Value) -> Option<&'static str> {
     }
 }
 
-/// How many times as long a rule, and those within it, may make a text, in bytes.
+/// How many times as long the tables of replacements in a part may make a text. Each is read as a whole: the crate follows them
+/// wherever they lead.
+fn tables(part: &Value) -> std::result::Result<usize, String> {
+    let product = |a: usize, part| Ok(a.saturating_mul(tables(part)?));
+    match part {
+        Value::Array(parts) => parts.iter().try_fold(1, product),
+        Value::Object(parts) => {
+            let own = match parts.get("precompiled_charsmap") {
+                None => 1,
+                Some(table) => {
+                    let text = table.as_str().ok_or("it is no text")?;
+                    Charsmap::parse(&STANDARD.decode(text).map_err(|e| format!("it is no base64: {e}"))?)?.growth
+                }
+            };
+            parts.values().try_fold(own, product)
+        }
+        _ => Ok(1),
+    }
+}
+
+/// How many times as long a rule, and those within it, may make a text, in bytes; tables of replacements left out.
 fn grown(rule: &Value) -> usize {
     let Some(parts) = rule.as_object() else { return 1 };
     let length = |name: &str| parts.get(name).and_then(Value::as_str).map_or(0, str::len);
@@ -253,9 +338,20 @@ mod tests {
 
     #[test]
     fn rules_that_cannot_be_carried_out_are_refused() {
-        let precompiled =
-            json!({"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": "x"}]});
-        assert!(with(&precompiled).unwrap_err().contains("SentencePiece"));
+        for (table, why) in [
+            (json!("x"), "no base64"),
+            (json!(7), "no text"),
+            (json!(""), "no header"),
+            (json!("/////w=="), "ends behind"),
+            (json!(STANDARD.encode([&[0, 8, 0, 0][..], &[0xff; 2048], b"a\0"].concat())), "out of itself"),
+        ] {
+            for rule in
+                [json!({"type": "Precompiled", "precompiled_charsmap": table}), json!({"precompiled_charsmap": table})]
+            {
+                let error = with(&json!({"type": "Sequence", "normalizers": [rule]})).unwrap_err();
+                assert!(error.contains("SentencePiece") && error.contains(why), "{error}");
+            }
+        }
         let file = json!({"model": {"vocab": {}}, "pre_tokenizer": {"type": "FixedLength", "length": 0}});
         assert!(of(&file).unwrap_err().contains("its pre_tokenizer has a rule that cuts"));
     }

@@ -16,7 +16,8 @@ pub(super) const FORMS: [(&str, &str); 2] = [
     ("open_clip_model.safetensors", "open_clip_model.safetensors.index.json"),
 ];
 /// What else is wanted where it exists.
-pub(super) const EXTRAS: [&str; 3] = ["preprocessor_config.json", "tokenizer.json", "README.md"];
+pub(super) const EXTRAS: [&str; 5] =
+    ["preprocessor_config.json", "processor_config.json", "tokenizer.json", "spiece.model", "README.md"];
 /// Endings of weights that only Python and its kin read.
 const FOREIGN: [&str; 7] = [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"];
 /// Most bytes of an index.

@@ -1,7 +1,7 @@
 //! What comes before the towers: pictures and texts.
 
 use serde_json::Value;
-use tipi::low_level::clip::Tokenizer;
+use tipi::low_level::clip::{Frame, Tokenizer};
 use tipi::low_level::data::{Normalize, Rgb, center_crop, resize_center_crop, resize_shortest_edge, to_pixels};
 
 use crate::{cases, chosen};
@@ -31,7 +31,7 @@ fn tokenizer() {
         let folder = case.root.join(case.json["folder"].as_str().unwrap());
         let cases: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
         let context = cases["context"].as_u64().unwrap() as usize;
-        let tokenizer = Tokenizer::open(&folder.join("tokenizer.json"), context).unwrap();
+        let tokenizer = Tokenizer::open(&folder.join("tokenizer.json"), &Frame::clip(), context).unwrap();
         let numbers = |v: &Value| v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect::<Vec<_>>();
         let texts = cases["cases"].as_array().unwrap();
         assert!(!texts.is_empty());

@@ -161,7 +161,7 @@ fn compared<T>(
 
 /// A text that the model reads to its end.
 fn check_text(clip: &Clip, text: &str) -> Result<()> {
-    let (tokens, most) = (clip.tokenizer()?.ids(text)?.len(), clip.config.context.saturating_sub(2));
+    let (tokens, most) = (clip.tokenizer()?.ids(text)?.len(), clip.tokenizer()?.room());
     if tokens > most {
         return Err(invalid(&format!(
             "--text is {tokens} tokens long, and the model reads {most}: say it in fewer words"

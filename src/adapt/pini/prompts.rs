@@ -34,7 +34,7 @@ impl NoisyPrompts {
         for class in classes {
             let text = format!("{prefix} {}.", class_name(class));
             let own = tokenizer.ids(&text)?;
-            if own.len() + 2 > clip.config.context {
+            if own.len() > tokenizer.room() {
                 return Err(Error::invalid(format!(
                     "PiNI's prompt for class '{class}' is longer than the model's context of {} tokens; \
                      shorten the template or the class name",

@@ -5,10 +5,14 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, TowerConfig, VitConfig};
+use crate::clip::frame::Frame;
 use crate::clip::json::{Side, parse, typed};
 use crate::kernels::activation::Activation;
 use crate::nn::Hidden;
 use crate::{Error, Result};
+
+/// Entries of Gemma's vocabulary.
+pub(super) const GEMMA: usize = 256_000;
 
 /// Keys that a config.json leaves out have transformers' defaults (CLIPTextConfig, CLIPVisionConfig: those of OpenAI's
 /// ViT-B/32). If the file means other sizes, the weights' shapes contradict them and loading says so.
@@ -148,8 +152,9 @@ fn part(path: &Path, name: &str) -> Error {
     Error::config(path, format!("{name} is missing; a config.json has text_config and vision_config"))
 }
 
-/// A CLIP; `by_id` if an end token of 2 is an id and not a remnant of times when all configurations said 2.
-fn clip(path: &Path, hf: Config, by_id: bool) -> Result<ClipConfig> {
+/// A CLIP, or, where `worldwide`, a MetaCLIP 2 (arXiv 2507.22062), whose end token of 2 is an id and not a remnant of times when
+/// all configurations said 2.
+fn clip(path: &Path, hf: Config, worldwide: bool) -> Result<ClipConfig> {
     let t = hf.text_config_dict.or(hf.text_config).ok_or_else(|| part(path, "text_config"))?;
     let v = hf.vision_config_dict.or(hf.vision_config).ok_or_else(|| part(path, "vision_config"))?;
     if v.num_channels != 3 {
@@ -157,7 +162,7 @@ fn clip(path: &Path, hf: Config, by_id: bool) -> Result<ClipConfig> {
     }
     let one = |id: u32| match id {
         // Configs written before transformers' fix of the end token say 2 and mean the highest id.
-        2 if !by_id => EndToken::HighestId,
+        2 if !worldwide => EndToken::HighestId,
         id => EndToken::First(id),
     };
     let end = match t.eos_token_id {
@@ -185,6 +190,7 @@ fn clip(path: &Path, hf: Config, by_id: bool) -> Result<ClipConfig> {
         causal: true,
         text_projection: ProjectionForm::Plain,
         logit_bias: false,
+        frame: if worldwide { Frame::metaclip2() } else { Frame::clip() },
     };
     config.check(path)?;
     Ok(config)
@@ -288,6 +294,8 @@ fn siglip(path: &Path, hf: Siglip) -> Result<ClipConfig> {
         causal: false,
         text_projection: ProjectionForm::Biased,
         logit_bias: true,
+        // Only the second SigLIP has Gemma's vocabulary.
+        frame: if t.vocab_size == GEMMA { Frame::siglip2() } else { Frame::siglip() },
     };
     config.check(path)?;
     Ok(config)

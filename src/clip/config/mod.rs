@@ -10,6 +10,7 @@ mod vit;
 use std::path::Path;
 
 use super::checkpoint::Checkpoint;
+use super::frame::Frame;
 use super::names::Names;
 use super::preprocess::Preprocess;
 use crate::nn::Hidden;
@@ -138,6 +139,8 @@ pub struct ClipConfig {
     pub text_projection: ProjectionForm,
     /// Whether logits get a bias: SigLIP, whose probabilities are sigmoids.
     pub logit_bias: bool,
+    /// How a text's ids become a prompt.
+    pub frame: Frame,
 }
 
 /// Sizes past this are no CLIP but a broken or hostile file: they would only end in absurd allocations.

@@ -6,7 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::hf::GEMMA;
 use super::{ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, TowerConfig, VitConfig, timm};
+use crate::clip::frame::{Clean, Frame};
 use crate::clip::json::{Side, parse, typed};
 use crate::clip::preprocess::{Preprocess, Resize};
 use crate::data::{Depth, Filter, Normalize};
@@ -104,6 +106,8 @@ struct Text {
     proj_bias: bool,
     no_causal_mask: bool,
     ls_init_value: Option<f64>,
+    hf_tokenizer_name: Option<String>,
+    tokenizer_kwargs: TokenizerArguments,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -125,6 +129,8 @@ impl Default for Text {
             proj_bias: false,
             no_causal_mask: false,
             ls_init_value: None,
+            hf_tokenizer_name: None,
+            tokenizer_kwargs: TokenizerArguments::default(),
             rest: Map::new(),
         }
     }
@@ -134,6 +140,13 @@ impl Default for Text {
 #[serde(deny_unknown_fields)]
 struct Norm {
     eps: Option<f32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct TokenizerArguments {
+    clean: Option<String>,
+    strip_sep_token: bool,
 }
 
 #[derive(Deserialize)]
@@ -156,7 +169,7 @@ struct Pictures {
 
 /// Settings that change no feature of the models that tipi runs: they are for training, for other families (whose own
 /// switch is refused), or for the tokenizer.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 14] = [
     "custom_text",
     "patch_dropout",
     "output_tokens",
@@ -166,9 +179,7 @@ const HARMLESS: [&str; 16] = [
     "timm_drop",
     "timm_drop_path",
     "pad_id",
-    "hf_tokenizer_name",
     "tokenizer_mode",
-    "tokenizer_kwargs",
     "hf_model_pretrained",
     "hf_proj_type",
     "hf_pooler_type",
@@ -287,10 +298,36 @@ pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
         causal: !t.no_causal_mask,
         text_projection,
         logit_bias: model.init_logit_bias.is_some(),
+        frame: frame(path, &model)?,
     };
     config.check(path)?;
     let preprocess = pictures(path, &preprocess_cfg, config.image_size)?;
     Ok((config, preprocess))
+}
+
+/// How texts become prompts. What a tokenizer from a hub does shows in its name, or in the vocabulary.
+fn frame(path: &Path, model: &Model) -> Result<Frame> {
+    let t = &model.text_cfg;
+    let asked = t.tokenizer_kwargs.clean.as_deref();
+    let asked = asked.map(Clean::named).transpose().map_err(|e| Error::config(path, e.to_string()))?;
+    let name = t.hf_tokenizer_name.as_deref().unwrap_or_default().to_lowercase();
+    let frame = if t.tokenizer_kwargs.strip_sep_token || name.contains("bert-base-uncased") {
+        Frame::clipa()
+    } else if name.contains("mt5") {
+        Frame::mt5()
+    } else if name.contains("xlm-v") {
+        Frame::metaclip2()
+    } else if model.init_logit_bias.is_some() && t.vocab_size == GEMMA {
+        Frame::siglip2()
+    } else if model.init_logit_bias.is_some() {
+        Frame::siglip()
+    } else {
+        // CLIP's own cleans as it says itself, if it is not asked for another way.
+        let frame = if t.no_causal_mask { Frame::clip_padded() } else { Frame::clip() };
+        return Ok(asked.map_or(frame.clone(), |clean| frame.cleaned(clean)));
+    };
+    // Whatever comes from a hub is cleaned by open_clip first.
+    Ok(frame.cleaned(asked.unwrap_or(Clean::Whitespace)))
 }
 
 /// As Python's int(): towards zero.

@@ -2,6 +2,7 @@
 
 use super::{ClipConfig, EndToken, ImageConfig, ProjectionForm, ResNetConfig, TowerConfig, VitConfig};
 use crate::clip::checkpoint::Checkpoint;
+use crate::clip::frame::Frame;
 use crate::kernels::activation::Activation;
 use crate::nn::Hidden;
 use crate::{Error, Result};
@@ -54,6 +55,7 @@ pub(super) fn infer(checkpoint: &Checkpoint) -> Result<ClipConfig> {
         causal: true,
         text_projection: ProjectionForm::Plain,
         logit_bias: false,
+        frame: Frame::clip(),
     };
     config.check(checkpoint.path())?;
     Ok(config)
