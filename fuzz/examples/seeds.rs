@@ -162,6 +162,7 @@ fn adapters() -> Vec<Seed> {
             format: "tipi-adapter/1".into(),
             model,
             model_folder: "/models/b".into(),
+            lora: None,
             classes: vec!["anchor".into(), "bell".into()],
             method,
             shots: Some(2),
