@@ -4,6 +4,7 @@ mod bpe;
 mod checkpoint;
 mod cleanup;
 mod config;
+pub mod convert;
 mod encoder;
 mod image_plan;
 mod image_tower;

@@ -70,6 +70,11 @@ impl Source {
         }
     }
 
+    /// The file of the weights, where one was given and not a folder.
+    pub fn file(&self) -> Option<&Path> {
+        (!self.weights.is_dir()).then_some(self.weights.as_path())
+    }
+
     /// What people call it.
     pub(super) fn name(&self) -> String {
         let of = |path: &Path| {

@@ -18,11 +18,12 @@ use tipi::low_level::data::sampling::ALL_TAKEN;
 use tipi::low_level::data::{Found, Shots, Split, TEMPLATE, WORDS, Walk};
 use tipi::low_level::encode::{self, Direct};
 use tipi::low_level::gpu::Gpu;
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::output::{Kind, Output};
 use tipi::low_level::text;
 
 use crate::bars::Bars;
-use crate::common::{self, FormerGpuArgs, PictureArgs};
+use crate::common::{self, FormerGpuArgs, LoraArgs, PictureArgs};
 use crate::outputs::{Beside, ForceArgs};
 use crate::terminal::{note, note_lines};
 use crate::{options, stop, ui};

@@ -7,13 +7,14 @@ use anyhow::Result;
 use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, Meta};
 use tipi::low_level::adapt::overlap;
 use tipi::low_level::clip::Clip;
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::numbers;
 use tipi::low_level::output::Kind;
 use tipi::low_level::text;
 
 use super::{checkpoint, say_stopped};
 use crate::bars::Bars;
-use crate::common::{self, DepthArgs, FormerGpuArgs, WalkArgs};
+use crate::common::{self, DepthArgs, FormerGpuArgs, LoraArgs, WalkArgs};
 use crate::outputs::{self, Beside, ForceArgs};
 use crate::stop;
 use crate::terminal::note;

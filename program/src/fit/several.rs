@@ -10,6 +10,7 @@ use tipi::low_level::adapt::{Choice, Lesson, Texts, learn, method};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::{Item, Several, WORDS, decode_map};
 use tipi::low_level::encode::Direct;
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::text;
 
 use super::MethodArgs;

@@ -3,7 +3,7 @@
 mod pictures;
 mod print;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tipi::Error;

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
+use ::safetensors::Dtype;
 use serde::Deserialize;
 
 use self::lora::Lora;
@@ -303,6 +304,21 @@ impl Checkpoint {
             }
         }
         count
+    }
+
+    /// All tensors' names, types and shapes, by their names.
+    pub(super) fn tensors(&self) -> Vec<(String, Dtype, Vec<usize>)> {
+        let all = self.shards.iter().flat_map(|shard| shard.metadata.tensors());
+        let mut all: Vec<_> = all.map(|(name, info)| (name, info.dtype, info.shape.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        // The first of several files that have it counts.
+        all.dedup_by(|a, b| a.0 == b.0);
+        all
+    }
+
+    /// Whether a LoRA changes a tensor.
+    pub(super) fn is_merged(&self, name: &str) -> bool {
+        self.lora.as_ref().is_some_and(|lora| lora.changes(name))
     }
 
     /// Whether there is a tensor of this name.
