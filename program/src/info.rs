@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tipi::low_level::clip::{Checkpoint, ClipConfig, EndToken, ImageConfig, Preprocess, Source, Tokenizer, TowerConfig};
+use tipi::low_level::clip::{
+    Checkpoint, ClipConfig, EndToken, ImageConfig, Preprocess, Source, Tokenizer, TowerConfig,
+};
 use tipi::low_level::gpu::Gpu;
 use tipi::low_level::input;
 use tipi::low_level::kernels::activation::Activation;

@@ -93,7 +93,8 @@ fn copy(source: &Source, to: &Path) -> Result<()> {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(text) = name.to_str() else { continue };
-        let licence = ["license", "licence", "copying", "notice"].iter().any(|start| text.to_lowercase().starts_with(start));
+        let licence =
+            ["license", "licence", "copying", "notice"].iter().any(|start| text.to_lowercase().starts_with(start));
         let wanted = DESCRIPTIONS.contains(&text) || source.file().is_none() && (BESIDE.contains(&text) || licence);
         if wanted && entry.path().is_file() {
             let bytes = input::read(&entry.path(), input::limit::TOKENIZER)?;
@@ -156,7 +157,9 @@ fn write(checkpoint: &Checkpoint, to: &Path, half: bool, watch: &mut dyn Watch) 
             let bytes = narrowed(&values, *dtype).map_err(|value| {
                 Error::data(
                     to,
-                    format!("tensor '{name}' has the value {value}, which is too large for 16 bits; convert without them"),
+                    format!(
+                        "tensor '{name}' has the value {value}, which is too large for 16 bits; convert without them"
+                    ),
                 )
             })?;
             file.write_all(&bytes).map_err(io)?;

@@ -195,7 +195,10 @@ impl Clip {
     /// # Errors
     /// [`Error::Config`] when the folder's tokenizer.json is missing or broken.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().as_ref().map_err(|e| Error::config(self.source.folder().join("tokenizer.json"), strip(e)))
+        self.tokenizer
+            .as_ref()
+            .as_ref()
+            .map_err(|e| Error::config(self.source.folder().join("tokenizer.json"), strip(e)))
     }
 
     /// The model's identity; hashes the checkpoint on first use.

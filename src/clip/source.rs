@@ -29,7 +29,8 @@ impl Source {
             ));
         }
         let given = model.to_path_buf();
-        let source = |weights: PathBuf, lora: Option<&Path>| Source { given, weights, lora: lora.map(Path::to_path_buf) };
+        let source =
+            |weights: PathBuf, lora: Option<&Path>| Source { given, weights, lora: lora.map(Path::to_path_buf) };
         if !is_adapter(model) {
             return Ok(source(model.to_path_buf(), lora));
         }
@@ -98,7 +99,10 @@ fn is_adapter(folder: &Path) -> bool {
 fn base_of(folder: &Path) -> Result<PathBuf> {
     let advice = "give that model, and this folder as its LoRA";
     let Some(name) = lora_base(folder)? else {
-        return Err(Error::config(folder, format!("is a LoRA that does not say on which model it was trained; {advice}")));
+        return Err(Error::config(
+            folder,
+            format!("is a LoRA that does not say on which model it was trained; {advice}"),
+        ));
     };
     let path = Path::new(&name);
     let shown = text::cut(&name, text::NAME);

@@ -51,7 +51,9 @@ impl Remote {
         let length = if reply.status.is_success() { reply.header("content-length") } else { None };
         let size: Option<u64> = reply.header("x-linked-size").or(length).and_then(|size| size.parse().ok());
         // Weights may be as large as the hub says; of anything else no model has so much.
-        if let Some(size) = size.filter(|size| *size > MAX_SMALL && !weights::ENDINGS.iter().any(|ending| name.ends_with(ending))) {
+        if let Some(size) =
+            size.filter(|size| *size > MAX_SMALL && !weights::ENDINGS.iter().any(|ending| name.ends_with(ending)))
+        {
             return Err(client.error(format!("{name} should have {size} bytes, more than {MAX_SMALL}; do not use it")));
         }
         Ok(Remote { name: name.to_owned(), hash, size, address })

@@ -22,12 +22,13 @@ import copy
 import json
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 
 import open_clip
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from towers import expect, fresh, hf, hf_features, open_features, openclip, pictures, randomize, texts, tower
 
 warnings.filterwarnings("ignore")
@@ -75,6 +76,14 @@ def openai(root):
                   text_cfg=dict(context_length=6, vocab_size=40, width=64, heads=1, layers=1, mlp_ratio=0.5))
     model = open_model(config, 1, torch.float16)
     state = trace(model, config, root / "openai.pt")
+    # Without what only debuggers need, which names files of the machine that it was made on.
+    path = root / "openai.pt"
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".debug_pkl")}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    assert torch.equal(torch.jit.load(path).state_dict()["visual.proj"], model.visual.proj)
     for name, value in model.state_dict().items():
         assert torch.equal(state[name], value), name
     note_expected(root / "openai.expected.safetensors", model, config, 2)
@@ -160,6 +169,16 @@ def lora(root, name, base, features, pixels, ids, said, **settings):
     model.peft_config["default"].base_model_name_or_path = said
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    if settings.get("fan_in_fan_out"):
+        # peft sets it aside for linear layers, when an adapter is made as when it is read.
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "fan_in_fan_out": True}, indent=2) + "\n")
+        # The other form of the matrices.
+        path = folder / "adapter_model.safetensors"
+        torch.save(load_file(path), folder / "adapter_model.bin")
+        path.unlink()
     # What is saved is what is asked for the features.
     again = PeftModel.from_pretrained(copy.deepcopy(base).double(), folder).merge_and_unload()
     image, text = features(again, pixels, ids)

@@ -89,7 +89,10 @@ impl Lora {
         }
         let settings = lora_config::read(&path)?;
         let Some(weights) = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else {
-            return Err(Error::config(folder, format!("holds neither {} nor {}; fetch it again", WEIGHTS[0], WEIGHTS[1])));
+            return Err(Error::config(
+                folder,
+                format!("holds neither {} nor {}; fetch it again", WEIGHTS[0], WEIGHTS[1]),
+            ));
         };
         let mut lora = Lora { folder: folder.to_path_buf(), shard: Shard::open(&weights)?, deltas: BTreeMap::new() };
         let names: Vec<String> = lora.shard.metadata.names().cloned().collect();
@@ -156,7 +159,12 @@ impl Lora {
             Some((rows, cols)) => (fits(rows, cols), shape.len() == 2 && settings.fan_in_fan_out && fits(cols, rows)),
             None => (false, false),
         };
-        if !is_float(info_a.dtype) || !is_float(info_b.dtype) || rank == 0 || !(straight || across) || !scale.is_finite() {
+        if !is_float(info_a.dtype)
+            || !is_float(info_b.dtype)
+            || rank == 0
+            || !(straight || across)
+            || !scale.is_finite()
+        {
             return Err(bad(format!(
                 "'{name}' is {:?} of {:?} and '{b}' {:?} of {:?}, which do not fit rank {rank} and '{target}' {shape:?} of \
                  {}; it was made for another model, or the files do not belong together",
@@ -180,7 +188,8 @@ impl Lora {
         let Some(delta) = self.deltas.get(name) else { return Ok(()) };
         let place = |name: &str| -> Result<Vec<f32>> {
             let info = self.shard.metadata.info(name);
-            let info = info.ok_or_else(|| Error::MissingTensor { path: self.shard.path.clone(), tensor: name.into() })?;
+            let info =
+                info.ok_or_else(|| Error::MissingTensor { path: self.shard.path.clone(), tensor: name.into() })?;
             Place { name, shard: &self.shard, info }.all()
         };
         let (a, b, rank) = (place(&delta.a)?, place(&delta.b)?, delta.rank);

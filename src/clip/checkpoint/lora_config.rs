@@ -168,7 +168,9 @@ pub(super) fn read(path: &Path) -> Result<Settings> {
         let compiled = |(pattern, value): (String, f64)| {
             let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"));
             let shown = text::cut(&pattern, text::NAME).into_owned();
-            regex.map(|regex| (regex, value)).map_err(|_| bad(format!("has the pattern '{shown}', which tipi cannot read")))
+            regex
+                .map(|regex| (regex, value))
+                .map_err(|_| bad(format!("has the pattern '{shown}', which tipi cannot read")))
         };
         all.into_iter().map(compiled).collect()
     };

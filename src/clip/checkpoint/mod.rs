@@ -128,7 +128,10 @@ impl Checkpoint {
                 found.push(last);
                 let names = found.iter().map(|path| format!("'{}'", path.file_name().unwrap_or_default().display()));
                 let names = names.take(5).collect::<Vec<_>>().join(", ");
-                Err(Error::config(folder, format!("holds several files of weights, {names}; give one of them by its path")))
+                Err(Error::config(
+                    folder,
+                    format!("holds several files of weights, {names}; give one of them by its path"),
+                ))
             }
             (None, _) => Err(Error::config(
                 folder,
@@ -149,7 +152,8 @@ impl Checkpoint {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let torch = |path: &PathBuf| {
             // What training leaves beside the weights.
-            let state = path.file_stem().is_some_and(|stem| ["optimizer", "scheduler", "scaler"].iter().any(|s| stem == *s));
+            let state =
+                path.file_stem().is_some_and(|stem| ["optimizer", "scheduler", "scaler"].iter().any(|s| stem == *s));
             let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
             !state && ["pt", "pth"].iter().any(|known| ending.eq_ignore_ascii_case(known)) && path.is_file()
         };

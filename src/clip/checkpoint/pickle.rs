@@ -10,7 +10,8 @@ const MOST_NODES: usize = 1 << 20;
 
 /// Reads the pickle that `data` begins with.
 pub(super) fn read(data: &[u8]) -> Result<Pickled<'_>, String> {
-    let mut machine = Machine { data, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new() };
+    let mut machine =
+        Machine { data, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new() };
     let root = loop {
         if let Some(root) = machine.step()? {
             break root;
@@ -335,7 +336,9 @@ impl<'a> Machine<'a> {
         let broken = || malformed("a tensor");
         let node = |at: usize| arguments.get(at).and_then(|id| self.nodes.get(*id as usize));
         let sizes = |at: usize| match node(at) {
-            Some(Node::Row(row)) if row.len() <= 16 => row.iter().map(|id| self.size(*id)).collect::<Option<Vec<usize>>>(),
+            Some(Node::Row(row)) if row.len() <= 16 => {
+                row.iter().map(|id| self.size(*id)).collect::<Option<Vec<usize>>>()
+            }
             _ => None,
         };
         let Some(Node::Storage(storage)) = node(0) else { return Err(broken()) };

@@ -77,7 +77,10 @@ pub(super) fn places(
     tensors: &BTreeMap<String, &Tensor<'_>>,
     storage: &dyn Fn(&str) -> Option<(u64, u64)>,
 ) -> Result<Tensors, Unread> {
-    tensors.iter().map(|(name, tensor)| Ok((name.clone(), place(tensor, storage).map_err(|e| format!("tensor '{name}' {e}"))?))).collect()
+    tensors
+        .iter()
+        .map(|(name, tensor)| Ok((name.clone(), place(tensor, storage).map_err(|e| format!("tensor '{name}' {e}"))?)))
+        .collect()
 }
 
 /// Where a tensor lies.
@@ -97,7 +100,11 @@ fn place(tensor: &Tensor<'_>, storage: &dyn Fn(&str) -> Option<(u64, u64)>) -> R
         0 => 0,
         _ => {
             let reaches = shape.iter().zip(strides).map(reach);
-            reaches.reduce(|sum, one| sum?.checked_add(one?)).unwrap_or(Some(0)).and_then(|n| n.checked_add(1)).ok_or_else(outside)?
+            reaches
+                .reduce(|sum, one| sum?.checked_add(one?))
+                .unwrap_or(Some(0))
+                .and_then(|n| n.checked_add(1))
+                .ok_or_else(outside)?
         }
     };
     if tensor.offset.checked_add(span).is_none_or(|end| end > stored) {
@@ -153,7 +160,9 @@ pub(super) fn state_dict<'p, 'a>(pickled: &'p Pickled<'a>) -> Result<BTreeMap<St
         if !what.is_empty() {
             what = format!(", but {what}");
         }
-        return Err(format!("it holds no tensors by name{what}; save the weights with torch.save(model.state_dict(), FILE)"));
+        return Err(format!(
+            "it holds no tensors by name{what}; save the weights with torch.save(model.state_dict(), FILE)"
+        ));
     }
     Ok(found.tensors)
 }
