@@ -161,7 +161,7 @@ fn a_model_is_named_by_folder_or_repository() {
     assert_eq!(resolve(file.to_str().unwrap()).unwrap(), file);
     for bad in ["clip", "./no/folder", "a/b/c", "org/name@../x", "org/name@", ""] {
         let message = resolve(bad).unwrap_err().to_string();
-        assert!(message.contains("neither an existing folder nor a model"), "{bad}: {message}");
+        assert!(message.contains("neither an existing folder or file nor a model"), "{bad}: {message}");
     }
     assert!(server.seen().is_empty());
     let message = resolve("org/other").unwrap_err().to_string();
@@ -654,9 +654,13 @@ fn open_clip_weights_and_foreign_ones() {
     let (server, cache) = (Server::empty(), TempDir::new().unwrap());
     let hub = server.hub(cache.path());
     server.put("open_clip_config.json", b"{}", false);
-    server.put("open_clip_pytorch_model.bin", b"x", true);
+    server.put("weights.pt", b"x", true);
     let message = refusal(&hub);
-    assert!(message.contains("open_clip_pytorch_model.bin") && message.contains("safetensors only"), "{message}");
+    assert!(message.contains("weights.pt") && message.contains("give its path"), "{message}");
+    // Torch's file is taken as long as there is nothing else.
+    server.put("open_clip_pytorch_model.bin", &noise(70, 2), true);
+    let snapshot = pull(&hub).unwrap();
+    assert!(snapshot.join("open_clip_pytorch_model.bin").is_file());
     server.put("open_clip_model.safetensors", &noise(99, 1), true);
     let snapshot = pull(&hub).unwrap();
     assert!(snapshot.join("open_clip_model.safetensors").is_file());

@@ -15,7 +15,7 @@ fn bad(bytes: &[u8], parts: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pt");
     std::fs::write(&path, bytes).unwrap();
-    refuses(&path, None, &[&["model.pt"], parts].concat())
+    refuses(&path, None, &[&["model.pt"][..], parts].concat())
 }
 
 fn open(bytes: &[u8], look: impl Fn(&Checkpoint)) {
@@ -35,7 +35,8 @@ fn what_is_put_together_here_is_read_where_it_is_sound() {
         assert_eq!(checkpoint.values("b", &[2]).unwrap(), [4., 5.]);
     });
     // In a wrapper and under prefixes.
-    let inner = dict(&[(&format!("module._orig_mod.{NAME}"), tensor("0", 12, 0, &[12], &[1]))]);
+    let name = format!("module._orig_mod.{NAME}");
+    let inner = dict(&[(name.as_str(), tensor("0", 12, 0, &[12], &[1]))]);
     let inner = inner[2..inner.len() - 1].to_vec();
     let pickle = dict(&[("epoch", int(3)), ("best", tensor("0", 12, 0, &[], &[])), ("model_state_dict", inner)]);
     open(&saved(&pickle, &[("0", &bytes)]), |checkpoint| {

@@ -34,6 +34,9 @@ pub(super) fn unknown(head: &[u8]) -> String {
     if head.is_empty() {
         return "the file is empty; fetch it again".into();
     }
+    if head.starts_with(b"\x80") {
+        return "it is a pickle alone, in which tipi reads no tensors; save the weights with torch.save".into();
+    }
     "it is neither an archive nor a pickle of torch.save; fetch it again, or save it with torch.save".into()
 }
 
