@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if converted.left_out > 0 {
         let count = text::count(converted.left_out, "tensor", "tensors");
-        note!("left out {count} of whole numbers or doubles, which no tower reads");
+        note!("left out {count} that no tower reads, such as whole numbers");
     }
     let count = text::count(converted.tensors, "tensor", "tensors");
     note!("wrote {count}, {:.1} MB, to {}", converted.bytes as f64 / 1e6, args.out.display());

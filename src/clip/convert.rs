@@ -26,6 +26,8 @@ const BESIDE: [&str; 7] = [
     "tokenizer_config.json",
     "vocab.json",
 ];
+/// What archives of TorchScript keep beside the parameters: the mask of causal attention, which is no finite number.
+const MASK: &str = "attn_mask";
 /// Values that are moved at once.
 const PIECE: usize = 1 << 22;
 
@@ -34,7 +36,7 @@ const PIECE: usize = 1 << 22;
 pub struct Converted {
     /// Tensors that were written.
     pub tensors: usize,
-    /// Tensors of whole numbers or other kinds that no tower reads, which were left out.
+    /// Tensors of whole numbers and others that no tower reads, which were left out.
     pub left_out: usize,
     /// Bytes of `model.safetensors`.
     pub bytes: u64,
@@ -116,7 +118,8 @@ fn write(checkpoint: &Checkpoint, to: &Path, half: bool, watch: &mut dyn Watch) 
     let io = |e| Error::io(to, e);
     let (mut planned, mut left_out) = (Vec::new(), 0);
     for (name, dtype, shape) in checkpoint.tensors() {
-        let kept = matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        let mask = name == MASK || name.ends_with(&format!(".{MASK}"));
+        let kept = matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) && !mask;
         if !kept {
             left_out += 1;
             continue;

@@ -29,7 +29,7 @@ import open_clip
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from towers import expect, fresh, hf, hf_features, open_features, openclip, pictures, randomize, texts, tower
+from towers import distance, expect, fresh, hf, hf_features, open_features, openclip, pictures, randomize, texts, tower
 
 warnings.filterwarnings("ignore")
 

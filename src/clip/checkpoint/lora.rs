@@ -147,7 +147,13 @@ impl Lora {
             return Err(bad(format!("holds '{name}' without '{b}'; fetch it again")));
         };
         let Some(info_a) = info_a else { return Ok(()) };
-        let (rank, scale) = settings.scale(module.split(".base_layer").next().unwrap_or(module));
+        let (outer, inner) = module.split_once(".base_layer").unwrap_or((module, ""));
+        let (rank, mut scale) = settings.scale(outer);
+        // What PEFT (0.21 and before) adds to the output of PyTorch's attention it adds twice: once itself, once by the layer
+        // that it wraps. It does so in training as in merging, so that the matrices were learned that way.
+        if inner == ".out_proj" {
+            scale *= 2.0;
+        }
         let flat = |shape: &[usize]| match shape.split_first() {
             Some((first, rest)) => Some((*first, rest.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?)),
             None => None,
