@@ -82,7 +82,7 @@ pub fn dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
 
 /// An archive as torch.save writes one, of a pickle and storages.
 pub fn saved(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut entries = vec![entry("a/data.pkl", pickle)];
+    let mut entries = vec![entry("a/data.pkl", pickle), entry("a/version", b"3\n")];
     entries.extend(storages.iter().map(|(key, bytes)| entry(&format!("a/data/{key}"), bytes)));
     archive(&entries)
 }
