@@ -65,7 +65,20 @@ fn an_adapter_remembers_the_lora() {
     std::fs::write(lora.join("adapter_model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
     let config = r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 2}"#;
     std::fs::write(lora.join("adapter_config.json"), config).unwrap();
-    let fit = ["fit", "gda", "--model", MODEL, "--lora", s(&lora), "--data", s(data.path()), "--shots", "1"];
+    let fit = [
+        "fit",
+        "tip",
+        "--grid",
+        "standard",
+        "--model",
+        MODEL,
+        "--lora",
+        s(&lora),
+        "--data",
+        s(data.path()),
+        "--shots",
+        "1",
+    ];
     good(&[&fit[..], &["--key-views", "0", "--out", s(&out)]].concat());
     let predict = ["predict", "--adapter", s(&out), s(data.path())];
     good(&predict);
