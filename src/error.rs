@@ -90,6 +90,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A file of PyTorch's is truncated, hostile or malformed, or asks for more than tensors.
+    #[error("{}: not a file of PyTorch's weights that can be read: {}", path.display(), self::reason(reason))]
+    Torch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
     /// A tensor that must be there is not.
     #[error("{}: tensor '{}' is missing; export or download the file again", path.display(), name(tensor))]
     MissingTensor {

@@ -148,7 +148,7 @@ fn broken_files_are_refused_in_time() {
     std::fs::remove_file(&path).unwrap();
     refuses(folder.path(), &["holds no model.safetensors"]);
     std::fs::write(folder.path().join("pytorch_model.bin"), b"PK").unwrap();
-    refuses(folder.path(), &["pytorch_model.bin", "safetensors only"]);
+    refuses(folder.path(), &["pytorch_model.bin", "neither an archive nor a pickle"]);
 }
 
 #[test]

@@ -28,9 +28,13 @@ use tipi::low_level::eval::{
 
 use tipi_fuzz::{WIDTH, features_key};
 
+// The same by hand as in the test of it.
+#[path = "../../tests/torch_files/archive.rs"]
+mod archive;
+
 fn main() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
-    for (name, bytes) in checkpoints().into_iter().chain(adapters()).chain(stores()).chain(results()).chain(hub()) {
+    for (name, bytes) in checkpoints().into_iter().chain(torch()).chain(adapters()).chain(stores()).chain(results()).chain(hub()) {
         let path = seeds.join(name);
         fs::create_dir_all(path.parent().expect("it is below a folder")).expect("folders can be made");
         fs::write(path, bytes).expect("a seed can be written");
@@ -112,6 +116,44 @@ fn checkpoints() -> Vec<Seed> {
     .into()
 }
 
+/// What torch.save and TorchScript write, as small as it may be.
+fn torch() -> Vec<Seed> {
+    use archive::{dict, int, saved, tensor, text};
+    let storage: Vec<u8> = (0..12u8).flat_map(|n| f32::from(n).to_le_bytes()).collect();
+    let tensors = |prefix: &str| {
+        let name = |name: &str| format!("{prefix}{name}");
+        let all = [
+            (name("visual.conv1.weight"), tensor("0", 12, 1, &[2, 3], &[5, 2])),
+            (name("logit_scale"), tensor("0", 12, 4, &[], &[])),
+            (name("text_projection"), tensor("1", 12, 0, &[4, 3], &[1, 4])),
+        ];
+        dict(&all.each_ref().map(|(name, tensor)| (name.as_str(), tensor.clone())))
+    };
+    let inside = |pickle: Vec<u8>| pickle[2..pickle.len() - 1].to_vec();
+    let module = |attributes: &[(&str, Vec<u8>)]| {
+        [b"c__torch__\nModule\n)\x81".to_vec(), inside(dict(attributes)), b"b".to_vec()].concat()
+    };
+    let conv = module(&[("weight", tensor("0", 12, 0, &[12], &[1])), ("training", b"\x88".to_vec())]);
+    let visual = module(&[("conv1", conv), ("_modules", inside(dict(&[])))]);
+    let script = module(&[("visual", visual), ("logit_scale", tensor("1", 12, 0, &[], &[]))]);
+    let wrapped = dict(&[("epoch", int(3)), ("state_dict", inside(tensors("module.")))]);
+    let storages = [("0", &storage[..]), ("1", &storage[..])];
+    let mut old = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
+    old.extend(tensors(""));
+    old.extend([b"\x80\x02](".to_vec(), text("0"), text("1"), b"e.".to_vec()].concat());
+    for (_, storage) in storages {
+        old.extend([&12u64.to_le_bytes()[..], storage].concat());
+    }
+    [
+        ("plain.pt", saved(&tensors(""), &storages)),
+        ("wrapped.pt", saved(&wrapped, &storages)),
+        ("script.pt", saved(&[b"\x80\x02".to_vec(), script, b".".to_vec()].concat(), &storages)),
+        ("old.pt", old),
+    ]
+    .map(|(name, bytes)| (format!("torch/{name}"), bytes))
+    .into()
+}
+
 fn adapters() -> Vec<Seed> {
     let templates = json!(["a photo of a {}."]);
     let methods = [
@@ -162,6 +204,7 @@ fn adapters() -> Vec<Seed> {
             format: "tipi-adapter/1".into(),
             model,
             model_folder: "/models/b".into(),
+            lora: None,
             classes: vec!["anchor".into(), "bell".into()],
             method,
             shots: Some(2),

@@ -7,16 +7,18 @@ use tipi::Model;
 use tipi::low_level::numbers;
 
 use crate::answers::{AnswerArgs, Asked, Rule, print_answers, print_labels};
-use crate::common::{self, FormerGpuArgs, PictureArgs, PrecisionArgs};
+use crate::common::{self, FormerGpuArgs, LoraArgs, PictureArgs, PrecisionArgs};
 use crate::labels::LabelArgs;
 use crate::paths::PathArgs;
 
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
-    #[arg(long, value_name = "DIR|ORG/NAME")]
+    /// Model: a folder, a file of weights, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     model: PathBuf,
+    #[command(flatten)]
+    lora: LoraArgs,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
@@ -47,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     let walk = args.pictures.walk()?;
     let paths = args.paths.read()?;
     let gpu = args.gpu.open()?;
-    let clip = args.precision.load(&gpu, &common::model_folder(&args.model)?)?;
+    let clip = args.precision.load(&gpu, &args.lora.source(&args.model)?)?;
     let model = Model::from(args.pictures.depth.of(clip));
     if args.multi_label {
         let classifier = args.labels.with_negations(&model, &labels, &args.negation)?;

@@ -7,7 +7,7 @@ use clap::Args;
 use tipi::Error;
 use tipi::low_level::adapt::adapter_file;
 use tipi::low_level::adapt::overlap::Correction;
-use tipi::low_level::clip::{Clip, ImageEncoder};
+use tipi::low_level::clip::{Clip, ImageEncoder, Source};
 use tipi::low_level::data::decode::take_clipped;
 use tipi::low_level::data::{Depth, Folder, Item, Shots, Walk, decode_map};
 use tipi::low_level::encode::source::BATCH;
@@ -16,6 +16,7 @@ use tipi::low_level::gpu::{DeviceOptions, Gpu};
 use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::nn::Bottleneck;
 use tipi::low_level::numbers::Range;
+use tipi::low_level::output::Output;
 use tipi::low_level::text;
 
 use crate::terminal::note;
@@ -105,8 +106,8 @@ pub enum Stored {
 
 impl PrecisionArgs {
     /// Loads a model in the precision asked for.
-    pub fn load(&self, gpu: &Gpu, folder: &Path) -> Result<Clip> {
-        Ok(Clip::load_as(gpu, folder, self.stored())?)
+    pub fn load(&self, gpu: &Gpu, source: &Source) -> Result<Clip> {
+        Ok(Clip::load_source(gpu, source, self.stored())?)
     }
 
     /// How matrices are stored.
@@ -118,10 +119,36 @@ impl PrecisionArgs {
     }
 }
 
+/// What is merged with the model.
+#[derive(Args, Clone)]
+pub struct LoraArgs {
+    /// Folder of a LoRA that PEFT saved, to be merged with the model.
+    #[arg(long, value_name = "DIR", requires = "model")]
+    lora: Option<PathBuf>,
+}
+
+impl LoraArgs {
+    /// What a model is loaded from: the folder or file that `model` names, or the cached folder of a model on the hub, which
+    /// is fetched first where it is not there yet; with the LoRA, if one is given.
+    pub fn source(&self, model: &Path) -> Result<Source> {
+        Ok(Source::of(&model_folder(model)?, self.lora.as_deref())?)
+    }
+}
+
+/// Says that the work reads a model.
+pub fn read_model(output: &Output, source: &Source) -> Result<()> {
+    match source.file() {
+        // Whatever else is in its folder need not be the model's.
+        Some(file) => output.reads(file, "the model")?,
+        None => output.reads_folder(source.folder(), "a file of the model")?,
+    }
+    Ok(source.lora().map_or(Ok(()), |lora| output.reads_folder(lora, "a file of the LoRA"))?)
+}
+
 /// The folder of the model that `--model` names: itself, or the cached one of a model on the hub, which is fetched first
 /// where it is not there yet.
 #[cfg(feature = "hub")]
-pub fn model_folder(model: &Path) -> Result<PathBuf> {
+fn model_folder(model: &Path) -> Result<PathBuf> {
     let Some(spec) = model.to_str() else { return Ok(model.to_path_buf()) };
     let bar = ui::bytes();
     let folder =
@@ -132,7 +159,7 @@ pub fn model_folder(model: &Path) -> Result<PathBuf> {
 
 /// The folder of the model that `--model` names.
 #[cfg(not(feature = "hub"))]
-pub fn model_folder(model: &Path) -> Result<PathBuf> {
+fn model_folder(model: &Path) -> Result<PathBuf> {
     Ok(model.to_path_buf())
 }
 

@@ -16,7 +16,7 @@ use tipi::low_level::encode::store::{Key, Store};
 use tipi::low_level::input;
 use tipi::low_level::text;
 
-use crate::common::{self, FormerGpuArgs, PictureArgs, PrecisionArgs};
+use crate::common::{self, FormerGpuArgs, LoraArgs, PictureArgs, PrecisionArgs};
 use crate::embeddings::{Contents, Target};
 use crate::labels;
 use crate::outputs::{Beside, ForceArgs};
@@ -107,9 +107,11 @@ impl Class {
 /// Options.
 #[derive(clap::Args)]
 pub struct Common {
-    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
-    #[arg(long, value_name = "DIR|ORG/NAME")]
+    /// Model: a folder, a file of weights, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     model: PathBuf,
+    #[command(flatten)]
+    lora: LoraArgs,
     /// File to write, or `-` for stdout. It holds `features` [n,D] f32 (`weights` for `classifier`), not normalised, in the
     /// order of the inputs, in the form that its ending says: .safetensors; .npy, with what the rows are of beside it in
     /// .paths.txt; or .csv, with that in the first column. A file of embeddings of that name is overwritten.
@@ -149,8 +151,8 @@ pub fn run(args: &Args) -> Result<()> {
             args.labels_file.iter().try_for_each(|path| output.reads(path, "a file of labels"))?;
         }
     }
-    let model = common::model_folder(&common.model)?;
-    output.output.reads_folder(&model, "a file of the model")?;
+    let model = common.lora.source(&common.model)?;
+    common::read_model(&output.output, &model)?;
     let kept = if pictures.is_empty() { None } else { Beside::features(&output.output)? };
     let gpu = common.gpu.open()?;
     let clip = common.pictures.depth.of(common.precision.load(&gpu, &model)?);

@@ -15,7 +15,7 @@ use tipi::low_level::output::{Kind, Output};
 use tipi::low_level::text;
 
 use crate::bars::Bars;
-use crate::common::{self, DepthArgs, FormerGpuArgs, PrecisionArgs, WalkArgs};
+use crate::common::{self, DepthArgs, FormerGpuArgs, LoraArgs, PrecisionArgs, WalkArgs};
 use crate::options::{HowArgs, OfMethods};
 use crate::outputs::{self, ForceArgs};
 use crate::terminal::{self, note};
@@ -32,9 +32,11 @@ pub struct Args {
     /// Folder of the known datasets.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
-    #[arg(long, value_name = "DIR|ORG/NAME")]
+    /// Model: a folder, a file of weights, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     model: PathBuf,
+    #[command(flatten)]
+    lora: LoraArgs,
     /// Methods, by the names that `tipi fit` uses. By default all but auto; the ++ methods only if there is a correction.
     #[arg(long, value_delimiter = ',', value_parser = one_method)]
     methods: Vec<&'static dyn Method>,
@@ -269,7 +271,7 @@ pub fn run(args: &Args) -> Result<()> {
     mark_results(&args.out)?;
     tipi::low_level::output::check_writable(&args.out.join("report.html"))?;
     let gpu = args.gpu.open()?;
-    let clip = args.depth.of(args.precision.load(&gpu, &common::model_folder(&args.model)?)?);
+    let clip = args.depth.of(args.precision.load(&gpu, &args.lora.source(&args.model)?)?);
     let with_correction = args.correction.is_some() || args.generic.is_some();
     // Check all options before anything is trained.
     let protocol = args.protocol(with_correction, &walk)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Value, json};
 use tipi::low_level::clip::{
-    Checkpoint, ClipConfig, EndToken, ImageConfig, Pool, Preprocess, Stem, Tokenizer, TowerConfig, VitConfig,
+    Checkpoint, ClipConfig, EndToken, ImageConfig, Pool, Preprocess, Source, Stem, Tokenizer, TowerConfig, VitConfig,
 };
 use tipi::low_level::gpu::Gpu;
 use tipi::low_level::input;
@@ -14,15 +14,17 @@ use tipi::low_level::memory::{self, Need, Setting};
 use tipi::low_level::nn::Hidden;
 use tipi::low_level::text;
 
-use crate::common::{self, FormerGpuArgs, PrecisionArgs};
+use crate::common::{self, FormerGpuArgs, LoraArgs, PrecisionArgs};
 use crate::terminal::{self, note};
 use crate::ui;
 
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model folder, or ORG/NAME on the hub.
+    /// Model: a folder, a file of weights, or ORG/NAME on the hub.
     model: PathBuf,
+    #[command(flatten)]
+    lora: LoraArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
     #[command(flatten)]
@@ -50,12 +52,12 @@ impl Args {
 /// Describes a model and what it needs. Only the header of the weights is read.
 pub fn run(args: &Args) -> Result<()> {
     args.setting().check()?;
-    let folder = common::model_folder(&args.model)?;
-    let (checkpoint, config, preprocess) = ClipConfig::open(&folder)?;
-    let facts = facts(&folder, &checkpoint, &config, &preprocess);
+    let source = args.lora.source(&args.model)?;
+    let (checkpoint, config, preprocess) = ClipConfig::open(&source)?;
+    let facts = facts(source.folder(), &checkpoint, &config, &preprocess);
     // A model can be described without a GPU. How much memory it would need is then unknown.
     let needs = match args.gpu.open() {
-        Ok(gpu) => Some(Needs::of(&gpu, args, &folder)?),
+        Ok(gpu) => Some(Needs::of(&gpu, args, &source)?),
         Err(error) if matches!(error.downcast_ref(), Some(tipi::Error::NoDevice)) => {
             note!("the memory that it needs is unknown: {error}");
             None
@@ -69,7 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
         terminal::print_json(&Value::Object(all), true)?;
         return Ok(());
     }
-    let mut table = ui::table(&["", &text::path(&folder)]);
+    let mut table = ui::table(&["", &text::path(source.model())]);
     for (key, value) in &facts {
         table.add_row([*key, value.as_str()]);
     }
@@ -95,8 +97,8 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(gpu: &Gpu, args: &Args, folder: &Path) -> Result<Needs> {
-        let clip = args.precision.load(&gpu.rehearsal(), folder)?;
+    fn of(gpu: &Gpu, args: &Args, source: &Source) -> Result<Needs> {
+        let clip = args.precision.load(&gpu.rehearsal(), source)?;
         let setting = args.setting();
         Ok(Needs {
             device: gpu.name().into(),
@@ -205,7 +207,7 @@ fn facts(
         Ok(tokenizer) => tokenizer.describe().to_string(),
         Err(error) => format!("none: {error}"),
     };
-    vec![
+    let mut facts = vec![
         ("image tower", image),
         (
             "text tower",
@@ -227,7 +229,9 @@ fn facts(
         ("pictures", preprocess.describe()),
         ("tokenizer", tokenizer),
         ("licence", licence(folder).unwrap_or_else(|| "not stated in the folder".into())),
-    ]
+    ];
+    facts.extend(checkpoint.lora().map(|lora| ("LoRA", lora)));
+    facts
 }
 
 /// What a vision transformer has beside or instead of CLIP's own parts.

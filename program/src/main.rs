@@ -10,6 +10,7 @@ mod bars;
 mod bench;
 mod classify;
 mod common;
+mod convert;
 mod data;
 mod demo;
 mod devices;
@@ -64,6 +65,8 @@ enum Command {
     /// Fetch a model from the Hugging Face hub into the cache that Python shares, and print its folder.
     #[cfg(feature = "hub")]
     Pull(pull::Args),
+    /// Write a model's weights anew as safetensors, whatever they come as, with a LoRA merged if one is given.
+    Convert(convert::Args),
     /// Describe a model, and show how much GPU memory it needs with each method.
     Info(info::Args),
     /// Adapt the bundled model to the bundled pictures with every method, and compare the results.
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Info(args) => info::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Data(args) => data::run(args),

@@ -11,7 +11,7 @@ use tipi::low_level::output::Kind;
 use tipi::low_level::report::histogram::{self, Panel};
 use tipi::low_level::text;
 
-use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::common::{self, GpuArgs, LoraArgs, PictureArgs, PrecisionArgs};
 use crate::outputs::{self, ForceArgs};
 use crate::terminal;
 use crate::ui;
@@ -19,9 +19,11 @@ use crate::ui;
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
-    #[arg(long, value_name = "DIR|ORG/NAME")]
+    /// Model: a folder, a file of weights, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     model: PathBuf,
+    #[command(flatten)]
+    lora: LoraArgs,
     /// Overlap correction from `tipi fit overlap`, or a ++ adapter. Without it, only the plain model is measured.
     #[arg(long, value_name = "FILE")]
     adapter: Option<PathBuf>,
@@ -58,12 +60,12 @@ pub fn run(args: &Args) -> Result<()> {
     let file = args.adapter.as_ref().map(|path| adapter_file::File::open(path)).transpose()?;
     let walk = args.pictures.walk()?;
     let folder = common::open_folder(&args.data, &walk)?;
-    let model = common::model_folder(&args.model)?;
+    let model = args.lora.source(&args.model)?;
     for output in [&drawing, &picture] {
         args.adapter.iter().try_for_each(|path| output.reads(path, "an adapter"))?;
         outputs::read_items(output, &folder.items)?;
         walk.refuse_picture(output.path())?;
-        output.reads_folder(&model, "a file of the model")?;
+        common::read_model(output, &model)?;
     }
     let gpu = args.gpu.open()?;
     let clip = args.pictures.depth.of(args.precision.load(&gpu, &model)?);

@@ -9,7 +9,7 @@ use tipi::low_level::adapt::evidence::FEW;
 use tipi::low_level::numbers;
 
 use crate::answers::{AnswerArgs, Asked, Rule, print_answers, print_labels};
-use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::common::{self, GpuArgs, LoraArgs, PictureArgs, PrecisionArgs};
 use crate::explain::{self, Keys};
 use crate::paths::PathArgs;
 use crate::terminal::note;
@@ -21,10 +21,12 @@ pub struct Args {
     /// Adapter file from `tipi fit`.
     #[arg(long, value_name = "FILE")]
     adapter: PathBuf,
-    /// Model: a folder, or ORG/NAME on the hub. By default the folder that the adapter was fitted with, if the model in it is
+    /// Model: a folder, a file of weights, or ORG/NAME on the hub. By default the folder that the adapter was fitted with, if the model in it is
     /// still the same.
-    #[arg(long, value_name = "DIR|ORG/NAME")]
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    lora: LoraArgs,
     #[command(flatten)]
     paths: PathArgs,
     /// Answer "unknown" if the likeliest class is less probable than this, from 0 to 1. Probabilities use the temperature that
@@ -80,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let gpu = args.gpu.open()?;
     let clip = match &args.model {
-        Some(model) => args.precision.load(&gpu, &common::model_folder(model)?)?,
+        Some(model) => args.precision.load(&gpu, &args.lora.source(model)?)?,
         None => {
             let clip = file.load_model(&gpu, args.precision.stored()).map_err(|error| match error {
                 tipi::Error::AdapterFile { path, reason } => {

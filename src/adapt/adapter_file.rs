@@ -2,7 +2,7 @@
 //! model's identity, the classes, the templates and the settings; predicting with another model is refused.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf, Prefix};
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use super::method::{self, Fitted, Settings};
 use super::overlap::{self, Correction};
 use super::tip::Cache;
 use super::zero_shot::Classifier;
-use crate::clip::{Clip, ModelId};
+use crate::clip::{Clip, ModelId, Source, is_local};
 use crate::files::write_atomic;
 use crate::gpu::Gpu;
 use crate::kernels::gemm::Precision;
@@ -33,6 +33,9 @@ pub struct Meta {
     /// Where that model was.
     #[serde(with = "crate::text::stored_path")]
     pub model_folder: PathBuf,
+    /// Where the LoRA was that was given beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Stored>,
     /// Classes, in the order of the logits.
     pub classes: Vec<String>,
     /// The method and its settings.
@@ -55,6 +58,11 @@ pub struct Meta {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pictures: Vec<String>,
 }
+
+/// A path as a file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Stored(#[serde(with = "crate::text::stored_path")] pub PathBuf);
 
 /// What a file says of its method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -248,11 +256,12 @@ impl Meta {
     /// # Errors
     /// As [`Clip::id`].
     pub fn new(clip: &Clip, classes: &[String], method: Description, shots: Option<usize>, seed: u64) -> Result<Meta> {
-        let folder = clip.folder();
+        let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         Ok(Meta {
             format: FORMAT.into(),
             model: clip.id()?.clone(),
-            model_folder: folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf()),
+            model_folder: whole(clip.folder()),
+            lora: clip.source().given_lora().map(|lora| Stored(whole(lora))),
             classes: classes.to_vec(),
             method,
             shots,
@@ -376,17 +385,6 @@ pub(super) fn floats(path: &Path, file: &SafeTensors<'_>, name: &str, shape: &[u
     Ok(values)
 }
 
-/// Whether a path is whole, and on this computer as far as a path tells.
-fn is_local(path: &Path) -> bool {
-    let text = path.as_os_str().as_encoded_bytes();
-    // `//server/share` and `\\\\server\\share`; a verbatim path of a disk begins so, too.
-    let network = match path.components().next() {
-        Some(Component::Prefix(prefix)) => !matches!(prefix.kind(), Prefix::Disk(_) | Prefix::VerbatimDisk(_)),
-        _ => text.starts_with(b"//") || text.starts_with(b"\\\\"),
-    };
-    path.is_absolute() && !network
-}
-
 impl File {
     /// Reads a file's header.
     ///
@@ -439,7 +437,7 @@ impl File {
     /// of another model; the errors of [`Clip::load_as`].
     pub fn load_model(&self, gpu: &Gpu, precision: Precision) -> Result<Clip> {
         let (folder, name) = (&self.meta.model_folder, &self.meta.model.name);
-        let bad = |what: &str| {
+        let bad = |what: &str, folder: &Path| {
             let folder = text::path(folder);
             let (name, folder) = (text::cut(name, text::NAME), text::cut(&folder, text::NAME));
             Err(Error::adapter_file(
@@ -447,13 +445,17 @@ impl File {
                 format!("its model '{name}' {what} {folder}; give the model's own folder"),
             ))
         };
-        if !is_local(folder) {
-            return bad("is named by a path that is not a whole local one:");
+        let lora = self.meta.lora.as_ref().map(|lora| lora.0.as_path());
+        if let Some(path) = [Some(folder.as_path()), lora].into_iter().flatten().find(|path| !is_local(path)) {
+            return bad("is named by a path that is not a whole local one:", path);
         }
-        if !folder.is_dir() {
-            return bad("is no longer in");
+        if !folder.exists() {
+            return bad("is no longer in", folder);
         }
-        Clip::load_if(gpu, folder, precision, |id| self.check_model(id))
+        if let Some(lora) = lora.filter(|lora| !lora.is_dir()) {
+            return bad("is merged with a LoRA that is no longer in", lora);
+        }
+        Clip::load_if(gpu, &Source::of(folder, lora)?, precision, |id| self.check_model(id))
     }
 
     /// Refuses another model than the one that the adapter was fitted to.

@@ -5,6 +5,7 @@ mod charsmap;
 mod checkpoint;
 mod cleanup;
 mod config;
+pub mod convert;
 mod convolution;
 mod encoder;
 mod frame;
@@ -18,6 +19,7 @@ mod names;
 mod preprocess;
 mod resnet;
 mod sentencepiece;
+mod source;
 mod text_tower;
 mod tokenizer;
 mod tokenizer_file;
@@ -25,7 +27,7 @@ mod unigram;
 mod vit;
 
 pub use bpe::{Bpe, Markers};
-pub use checkpoint::{Checkpoint, Parameters};
+pub use checkpoint::{Checkpoint, Parameters, WHOLE};
 pub use config::{
     Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TowerConfig, VitConfig,
 };
@@ -37,6 +39,8 @@ pub use model::{Clip, ModelId};
 pub use names::Names;
 pub use preprocess::{Preprocess, Resize};
 pub use resnet::ResNet;
+pub use source::Source;
+pub(crate) use source::is_local;
 pub use text_tower::{Packed, Prompts, TextSaved, TextTower};
 pub use tokenizer::Tokenizer;
 pub use vit::{AdaptedTowerSaved, VisionTransformer};

@@ -1,6 +1,6 @@
 //! A CLIP loaded from a folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::image_plan::{ImagePlan, Samples};
 use super::image_tower::ImageTower;
 use super::loader::Loader;
 use super::preprocess::Preprocess;
+use super::source::Source;
 use super::text_tower::TextTower;
 use super::tokenizer::Tokenizer;
 use crate::data::Rgb;
@@ -48,7 +49,7 @@ pub struct Clip {
     pub logit_scale: f32,
     /// Added to logits: SigLIP's, whose sigmoid is the probability that a text describes a picture. Zero for all others.
     pub logit_bias: f32,
-    folder: PathBuf,
+    source: Source,
     precision: Precision,
     checkpoint: Arc<Checkpoint>,
     id: OnceLock<ModelId>,
@@ -58,7 +59,7 @@ pub struct Clip {
 
 /// What a model is loaded from.
 struct Parts<'a> {
-    folder: &'a Path,
+    source: &'a Source,
     checkpoint: &'a Arc<Checkpoint>,
     config: &'a ClipConfig,
     preprocess: &'a Preprocess,
@@ -68,7 +69,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn load(&self, gpu: &Gpu) -> Result<Clip> {
-        let Parts { folder, checkpoint, config, preprocess, tokenizer, precision } = *self;
+        let Parts { source, checkpoint, config, preprocess, tokenizer, precision } = *self;
         let loader = Loader { gpu, checkpoint, precision };
         let logit_scale = checkpoint.values("logit_scale", &[])?.first().copied().unwrap_or(f32::NAN).exp();
         numbers::LOGIT_SCALE
@@ -87,7 +88,7 @@ impl Parts<'_> {
             tokenizer: tokenizer.clone(),
             logit_scale,
             logit_bias,
-            folder: folder.to_path_buf(),
+            source: source.clone(),
             precision,
             checkpoint: checkpoint.clone(),
             id: OnceLock::new(),
@@ -99,7 +100,8 @@ impl Parts<'_> {
 impl Clip {
     /// Loads a model folder: model.safetensors, or the shards that its index names, with config.json,
     /// preprocessor_config.json and tokenizer.json; or open_clip_model.safetensors with open_clip_config.json; or a
-    /// model.safetensors with OpenAI's names and nothing beside it.
+    /// model.safetensors with OpenAI's names and nothing beside it; or torch's files instead of any of these. A file of
+    /// weights is loaded with what lies beside it, a LoRA's folder with the model that it names.
     ///
     /// # Errors
     /// Every broken or contradictory file is an error that names the file and the tensor or key.
@@ -114,14 +116,19 @@ impl Clip {
     /// # Errors
     /// As [`Clip::load`]; a weight that f16 cannot hold.
     pub fn load_as(gpu: &Gpu, folder: &Path, precision: Precision) -> Result<Clip> {
-        if !folder.is_dir() {
-            return Err(Error::config(folder, "no such model folder; give the folder that holds model.safetensors"));
-        }
-        let (checkpoint, config, preprocess) = ClipConfig::open(folder)?;
-        Clip::load_opened(gpu, folder, precision, (checkpoint, config, preprocess))
+        Clip::load_source(gpu, &Source::of(folder, None)?, precision)
     }
 
-    /// As [`Clip::load_as`], but only if `accept` takes the folder's identity. All that a model is loaded from is hashed
+    /// As [`Clip::load_as`], from a [`Source`], which may have a LoRA.
+    ///
+    /// # Errors
+    /// As [`Clip::load_as`]; a LoRA that tipi cannot merge, or of another model.
+    pub fn load_source(gpu: &Gpu, source: &Source, precision: Precision) -> Result<Clip> {
+        let (checkpoint, config, preprocess) = ClipConfig::open(source)?;
+        Clip::load_opened(gpu, source, precision, (checkpoint, config, preprocess))
+    }
+
+    /// As [`Clip::load_source`], but only if `accept` takes the model's identity. All that a model is loaded from is hashed
     /// first, and but for the headers of the weights, which tell how many files they are in, nothing of it is looked at
     /// before.
     ///
@@ -129,15 +136,15 @@ impl Clip {
     /// As [`Clip::load_as`]; what `accept` gives.
     pub fn load_if(
         gpu: &Gpu,
-        folder: &Path,
+        source: &Source,
         precision: Precision,
         accept: impl FnOnce(&ModelId) -> Result<()>,
     ) -> Result<Clip> {
-        let checkpoint = Checkpoint::of_folder(folder)?;
-        let id = identity(folder, &checkpoint)?;
+        let checkpoint = Checkpoint::of(source)?;
+        let id = identity(source, &checkpoint)?;
         accept(&id)?;
-        let (config, preprocess) = ClipConfig::of_folder(folder, &checkpoint)?;
-        let mut clip = Clip::load_opened(gpu, folder, precision, (checkpoint, config, preprocess))?;
+        let (config, preprocess) = ClipConfig::of_folder(source.folder(), &checkpoint)?;
+        let mut clip = Clip::load_opened(gpu, source, precision, (checkpoint, config, preprocess))?;
         clip.id = OnceLock::from(id);
         Ok(clip)
     }
@@ -154,19 +161,19 @@ impl Clip {
         precision: Precision,
         opened: (Checkpoint, ClipConfig, Preprocess),
     ) -> Result<Clip> {
-        Clip::load_opened(gpu, folder, precision, opened)
+        Clip::load_opened(gpu, &Source::of(folder, None)?, precision, opened)
     }
 
     fn load_opened(
         gpu: &Gpu,
-        folder: &Path,
+        source: &Source,
         precision: Precision,
         (checkpoint, config, preprocess): (Checkpoint, ClipConfig, Preprocess),
     ) -> Result<Clip> {
         let checkpoint = Arc::new(checkpoint);
-        let tokenizer = Arc::new(Tokenizer::of_folder(folder, &config));
+        let tokenizer = Arc::new(Tokenizer::of_folder(source.folder(), &config));
         let parts = Parts {
-            folder,
+            source,
             checkpoint: &checkpoint,
             config: &config,
             preprocess: &preprocess,
@@ -190,9 +197,14 @@ impl Clip {
         self.rehearsal.as_deref().unwrap_or(self)
     }
 
-    /// The model's folder.
+    /// What it was loaded from: the model's folder or file, or a LoRA's folder that names its model.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.source.model()
+    }
+
+    /// What it was loaded from.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// How its frozen matrices are stored.
@@ -205,7 +217,10 @@ impl Clip {
     /// # Errors
     /// [`Error::Config`] when the folder's tokenizer.json is missing or broken.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().as_ref().map_err(|e| Error::config(self.folder.join("tokenizer.json"), strip(e)))
+        self.tokenizer
+            .as_ref()
+            .as_ref()
+            .map_err(|e| Error::config(self.source.folder().join("tokenizer.json"), strip(e)))
     }
 
     /// The model's identity; hashes the checkpoint on first use.
@@ -216,7 +231,7 @@ impl Clip {
         if let Some(id) = self.id.get() {
             return Ok(id);
         }
-        let id = identity(&self.folder, &self.checkpoint)?;
+        let id = identity(&self.source, &self.checkpoint)?;
         Ok(self.id.get_or_init(|| id))
     }
 
@@ -321,10 +336,9 @@ impl Clip {
     }
 }
 
-/// The identity of the model in a folder: hashes all that it is loaded from.
-fn identity(folder: &Path, checkpoint: &Checkpoint) -> Result<ModelId> {
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
-    let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+/// A model's identity: hashes all that it is loaded from.
+fn identity(source: &Source, checkpoint: &Checkpoint) -> Result<ModelId> {
+    let (folder, name) = (source.folder(), source.name());
     // Whatever changes a feature: the weights, and what says how pictures and texts become inputs.
     let mut hasher = Sha256::new();
     checkpoint.each_piece(&mut |piece| hasher.update(piece))?;

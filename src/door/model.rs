@@ -12,7 +12,7 @@ use super::{Correction, CorrectionOptions, Examples, Gpu, ImageFeatures, TextFea
 use super::{Dataset, Evaluation, EvaluationOptions, Outcome};
 use crate::adapt::adapter_file::File;
 use crate::adapt::zero_shot;
-use crate::clip::Clip;
+use crate::clip::{Clip, Source};
 use crate::data::{Depth, Picture};
 use crate::encode::Tower;
 use crate::kernels::gemm::Precision;
@@ -32,7 +32,8 @@ struct Inner {
 }
 
 impl Model {
-    /// Loads the model in a folder: Hugging Face's layout, open_clip's, or OpenAI's names.
+    /// Loads the model in a folder: Hugging Face's layout, open_clip's, or OpenAI's names, in safetensors or PyTorch's files. A
+    /// file of weights is loaded with what lies beside it, and a LoRA's folder with the model that it names.
     ///
     /// # Errors
     /// Every broken or contradictory file is an error that names the file and the tensor or key; too little GPU memory.
@@ -47,6 +48,20 @@ impl Model {
     /// As [`Model::load`]; a weight that f16 cannot hold.
     pub fn load_as(gpu: &Gpu, folder: impl AsRef<Path>, precision: Precision) -> Result<Model> {
         Clip::load_as(gpu.low_level(), folder.as_ref(), precision).map(Model::from)
+    }
+
+    /// The same, merged with the LoRA that PEFT saved to the folder `lora`.
+    ///
+    /// # Errors
+    /// As [`Model::load_as`]; a LoRA that tipi cannot merge, or that was made for another model.
+    pub fn load_with_lora(
+        gpu: &Gpu,
+        folder: impl AsRef<Path>,
+        lora: impl AsRef<Path>,
+        precision: Precision,
+    ) -> Result<Model> {
+        let source = Source::of(folder.as_ref(), Some(lora.as_ref()))?;
+        Clip::load_source(gpu.low_level(), &source, precision).map(Model::from)
     }
 
     /// Loads a folder, or a model on the Hugging Face hub (`ORG/NAME` or `ORG/NAME@REVISION`), from the cache that Python

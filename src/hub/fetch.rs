@@ -13,6 +13,7 @@ use crate::hub::address::shown;
 use crate::hub::http::{Client, Failure, plain};
 use crate::hub::names;
 use crate::hub::store::{Store, make_folder_of};
+use crate::hub::weights;
 use crate::{Error, Result, input};
 
 /// Bytes read at once.
@@ -20,8 +21,6 @@ const CHUNK: usize = 256 << 10;
 
 /// The most bytes of a file that is no weights, or of which the hub does not say how many it has.
 const MAX_SMALL: u64 = 64 << 20;
-/// How the names of weights end.
-const WEIGHTS: &str = ".safetensors";
 
 /// A file of a repository, as the hub describes it.
 pub(super) struct Remote {
@@ -52,7 +51,9 @@ impl Remote {
         let length = if reply.status.is_success() { reply.header("content-length") } else { None };
         let size: Option<u64> = reply.header("x-linked-size").or(length).and_then(|size| size.parse().ok());
         // Weights may be as large as the hub says; of anything else no model has so much.
-        if let Some(size) = size.filter(|size| *size > MAX_SMALL && !name.ends_with(WEIGHTS)) {
+        if let Some(size) =
+            size.filter(|size| *size > MAX_SMALL && !weights::ENDINGS.iter().any(|ending| name.ends_with(ending)))
+        {
             return Err(client.error(format!("{name} should have {size} bytes, more than {MAX_SMALL}; do not use it")));
         }
         Ok(Remote { name: name.to_owned(), hash, size, address })

@@ -111,7 +111,7 @@ impl Hub {
         Self::from_vars(std::env::home_dir().as_deref(), |name| std::env::var_os(name))
     }
 
-    /// The folder that `spec` names: an existing folder, or a model on the hub as `ORG/NAME` or `ORG/NAME@REVISION`,
+    /// The folder that `spec` names: an existing folder (or file of weights), or a model on the hub as `ORG/NAME` or `ORG/NAME@REVISION`,
     /// which is taken from the cache if it is there and fetched if not.
     ///
     /// # Errors
@@ -119,16 +119,13 @@ impl Hub {
     /// [`Error::Invalid`] if `spec` is neither, and the errors of [`Hub::pull`].
     pub fn resolve(&self, spec: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf> {
         let path = Path::new(spec);
-        if path.is_dir() {
-            return Ok(path.to_path_buf());
-        }
         if path.exists() {
-            return Err(Error::invalid(format!("'{spec}' is a file, not a model folder; give the folder it lies in")));
+            return Ok(path.to_path_buf());
         }
         let (repo, revision) = spec.split_once('@').unwrap_or((spec, REVISION));
         if !names::repo(repo) || !names::revision(revision) {
             return Err(Error::invalid(format!(
-                "'{spec}' is neither an existing folder nor a model on the hub, ORG/NAME or ORG/NAME@REVISION; check \
+                "'{spec}' is neither an existing folder or file nor a model on the hub, ORG/NAME or ORG/NAME@REVISION; check \
                  the path"
             )));
         }
@@ -172,7 +169,8 @@ impl Hub {
     /// Fetches what is missing of a model, at a branch, tag or commit, and gives its folder in the cache.
     ///
     /// Weights are `model.safetensors` or, where there is none, the files that `model.safetensors.index.json` names;
-    /// where there is neither, the same with `open_clip_model`. With them come the configurations, the tokenizer, the
+    /// where there is neither, the same with `open_clip_model`; and where there are no safetensors, torch's
+    /// `pytorch_model.bin` and its like. With them come the configurations, the tokenizer, the
     /// readme and the licence. A revision's new commit is noted only when all of its files are there.
     ///
     /// # Errors

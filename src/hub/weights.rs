@@ -11,10 +11,14 @@ use crate::{Error, Result, input};
 /// Configurations; a model has one of them at least.
 pub(super) const CONFIGS: [&str; 2] = ["config.json", "open_clip_config.json"];
 /// Weights in one file, or the index that names several; the first that a repository has is taken.
-pub(super) const FORMS: [(&str, &str); 2] = [
+pub(super) const FORMS: [(&str, &str); 4] = [
     ("model.safetensors", "model.safetensors.index.json"),
     ("open_clip_model.safetensors", "open_clip_model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+    ("open_clip_pytorch_model.bin", "open_clip_pytorch_model.bin.index.json"),
 ];
+/// How the names of weights end.
+pub(super) const ENDINGS: [&str; 2] = [".safetensors", ".bin"];
 /// What else is wanted where it exists.
 pub(super) const EXTRAS: [&str; 5] =
     ["preprocessor_config.json", "processor_config.json", "tokenizer.json", "spiece.model", "README.md"];
@@ -57,13 +61,13 @@ pub(super) fn wanted(repo: &str, listed: &BTreeSet<String>) -> Result<Wanted, St
 
 /// Why a repository without fitting weights is of no use, and what is.
 fn without_weights(repo: &str, listed: &BTreeSet<String>) -> String {
-    let [(first, _), (second, _)] = FORMS;
+    let [(first, _), (second, _), (third, _), _] = FORMS;
     let Some(foreign) = listed.iter().find(|name| FOREIGN.iter().any(|ending| name.ends_with(ending))) else {
-        return format!("it has neither {first} nor {second}; is it a CLIP model?");
+        return format!("it has none of {first}, {second} and {third}; is it a CLIP model?");
     };
     format!(
-        "its weights come as {foreign:?} only, and tipi reads safetensors only: look for a repository of this model \
-         that has {first} or {second}, or convert it with Python's transformers, \
+        "its weights come as {foreign:?} only, under no name that tipi looks for: fetch that file and give its path, look for \
+         a repository of this model that has {first} or {second}, or convert it with Python's transformers, \
          `CLIPModel.from_pretrained(\"{repo}\").save_pretrained(\"FOLDER\")` (and the same with CLIPProcessor), and \
          give that folder"
     )
@@ -78,8 +82,8 @@ fn parse(index: &[u8]) -> Result<BTreeSet<String>, String> {
     let index: Index =
         serde_json::from_slice(index).map_err(|error| format!("not a sound index of shards: {error}"))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-    match shards.iter().find(|name| !names::file(name) || !name.ends_with(".safetensors")) {
-        Some(bad) => Err(format!("the index names {bad:?}, which is no safetensors file beside it; do not use it")),
+    match shards.iter().find(|name| !names::file(name) || !ENDINGS.iter().any(|ending| name.ends_with(ending))) {
+        Some(bad) => Err(format!("the index names {bad:?}, which is no file of weights beside it; do not use it")),
         None if shards.is_empty() => Err("the index names no file; fetch it again".to_owned()),
         None => Ok(shards),
     }
@@ -130,11 +134,16 @@ mod tests {
         assert_eq!(found.files, ["open_clip_config.json", "open_clip_model.safetensors"]);
         let found = of(&["open_clip_config.json", "open_clip_model.safetensors.index.json"]).unwrap();
         assert_eq!(found.index, Some("open_clip_model.safetensors.index.json"));
+        // Torch's files only where there is nothing else.
+        let found = of(&["config.json", "pytorch_model.bin"]).unwrap();
+        assert_eq!((found.files, found.index), (vec!["config.json".into(), "pytorch_model.bin".into()], None));
+        let found = of(&["config.json", "model.safetensors", "pytorch_model.bin"]).unwrap();
+        assert_eq!(found.files, ["config.json", "model.safetensors"]);
     }
 
     #[test]
     fn useless_repositories_say_why() {
-        assert!(of(&["config.json", "pytorch_model.bin"]).unwrap_err().contains("safetensors only"));
+        assert!(of(&["config.json", "weights.pt"]).unwrap_err().contains("\"weights.pt\" only"));
         assert!(of(&["config.json", "README.md"]).unwrap_err().contains("is it a CLIP model"));
         assert!(of(&["model.safetensors"]).unwrap_err().contains("neither config.json"));
         assert!(of(&["config.json", "model.safetensors", "a/../../x"]).unwrap_err().contains("nothing was fetched"));
@@ -145,7 +154,7 @@ mod tests {
         let shards =
             parse(br#"{"metadata":{},"weight_map":{"a":"x.safetensors","b":"y.safetensors","c":"x.safetensors"}}"#);
         assert_eq!(shards.unwrap().into_iter().collect::<Vec<_>>(), ["x.safetensors", "y.safetensors"]);
-        for bad in ["../x.safetensors", "/x.safetensors", "a/x.safetensors", "x.bin", ".x.safetensors", ""] {
+        for bad in ["../x.safetensors", "/x.safetensors", "a/x.safetensors", "x.pt", ".x.safetensors", ""] {
             let index = serde_json::json!({"weight_map": {"a": bad}}).to_string();
             assert!(parse(index.as_bytes()).unwrap_err().contains("do not use it"), "{bad}");
         }

@@ -158,10 +158,10 @@ fn a_model_is_named_by_folder_or_repository() {
     assert_eq!(resolve(cache.path().to_str().unwrap()).unwrap(), cache.path());
     let file = cache.path().join("a.txt");
     fs::write(&file, "").unwrap();
-    assert!(resolve(file.to_str().unwrap()).unwrap_err().to_string().contains("is a file"));
+    assert_eq!(resolve(file.to_str().unwrap()).unwrap(), file);
     for bad in ["clip", "./no/folder", "a/b/c", "org/name@../x", "org/name@", ""] {
         let message = resolve(bad).unwrap_err().to_string();
-        assert!(message.contains("neither an existing folder nor a model"), "{bad}: {message}");
+        assert!(message.contains("neither an existing folder or file nor a model"), "{bad}: {message}");
     }
     assert!(server.seen().is_empty());
     let message = resolve("org/other").unwrap_err().to_string();
@@ -632,7 +632,7 @@ fn a_hostile_or_broken_index_is_refused() {
     for (name, expected) in [
         ("../../../evil.safetensors", "do not use it"),
         ("/tmp/evil.safetensors", "do not use it"),
-        ("evil.bin", "do not use it"),
+        ("evil.pt", "do not use it"),
         ("absent.safetensors", "names absent.safetensors, which the repository does not have"),
     ] {
         let (server, outer) = (Server::start(), TempDir::new().unwrap());
@@ -654,9 +654,13 @@ fn open_clip_weights_and_foreign_ones() {
     let (server, cache) = (Server::empty(), TempDir::new().unwrap());
     let hub = server.hub(cache.path());
     server.put("open_clip_config.json", b"{}", false);
-    server.put("open_clip_pytorch_model.bin", b"x", true);
+    server.put("weights.pt", b"x", true);
     let message = refusal(&hub);
-    assert!(message.contains("open_clip_pytorch_model.bin") && message.contains("safetensors only"), "{message}");
+    assert!(message.contains("weights.pt") && message.contains("give its path"), "{message}");
+    // Torch's file is taken as long as there is nothing else.
+    server.put("open_clip_pytorch_model.bin", &noise(70, 2), true);
+    let snapshot = pull(&hub).unwrap();
+    assert!(snapshot.join("open_clip_pytorch_model.bin").is_file());
     server.put("open_clip_model.safetensors", &noise(99, 1), true);
     let snapshot = pull(&hub).unwrap();
     assert!(snapshot.join("open_clip_model.safetensors").is_file());

@@ -18,11 +18,12 @@ use tipi::low_level::data::sampling::ALL_TAKEN;
 use tipi::low_level::data::{Found, Shots, Split, TEMPLATE, WORDS, Walk};
 use tipi::low_level::encode::{self, Direct};
 use tipi::low_level::gpu::Gpu;
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::output::{Kind, Output};
 use tipi::low_level::text;
 
 use crate::bars::Bars;
-use crate::common::{self, FormerGpuArgs, PictureArgs};
+use crate::common::{self, FormerGpuArgs, LoraArgs, PictureArgs};
 use crate::outputs::{Beside, ForceArgs};
 use crate::terminal::{note, note_lines};
 use crate::{options, stop, ui};
@@ -147,9 +148,11 @@ pub fn run(args: &Args) -> Result<()> {
 /// Options that all few-shot methods have.
 #[derive(clap::Args)]
 struct Common {
-    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
-    #[arg(long, value_name = "DIR|ORG/NAME")]
+    /// Model: a folder, a file of weights, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     model: PathBuf,
+    #[command(flatten)]
+    lora: LoraArgs,
     /// Pictures to learn from, all that `tipi data check` takes: a folder with one sub-folder per class, a folder with train and
     /// val or test, a CSV file with the columns path,label or path,label,split, a split file of CoOp's form, or the name of a known
     /// dataset below --root. Of what has parts it learns from train, and validates on val.
@@ -218,8 +221,8 @@ impl Common {
         let data = open(&self.data, self.root.as_deref(), &walk)?;
         data.items().into_iter().try_for_each(|item| output.reads(&item.path, "a picture"))?;
         walk.refuse_picture(&self.out)?;
-        let model = common::model_folder(&self.model)?;
-        output.reads_folder(&model, "a file of the model")?;
+        let model = self.lora.source(&self.model)?;
+        common::read_model(output, &model)?;
         let bar = ui::bar(data.items().len(), "checking pictures");
         let (strict, done) = (self.pictures.strict, |n: usize| bar.set_position(n as u64));
         let chosen = match &data {
@@ -232,7 +235,7 @@ impl Common {
             note!("{short}; {ALL_TAKEN}");
         }
         let gpu = self.gpu.open()?;
-        let clip = self.pictures.depth.of(Clip::load(&gpu, &model)?);
+        let clip = self.pictures.depth.of(Clip::load_source(&gpu, &model, Precision::F32)?);
         common::announce(&gpu);
         let (template, words) = match &data {
             Found::Parts(dataset) => (dataset.templates.first().cloned(), dataset.words.clone()),

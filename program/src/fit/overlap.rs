@@ -7,13 +7,14 @@ use anyhow::Result;
 use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, Meta};
 use tipi::low_level::adapt::overlap;
 use tipi::low_level::clip::Clip;
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::numbers;
 use tipi::low_level::output::Kind;
 use tipi::low_level::text;
 
 use super::{checkpoint, say_stopped};
 use crate::bars::Bars;
-use crate::common::{self, DepthArgs, FormerGpuArgs, WalkArgs};
+use crate::common::{self, DepthArgs, FormerGpuArgs, LoraArgs, WalkArgs};
 use crate::outputs::{self, Beside, ForceArgs};
 use crate::stop;
 use crate::terminal::note;
@@ -21,9 +22,11 @@ use crate::terminal::note;
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
-    #[arg(long, value_name = "DIR|ORG/NAME")]
+    /// Model: a folder, a file of weights, or ORG/NAME (or ORG/NAME@REVISION) on the hub.
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     model: PathBuf,
+    #[command(flatten)]
+    lora: LoraArgs,
     /// Generic pictures: many classes, none of which you want to tell apart later. As the other methods' --data; of what has parts,
     /// train.
     #[arg(long, value_name = "FOLDER|FILE|NAME")]
@@ -94,11 +97,11 @@ pub fn fit(args: &Args) -> Result<()> {
     let data = super::open(&args.data, args.root.as_deref(), &walk)?;
     outputs::read_items(&output, data.to_learn_from())?;
     walk.refuse_picture(&args.out)?;
-    let model = common::model_folder(&args.model)?;
-    output.reads_folder(&model, "a file of the model")?;
+    let model = args.lora.source(&args.model)?;
+    common::read_model(&output, &model)?;
     let items = common::sound_pictures(data.to_learn_from(), args.strict)?;
     let gpu = args.gpu.open()?;
-    let clip = args.depth.of(Clip::load(&gpu, &model)?);
+    let clip = args.depth.of(Clip::load_source(&gpu, &model, Precision::F32)?);
     common::announce(&gpu);
     stop::listen();
     let mut bars = Bars::new();

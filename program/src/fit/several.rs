@@ -10,6 +10,7 @@ use tipi::low_level::adapt::{Choice, Lesson, Texts, learn, method};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::{Item, Several, WORDS, decode_map};
 use tipi::low_level::encode::Direct;
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::text;
 
 use super::MethodArgs;
@@ -60,8 +61,8 @@ pub fn fit(args: &MethodArgs) -> Result<()> {
     let set = Several::open(&shared.data, declared(args)?.as_deref())?;
     output.reads(&shared.data, "a list of pictures")?;
     set.pictures.iter().try_for_each(|(path, _)| output.reads(path, "a picture"))?;
-    let model = common::model_folder(&shared.model)?;
-    output.reads_folder(&model, "a file of the model")?;
+    let model = shared.lora.source(&shared.model)?;
+    common::read_model(&output, &model)?;
     let items: Vec<Item> = set.pictures.iter().map(|(path, _)| Item { path: path.clone(), label: 0 }).collect();
     let bar = ui::bar(items.len(), "checking pictures");
     let checked = decode_map(&items, shared.pictures.strict, &|n| bar.set_position(n as u64), |_, _| ())?;
@@ -70,7 +71,7 @@ pub fn fit(args: &MethodArgs) -> Result<()> {
     let sound: std::collections::HashSet<_> = checked.items.iter().map(|(item, ())| item.path.as_path()).collect();
     let set = set.only(&shared.data, |path| sound.contains(path))?.choose(shared.shots, shared.seed)?;
     let gpu = shared.gpu.open()?;
-    let clip = shared.pictures.depth.of(Clip::load(&gpu, &model)?);
+    let clip = shared.pictures.depth.of(Clip::load_source(&gpu, &model, Precision::F32)?);
     common::announce(&gpu);
     let correction = file.map(|file| common::correction(&file, &clip)).transpose()?;
     let templates = match args.templates.is_empty() {

@@ -3,7 +3,7 @@
 mod pictures;
 mod print;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tipi::Error;
@@ -14,16 +14,18 @@ use tipi::low_level::watch::Watch;
 
 use self::pictures::Known;
 use crate::bars::Bars;
-use crate::common::{self, GpuArgs, PictureArgs, PrecisionArgs};
+use crate::common::{self, GpuArgs, LoraArgs, PictureArgs, PrecisionArgs};
 use crate::paths::Paths;
 use crate::stop;
 
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model: a folder, or ORG/NAME (or ORG/NAME@REVISION) on the hub. With --features it is needed for --query and --text alone.
-    #[arg(long, value_name = "DIR|ORG/NAME", required_unless_present = "features")]
+    /// Model: a folder, a file of weights, or ORG/NAME (or ORG/NAME@REVISION) on the hub. With --features it is needed for --query and --text alone.
+    #[arg(long, value_name = "PATH|ORG/NAME", required_unless_present = "features")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    lora: LoraArgs,
     /// Look for what is most like this picture. May be given several times. Without --query and --text, each picture is compared
     /// with all others.
     #[arg(long = "query", value_name = "PICTURE")]
@@ -93,8 +95,8 @@ pub fn run(args: &Args) -> Result<()> {
     let listed = Paths(args.paths.iter().map(|path| (path.clone(), true)).collect()).list(&walk)?;
     let file = args.features.as_deref().map(pictures::File::open).transpose()?;
     let gpu = args.gpu.open()?;
-    let load = |model| -> Result<Clip> {
-        Ok(args.pictures.depth.of(args.precision.load(&gpu, &common::model_folder(model)?)?))
+    let load = |model: &Path| -> Result<Clip> {
+        Ok(args.pictures.depth.of(args.precision.load(&gpu, &args.lora.source(model)?)?))
     };
     let clip = args.model.as_deref().map(load).transpose()?;
     if let Some(clip) = &clip {

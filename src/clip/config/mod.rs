@@ -13,6 +13,7 @@ use super::checkpoint::Checkpoint;
 use super::frame::Frame;
 use super::names::Names;
 use super::preprocess::Preprocess;
+use super::source::Source;
 use crate::nn::Hidden;
 use crate::{Error, Result};
 
@@ -150,13 +151,14 @@ const LARGEST: usize = 1 << 20;
 pub(super) const OPEN_CLIP: &str = "open_clip_config.json";
 
 impl ClipConfig {
-    /// A model folder's checkpoint, architecture and preparation of pictures, without reading the weights. A family that
+    /// A model's checkpoint, architecture and preparation of pictures, without reading the weights. A family that
     /// tipi does not have is told by its configuration, which says more than names of tensors.
     ///
     /// # Errors
-    /// As [`Checkpoint::of_folder`] and [`ClipConfig::of_folder`].
-    pub fn open(folder: &Path) -> Result<(Checkpoint, ClipConfig, Preprocess)> {
-        let checkpoint = Checkpoint::of_folder(folder).map_err(|error| {
+    /// As [`Checkpoint::of`] and [`ClipConfig::of_folder`].
+    pub fn open(source: &Source) -> Result<(Checkpoint, ClipConfig, Preprocess)> {
+        let folder = source.folder();
+        let checkpoint = Checkpoint::of(source).map_err(|error| {
             let refusal = |name: &str, read: &dyn Fn(&Path) -> Result<()>| {
                 let path = folder.join(name);
                 if path.exists() { read(&path).err() } else { None }

@@ -7,6 +7,7 @@
 mod start;
 
 mod classify;
+mod convert;
 mod data;
 mod demo;
 mod devices;

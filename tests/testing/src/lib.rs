@@ -7,7 +7,7 @@ pub mod twins;
 
 use std::path::Path;
 
-use tipi::low_level::clip::{Clip, ClipConfig, ImageConfig, Pool, TowerConfig};
+use tipi::low_level::clip::{Clip, ClipConfig, ImageConfig, Pool, Source, TowerConfig};
 use tipi::low_level::gpu::Gpu;
 use tipi::low_level::kernels::gemm::Precision;
 
@@ -25,7 +25,8 @@ pub fn load(gpu: &Gpu, folder: &Path, precision: Precision) -> Clip {
     };
     let sizes: serde_json::Value = serde_json::from_str(&sizes).unwrap();
     let size = |name: &str| usize::try_from(sizes[name].as_u64().unwrap()).unwrap();
-    let (checkpoint, mut config, preprocess) = ClipConfig::open(folder).unwrap_or_else(|e| panic!("{e}"));
+    let (checkpoint, mut config, preprocess) =
+        Source::of(folder, None).and_then(|source| ClipConfig::open(&source)).unwrap_or_else(|e| panic!("{e}"));
     let ImageConfig::Vit(vit) = &mut config.image else { panic!("no vision transformer") };
     let (width, mlp, layers, heads) = (size("width"), size("mlp"), size("layers"), size("heads"));
     vit.tower = TowerConfig { width, mlp, layers, heads, ..vit.tower.clone() };

@@ -1,145 +1,36 @@
-//! Checkpoints: safetensors, one file or several, under any of the naming schemes in [`super::names`].
+//! Checkpoints: safetensors or what torch.save writes, one file or several, under any of the naming schemes in
+//! [`super::names`], and perhaps a LoRA that is merged with them.
 //!
 //! Tensors are read from their places in files that stay open, piece by piece. A mapping would be no faster (every tensor is
 //! copied anyway, to be widened and uploaded), and a file cut short under it would end the process.
 
+mod legacy;
+mod lora;
+mod lora_config;
+mod pickle;
+mod safetensors;
+mod shard;
+mod torch;
+mod values;
+mod zip;
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
 
-use half::{bf16, f16};
-use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
-use safetensors::{Dtype, SafeTensorError};
+use ::safetensors::Dtype;
 use serde::Deserialize;
 
+use self::lora::Lora;
+use self::shard::{Info, Place, Shard, is_float};
 use super::names::{Names, SIGNS};
-use crate::{Error, Result, input, numbers};
+use super::source::Source;
+use crate::{Error, Result, input};
+
+pub(super) use self::lora::{base as lora_base, is_one as is_lora};
 
 /// An index larger than this lists no CLIP: the largest have some hundreds of tensors.
 const LARGEST_INDEX: u64 = 16 << 20;
-
-/// The most bytes of a header, as the format has it.
-const LARGEST_HEADER: u64 = 100_000_000;
-/// Bytes that are read at once.
-const PIECE: usize = 1 << 20;
-
-/// A safetensors file: it stays on disk and open, and tensors are read when they are asked for.
-struct Shard {
-    path: PathBuf,
-    file: File,
-    /// Size and time of change when it was opened.
-    stamp: Stamp,
-    metadata: Metadata,
-    /// Where tensor data start in the file.
-    data: u64,
-}
-
-/// What shows that a file was written to.
-#[derive(PartialEq)]
-struct Stamp {
-    size: u64,
-    changed: Option<SystemTime>,
-}
-
-impl Stamp {
-    fn of(file: &File) -> std::io::Result<Stamp> {
-        let found = file.metadata()?;
-        // Where a system keeps no times, the size has to do.
-        Ok(Stamp { size: found.len(), changed: found.modified().ok() })
-    }
-}
-
-/// Where a tensor lies.
-struct Place<'a> {
-    name: &'a str,
-    shard: &'a Shard,
-    start: u64,
-    bytes: usize,
-    dtype: Dtype,
-    /// Values in a row, its last dimension.
-    width: usize,
-}
-
-impl Shard {
-    /// Opens a file; reads its header only.
-    fn open(path: &Path) -> Result<Shard> {
-        let bad = |reason: String| Error::Safetensors { path: path.to_path_buf(), reason };
-        let io = |e| Error::io(path, e);
-        let file = input::open(path)?;
-        let stamp = Stamp::of(&file).map_err(io)?;
-        let Some(room) = stamp.size.checked_sub(8) else {
-            return Err(bad("shorter than its 8-byte header length; download it again".into()));
-        };
-        let mut length = [0; 8];
-        input::read_exact_at(&file, &mut length, 0).map_err(io)?;
-        let header = u64::from_le_bytes(length).min(room).min(LARGEST_HEADER);
-        let mut head = vec![0; 8 + header as usize];
-        input::read_exact_at(&file, &mut head, 0).map_err(io)?;
-        let room = room - header;
-        let metadata = parse_header(&head, room).map_err(|e| {
-            let cut = cut_tensor(&head, room).map(|name| format!(", and tensor '{name}' is not all there"));
-            bad(format!("{e}{}; the file is truncated or damaged, fetch it again", cut.unwrap_or_default()))
-        })?;
-        Ok(Shard { path: path.to_path_buf(), file, stamp, metadata, data: 8 + header })
-    }
-
-    /// Reads bytes from a place in the file, a piece at a time.
-    ///
-    /// # Errors
-    /// [`Error::Safetensors`] when the file was written to or cut short since it was opened; [`Error::Io`].
-    fn read(&self, start: u64, bytes: usize, take: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let mut piece = vec![0; bytes.min(PIECE)];
-        let mut at = 0;
-        while at < bytes {
-            let part = &mut piece[..(bytes - at).min(PIECE)];
-            match input::read_exact_at(&self.file, part, start + at as u64) {
-                Ok(()) => take(part),
-                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Err(self.rewritten()),
-                Err(e) => return Err(Error::io(&self.path, e)),
-            }
-            at += part.len();
-        }
-        // After the bytes: what was read before the file changed is as it was.
-        let stamp = Stamp::of(&self.file).map_err(|e| Error::io(&self.path, e))?;
-        if stamp == self.stamp { Ok(()) } else { Err(self.rewritten()) }
-    }
-
-    fn rewritten(&self) -> Error {
-        Error::Safetensors {
-            path: self.path.clone(),
-            reason: "the file was changed while the model is in use; load it again once it is whole".into(),
-        }
-    }
-}
-
-/// The header of a file whose first bytes are `head`, with `room` bytes behind them.
-fn parse_header(head: &[u8], room: u64) -> std::result::Result<Metadata, SafeTensorError> {
-    // Asked about the header alone, the crate finds everything else first and the missing tensors last.
-    match SafeTensors::read_metadata(head) {
-        Ok((_, metadata)) if room == 0 => return Ok(metadata),
-        Ok(_) | Err(SafeTensorError::MetadataIncompleteBuffer) => {}
-        Err(error) => return Err(error),
-    }
-    let json = head.get(8..).unwrap_or_default();
-    let metadata: Metadata = serde_json::from_slice(json).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
-    if metadata.data_len() as u64 == room { Ok(metadata) } else { Err(SafeTensorError::MetadataIncompleteBuffer) }
-}
-
-/// The first tensor that does not lie within a file as a whole, for the message about a damaged one.
-fn cut_tensor(head: &[u8], room: u64) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Offsets {
-        data_offsets: (u64, u64),
-    }
-    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(head.get(8..)?).ok()?;
-    let places =
-        header.into_iter().filter_map(|(name, place)| Some((serde_json::from_value::<Offsets>(place).ok()?, name)));
-    let cut = places.filter(|(place, _)| place.data_offsets.1 > room);
-    cut.min_by_key(|(place, _)| place.data_offsets.0).map(|(_, name)| name)
-}
 
 /// A checkpoint: all tensors of a model.
 pub struct Checkpoint {
@@ -148,6 +39,7 @@ pub struct Checkpoint {
     names: Names,
     /// Whether the text tower's names begin with `text.`: open_clip's CustomTextCLIP.
     custom_text: bool,
+    lora: Option<Lora>,
 }
 
 /// Numbers of parameters.
@@ -161,49 +53,112 @@ pub struct Parameters {
     pub other: usize,
 }
 
-/// What `model.safetensors.index.json` says.
+/// Weights in one file, in the order in which they are looked for; an index of shards has `.index.json` after the name.
+pub const WHOLE: [&str; 4] =
+    ["model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin"];
+
+/// What wrappers of models put before all names.
+const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
+
+/// Takes off the prefixes that all names have.
+fn strip(shards: &mut [Shard]) {
+    let shared = |shards: &[Shard], prefix: &str| {
+        let mut names = shards.iter().flat_map(|shard| shard.metadata.names()).peekable();
+        names.peek().is_some() && names.all(|name| name.starts_with(prefix))
+    };
+    while let Some(prefix) = PREFIXES.iter().find(|prefix| shared(shards, prefix)) {
+        shards.iter_mut().for_each(|shard| shard.metadata.strip(prefix));
+    }
+}
+
+/// What an index of shards says.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
 impl Checkpoint {
-    /// The checkpoint of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names, or
-    /// the same under open_clip's name, `open_clip_model`.
+    /// The checkpoint of a model, merged with its LoRA where it has one.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::of_folder`] and [`Checkpoint::open`]; [`Error::Config`] for a LoRA that tipi cannot merge, or
+    /// that was made for another model.
+    pub fn of(source: &Source) -> Result<Checkpoint> {
+        let weights = source.weights();
+        let mut checkpoint = if weights.is_dir() {
+            Checkpoint::of_folder(weights)?
+        } else if weights.to_string_lossy().ends_with(".index.json") {
+            Checkpoint::open_index(weights)?
+        } else {
+            Checkpoint::open(weights)?
+        };
+        if let Some(folder) = source.lora() {
+            checkpoint.lora = Some(Lora::open(folder, &checkpoint)?);
+        }
+        Ok(checkpoint)
+    }
+
+    /// The checkpoint of a model folder: the first that is there of [`WHOLE`] and the indices of their shards, or else the
+    /// only file of torch's that there is.
     ///
     /// # Errors
     /// [`Error::Config`] when there is none of them; the errors of [`Checkpoint::open`] and of a broken index.
     pub fn of_folder(folder: &Path) -> Result<Checkpoint> {
-        for stem in ["model", "open_clip_model"] {
-            let (whole, index) = (format!("{stem}.safetensors"), format!("{stem}.safetensors.index.json"));
-            if folder.join(&whole).exists() {
-                return Checkpoint::open(&folder.join(whole));
+        for whole in WHOLE {
+            let (whole, index) = (folder.join(whole), folder.join(format!("{whole}.index.json")));
+            if whole.exists() {
+                return Checkpoint::open(&whole);
             }
-            if folder.join(&index).exists() {
-                return Checkpoint::open_index(&folder.join(index));
+            if index.exists() {
+                return Checkpoint::open_index(&index);
             }
         }
-        let pickled = ["pytorch_model.bin", "open_clip_pytorch_model.bin"].iter().find(|f| folder.join(f).exists());
-        Err(Error::config(
-            folder,
-            match pickled {
-                Some(file) => format!(
-                    "holds {file} but no model.safetensors; tipi reads safetensors only, which run no code: convert the file"
-                ),
-                None => {
-                    "holds no model.safetensors, open_clip_model.safetensors or index of shards of these; give the \
-                         folder of a CLIP"
-                        .into()
-                }
-            },
-        ))
+        let mut found = Checkpoint::others(folder);
+        match (found.pop(), found.is_empty()) {
+            (Some(only), true) => Checkpoint::open(&only),
+            (Some(last), false) => {
+                found.push(last);
+                let names = found.iter().map(|path| format!("'{}'", path.file_name().unwrap_or_default().display()));
+                let names = names.take(5).collect::<Vec<_>>().join(", ");
+                Err(Error::config(
+                    folder,
+                    format!("holds several files of weights, {names}; give one of them by its path"),
+                ))
+            }
+            (None, _) => Err(Error::config(
+                folder,
+                "holds no model.safetensors, open_clip_model.safetensors, pytorch_model.bin, index of shards of these or .pt \
+                 file; give the folder of a CLIP, or a file of its weights",
+            )),
+        }
     }
 
-    /// Opens a safetensors file; reads its header only.
+    /// Whether a folder holds weights by one of the names that are looked for.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        let there = |name: &str| folder.join(name).exists() || folder.join(format!("{name}.index.json")).exists();
+        WHOLE.iter().any(|name| there(name)) || !Checkpoint::others(folder).is_empty()
+    }
+
+    /// Files of torch's in a folder under names of their own, sorted.
+    fn others(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let torch = |path: &PathBuf| {
+            // What training leaves beside the weights.
+            let state =
+                path.file_stem().is_some_and(|stem| ["optimizer", "scheduler", "scaler"].iter().any(|s| stem == *s));
+            let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+            !state && ["pt", "pth"].iter().any(|known| ending.eq_ignore_ascii_case(known)) && path.is_file()
+        };
+        let mut all: Vec<PathBuf> = entries.filter(torch).collect();
+        all.sort();
+        all
+    }
+
+    /// Opens a file of safetensors or of torch's, whatever it is called; reads only what says where its tensors lie.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Safetensors`] for a truncated or hostile file; [`Error::MissingTensor`] for a file
-    /// that is no CLIP.
+    /// [`Error::Io`]; [`Error::Safetensors`] or [`Error::Torch`] for a truncated or hostile file; [`Error::MissingTensor`]
+    /// for a file that is no CLIP.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         Checkpoint::of_shards(path, vec![Shard::open(path)?])
     }
@@ -250,7 +205,8 @@ impl Checkpoint {
         Checkpoint::of_shards(path, shards)
     }
 
-    fn of_shards(path: &Path, shards: Vec<Shard>) -> Result<Checkpoint> {
+    fn of_shards(path: &Path, mut shards: Vec<Shard>) -> Result<Checkpoint> {
+        strip(&mut shards);
         let has = |name: &str| shards.iter().any(|s| s.metadata.info(name).is_some());
         let Some((_, names)) = SIGNS.iter().find(|(sign, _)| has(sign)) else {
             let foreign = [
@@ -274,7 +230,7 @@ impl Checkpoint {
         let custom_text = matches!(names, Names::OpenAi | Names::Timm)
             && !has("token_embedding.weight")
             && has("text.token_embedding.weight");
-        Ok(Checkpoint { path: path.to_path_buf(), shards, names, custom_text })
+        Ok(Checkpoint { path: path.to_path_buf(), shards, names, custom_text, lora: None })
     }
 
     /// The file, or the index of its shards.
@@ -303,7 +259,8 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Safetensors`] for a file that was changed since it was opened; [`Error::Io`].
     pub(super) fn each_piece(&self, take: &mut dyn FnMut(&[u8])) -> Result<()> {
-        self.shards.iter().try_for_each(|s| s.read(0, s.stamp.size as usize, take))
+        self.shards.iter().try_for_each(|s| s.read(0, s.stamp.size as usize, take))?;
+        self.lora.as_ref().map_or(Ok(()), |lora| lora.each_piece(take))
     }
 
     /// Bytes of all files.
@@ -315,7 +272,7 @@ impl Checkpoint {
     pub fn stored(&self) -> Vec<(String, usize)> {
         let mut counts = BTreeMap::new();
         let all = self.shards.iter().flat_map(|s| s.metadata.tensors().into_values());
-        for info in all.filter(|info| matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)) {
+        for info in all.filter(|info| is_float(info.dtype)) {
             if let Some(n) = info.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) {
                 *counts.entry(format!("{:?}", info.dtype)).or_insert(0) += n;
             }
@@ -329,7 +286,7 @@ impl Checkpoint {
     pub fn parameters(&self) -> Parameters {
         let mut count = Parameters::default();
         for (name, info) in self.shards.iter().flat_map(|s| s.metadata.tensors()) {
-            if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            if !is_float(info.dtype) {
                 continue;
             }
             let n = info.shape.iter().fold(1usize, |n, d| n.saturating_mul(*d));
@@ -345,6 +302,21 @@ impl Checkpoint {
         count
     }
 
+    /// All tensors' names, types and shapes, by their names.
+    pub(super) fn tensors(&self) -> Vec<(String, Dtype, Vec<usize>)> {
+        let all = self.shards.iter().flat_map(|shard| shard.metadata.tensors());
+        let mut all: Vec<_> = all.map(|(name, info)| (name, info.dtype, info.shape.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        // The first of several files that have it counts.
+        all.dedup_by(|a, b| a.0 == b.0);
+        all
+    }
+
+    /// Whether a LoRA changes a tensor.
+    pub(super) fn is_merged(&self, name: &str) -> bool {
+        self.lora.as_ref().is_some_and(|lora| lora.changes(name))
+    }
+
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.shards.iter().any(|s| s.metadata.info(name).is_some())
@@ -358,7 +330,7 @@ impl Checkpoint {
         Ok(self.info(name)?.1.shape.clone())
     }
 
-    fn info(&self, name: &str) -> Result<(&Shard, &TensorInfo)> {
+    fn info(&self, name: &str) -> Result<(&Shard, &Info)> {
         let found = self.shards.iter().find_map(|s| Some((s, s.metadata.info(name)?)));
         found.ok_or_else(|| Error::MissingTensor { path: self.path.clone(), tensor: name.into() })
     }
@@ -382,7 +354,7 @@ impl Checkpoint {
         let (shard, info) = self.info(name)?;
         // A parameter may be stored with dimensions of one in front: class tokens, positions, scalars.
         let same = info.shape.strip_suffix(shape).is_some_and(|front| front.iter().all(|d| *d == 1));
-        let float = matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        let float = is_float(info.dtype);
         if !same || !float {
             return Err(Error::TensorForm {
                 path: shard.path.clone(),
@@ -391,18 +363,16 @@ impl Checkpoint {
                 found: format!("{:?} of {:?}", info.shape, info.dtype),
             });
         }
-        let (start, end) = info.data_offsets;
-        let length = shape.iter().try_fold(size(info.dtype), |n: usize, d| n.checked_mul(*d));
-        match end.checked_sub(start) {
-            Some(bytes) if Some(bytes) == length => {
-                let width = info.shape.last().copied().unwrap_or(1);
-                Ok(Place { name, shard, start: shard.data + start as u64, bytes, dtype: info.dtype, width })
-            }
-            _ => Err(Error::Safetensors {
-                path: shard.path.clone(),
-                reason: format!("tensor '{name}' lies outside the file"),
-            }),
+        Ok(Place { name, shard, info })
+    }
+
+    /// What a LoRA adds to values of a tensor, from `row` of its first dimension on.
+    fn merged(&self, place: &Place<'_>, row: usize, mut values: Vec<f32>) -> Result<Vec<f32>> {
+        if let Some(lora) = &self.lora {
+            let cols = place.stride();
+            lora.add_to(place.name, row..row + values.len() / cols.max(1), cols, &mut values)?;
         }
+        Ok(values)
     }
 
     /// A tensor's values as f32.
@@ -411,7 +381,7 @@ impl Checkpoint {
     /// [`Error::MissingTensor`], [`Error::TensorForm`], [`Error::Safetensors`], [`Error::NotFinite`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let place = self.checked(name, shape)?;
-        place.widened(0, place.bytes)
+        self.merged(&place, 0, place.all()?)
     }
 
     /// The values of `range` along a tensor's first dimension as f32: nothing else is read.
@@ -420,12 +390,11 @@ impl Checkpoint {
     /// As [`Checkpoint::values`]; [`Error::Invalid`] for a range past the end.
     pub fn part(&self, name: &str, shape: &[usize], range: Range<usize>) -> Result<Vec<f32>> {
         let place = self.checked(name, shape)?;
-        let stride = shape.iter().skip(1).product::<usize>() * size(place.dtype);
-        let (start, end) = (range.start.saturating_mul(stride), range.end.saturating_mul(stride));
-        if start > end || end > place.bytes {
+        if range.start > range.end || range.end > shape.first().copied().unwrap_or_default() {
             return Err(Error::invalid(format!("{name}: rows {range:?} of shape {shape:?}")));
         }
-        place.widened(start, end - start)
+        let first = range.start;
+        self.merged(&place, first, place.rows(range)?)
     }
 
     /// Rows `rows` of a tensor `[n, width]` as f32, one after the other: nothing else is read.
@@ -434,61 +403,19 @@ impl Checkpoint {
     /// As [`Checkpoint::values`]; [`Error::Invalid`] for a row past the end.
     pub fn rows(&self, name: &str, shape: [usize; 2], rows: &[u32]) -> Result<Vec<f32>> {
         let place = self.checked(name, &shape)?;
-        let stride = shape[1] * size(place.dtype);
         let mut values = Vec::with_capacity(rows.len() * shape[1]);
         for row in rows {
-            if *row as usize >= shape[0] {
+            let row = *row as usize;
+            if row >= shape[0] {
                 return Err(Error::invalid(format!("token id {row} is past the vocabulary of {}", shape[0])));
             }
-            values.extend(place.widened(*row as usize * stride, stride)?);
+            values.extend(self.merged(&place, row, place.rows(row..row + 1)?)?);
         }
         Ok(values)
     }
-}
 
-impl Place<'_> {
-    /// So many bytes of the tensor from one on, as f32; all of them are finite.
-    fn widened(&self, from: usize, bytes: usize) -> Result<Vec<f32>> {
-        let first = from / size(self.dtype);
-        let mut values = Vec::with_capacity(bytes / size(self.dtype));
-        // Pieces end between values: their length is a multiple of every float's.
-        self.shard.read(self.start + from as u64, bytes, &mut |piece| widen(piece, self.dtype, &mut values))?;
-        numbers::check_tensor(&self.shard.path, self.name, &values, first, self.width)?;
-        Ok(values)
-    }
-}
-
-/// Bytes of a float.
-fn size(dtype: Dtype) -> usize {
-    if dtype == Dtype::F32 { 4 } else { 2 }
-}
-
-fn widen(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) {
-    match dtype {
-        Dtype::F16 => values.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
-        Dtype::BF16 => values.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
-        _ => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Dtype, widen};
-    use half::{bf16, f16};
-
-    #[test]
-    fn all_float_types_widen_to_their_values() {
-        let values = [0.0f32, -1.5, 0.15625, 240.0];
-        let widen = |bytes: &[u8], dtype| {
-            let mut out = Vec::new();
-            widen(bytes, dtype, &mut out);
-            out
-        };
-        let bytes: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
-        assert_eq!(widen(&bytes, Dtype::F16), values);
-        let bytes: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
-        assert_eq!(widen(&bytes, Dtype::BF16), values);
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        assert_eq!(widen(&bytes, Dtype::F32), values);
+    /// What the LoRA that it is merged with is, for people.
+    pub fn lora(&self) -> Option<String> {
+        self.lora.as_ref().map(Lora::describe)
     }
 }
