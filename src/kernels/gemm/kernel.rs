@@ -446,6 +446,8 @@ mod tests {
         // An operand past what a texture holds.
         assert_eq!(first(&LAVAPIPE, problem(Layout::Nt, 10, 20_000, 768, DType::F32)), Some(Kernel::Subgroup));
         assert_eq!(first(&LAVAPIPE, problem(Layout::Tn, 64, 768, 20_000, DType::F32)), Some(Kernel::Subgroup));
+        assert_eq!(first(&LAVAPIPE, problem(Layout::Nt, 10, 20_000, 768, DType::I8)), Some(Kernel::Subgroup));
+        assert_eq!(first(&sixteen, problem(Layout::Nn, 10, 768, 768, DType::I8)), Some(Kernel::Rows));
     }
 
     #[test]
@@ -459,6 +461,11 @@ mod tests {
         assert_eq!(first(&nvidia, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Wide));
         // A single picture is added up as it is among many.
         assert_eq!(first(&nvidia, problem(Layout::Nt, 1, 768, 768, DType::F16)), Some(Kernel::Matrix));
+        // Bytes are exact in f16.
+        assert_eq!(first(&nvidia, problem(Layout::Nt, 1, 768, 768, DType::I8)), Some(Kernel::Matrix));
+        assert_eq!(first(&plain, problem(Layout::Nn, 100, 768, 768, DType::I8)), Some(Kernel::Tile));
+        // Scales are those of a frozen layer's outputs; no weight's gradient is made with one.
+        assert_eq!(first(&plain, problem(Layout::Tn, 100, 768, 768, DType::I8)), None);
         let apple = gpu(Some(Matrices::Square8));
         assert_eq!(first(&apple, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::MatrixWide));
         // What WebGPU promises is enough, and a phone's 128 invocations are for thin tiles.
@@ -506,7 +513,7 @@ mod tests {
         let every: Vec<_> = Kernel::ALL.into_iter().collect();
         for caps in [LAVAPIPE, gpu(None), gpu(Some(Matrices::Square16)), gpu(Some(Matrices::Square8))] {
             for layout in Layout::ALL {
-                for b in [DType::F32, DType::F16, DType::Texels, DType::HalfTexels] {
+                for b in [DType::F32, DType::F16, DType::I8, DType::Texels, DType::HalfTexels, DType::ByteTexels] {
                     let mut orders = Vec::new();
                     for size in [1, 16, 17, 300, 512, 5000, 40_000] {
                         for p in [problem(layout, size, 512, 64, b), problem(layout, 512, size, size, b)] {
