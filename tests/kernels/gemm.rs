@@ -325,6 +325,14 @@ fn layers_in_int8_are_within_half_a_step_of_their_weights() {
                 check_rejects(&what, "weights not rounded", &got, &full);
             }
         }
+        // What int8 cannot hold well is f16 as long as that holds it.
+        for (outlier, halves) in [(60.0, true), (1e6, false)] {
+            let mut weights = random.vector(6 * 50);
+            weights.iter_mut().step_by(50).for_each(|v| *v = outlier);
+            let frozen = gemm::freeze(gpu(), "w", &weights, [6, 50], Precision::Int8).unwrap();
+            let kinds = if halves { [DType::F16, DType::HalfTexels] } else { [DType::F32, DType::Texels] };
+            assert!(kinds.contains(&frozen.dtype()) && frozen.scales().is_none(), "{outlier}: {:?}", frozen.dtype());
+        }
         for wrong in [f32::NAN, f32::INFINITY] {
             invalid("not finite", gemm::freeze(gpu(), "w", &[1.0, wrong, 2.0, 3.0], [2, 2], Precision::Int8));
         }

@@ -6,8 +6,8 @@ use crate::gpu::{Gpu, Tensor};
 ///
 /// The scale is the row's largest number over 127. A smaller one, which cuts off the largest numbers to tell the others
 /// better apart, gains nothing: in no row of the bundled model, whose largest numbers are 2 to 6 times their root mean
-/// square, did any have a smaller mean square error, and a row with an outlier loses more by cutting it off than by the coarser
-/// steps that it makes.
+/// square, did any have a smaller mean square error, and a row with an outlier loses more by cutting it off than by the
+/// coarser steps that it makes.
 #[derive(Clone, Debug)]
 pub struct Bytes {
     /// The numbers, row by row.
@@ -65,9 +65,34 @@ impl Bytes {
     }
 }
 
+/// What a matrix loses by being rounded.
+#[derive(Default)]
+pub(super) struct Lost {
+    /// Sums of squares: of what was lost, and of all.
+    squares: (f64, f64),
+    /// The largest number, whatever its sign.
+    pub largest: f32,
+}
+
+impl Lost {
+    /// Adds rows, and what they were rounded to.
+    pub fn add(&mut self, rows: &[f32], rounded: &Bytes) {
+        for (v, kept) in rows.iter().zip(rounded.values()) {
+            self.squares.0 += (f64::from(*v) - kept).powi(2);
+            self.squares.1 += f64::from(*v).powi(2);
+            self.largest = self.largest.max(v.abs());
+        }
+    }
+
+    /// The length of what was lost, as a share of the matrix's.
+    pub fn share(&self) -> f64 {
+        if self.squares.1 > 0.0 { (self.squares.0 / self.squares.1).sqrt() } else { 0.0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Bytes;
+    use super::{Bytes, Lost};
 
     fn of(row: &[f32]) -> (Vec<i8>, f32) {
         let Bytes { bytes, scales } = Bytes::of(row, row.len()).unwrap();
@@ -90,7 +115,22 @@ mod tests {
         // Their scale would be a number that GPUs take for 0.
         assert_eq!(of(&[1e-40, 1e-38]), (vec![0, 0], 0.0));
         assert_eq!(of(&[1e-35, -5e-36]).0, [127, -64]);
-        assert_eq!(of(&[f32::MAX, f32::MIN, f32::MAX / 2.0]).0, [127, -127, 64]);
+        assert_eq!(of(&[f32::MAX, f32::MIN, f32::MAX / 4.0]).0, [127, -127, 32]);
+    }
+
+    #[test]
+    fn what_is_lost_grows_with_outliers() {
+        let lost = |values: &[f32], cols: usize| {
+            let mut lost = Lost::default();
+            lost.add(values, &Bytes::of(values, cols).unwrap());
+            lost.share()
+        };
+        let mut values = crate::kernels::noise_values(64 * 100);
+        let even = lost(&values, 100);
+        assert!((0.003..0.006).contains(&even), "{even}");
+        values.iter_mut().step_by(100).for_each(|v| *v = 20.0);
+        assert!(lost(&values, 100) > 0.02);
+        assert_eq!(lost(&[0.0; 8], 4), 0.0);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{expect_matrix, texels};
 use crate::gpu::{DType, Dispatch, Gpu, Recorder, Tensor};
 use crate::{Error, Result};
 pub use bytes::Bytes;
+use bytes::Lost;
 use kernel::{Form, Parts, variant};
 
 /// How the operands are stored.
@@ -79,7 +80,8 @@ pub enum Precision {
     /// f16: half the memory, and matrix units where there are some. Sums stay f32.
     F16,
     /// Whole numbers of 8 bits times a scale for each output: a quarter of the memory, and matrix units where there are some.
-    /// Sums stay f32.
+    /// Sums stay f32. A matrix that would lose too much by it, because some of its numbers are many times as large as the
+    /// others in their rows, is kept as f16; what is foreseen of memory does not know of such.
     Int8,
 }
 
@@ -93,6 +95,11 @@ impl Precision {
         }
     }
 }
+
+/// As what share of a matrix's length (the root of its squares' sum) its error may be, for it to be kept as int8. Rows of
+/// normal numbers lose 0.7 %; by a ViT-B/32 of such weights features are then off by 2 % of their length, and by 4.5 %, a
+/// cosine of 0.999, where matrices lose 1.5 %.
+const MOST_LOST: f64 = 0.015;
 
 /// Bytes of f32 values that [`freeze_rows`] asks for at a time.
 const PIECE: usize = 16 << 20;
@@ -112,8 +119,8 @@ pub fn freeze(gpu: &Gpu, what: &str, values: &[f32], shape: [usize; 2], precisio
 /// As [`freeze`], with the values asked for a few rows at a time: a matrix need never lie in host memory as a whole.
 ///
 /// # Errors
-/// What `values` returns; another number of values than it was asked for; values that the precision cannot hold; out of
-/// memory.
+/// What `values` returns, which may be asked for all rows twice; another number of values than it was asked for; values that
+/// the precision cannot hold; out of memory.
 pub fn freeze_rows(
     gpu: &Gpu,
     what: &str,
@@ -150,7 +157,7 @@ pub fn freeze_rows(
         return Ok(frozen);
     }
     let at_once = (PIECE / (4 * k)).max(1);
-    let mut scales = Vec::new();
+    let (mut scales, mut lost) = (Vec::new(), Lost::default());
     for first in (0..n).step_by(at_once) {
         let rows = first..(first + at_once).min(n);
         let piece = values(rows.clone())?;
@@ -172,9 +179,16 @@ pub fn freeze_rows(
             Precision::Int8 => {
                 let rows = Bytes::of(&piece, k).map_err(|wrong| Error::invalid(format!("{what}: {wrong}")))?;
                 gpu.write_rows(&frozen, first, &rows.bytes)?;
+                lost.add(&piece, &rows);
                 scales.extend(rows.scales);
             }
         }
+    }
+    if lost.share() > MOST_LOST {
+        drop(frozen);
+        let precision = if lost.largest <= half::f16::MAX.to_f32() { Precision::F16 } else { Precision::F32 };
+        tracing::debug!("{what}: kept in {}, since int8 would lose {:.1} %", precision.name(), 100.0 * lost.share());
+        return freeze_rows(gpu, what, shape, precision, values);
     }
     if let Some(to) = frozen.scales() {
         gpu.write(to, &scales)?;
