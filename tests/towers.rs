@@ -144,7 +144,7 @@ fn a_wrong_scale_shows() {
 fn rows_with_outliers_are_held() {
     let folder = fixtures("towers").join("hf-vit");
     for times in [10.0f32, 30.0, 100.0, 1000.0] {
-        let copy = with(&folder, "config.json", str::to_string);
+        let copy = with(&folder, "config.json", |text| format!("{text}\n"));
         let path = copy.path().join("model.safetensors");
         let bytes = std::fs::read(&path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
