@@ -350,7 +350,7 @@ fn full_size_towers() {
         let seconds = start.elapsed().as_secs_f64();
         let all = [full.0, full.1, half.0, half.1, bytes.0, bytes.1].map(|error| format!("{error:.1e}")).join(" | ");
         println!("| {name} | {all} | {seconds:.0} |");
-        assert!(bytes.0 < INT8 && bytes.1 < INT8, "{name} in int8");
+        assert!(bytes.0 < INT8 && bytes.1 < INT8, "{name}: {bytes:?} in int8");
         assert!(full.0 < F32 && full.1 < F32 && half.0 < F16 && half.1 < F16, "{name}");
     }
 }

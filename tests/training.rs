@@ -185,7 +185,8 @@ fn gradients_through_rounded_matrices_are_slopes() {
         let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         let off = norm(&mut own.iter().zip(&full).map(|(a, b)| a - b)) / norm(&mut full.iter().copied());
         println!("{}: gradients off by {off:.1e} of their length", precision.name());
-        assert!(off > 1e-5 && off < 0.1, "{}: {off}", precision.name());
+        // The checkpoint holds nothing that f16 does not.
+        assert!((off > 1e-4) == (precision == Precision::Int8) && off < 0.1, "{}: {off}", precision.name());
     }
 }
 
