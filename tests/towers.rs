@@ -179,7 +179,7 @@ fn rows_with_outliers_are_held() {
             (error(&other_image, &image, width), error(&other_text, &text, width))
         };
         let (half, bytes) = (off(Precision::F16), off(Precision::Int8));
-        println!("outliers {times} times as large: off by {bytes:.1e?} in int8, by {half:.1e?} in f16");
+        println!("outliers {times} times as large: off by {bytes:?} in int8, by {half:?} in f16");
         // Past what int8 holds, matrices are kept in f16.
         let most = |half: f64| INT8.max(1.5 * half);
         assert!(bytes.0 < most(half.0) && bytes.1 < most(half.1), "{times}: {bytes:?}, in f16 {half:?}");
