@@ -96,7 +96,7 @@ fn products(c: &mut Criterion) {
     // Weights as frozen layers keep them.
     let values = vec![0.5; 3072 * 768];
     let x = bench.tensor(&[1600, 768]);
-    for precision in [Precision::F32, Precision::F16] {
+    for precision in [Precision::F32, Precision::F16, Precision::Int8] {
         let w = gemm::freeze(&bench.gpu, "bench", &values, [3072, 768], precision).unwrap();
         bench.run(c, group, &format!("frozen {precision:?} Nt 1600x3072x768"), None, |rec| {
             gemm::matmul(rec, Layout::Nt, &x, &w, &Epilogue::default())

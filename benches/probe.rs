@@ -46,7 +46,8 @@ fn work(amount: f64, unit: &str) -> String {
     format!(", \"work\": {amount}, \"unit\": \"{unit}\"")
 }
 
-const PRECISIONS: [(Precision, &str); 2] = [(Precision::F32, "tipi"), (Precision::F16, "tipi, f16 weights")];
+const PRECISIONS: [(Precision, &str); 3] =
+    [(Precision::F32, "tipi"), (Precision::F16, "tipi, f16 weights"), (Precision::Int8, "tipi, int8 weights")];
 
 /// Products of the shapes that towers have, and a square one, as shares of the device's own peak in f32.
 fn products(gpu: &Gpu, side: usize) {

@@ -48,7 +48,7 @@ fn steps(c: &mut Criterion) {
             });
         });
     }
-    for precision in [Precision::F32, Precision::F16] {
+    for precision in [Precision::F32, Precision::F16, Precision::Int8] {
         let clip = support::clip(&gpu, &support::B32, precision);
         let step = clip.image.plan(8).expect("a plan");
         group.throughput(Throughput::Elements(step.plan.flops() as u64));

@@ -2,7 +2,11 @@
 // C[m,n] = act(alpha · sum + bias) + residual. All of them scale and shift a sum by one fused multiply-add, since their
 // results must be equal to the bit.
 //
-// Open constants: BIAS, RESIDUAL (0 or 1), ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU, 4 tanh-GELU).
+// Where B's numbers are whole ones of 8 bits (BYTE_B), each stands for so many times its row's scale. Of Bᵀ a row is a column of
+// the product, whose sum is scaled once at its end (SCALED); else it is a step of k, and scaled as it is read. Who imports
+// this text binds the scales, and reads them by `scale_of`.
+//
+// Open constants: BIAS, RESIDUAL, SCALED (0 or 1), ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU, 4 tanh-GELU).
 //# import gelu
 
 struct Params {
@@ -35,6 +39,19 @@ fn biases_of(cols: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(bias_of(cols.x), bias_of(cols.y), bias_of(cols.z), bias_of(cols.w));
 }
 
+// What a column's sum is multiplied by.
+fn factor_of(col: u32) -> f32 {
+    //# if SCALED
+    return p.alpha * scale_of(col);
+    //# else
+    return p.alpha;
+    //# end
+}
+
+fn factors_of(cols: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(factor_of(cols.x), factor_of(cols.y), factor_of(cols.z), factor_of(cols.w));
+}
+
 fn activate(v: f32) -> f32 {
     if ACT == 1u {
         return quick_gelu(v);
@@ -60,5 +77,5 @@ fn with_residual(v: f32, at: u32) -> f32 {
 }
 
 fn epilogue(sum: f32, row: u32, col: u32) -> f32 {
-    return with_residual(activate(fma(p.alpha, sum, bias_of(col))), row * p.n + col);
+    return with_residual(activate(fma(factor_of(col), sum, bias_of(col))), row * p.n + col);
 }

@@ -20,9 +20,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid
     let col0 = wid.x * TILE_N + lid.x * PER_N;
     // Strides of A and B along k, and between rows of A and columns of B.
     let step_a = select(1u, p.m, TRANS_A == 1u);
-    let step_b = select(p.n, 1u, TRANS_B == 1u);
+    let step_b = select(stride_of(p.n), 1u, TRANS_B == 1u);
     let unit_a = select(p.k, 1u, TRANS_A == 1u);
-    let unit_b = select(1u, p.k, TRANS_B == 1u);
+    let unit_b = select(1u, stride_of(p.k), TRANS_B == 1u);
     var at: array<u32, PER_M>;
     for (var r = 0u; r < PER_M; r++) {
         at[r] = min(row0 + r, p.m - 1u) * unit_a;
@@ -35,9 +35,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_id) lid
     var c2: array<vec4<f32>, PER_M>;
     for (var kk = 0u; kk < p.k; kk++) {
         let kb = vec4<u32>(kk * step_b);
-        let v0 = load_b(b0 + kb);
-        let v1 = load_b(b1 + kb);
-        let v2 = load_b(b2 + kb);
+        let v0 = load_b(b0 + kb, kk);
+        let v1 = load_b(b1 + kb, kk);
+        let v2 = load_b(b2 + kb, kk);
         for (var r = 0u; r < PER_M; r++) {
             let va = vec4<f32>(a[at[r] + kk * step_a]);
             c0[r] = fma(va, v0, c0[r]);

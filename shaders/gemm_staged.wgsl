@@ -7,7 +7,8 @@
 // names INVOCATIONS, and puts them where it wants them.
 //
 // Open constants: TILE_M, TILE_N, DEPTH, LOADS_A, LOADS_B, TRANS_A (A is stored [k,m]), TRANS_B (B is stored [n,k]), HALF_B (B is f16, two to a word, rows padded to
-// whole words), FOUR_A and FOUR_B (the operand's rows are whole fours, which are loaded at once).
+// whole words), BYTE_B (B is whole numbers of 8 bits, four to a word, rows padded to whole words, times their scales), SCALED (the
+// scales are those of columns), FOUR_A and FOUR_B (the operand's rows are whole fours, which are loaded at once).
 //# import gemm
 
 //# if FOUR_A
@@ -15,6 +16,14 @@
 //# else
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 //# end
+//# if BYTE_B
+@group(0) @binding(2) var<storage, read> b: array<u32>;
+@group(0) @binding(6) var<storage, read> scales: array<f32>;
+
+fn scale_of(row: u32) -> f32 {
+    return scales[row];
+}
+//# else
 //# if FOUR_B
 //# if HALF_B
 @group(0) @binding(2) var<storage, read> b: array<vec2<u32>>;
@@ -23,6 +32,7 @@
 //# end
 //# else
 @group(0) @binding(2) var<storage, read> b: array<u32>;
+//# end
 //# end
 
 // A[row, kk] and the next three along k, or along m where A is stored transposed.
@@ -55,6 +65,18 @@ fn fetch_b(kk: u32, col: u32, inside: bool) -> vec4<f32> {
     let at = select(col, kk, TRANS_B == 1u);
     let lines = select(p.k, p.n, TRANS_B == 1u);
     let width = select(p.n, p.k, TRANS_B == 1u);
+    //# if BYTE_B
+    // Rows are whole words, the last filled up with zeros.
+    if inside || (line < lines && at < width) {
+        let four = vec4<f32>(unpack4xI8(b[line * ((width + 3u) / 4u) + at / 4u]));
+        //# if SCALED
+        return four;
+        //# else
+        return four * scale_of(line);
+        //# end
+    }
+    return vec4<f32>(0.0);
+    //# else
     //# if FOUR_B
     if inside || (line < lines && at < width) {
         //# if HALF_B
@@ -79,6 +101,7 @@ fn fetch_b(kk: u32, col: u32, inside: bool) -> vec4<f32> {
         }
     }
     return four;
+    //# end
     //# end
 }
 

@@ -18,9 +18,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) 
     let col0 = wid.x * TILE_N + lane * PER_N;
     // Strides of A and B along k, and between rows of A and columns of B.
     let step_a = select(1u, p.m, TRANS_A == 1u);
-    let step_b = select(p.n, 1u, TRANS_B == 1u);
+    let step_b = select(stride_of(p.n), 1u, TRANS_B == 1u);
     let unit_a = select(p.k, 1u, TRANS_A == 1u);
-    let unit_b = select(1u, p.k, TRANS_B == 1u);
+    let unit_b = select(1u, stride_of(p.k), TRANS_B == 1u);
     let rows = min(vec4<u32>(row0 + lane) + vec4<u32>(0u, 8u, 16u, 24u), vec4<u32>(p.m - 1u)) * unit_a;
     let b0 = columns(col0, unit_b);
     let b1 = columns(col0 + 4u, unit_b);
@@ -28,8 +28,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) 
     var c1: array<vec4<f32>, PER_M>;
     for (var kk = 0u; kk < p.k; kk++) {
         let kb = vec4<u32>(kk * step_b);
-        let v0 = load_b(b0 + kb);
-        let v1 = load_b(b1 + kb);
+        let v0 = load_b(b0 + kb, kk);
+        let v1 = load_b(b1 + kb, kk);
         let ka = kk * step_a;
         let words = vec4<f32>(a[rows.x + ka], a[rows.y + ka], a[rows.z + ka], a[rows.w + ka]);
         //# unroll
@@ -40,13 +40,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) 
         }
     }
     // Factor and bias while the tile is in registers; the residual on the way out, unless an activation comes before it.
-    let alpha = vec4<f32>(p.alpha);
+    let factor0 = factors_of(four_from(col0, p.n));
+    let factor1 = factors_of(four_from(col0 + 4u, p.n));
     let bias0 = biases_of(four_from(col0, p.n));
     let bias1 = biases_of(four_from(col0 + 4u, p.n));
     //# unroll
     for (var r = 0u; r < PER_M; r++) {
-        store(row0 + r, col0, fma(alpha, c0[r], bias0));
-        store(row0 + r, col0 + 4u, fma(alpha, c1[r], bias1));
+        store(row0 + r, col0, fma(factor0, c0[r], bias0));
+        store(row0 + r, col0 + 4u, fma(factor1, c1[r], bias1));
     }
     if ACT == 0u {
         return;

@@ -8,11 +8,25 @@
 // Edges: coordinates are clamped to the last row or column, and what they compute is not stored. Texels past k hold zeros
 // in A, so what B has there does not count.
 //
-// Open constants: TILE_M, TILE_N, PER_M, PER_N, TRANS_B (B is [n, k/4]), and those of the imports. The subgroup size must be 8.
+// Open constants: TILE_M, TILE_N, PER_M, PER_N, TRANS_B (B is [n, k/4]), BYTE_B (B is whole numbers of 8 bits, times their rows'
+// scales, which are one row of texels), and those of the imports. The subgroup size must be 8.
 //# import gemm, quads
 
 @group(0) @binding(1) var a: texture_2d<f32>;
+//# if BYTE_B
+@group(0) @binding(2) var b: texture_2d<i32>;
+@group(0) @binding(6) var scales: texture_2d<f32>;
+
+fn scale_of(row: u32) -> f32 {
+    return textureLoad(scales, vec2<u32>(row / 4u, 0u), 0)[row % 4u];
+}
+//# else
 @group(0) @binding(2) var b: texture_2d<f32>;
+//# end
+
+fn texel_b(x: u32, y: u32) -> vec4<f32> {
+    return vec4<f32>(textureLoad(b, vec2<u32>(x, y), 0));
+}
 
 // Two rows to a lane, a vector of columns.
 const_assert PER_M == 16u && PER_N == 4u;
@@ -35,15 +49,17 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) 
         var from_b: mat4x4<f32>;
         if TRANS_B == 1u {
             from_b = transpose(mat4x4<f32>(
-                textureLoad(b, vec2<u32>(i, cols.x), 0), textureLoad(b, vec2<u32>(i, cols.y), 0),
-                textureLoad(b, vec2<u32>(i, cols.z), 0), textureLoad(b, vec2<u32>(i, cols.w), 0),
+                texel_b(i, cols.x), texel_b(i, cols.y), texel_b(i, cols.z), texel_b(i, cols.w),
             ));
         } else {
             let kk = four_from(4u * i, p.k);
             from_b = mat4x4<f32>(
-                textureLoad(b, vec2<u32>(texel, kk.x), 0), textureLoad(b, vec2<u32>(texel, kk.y), 0),
-                textureLoad(b, vec2<u32>(texel, kk.z), 0), textureLoad(b, vec2<u32>(texel, kk.w), 0),
+                texel_b(texel, kk.x), texel_b(texel, kk.y), texel_b(texel, kk.z), texel_b(texel, kk.w),
             );
+            //# if BYTE_B
+            let by = textureLoad(scales, vec2<u32>(i, 0u), 0);
+            from_b = mat4x4<f32>(from_b[0] * by.x, from_b[1] * by.y, from_b[2] * by.z, from_b[3] * by.w);
+            //# end
         }
         //# unroll
         for (var x = 0u; x < 4u; x++) {
@@ -53,10 +69,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) 
             }
         }
     }
+    let factor = factors_of(cols);
     let shift = biases_of(cols);
     //# unroll
     for (var r = 0u; r < PER_M; r++) {
-        store(row0 + r, col0, fma(vec4<f32>(p.alpha), s[r], shift));
+        store(row0 + r, col0, fma(factor, s[r], shift));
     }
 }
 

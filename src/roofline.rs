@@ -49,7 +49,7 @@ const WIDTH: usize = 768;
 const TOKENS: usize = 50;
 
 /// Weights' precisions that products are timed with.
-const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::F16];
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Int8];
 /// Products of each precision.
 const PRODUCTS: usize = 4;
 /// Patterns of attention.

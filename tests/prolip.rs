@@ -154,12 +154,14 @@ fn clips() -> Vec<Clip> {
     vec![
         Clip::load(gpu(), &picto).unwrap(),
         Clip::load_as(gpu(), &picto, Precision::F16).unwrap(),
+        Clip::load_as(gpu(), &picto, Precision::Int8).unwrap(),
         Clip::load(gpu(), &folder("tests/golden/model_a")).unwrap(),
         Clip::load(gpu(), &folder("tests/fixtures/towers/openai-rn")).unwrap(),
     ]
 }
 
-/// What the projection is said to be makes the model's features of those before it, for ViTs and ResNets, in f32 and f16.
+/// What the projection is said to be makes the model's features of those before it, for ViTs and ResNets, in every
+/// precision.
 #[test]
 fn features_before_the_projection_become_the_models_own_by_it() {
     for clip in clips() {

@@ -205,6 +205,10 @@ fn variants_cover_every_entry_point_and_bind_what_it_uses() {
                     naga::AddressSpace::Storage { .. } => Access::Read,
                     naga::AddressSpace::Handle => match module.types[v.ty].inner {
                         naga::TypeInner::Image { class: naga::ImageClass::Storage { .. }, .. } => Access::WriteTexels,
+                        naga::TypeInner::Image {
+                            class: naga::ImageClass::Sampled { kind: naga::ScalarKind::Sint, .. },
+                            ..
+                        } => Access::ReadBytes,
                         _ => Access::ReadTexels,
                     },
                     _ => return None,

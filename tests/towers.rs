@@ -18,11 +18,13 @@ use safetensors::SafeTensors;
 use tipi::low_level::clip::{Checkpoint, Clip, ClipConfig, ImageTower, Preprocess, Resize};
 use tipi::low_level::data::{Filter, Normalize};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
-use tipi::low_level::kernels::gemm::Precision;
+use tipi::low_level::kernels::gemm::{Bytes, Precision};
 
 /// Largest errors of a feature, as a share of its length.
 const F32: f64 = 1e-4;
 const F16: f64 = 5e-3;
+/// With weights in int8: a cosine of 0.999.
+const INT8: f64 = 4.47e-2;
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
@@ -85,8 +87,12 @@ fn error(got: &[f32], want: &[f32], width: usize) -> f64 {
 
 /// Errors of image and text features.
 fn errors(folder: &Path, precision: Precision) -> (f64, f64) {
-    let want = expected(folder);
     let clip = tipi_testing::load(gpu(), folder, precision);
+    errors_of(&clip, folder)
+}
+
+fn errors_of(clip: &Clip, folder: &Path) -> (f64, f64) {
+    let want = expected(folder);
     let width = clip.config.embedding;
     let image = clip.image_encoder(want.count).unwrap().encode(&want.pixels, &mut |_| {}).unwrap();
     let text = clip.text.encode(&want.ids, clip.config.end).unwrap();
@@ -104,6 +110,80 @@ fn every_layout_gives_the_librarys_features() {
         assert!(image < F32 && text < F32, "{name}: image off by {image:e}, text by {text:e}");
         let (image, text) = errors(&folder, Precision::F16);
         assert!(image < F16 && text < F16, "{name} in f16: image off by {image:e}, text by {text:e}");
+        let (image, text) = errors(&folder, Precision::Int8);
+        println!("{name} in int8: image {image:.1e}, text {text:.1e}");
+        assert!(image < INT8 && text < INT8, "{name} in int8: image off by {image:e}, text by {text:e}");
+    }
+}
+
+/// Scales of one matrix that are not its own show in the features.
+#[test]
+fn a_wrong_scale_shows() {
+    let folder = fixtures("towers").join("hf-vit");
+    for (factor, shows) in [(1.0f32, false), (1.5, true), (127.0, true)] {
+        let clip = Clip::load_as(gpu(), &folder, Precision::Int8).unwrap();
+        let weight = &clip.text.transformer.blocks[1].down.weight;
+        let exact = Clip::load(gpu(), &folder).unwrap();
+        let exact = &exact.text.transformer.blocks[1].down.weight;
+        assert!(weight.bytes() < exact.bytes() * 2 / 5 && weight.scales().is_some());
+        // The checkpoint's own matrix, its scales anew.
+        let file = std::fs::read(folder.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&file).unwrap();
+        let stored = file.tensor("text_model.encoder.layers.1.mlp.fc2.weight").unwrap();
+        let values: Vec<f32> =
+            stored.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let mut scales = Bytes::of(&values, weight.cols()).unwrap().scales;
+        scales.iter_mut().for_each(|scale| *scale *= factor);
+        gpu().write(weight.scales().unwrap(), &scales).unwrap();
+        let (image, text) = errors_of(&clip, &folder);
+        assert!(image < INT8 && (text > INT8) == shows, "{factor}: image off by {image:e}, text by {text:e}");
+    }
+}
+
+/// Weights one of which in each row of every matrix is far larger than the others: their scales are coarse for the rest.
+#[test]
+fn rows_with_outliers_are_held() {
+    let folder = fixtures("towers").join("hf-vit");
+    for times in [10.0f32, 30.0, 100.0, 1000.0] {
+        let copy = with(&folder, "config.json", |text| format!("{text}\n"));
+        let path = copy.path().join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let made: Vec<(String, Vec<usize>, Vec<u8>)> = file
+            .iter()
+            .map(|(name, tensor)| {
+                let mut data = tensor.data().to_vec();
+                let cols = tensor.shape().iter().skip(1).product::<usize>();
+                if tensor.shape().len() > 1 && !name.contains("embedding") {
+                    for (row, values) in data.chunks_mut(4 * cols).enumerate() {
+                        let at = 4 * (row * 7 % cols);
+                        let v = f32::from_le_bytes(values[at..at + 4].try_into().unwrap());
+                        values[at..at + 4].copy_from_slice(&(v * times).to_le_bytes());
+                    }
+                }
+                (name.to_string(), tensor.shape().to_vec(), data)
+            })
+            .collect();
+        let views = made.iter().map(|(name, shape, data)| {
+            (name.as_str(), safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap())
+        });
+        std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        let want = expected(&folder);
+        let features = |precision| {
+            let clip = Clip::load_as(gpu(), copy.path(), precision).unwrap();
+            let image = clip.image_encoder(want.count).unwrap().encode(&want.pixels, &mut |_| {}).unwrap();
+            (image, clip.text.encode(&want.ids, clip.config.end).unwrap(), clip.config.embedding)
+        };
+        let (image, text, width) = features(Precision::F32);
+        let off = |precision| {
+            let (other_image, other_text, _) = features(precision);
+            (error(&other_image, &image, width), error(&other_text, &text, width))
+        };
+        let (half, bytes) = (off(Precision::F16), off(Precision::Int8));
+        println!("outliers {times} times as large: off by {bytes:?} in int8, by {half:?} in f16");
+        // Past what int8 holds, matrices are kept in f16.
+        let most = |half: f64| INT8.max(1.5 * half);
+        assert!(bytes.0 < most(half.0) && bytes.1 < most(half.1), "{times}: {bytes:?}, in f16 {half:?}");
     }
 }
 
@@ -304,14 +384,18 @@ fn open_clips_models_are_taken_or_refused_in_words() {
 fn full_size_towers() {
     let root = std::env::var("TIPI_TOWERS").expect("TIPI_TOWERS names the folder that tests/reference/towers.py wrote");
     println!("{}", gpu().describe());
-    println!("| model | image, f32 | text, f32 | image, f16 | text, f16 | seconds |\n|---|---|---|---|---|---|");
+    println!("| model | image, f32 | text, f32 | image, f16 | text, f16 | image, int8 | text, int8 | seconds |");
+    println!("|---|---|---|---|---|---|---|---|");
     for folder in folders(Path::new(&root)) {
         let name = folder.file_name().unwrap().to_str().unwrap().to_string();
         let start = Instant::now();
         let full = errors(&folder, Precision::F32);
         let half = errors(&folder, Precision::F16);
+        let bytes = errors(&folder, Precision::Int8);
         let seconds = start.elapsed().as_secs_f64();
-        println!("| {name} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {seconds:.0} |", full.0, full.1, half.0, half.1);
+        let all = [full.0, full.1, half.0, half.1, bytes.0, bytes.1].map(|error| format!("{error:.1e}")).join(" | ");
+        println!("| {name} | {all} | {seconds:.0} |");
+        assert!(bytes.0 < INT8 && bytes.1 < INT8, "{name}: {bytes:?} in int8");
         assert!(full.0 < F32 && full.1 < F32 && half.0 < F16 && half.1 < F16, "{name}");
     }
 }

@@ -11,6 +11,7 @@ use tipi::low_level::adapt::train::{Identity, Kept};
 use tipi::low_level::adapt::zero_shot::Classifier;
 use tipi::low_level::clip::{Clip, Prompts};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::watch::{Unwatched, Watch};
 
 fn gpu() -> &'static Gpu {
@@ -155,6 +156,38 @@ fn gradients_agree_with_finite_differences() {
     let params = Params::init(clip(), prompts.noisy, 2, 3).unwrap();
     away_from_the_kink(&params);
     gradients_are_slopes(&Trainer::new(clip(), prompts, params).unwrap(), 2, &Config::paper("an icon of", 3));
+}
+
+/// Through a tower whose matrices are rounded: gradients are those of the rounded model's loss, and near the whole one's.
+#[test]
+fn gradients_through_rounded_matrices_are_slopes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto");
+    let config = Config::paper("an icon of", 3);
+    for precision in [Precision::F16, Precision::Int8] {
+        let rounded = Clip::load_as(gpu(), &folder, precision).unwrap();
+        let gradients = |clip: &Clip| {
+            let prompts = NoisyPrompts::new(clip, "an icon of", &classes()).unwrap();
+            let params = Params::init(clip, prompts.noisy, 3, 1).unwrap();
+            let trainer = Trainer::new(clip, prompts, params).unwrap();
+            away_from_the_kink(&trainer.params);
+            let step = trainer.step(5, 1, true).unwrap();
+            let labels = [0, 1, 2, 3, 4];
+            let images = features(&labels, clip.config.embedding);
+            step.run(gpu(), &images, &labels, &config, 0.0, 0).unwrap();
+            step.grads.iter().flat_map(|g| gpu().read::<f32>(g).unwrap()).collect::<Vec<f32>>()
+        };
+        let prompts = NoisyPrompts::new(&rounded, "an icon of", &classes()).unwrap();
+        let params = Params::init(&rounded, prompts.noisy, 3, 1).unwrap();
+        let trainer = Trainer::new(&rounded, prompts, params).unwrap();
+        away_from_the_kink(&trainer.params);
+        gradients_are_slopes(&trainer, 1, &config);
+        let (own, full) = (gradients(&rounded), gradients(clip()));
+        let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let off = norm(&mut own.iter().zip(&full).map(|(a, b)| a - b)) / norm(&mut full.iter().copied());
+        println!("{}: gradients off by {off:.1e} of their length", precision.name());
+        // The checkpoint holds nothing that f16 does not.
+        assert!((off > 1e-4) == (precision == Precision::Int8) && off < 0.1, "{}: {off}", precision.name());
+    }
 }
 
 fn cross_entropy(logits: &[f32], labels: &[u32]) -> f64 {

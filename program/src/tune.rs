@@ -30,7 +30,7 @@ pub struct Args {
 /// Problems of CLIPs of all published sizes with so many rows; one of each class.
 fn problems(rows: &[usize]) -> Vec<Problem> {
     let mut all = Vec::new();
-    for b in [DType::F32, DType::F16] {
+    for b in [DType::F32, DType::F16, DType::I8] {
         for m in rows.iter().copied() {
             for (n, k) in [(512, 512), (768, 3072), (3072, 768), (100, 512)] {
                 all.push(Problem { layout: Layout::Nt, m, n, k, b });

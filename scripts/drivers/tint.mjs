@@ -87,6 +87,7 @@ function layout(variant) {
     Read: { buffer: { type: 'read-only-storage' } },
     Write: { buffer: { type: 'storage' } },
     ReadTexels: { texture: { sampleType: 'unfilterable-float' } },
+    ReadBytes: { texture: { sampleType: 'sint' } },
     WriteTexels: { storageTexture: { access: 'write-only', format: 'rgba32float' } },
   };
   const entries = [{ binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: 'uniform' } }];

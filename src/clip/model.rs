@@ -109,12 +109,12 @@ impl Clip {
         Clip::load_as(gpu, folder, Precision::F32)
     }
 
-    /// As [`Clip::load`], with the frozen matrices stored in `precision`. f16 is meant for inference: it halves the memory
-    /// that the model takes and uses matrix units where there are some. Training works in it as well, with gradients of
-    /// the rounded model.
+    /// As [`Clip::load`], with the frozen matrices stored in `precision`. f16 and int8 are meant for inference: they
+    /// take half and a quarter of the memory and use matrix units where there are some. Training works in them as well, with
+    /// gradients of the rounded model.
     ///
     /// # Errors
-    /// As [`Clip::load`]; a weight that f16 cannot hold.
+    /// As [`Clip::load`]; a weight that the precision cannot hold.
     pub fn load_as(gpu: &Gpu, folder: &Path, precision: Precision) -> Result<Clip> {
         Clip::load_source(gpu, &Source::of(folder, None)?, precision)
     }

@@ -41,11 +41,11 @@ impl Model {
         Model::load_as(gpu, folder, Precision::F32)
     }
 
-    /// The same, with the frozen matrices stored in `precision`. f16 takes half the memory and uses matrix units where there
-    /// are some; sums stay f32.
+    /// The same, with the frozen matrices stored in `precision`. f16 takes half the memory, int8 a quarter, and both use
+    /// matrix units where there are some; sums stay f32.
     ///
     /// # Errors
-    /// As [`Model::load`]; a weight that f16 cannot hold.
+    /// As [`Model::load`]; a weight that the precision cannot hold.
     pub fn load_as(gpu: &Gpu, folder: impl AsRef<Path>, precision: Precision) -> Result<Model> {
         Clip::load_as(gpu.low_level(), folder.as_ref(), precision).map(Model::from)
     }

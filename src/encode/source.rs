@@ -249,7 +249,7 @@ pub struct Stored<'a> {
 pub struct Keeping<'a> {
     /// The folder.
     pub folder: &'a Path,
-    /// How the model's matrices are stored: `f32` or `f16`.
+    /// How the model's matrices are stored: `f32`, `f16` or `int8`.
     pub precision: &'a str,
     /// Pictures per step; without it as many as memory allows, up to [`BATCH`].
     pub batch: Option<usize>,

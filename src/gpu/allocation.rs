@@ -79,11 +79,10 @@ impl Gpu {
     /// [`Error::OutOfMemory`] past the device's limits.
     pub fn empty(&self, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let extent = self.checked_extent(what, shape, dtype)?;
-        let meaning = OnceLock::new();
         let tensor = |storage| Tensor { storage: Arc::new(storage), shape: shape.to_vec(), dtype };
         if self.rehearses() {
             let entry = Some(self.take(what, memory::size(extent))?);
-            return Ok(tensor(Storage { memory: OnceLock::new(), entry, home: Weak::new(), meaning }));
+            return Ok(tensor(Storage::new(OnceLock::new(), entry, Weak::new())));
         }
         let pool = &self.inner.pool;
         let (memory, entry) = match pool.take(extent) {
@@ -93,7 +92,7 @@ impl Gpu {
                 (self.make(what, extent)?, entry)
             }
         };
-        Ok(tensor(Storage { memory: OnceLock::from(memory), entry: Some(entry), home: Arc::downgrade(pool), meaning }))
+        Ok(tensor(Storage::new(OnceLock::from(memory), Some(entry), Arc::downgrade(pool))))
     }
 
     /// The extent of a tensor, if one binding of this device can hold it.

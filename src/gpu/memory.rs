@@ -49,8 +49,12 @@ impl Memory {
         match self {
             Memory::Buffer(buffer) => Extent::Bytes(buffer.size()),
             Memory::Texture(texture, _) => {
-                let half = texture.format() == wgpu::TextureFormat::Rgba16Float;
-                Extent::Texels(texture.width(), texture.height(), if half { 8 } else { 16 })
+                let texel = match texture.format() {
+                    wgpu::TextureFormat::Rgba8Sint => 4,
+                    wgpu::TextureFormat::Rgba16Float => 8,
+                    _ => 16,
+                };
+                Extent::Texels(texture.width(), texture.height(), texel)
             }
         }
     }
@@ -72,7 +76,11 @@ pub(super) fn texture(device: &wgpu::Device, what: &str, (width, height): (u32, 
         mip_level_count: 1,
         sample_count: 1,
         dimension: wgpu::TextureDimension::D2,
-        format: if texel == 8 { wgpu::TextureFormat::Rgba16Float } else { wgpu::TextureFormat::Rgba32Float },
+        format: match texel {
+            4 => wgpu::TextureFormat::Rgba8Sint,
+            8 => wgpu::TextureFormat::Rgba16Float,
+            _ => wgpu::TextureFormat::Rgba32Float,
+        },
         usage: wgpu::TextureUsages::TEXTURE_BINDING
             | wgpu::TextureUsages::STORAGE_BINDING
             | wgpu::TextureUsages::COPY_DST,

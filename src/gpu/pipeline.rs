@@ -21,6 +21,8 @@ pub enum Access {
     Write,
     /// `texture_2d<f32>`, a tensor of texels
     ReadTexels,
+    /// `texture_2d<i32>`, a tensor of 8-bit numbers in texels
+    ReadBytes,
     /// `texture_storage_2d<rgba32float, write>`, a tensor of texels
     WriteTexels,
 }
@@ -33,7 +35,7 @@ impl Access {
 
     /// Whether the binding is a texture.
     pub fn is_texture(self) -> bool {
-        matches!(self, Access::ReadTexels | Access::WriteTexels)
+        matches!(self, Access::ReadTexels | Access::ReadBytes | Access::WriteTexels)
     }
 }
 
@@ -188,8 +190,11 @@ impl Pipelines {
             let ty = match binding.access {
                 Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
                 Access::Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
-                Access::ReadTexels => wgpu::BindingType::Texture {
-                    sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                Access::ReadTexels | Access::ReadBytes => wgpu::BindingType::Texture {
+                    sample_type: match binding.access {
+                        Access::ReadBytes => wgpu::TextureSampleType::Sint,
+                        _ => wgpu::TextureSampleType::Float { filterable: false },
+                    },
                     view_dimension: wgpu::TextureViewDimension::D2,
                     multisampled: false,
                 },
@@ -250,6 +255,7 @@ impl Pipelines {
             .map(|binding| match binding.access {
                 Access::Read | Access::Write => Memory::Buffer(buffer(1 << 16, wgpu::BufferUsages::STORAGE)),
                 Access::ReadTexels | Access::WriteTexels => memory::texture(device, "nothing", (4, 4), 16),
+                Access::ReadBytes => memory::texture(device, "nothing", (4, 4), 4),
             })
             .collect();
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() }];

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::arena::{self, Arena, Extent, Life};
 use super::device::Gpu;
 use super::memory::Memory;
-use super::pipeline::{Pipeline, Variant};
+use super::pipeline::{Access, Pipeline, Variant};
 use super::plan::{Footprint, Plan, Step};
 use super::tensor::{DType, Storage, Tensor, extent};
 use super::wgsl::Binding;
@@ -147,8 +147,7 @@ impl Recorder {
     /// [`Error::OutOfMemory`] past the device's limits.
     pub fn temp_of(&mut self, what: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let extent = self.gpu.checked_extent(what, shape, dtype)?;
-        let storage =
-            Arc::new(Storage { memory: OnceLock::new(), entry: None, home: Weak::new(), meaning: OnceLock::new() });
+        let storage = Arc::new(Storage::new(OnceLock::new(), None, Weak::new()));
         let temporary = Temporary { what: what.into(), extent, storage: Arc::downgrade(&storage), used: None };
         self.temporaries.push(temporary);
         Ok(Tensor { storage, shape: shape.to_vec(), dtype })
@@ -170,7 +169,8 @@ impl Recorder {
         let bound = || wgsl.bindings.iter().zip(dispatch.bindings);
         for (i, (binding, a)) in bound().enumerate() {
             let Binding { name, access, .. } = binding;
-            if access.is_texture() != a.dtype().is_texture() {
+            let bytes = a.dtype() == DType::ByteTexels;
+            if access.is_texture() != a.dtype().is_texture() || (*access == Access::ReadBytes) != bytes {
                 return Err(Error::invalid(format!("{}: {name} is a tensor of {:?}", key(), a.dtype())));
             }
             for (other, b) in bound().skip(i + 1) {

@@ -23,12 +23,31 @@ pub enum DType {
     Texels,
     /// As [`DType::Texels`], 16-bit floats.
     HalfTexels,
+    /// 8-bit whole number, rows padded to four elements: kernels read four at a time. What they stand for are multiples of
+    /// [`Tensor::scales`].
+    I8,
+    /// As [`DType::I8`], in a texture.
+    ByteTexels,
 }
 
 impl DType {
     /// Whether tensors of this type are textures.
     pub fn is_texture(self) -> bool {
-        matches!(self, DType::Texels | DType::HalfTexels)
+        matches!(self, DType::Texels | DType::HalfTexels | DType::ByteTexels)
+    }
+
+    /// Whether elements are whole numbers of 8 bits.
+    pub fn is_bytes(self) -> bool {
+        matches!(self, DType::I8 | DType::ByteTexels)
+    }
+
+    /// Elements that a row is padded to whole multiples of.
+    pub(super) fn padding(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 1,
+            DType::F16 => 2,
+            DType::I8 | DType::Texels | DType::HalfTexels | DType::ByteTexels => TEXEL_COLS,
+        }
     }
 }
 
@@ -60,6 +79,14 @@ impl Element for u32 {
     }
 }
 
+impl Element for i8 {
+    const DTYPE: DType = DType::I8;
+
+    fn is_number(&self) -> bool {
+        true
+    }
+}
+
 impl Element for half::f16 {
     const DTYPE: DType = DType::F16;
 
@@ -79,6 +106,15 @@ pub(super) struct Storage {
     pub home: Weak<FreeList>,
     /// What the numbers mean, where somebody said.
     pub meaning: OnceLock<Meaning>,
+    /// What whole numbers are multiples of, a number for each row.
+    pub scales: OnceLock<Tensor>,
+}
+
+impl Storage {
+    /// Storage about which nothing more is known yet.
+    pub fn new(memory: OnceLock<Memory>, entry: Option<Entry>, home: Weak<FreeList>) -> Storage {
+        Storage { memory, entry, home, meaning: OnceLock::new(), scales: OnceLock::new() }
+    }
 }
 
 impl Drop for Storage {
@@ -119,9 +155,15 @@ pub(super) fn extent(shape: &[usize], dtype: DType) -> Option<Extent> {
     Some(match dtype {
         DType::F32 | DType::U32 => Extent::Bytes(elements.checked_mul(4)?),
         DType::F16 => Extent::Bytes(rows.checked_mul(cols.div_ceil(2))?.checked_mul(4)?),
-        DType::Texels | DType::HalfTexels => {
+        DType::I8 => Extent::Bytes(rows.checked_mul(cols.div_ceil(4))?.checked_mul(4)?),
+        DType::Texels | DType::HalfTexels | DType::ByteTexels => {
             let width = u32::try_from(cols.div_ceil(TEXEL_COLS as u64)).ok()?;
-            Extent::Texels(width, u32::try_from(rows).ok()?, if dtype == DType::Texels { 16 } else { 8 })
+            let texel = match dtype {
+                DType::Texels => 16,
+                DType::HalfTexels => 8,
+                _ => 4,
+            };
+            Extent::Texels(width, u32::try_from(rows).ok()?, texel)
         }
     })
 }
@@ -157,17 +199,42 @@ impl Tensor {
         self.len() / self.cols().max(1)
     }
 
-    /// Bytes that the elements take, padding included.
+    /// Bytes that the elements take, padding and scales included.
     pub fn bytes(&self) -> u64 {
-        extent(&self.shape, self.dtype).map_or(0, Extent::bytes)
+        let own = extent(&self.shape, self.dtype).map_or(0, Extent::bytes);
+        own + self.scales().map_or(0, Tensor::bytes)
     }
 
-    /// The same elements under another shape. Where rows are padded (f16, texels) the columns must stay.
+    /// What the elements of each row are multiples of, where they are whole numbers of 8 bits: `[rows]`, in a texture
+    /// `[1, rows]` where the elements are in one.
+    pub fn scales(&self) -> Option<&Tensor> {
+        self.storage.scales.get()
+    }
+
+    /// The same tensor of 8-bit numbers with the scales of its rows. The first scales stay.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a tensor of anything else, or other scales than [`Tensor::scales`] says.
+    pub fn with_scales(self, scales: Tensor) -> Result<Tensor> {
+        let fits = match self.dtype {
+            DType::I8 => scales.dtype == DType::F32 && scales.shape == [self.rows()],
+            DType::ByteTexels => scales.dtype == DType::Texels && scales.shape == [1, self.rows()],
+            _ => false,
+        };
+        if !fits {
+            let (own, other) = ((self.dtype, &self.shape), (scales.dtype, &scales.shape));
+            return Err(Error::invalid(format!("scales {other:?} for rows of {own:?}")));
+        }
+        self.storage.scales.get_or_init(|| scales);
+        Ok(self)
+    }
+
+    /// The same elements under another shape. Where rows are padded (f16, i8, texels) the columns must stay.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the number of elements differs.
     pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
-        let padded = self.dtype == DType::F16 || self.dtype.is_texture();
+        let padded = self.dtype.padding() > 1;
         let same_rows = shape.last() == self.shape.last();
         if shape.iter().product::<usize>() != self.len() || (padded && !same_rows) {
             return Err(Error::invalid(format!("cannot reshape {:?} to {shape:?}", self.shape)));
@@ -215,7 +282,9 @@ mod tests {
     fn extents_pad_rows_where_kernels_read_several_elements_at_once() {
         assert_eq!(extent(&[3, 5], DType::F32), Some(Extent::Bytes(60)));
         assert_eq!(extent(&[3, 5], DType::F16), Some(Extent::Bytes(36)));
+        assert_eq!(extent(&[3, 5], DType::I8), Some(Extent::Bytes(24)));
         assert_eq!(extent(&[2, 3, 5], DType::Texels), Some(Extent::Texels(2, 6, 16)));
+        assert_eq!(extent(&[3, 9], DType::ByteTexels), Some(Extent::Texels(3, 3, 4)));
         assert_eq!(extent(&[], DType::F32), Some(Extent::Bytes(4)));
         assert_eq!(extent(&[0, 5], DType::F32), None);
         assert_eq!(extent(&[usize::MAX, 5], DType::F32), None);

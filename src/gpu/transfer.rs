@@ -69,6 +69,7 @@ impl Gpu {
         let stored = match tensor.dtype() {
             DType::Texels => DType::F32,
             DType::HalfTexels => DType::F16,
+            DType::ByteTexels => DType::I8,
             other => other,
         };
         let inside = first.checked_add(rows).is_some_and(|end| end <= tensor.rows());
@@ -78,12 +79,8 @@ impl Gpu {
         if self.rehearses() {
             return Ok(());
         }
-        // Rows as they lie in memory: padded to whole pairs of f16, or to whole texels.
-        let width = match tensor.dtype() {
-            DType::F32 | DType::U32 => cols,
-            DType::F16 => cols.next_multiple_of(2),
-            DType::Texels | DType::HalfTexels => cols.next_multiple_of(TEXEL_COLS),
-        };
+        // Rows as they lie in memory: padded to whole words, or to whole texels.
+        let width = cols.next_multiple_of(tensor.dtype().padding());
         let stride = width * size_of::<T>();
         let piece = self.staged().0;
         if stride > piece && !tensor.dtype().is_texture() && width == cols {
@@ -158,8 +155,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// A matrix `[rows, cols]` of texels with contents from the host, f32 or f16; the last texel of each row is filled up
-    /// with zeros.
+    /// A matrix `[rows, cols]` of texels with contents from the host, f32, f16 or i8; the last texel of each row is filled
+    /// up with zeros.
     ///
     /// # Errors
     /// As [`Gpu::upload`].
@@ -167,6 +164,7 @@ impl Gpu {
         let dtype = match T::DTYPE {
             DType::F32 => DType::Texels,
             DType::F16 => DType::HalfTexels,
+            DType::I8 => DType::ByteTexels,
             other => return Err(Error::invalid(format!("{what}: no texels of {other:?}"))),
         };
         let [rows, cols] = shape;
@@ -290,9 +288,10 @@ impl<T: Element> ReadBack<T> {
     pub fn finish_unchecked(self) -> Result<Vec<T>> {
         let Some((staging, submission)) = &self.pending else { return Ok(vec![T::zeroed(); self.rows * self.cols]) };
         let mut bytes = self.gpu.map(staging, submission)?;
-        if T::DTYPE == DType::F16 && !self.cols.is_multiple_of(2) {
-            let row = 2 * self.cols;
-            bytes = bytes.chunks(row + 2).flat_map(|r| &r[..row]).copied().collect();
+        let (row, padded) = (self.cols, self.cols.next_multiple_of(T::DTYPE.padding()));
+        if padded > row {
+            let (row, padded) = (row * size_of::<T>(), padded * size_of::<T>());
+            bytes = bytes.chunks(padded).flat_map(|r| &r[..row]).copied().collect();
         }
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }

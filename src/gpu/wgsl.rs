@@ -334,6 +334,7 @@ fn binding(declaration: &str) -> Option<Option<Binding>> {
         ("<storage, read>", _) => Access::Read,
         ("<storage, read_write>", _) => Access::Write,
         ("", "texture_2d<f32>;") => Access::ReadTexels,
+        ("", "texture_2d<i32>;") => Access::ReadBytes,
         ("", "texture_storage_2d<rgba32float, write>;") => Access::WriteTexels,
         _ => return None,
     };

@@ -24,7 +24,7 @@ fn clip_forward() {
     }
 }
 
-/// Features by each kernel that this device can run, with weights of f32 and of f16 as far as it takes them, and without
+/// Features by each kernel that this device can run, with weights of f32, f16 and int8 as far as it takes them, and without
 /// optional features.
 #[test]
 fn clip_features_by_every_kernel() {
@@ -63,18 +63,25 @@ fn clip_features_by_every_kernel() {
                 case.compare("out.image_features", &image);
                 case.compare("out.text_features", &text);
             }
-            let Some((image, text)) = encode(Precision::F16) else { continue };
-            (runs, halves) = (runs + 1, halves + 1);
-            for (tensor, got) in [("out.image_features", image), ("out.text_features", text)] {
-                let want = &case.input(tensor).values;
-                let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
-                let error =
-                    norm(&mut got.iter().zip(want).map(|(g, w)| f64::from(*g) - w)) / norm(&mut want.iter().copied());
-                println!("{}: {name}, f16: {tensor} off by {error:.1e} of its length", case.name);
-                assert!(error < 5e-3, "{}: {name}, f16: {tensor} off by {error}", case.name);
-                // Were it f32 all the way, the error would be a hundred times smaller; but a checkpoint may hold nothing
-                // that f16 does not.
-                rounded += usize::from(error > 1e-5);
+            for (precision, most) in [(Precision::F16, 5e-3), (Precision::Int8, 4e-2)] {
+                let Some((image, text)) = encode(precision) else { continue };
+                runs += 1;
+                halves += usize::from(precision == Precision::F16);
+                for (tensor, got) in [("out.image_features", image), ("out.text_features", text)] {
+                    let want = &case.input(tensor).values;
+                    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+                    let off = norm(&mut got.iter().zip(want).map(|(g, w)| f64::from(*g) - w));
+                    let error = off / norm(&mut want.iter().copied());
+                    let what = format!("{}: {name}, {}: {tensor} off by {error:.1e}", case.name, precision.name());
+                    println!("{what} of its length");
+                    assert!(error < most, "{what}");
+                    // Were it f32 all the way, the error would be a hundred times smaller; but a checkpoint may hold nothing
+                    // that f16 does not.
+                    match precision {
+                        Precision::F16 => rounded += usize::from(error > 1e-5),
+                        _ => assert!(error > 1e-3, "{what}: not rounded"),
+                    }
+                }
             }
         }
         assert!(runs > 0, "{name} computed nothing");

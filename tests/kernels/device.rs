@@ -50,12 +50,19 @@ fn rows_are_written_one_piece_after_another() {
     let values: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
     let half: Vec<half::f16> = values.iter().map(|v| half::f16::from_f32(*v)).collect();
     let gpu = gpu();
-    for dtype in [DType::F32, DType::F16, DType::Texels, DType::HalfTexels] {
-        let x = gpu.empty("rows", &[rows, cols], dtype).unwrap();
+    let bytes: Vec<i8> = values.iter().map(|v| *v as i8).collect();
+    for dtype in [DType::F32, DType::F16, DType::I8, DType::Texels, DType::HalfTexels, DType::ByteTexels] {
+        let mut x = gpu.empty("rows", &[rows, cols], dtype).unwrap();
+        if dtype == DType::I8 {
+            x = x.with_scales(up(&[1.0; 7], &[rows])).unwrap();
+        } else if dtype == DType::ByteTexels {
+            x = x.with_scales(gpu.upload_texels("scales", &[1.0f32; 7], [1, rows]).unwrap()).unwrap();
+        }
         for (first, count) in [(4, 3), (0, 1), (1, 3)] {
             let range = first * cols..(first + count) * cols;
             match dtype {
                 DType::F32 | DType::Texels => gpu.write_rows(&x, first, &values[range]).unwrap(),
+                DType::I8 | DType::ByteTexels => gpu.write_rows(&x, first, &bytes[range]).unwrap(),
                 _ => gpu.write_rows(&x, first, &half[range]).unwrap(),
             }
         }

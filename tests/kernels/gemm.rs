@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use tipi::low_level::gpu::{DType, Matrices, Recorder};
 use tipi::low_level::kernels::activation::{self, Activation};
-use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout};
+use tipi::low_level::kernels::gemm::{self, Bytes, Epilogue, Kernel, Layout, Precision};
 
 use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};
-use crate::{ACTIVATIONS, bits, gpu, invalid, run, run1, twins, up};
+use crate::{ACTIVATIONS, bits, gpu, invalid, run, run1, twins, up, with_and_without_features};
 
 #[test]
 fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
@@ -171,6 +171,179 @@ fn gemm_of_frozen_operands_by_all_kernels() {
     let b = |b| gemm::Problem { layout: Layout::Nt, m: 1, n: 1, k: 1, b };
     let any = |dtype| Kernel::ALL.into_iter().any(|kernel| kernel.takes(caps, &b(dtype)));
     assert_eq!(taken > 0, any(DType::F16) || any(DType::Texels));
+}
+
+/// Rows of very different sizes, each with a scale of its own; one of nothing.
+fn uneven(random: &mut Random, rows: usize, cols: usize) -> Vec<f32> {
+    let mut values = random.vector(rows * cols);
+    for (i, row) in values.chunks_mut(cols).enumerate() {
+        let size = if i % 7 == 5 { 0.0 } else { 0.3f32 * 2.5f32.powi(i as i32 % 4 - 2) };
+        row.iter_mut().for_each(|v| *v *= size);
+    }
+    values
+}
+
+/// op(A)·op(B) for B in bytes [rows, cols], in the order in which it is computed: of Bᵀ sums are scaled, else B is. `round` is
+/// what becomes of a scaled number before it is multiplied.
+fn product_of_bytes(
+    layout: Layout,
+    a: &[f32],
+    (bytes, scales): (&[i8], &[f32]),
+    round: &dyn Fn(f32) -> f32,
+    sizes: [usize; 3],
+) -> Vec<Tracked> {
+    let cols = bytes.len() / scales.len();
+    let whole = bytes.iter().map(|v| Tracked::of(f64::from(*v)));
+    let scale = |i: usize| Tracked::of(f64::from(scales[i]));
+    if layout == Layout::Nt {
+        let sums = twins::linear::matmul(layout, &widen(a), &whole.collect::<Vec<_>>(), sizes);
+        return sums.into_iter().enumerate().map(|(i, sum)| scale(i % sizes[1]) * sum).collect();
+    }
+    let scaled = whole.enumerate().map(|(i, v)| {
+        let v = scale(i / cols) * v;
+        let rounded = f64::from(round(v.value as f32)) - f64::from(v.value as f32);
+        v + Tracked::of(rounded)
+    });
+    twins::linear::matmul(layout, &widen(a), &scaled.collect::<Vec<_>>(), sizes)
+}
+
+/// Frozen operands of 8-bit numbers with a scale for each row, in buffers and in textures, whose rows are padded to fours.
+#[test]
+fn gemm_of_bytes_by_all_kernels() {
+    let mut random = Random::new(81);
+    let caps = gpu().capabilities();
+    for [m, n, k] in [[1, 1, 1], [3, 5, 7], [1, 33, 9], [17, 34, 6], [70, 130, 67], [132, 136, 68]] {
+        let a = random.vector(m * k);
+        let (bias, residual) = (random.vector(n), random.vector(m * n));
+        let (bias_t, residual_t) = (widen::<Tracked>(&bias), widen::<Tracked>(&residual));
+        let (bias_g, residual_g) = (up(&bias, &[n]), up(&residual, &[m, n]));
+        let whole = Epilogue {
+            alpha: 0.5,
+            bias: Some(&bias_g),
+            activation: Some(Activation::Gelu),
+            residual: Some(&residual_g),
+        };
+        for layout in [Layout::Nt, Layout::Nn] {
+            let shape = if layout == Layout::Nt { [n, k] } else { [k, n] };
+            let b = uneven(&mut random, shape[0], shape[1]);
+            let stored = Bytes::of(&b, shape[1]).unwrap();
+            let mut first: HashMap<(gemm::Order, bool), Vec<u32>> = HashMap::new();
+            for texels in [false, true] {
+                let b_g = stored.upload(gpu(), "test", shape, texels).unwrap();
+                let problem = gemm::Problem { layout, m, n, k, b: b_g.dtype() };
+                let (takes, not): (Vec<_>, Vec<_>) = Kernel::ALL.into_iter().partition(|k| k.takes(caps, &problem));
+                for (kernel, fused) in takes.into_iter().flat_map(|kernel| [(kernel, false), (kernel, true)]) {
+                    let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, B in {:?}, fused {fused}", b_g.dtype());
+                    let epilogue = if fused { whole } else { Epilogue::default() };
+                    let twin = |a: &[f32], bytes: &[i8], scales: &[f32], round: &dyn Fn(f32) -> f32| {
+                        let product = product_of_bytes(layout, a, (bytes, scales), round, [m, n, k]);
+                        match fused {
+                            false => product,
+                            true => twins::linear::epilogue(
+                                &product,
+                                0.5,
+                                Some(&bias_t),
+                                Some(Activation::Gelu),
+                                Some(&residual_t),
+                            ),
+                        }
+                    };
+                    // Matrix units that take f16 take A in it, and B where it is scaled before.
+                    let halves = kernel.by_matrix_units() && caps.matrices.is_some_and(Matrices::half);
+                    let round = |v: f32| if halves { half::f16::from_f32(v).to_f32() } else { v };
+                    let a_t: Vec<f32> = a.iter().map(|v| round(*v)).collect();
+                    let a_g = up(&a, &[m, k]);
+                    let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &a_g, &b_g, &epilogue));
+                    let same = first.entry((kernel.order(), fused)).or_insert_with(|| bits(&got));
+                    assert_eq!(*same, bits(&got), "{what}: other bits than another kernel of its order");
+                    check(&what, &got, &twin(&a_t, &stored.bytes, &stored.scales, &round));
+                    if shape[0] < 3 || shape[1] < 3 {
+                        continue;
+                    }
+                    let rejects = |error: &str, bytes: &[i8], scales: &[f32]| {
+                        check_rejects(&what, error, &got, &twin(&a_t, bytes, scales, &round));
+                    };
+                    rejects("no scales", &stored.bytes, &vec![1.0; shape[0]]);
+                    let mut other = stored.scales.clone();
+                    other.rotate_left(1);
+                    rejects("the next row's scale", &stored.bytes, &other);
+                    let mut other = stored.scales.clone();
+                    other[0] *= 1.01;
+                    rejects("a scale that is off by a hundredth", &stored.bytes, &other);
+                    let mut other = stored.bytes.clone();
+                    other[0] = other[0].wrapping_add(1);
+                    rejects("a number that is off by one", &other, &stored.scales);
+                    let unsigned: Vec<i8> = stored.bytes.iter().map(|v| v & 127).collect();
+                    rejects("no signs", &unsigned, &stored.scales);
+                }
+                for refused in not {
+                    let mut rec = Recorder::new(gpu());
+                    let a_g = up(&a, &[m, k]);
+                    invalid("refused", gemm::matmul_with(&mut rec, refused, layout, &a_g, &b_g, &Epilogue::default()));
+                }
+            }
+        }
+    }
+}
+
+/// Layers as a model's are frozen, in the form and by the kernels that a device takes, forward and backward.
+#[test]
+fn layers_in_int8_are_within_half_a_step_of_their_weights() {
+    with_and_without_features(|| {
+        let mut random = Random::new(82);
+        for [rows, out, input] in [[5, 33, 18], [40, 68, 132]] {
+            let weights = uneven(&mut random, out, input);
+            let frozen = gemm::freeze(gpu(), "w", &weights, [out, input], Precision::Int8).unwrap();
+            let scales = gpu().read::<f32>(frozen.scales().unwrap());
+            assert!(frozen.dtype().is_texture() || scales.unwrap() == Bytes::of(&weights, input).unwrap().scales);
+            let stored = Bytes::of(&weights, input).unwrap();
+            let (x, dy) = (random.vector(rows * input), random.vector(rows * out));
+            for (layout, a, sizes) in [(Layout::Nt, &x, [rows, out, input]), (Layout::Nn, &dy, [rows, input, out])] {
+                let a_g = up(a, &[rows, sizes[2]]);
+                let got = run1(|rec| gemm::matmul(rec, layout, &a_g, &frozen, &Epilogue::default()));
+                let what = format!("{layout:?} {sizes:?} by {:?}", frozen.dtype());
+                let problem = gemm::Problem { layout, m: rows, n: sizes[1], k: sizes[2], b: frozen.dtype() };
+                let units = gemm::choose(gpu(), &problem).unwrap().by_matrix_units();
+                let halves = units && gpu().capabilities().matrices.is_some_and(Matrices::half);
+                let round = |v: f32| if halves { half::f16::from_f32(v).to_f32() } else { v };
+                let a: Vec<f32> = a.iter().map(|v| round(*v)).collect();
+                let twin = product_of_bytes(layout, &a, (&stored.bytes, &stored.scales), &round, sizes);
+                check(&what, &got, &twin);
+                // And of the weights themselves it is off by no more than half a step of each.
+                let exact = twins::linear::matmul(layout, &widen::<f64>(&a), &widen(&weights), sizes);
+                for (i, (got, exact)) in got.iter().zip(&exact).enumerate() {
+                    let (row, col) = (i / sizes[1], i % sizes[1]);
+                    let step = |j: usize| f64::from(stored.scales[if layout == Layout::Nt { col } else { j }]);
+                    let half = |j: usize| 0.5 * step(j) * f64::from(a[row * sizes[2] + j]).abs();
+                    let most: f64 = (0..sizes[2]).map(half).sum::<f64>() + if halves { 0.02 } else { 1e-4 };
+                    assert!(
+                        (f64::from(*got) - exact).abs() <= most,
+                        "{what} at {i}: {got} and {exact}, at most {most}"
+                    );
+                }
+                let full = twins::linear::matmul(layout, &widen::<Tracked>(&a), &widen(&weights), sizes);
+                check_rejects(&what, "weights not rounded", &got, &full);
+            }
+        }
+        // What int8 cannot hold well is f16 as long as that holds it.
+        for (outlier, halves) in [(60.0, true), (1e6, false)] {
+            let mut weights = random.vector(6 * 50);
+            weights.iter_mut().step_by(50).for_each(|v| *v = outlier);
+            let frozen = gemm::freeze(gpu(), "w", &weights, [6, 50], Precision::Int8).unwrap();
+            let kinds = if halves { [DType::F16, DType::HalfTexels] } else { [DType::F32, DType::Texels] };
+            assert!(kinds.contains(&frozen.dtype()) && frozen.scales().is_none(), "{outlier}: {:?}", frozen.dtype());
+        }
+        for wrong in [f32::NAN, f32::INFINITY] {
+            invalid("not finite", gemm::freeze(gpu(), "w", &[1.0, wrong, 2.0, 3.0], [2, 2], Precision::Int8));
+        }
+        // Bytes without what they are multiples of are an error, and so are scales for anything else.
+        let bare = gpu().upload("test", &[1i8, 2, 3, 4, 5, 6], &[2, 3]).unwrap();
+        assert_eq!(gpu().read::<i8>(&bare).unwrap(), [1, 2, 3, 4, 5, 6]);
+        let mut rec = Recorder::new(gpu());
+        invalid("no scales", gemm::matmul(&mut rec, Layout::Nt, &up(&[0.0; 3], &[1, 3]), &bare, &Epilogue::default()));
+        invalid("too few scales", bare.with_scales(up(&[1.0], &[1])));
+        invalid("scales of f32", up(&[1.0, 2.0], &[2, 1]).with_scales(up(&[1.0, 1.0], &[2])));
+    });
 }
 
 #[test]

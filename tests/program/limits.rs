@@ -1,5 +1,5 @@
 //! Devices with less: what runs on this one runs under the limits of a browser, of a phone and of an old integrated GPU, in
-//! both precisions, by every method within the least of them, and gives the same but for rounding.
+//! every precision, by every method within the least of them, and gives the same but for rounding.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod start;
@@ -34,6 +34,7 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn features_are_the_same_under_every_set_of_limits() {
     let (whole, coarse) = (features(&open(None), Precision::F32), features(&open(None), Precision::F16));
+    let coarser = features(&open(None), Precision::Int8);
     for set in LimitSet::ALL {
         let gpu = open(Some(set));
         let caps = *gpu.capabilities();
@@ -42,11 +43,13 @@ fn features_are_the_same_under_every_set_of_limits() {
         assert!(gpu.max_binding() <= 128 << 20 && caps.workgroup_memory <= 32 << 10 && !caps.cpu, "{}", set.name());
         let full = difference(&whole, &features(&gpu, Precision::F32));
         let half = difference(&coarse, &features(&gpu, Precision::F16));
-        println!("{}: {full:.1e}, with f16 {half:.1e}", set.name());
+        let eighth = difference(&coarser, &features(&gpu, Precision::Int8));
+        println!("{}: {full:.1e}, with f16 {half:.1e}, with int8 {eighth:.1e}", set.name());
         assert!(full < 1e-4 && half < 2e-3, "{}: {full:e}, with f16 {half:e}", set.name());
+        assert!(eighth < 2e-3, "{}: {eighth:e} with int8", set.name());
     }
     // What is compared tells precisions apart.
-    assert!(difference(&whole, &coarse) > 1e-4);
+    assert!(difference(&whole, &coarse) > 1e-4 && difference(&whole, &coarser) > 3e-3);
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Kernel {
     pub fn takes(self, caps: &Capabilities, problem: &Problem) -> bool {
         self.runs_on(caps)
             && match (self, problem.b) {
-                (Kernel::Texel, DType::Texels | DType::HalfTexels) => problem.layout != Layout::Tn,
+                (Kernel::Texel, dtype) if dtype.is_texture() => problem.layout != Layout::Tn,
                 // Operands in buffers are staged as textures first, B and A's transpose in one piece.
                 (Kernel::Texel, DType::F32) => match problem.layout {
                     Layout::Nt => caps.holds_texels(problem.n, problem.k),
@@ -122,12 +122,15 @@ impl Kernel {
                     Layout::Tn => caps.holds_texels(problem.k, problem.n) && caps.holds_texels(problem.m, problem.k),
                 },
                 (Kernel::Tile | Kernel::Wide | Kernel::Thin, DType::F32 | DType::F16) => true,
-                // A is rounded to what the matrix units take, which only those who ask for f16 have agreed to.
-                (Kernel::Matrix | Kernel::MatrixWide, DType::F16) => problem.layout != Layout::Tn,
+                // A is rounded to what the matrix units take, which only those who ask for f16 or int8 have agreed to.
+                (Kernel::Matrix | Kernel::MatrixWide, DType::F16 | DType::I8) => problem.layout != Layout::Tn,
                 (Kernel::Matrix | Kernel::MatrixWide, DType::F32) => {
                     caps.matrices == Some(Matrices::Square8) && problem.layout != Layout::Tn
                 }
                 (Kernel::Rows | Kernel::Subgroup, DType::F32) => true,
+                (Kernel::Tile | Kernel::Wide | Kernel::Thin | Kernel::Rows | Kernel::Subgroup, DType::I8) => {
+                    problem.layout != Layout::Tn
+                }
                 _ => false,
             }
     }
@@ -293,7 +296,7 @@ pub(super) struct Parts {
 pub(super) struct Form {
     pub layout: Layout,
     pub b: DType,
-    /// Whether rows of A and of B, as stored, are whole fours.
+    /// Whether rows of A and of B, as stored, are whole fours. Rows of bytes always are.
     pub fours: (bool, bool),
 }
 
@@ -301,7 +304,7 @@ impl Form {
     pub fn of(problem: &Problem) -> Form {
         let Problem { layout, m, n, k, b } = *problem;
         let (a_width, b_width) = (if layout == Layout::Tn { m } else { k }, if layout == Layout::Nt { k } else { n });
-        Form { layout, b, fours: (a_width.is_multiple_of(4), b_width.is_multiple_of(4)) }
+        Form { layout, b, fours: (a_width.is_multiple_of(4), b.is_bytes() || b_width.is_multiple_of(4)) }
     }
 }
 
@@ -323,6 +326,8 @@ pub(super) fn variant(kernel: Kernel, form: Form, parts: Parts, matrices: Option
         ("TRANS_A", u32::from(layout == Layout::Tn && kernel != Kernel::Texel)),
         ("TRANS_B", u32::from(layout == Layout::Nt)),
         ("HALF_B", u32::from(b == DType::F16)),
+        ("BYTE_B", u32::from(b.is_bytes())),
+        ("SCALED", u32::from(b.is_bytes() && layout == Layout::Nt)),
         ("BIAS", u32::from(parts.bias)),
         ("ACT", parts.activation.map_or(0, Activation::code)),
         ("RESIDUAL", u32::from(parts.residual)),
@@ -343,25 +348,37 @@ pub(in crate::low_level::kernels) fn variants() -> Vec<Variant> {
     let forms = [
         (Kernel::Tile, DType::F32, None),
         (Kernel::Tile, DType::F16, None),
+        (Kernel::Tile, DType::I8, None),
         (Kernel::Wide, DType::F32, None),
         (Kernel::Wide, DType::F16, None),
+        (Kernel::Wide, DType::I8, None),
         (Kernel::Thin, DType::F32, None),
         (Kernel::Thin, DType::F16, None),
+        (Kernel::Thin, DType::I8, None),
         (Kernel::Matrix, DType::F16, Some(Matrices::Square16)),
         (Kernel::Matrix, DType::F16, Some(Matrices::Half8)),
         (Kernel::Matrix, DType::F16, Some(Matrices::Square8)),
         (Kernel::Matrix, DType::F32, Some(Matrices::Square8)),
+        (Kernel::Matrix, DType::I8, Some(Matrices::Square16)),
+        (Kernel::Matrix, DType::I8, Some(Matrices::Half8)),
+        (Kernel::Matrix, DType::I8, Some(Matrices::Square8)),
         (Kernel::MatrixWide, DType::F16, Some(Matrices::Square16)),
         (Kernel::MatrixWide, DType::F16, Some(Matrices::Half8)),
         (Kernel::MatrixWide, DType::F16, Some(Matrices::Square8)),
         (Kernel::MatrixWide, DType::F32, Some(Matrices::Square8)),
+        (Kernel::MatrixWide, DType::I8, Some(Matrices::Square16)),
+        (Kernel::MatrixWide, DType::I8, Some(Matrices::Half8)),
+        (Kernel::MatrixWide, DType::I8, Some(Matrices::Square8)),
         (Kernel::Rows, DType::F32, None),
+        (Kernel::Rows, DType::I8, None),
         (Kernel::Subgroup, DType::F32, None),
+        (Kernel::Subgroup, DType::I8, None),
         (Kernel::Texel, DType::F32, None),
+        (Kernel::Texel, DType::ByteTexels, None),
     ];
     for (kernel, b, matrices) in forms {
         for layout in Layout::ALL {
-            if layout == Layout::Tn && (kernel.by_matrix_units() || kernel == Kernel::Texel) {
+            if layout == Layout::Tn && (kernel.by_matrix_units() || kernel == Kernel::Texel || b.is_bytes()) {
                 continue;
             }
             let staged = kernel.tiling(matrices).depth > 0;
@@ -369,7 +386,7 @@ pub(in crate::low_level::kernels) fn variants() -> Vec<Variant> {
             {
                 // Kernels that stage nothing have one form. How operands are loaded and what is done with sums do not meet:
                 // all epilogues with one way of loading, two with the others.
-                if number > 0 && !staged {
+                if number > 0 && !staged || b.is_bytes() && !fours.1 {
                     continue;
                 }
                 for bias in [false, true] {
@@ -429,6 +446,8 @@ mod tests {
         // An operand past what a texture holds.
         assert_eq!(first(&LAVAPIPE, problem(Layout::Nt, 10, 20_000, 768, DType::F32)), Some(Kernel::Subgroup));
         assert_eq!(first(&LAVAPIPE, problem(Layout::Tn, 64, 768, 20_000, DType::F32)), Some(Kernel::Subgroup));
+        assert_eq!(first(&LAVAPIPE, problem(Layout::Nt, 10, 20_000, 768, DType::I8)), Some(Kernel::Subgroup));
+        assert_eq!(first(&sixteen, problem(Layout::Nn, 10, 768, 768, DType::I8)), Some(Kernel::Rows));
     }
 
     #[test]
@@ -442,6 +461,11 @@ mod tests {
         assert_eq!(first(&nvidia, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::Wide));
         // A single picture is added up as it is among many.
         assert_eq!(first(&nvidia, problem(Layout::Nt, 1, 768, 768, DType::F16)), Some(Kernel::Matrix));
+        // Bytes are exact in f16.
+        assert_eq!(first(&nvidia, problem(Layout::Nt, 1, 768, 768, DType::I8)), Some(Kernel::Matrix));
+        assert_eq!(first(&plain, problem(Layout::Nn, 100, 768, 768, DType::I8)), Some(Kernel::Tile));
+        // Scales are those of a frozen layer's outputs; no weight's gradient is made with one.
+        assert_eq!(first(&plain, problem(Layout::Tn, 100, 768, 768, DType::I8)), None);
         let apple = gpu(Some(Matrices::Square8));
         assert_eq!(first(&apple, problem(Layout::Nt, 4096, 4096, 4096, DType::F32)), Some(Kernel::MatrixWide));
         // What WebGPU promises is enough, and a phone's 128 invocations are for thin tiles.
@@ -489,7 +513,7 @@ mod tests {
         let every: Vec<_> = Kernel::ALL.into_iter().collect();
         for caps in [LAVAPIPE, gpu(None), gpu(Some(Matrices::Square16)), gpu(Some(Matrices::Square8))] {
             for layout in Layout::ALL {
-                for b in [DType::F32, DType::F16, DType::Texels, DType::HalfTexels] {
+                for b in [DType::F32, DType::F16, DType::I8, DType::Texels, DType::HalfTexels, DType::ByteTexels] {
                     let mut orders = Vec::new();
                     for size in [1, 16, 17, 300, 512, 5000, 40_000] {
                         for p in [problem(layout, size, 512, 64, b), problem(layout, 512, size, size, b)] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Activation, Epilogue, Kernel, Layout, Problem, matmul_with};
+use super::{Activation, Bytes, Epilogue, Kernel, Layout, Problem, matmul_with};
 use crate::gpu::{DType, Gpu, Measured, Plan, Recorder, Tensor};
 use crate::kernels::noise_values;
 use crate::{Error, Result};
@@ -158,11 +158,13 @@ impl Operands {
         let b = if p.layout == Layout::Nt { [p.n, p.k] } else { [p.k, p.n] };
         let values = noise_values(b[0] * b[1]);
         let half = || values.iter().map(|v| half::f16::from_f32(*v)).collect::<Vec<_>>();
+        let bytes = || Bytes::of(&values, b[1]).map_err(Error::invalid);
         let b = match p.b {
             DType::F32 => gpu.upload("tune", &values, &b)?,
             DType::F16 => gpu.upload("tune", &half(), &b)?,
             DType::Texels => gpu.upload_texels("tune", &values, b)?,
             DType::HalfTexels => gpu.upload_texels("tune", &half(), b)?,
+            DType::I8 | DType::ByteTexels => bytes()?.upload(gpu, "tune", b, p.b.is_texture())?,
             DType::U32 => return Err(Error::invalid("gemm: no products of u32")),
         };
         Ok(Operands {
@@ -226,13 +228,18 @@ impl Product {
         let Problem { layout, m, n, k, b } = self.problem;
         let (a, from, bias, residual) =
             (noise_values(m * k), noise_values(n * k), noise_values(n), noise_values(m * n));
+        let bytes = if b.is_bytes() { Bytes::of(&from, if layout == Layout::Nt { k } else { n }).ok() } else { None };
+        let from: Vec<f64> = match &bytes {
+            Some(bytes) => bytes.values().collect(),
+            None => from.into_iter().map(f64::from).collect(),
+        };
         // Operands in f16 are rounded by 2⁻¹¹, both where matrix units take A as well; sums of 131 terms of at most 1.
         let bound = if matches!(b, DType::F32 | DType::Texels) { 1e-4 } else { 4e-2 };
         let at = |row: usize, col: usize| -> f64 {
             let term = |i: usize| {
                 let a = if layout == Layout::Tn { a[i * m + row] } else { a[row * k + i] };
                 let b = if layout == Layout::Nt { from[col * k + i] } else { from[i * n + col] };
-                f64::from(a) * f64::from(b)
+                f64::from(a) * b
             };
             let v = f64::from(ALPHA) * (0..k).map(term).sum::<f64>() + f64::from(bias[col]);
             v / (1.0 + (-1.702 * v).exp()) + f64::from(residual[row * n + col])

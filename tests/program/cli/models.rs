@@ -93,10 +93,12 @@ fn info_tells_what_a_model_is_and_needs() {
     let json = |args: &[&str]| -> Value { serde_json::from_str(&good(args).0).unwrap() };
     let full = json(&["info", MODEL, "--json"]);
     let half = json(&["info", MODEL, "--json", "--precision", "f16"]);
+    let bytes_each = json(&["info", MODEL, "--json", "--precision", "int8"]);
     let large = json(&["info", MODEL, "--json", "--batch", "64", "--classes", "300"]);
     let bytes = |json: &Value, what: &str| json["memory"]["methods"][what].as_u64().unwrap();
     let weights = |json: &Value| json["memory"]["weights"].as_u64().unwrap();
     assert!(weights(&half) < weights(&full) * 6 / 10);
+    assert!(weights(&bytes_each) < weights(&half) * 6 / 10, "{}, {}", weights(&bytes_each), weights(&half));
     for what in full["memory"]["methods"].as_object().unwrap().keys() {
         assert!(bytes(&full, what) > weights(&full), "{what}");
         assert!(bytes(&large, what) >= bytes(&full, what), "{what}");

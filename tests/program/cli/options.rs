@@ -30,7 +30,11 @@ fn precision_and_batch_are_options_and_memory_is_foreseen() {
     let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
     let off = norm(&mut full.iter().zip(&half).map(|(a, b)| a - b)) / norm(&mut full.iter().copied());
     assert!(off < 5e-3, "{off}");
-    bad(&["embed", "image", "--model", MODEL, "--out", "x.safetensors", "--precision", "f8", picture], &["f8", "f16"]);
+    let eighth = embed(&dir.path().join("d.safetensors"), &["--precision", "int8"]);
+    let off = norm(&mut full.iter().zip(&eighth).map(|(a, b)| a - b)) / norm(&mut full.iter().copied());
+    assert!(off > 1e-3 && off < 4e-2, "{off}");
+    let wrong = ["embed", "image", "--model", MODEL, "--out", "x.safetensors", "--precision", "f8", picture];
+    bad(&wrong, &["f8", "f16", "int8"]);
     // With little memory the batch shrinks by itself, and one that was asked for is refused with the one that fits.
     let limited = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tipi"));
