@@ -50,7 +50,7 @@ impl Charsmap {
         let size = u32::from_le_bytes(*size) as usize;
         let (trie, texts) =
             rest.split_at_checked(size).ok_or_else(|| format!("its trie of {size} bytes ends behind the table"))?;
-        if size == 0 || size % 4 != 0 {
+        if size == 0 || !size.is_multiple_of(4) {
             return Err(format!("its trie has {size} bytes"));
         }
         let trie: Vec<u32> = trie.as_chunks::<4>().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
