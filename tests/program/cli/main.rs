@@ -19,6 +19,7 @@ mod neighbours;
 mod options;
 mod overlap;
 mod search;
+mod siglip;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

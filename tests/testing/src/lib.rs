@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod miniatures;
+pub mod siglip;
 pub mod twins;
 
 use std::path::Path;
