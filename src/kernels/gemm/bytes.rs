@@ -68,7 +68,7 @@ impl Bytes {
 /// What a matrix loses by being rounded.
 #[derive(Default)]
 pub(super) struct Lost {
-    /// Sums of squares: of what was lost, and of all.
+    /// Sums of squares: of what was lost, and of all but each row's largest, beside which the others may count for nothing.
     squares: (f64, f64),
     /// The largest number, whatever its sign.
     pub largest: f32,
@@ -79,12 +79,16 @@ impl Lost {
     pub fn add(&mut self, rows: &[f32], rounded: &Bytes) {
         for (v, kept) in rows.iter().zip(rounded.values()) {
             self.squares.0 += (f64::from(*v) - kept).powi(2);
-            self.squares.1 += f64::from(*v).powi(2);
-            self.largest = self.largest.max(v.abs());
+        }
+        for row in rows.chunks((rows.len() / rounded.scales.len().max(1)).max(1)) {
+            let most = row.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+            let all: f64 = row.iter().map(|v| f64::from(*v).powi(2)).sum();
+            self.squares.1 += all - f64::from(most).powi(2);
+            self.largest = self.largest.max(most);
         }
     }
 
-    /// The length of what was lost, as a share of the matrix's.
+    /// The length of what was lost, as a share of the matrix's without its rows' largest numbers.
     pub fn share(&self) -> f64 {
         if self.squares.1 > 0.0 { (self.squares.0 / self.squares.1).sqrt() } else { 0.0 }
     }
