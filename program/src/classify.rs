@@ -23,11 +23,13 @@ pub struct Args {
     labels: LabelArgs,
     #[command(flatten)]
     paths: PathArgs,
-    /// Ask for each label by itself whether the picture has it: its prompts against its --negation.
+    /// Ask for each label by itself whether the picture has it: its prompts against its --negation, or by a SigLIP's own
+    /// probability.
     #[arg(long)]
     multi_label: bool,
-    /// Prompt for pictures without a label, with {} in its place. Give several to average them.
-    #[arg(long, requires = "multi_label", default_value = "a photo without a {}.", value_name = "PROMPT")]
+    /// Prompt for pictures without a label, with {} in its place. Give several to average them [default: 'a photo without a
+    /// {}.', or none for a SigLIP]
+    #[arg(long, requires = "multi_label", value_name = "PROMPT")]
     negation: Vec<String>,
     /// A picture has a label if that is at least so probable, from 0 to 1.
     #[arg(long, requires = "multi_label", default_value_t = 0.5, value_name = "P", allow_negative_numbers = true,
@@ -43,6 +45,9 @@ pub struct Args {
     precision: PrecisionArgs,
 }
 
+/// What is asked of pictures without a label, where nothing else is said.
+const NEGATION: &str = "a photo without a {}.";
+
 /// Classifies.
 pub fn run(args: &Args) -> Result<()> {
     let labels = args.labels.read()?;
@@ -52,17 +57,24 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = args.precision.load(&gpu, &args.lora.source(&args.model)?)?;
     let model = Model::from(args.pictures.depth.of(clip));
     if args.multi_label {
-        let classifier = args.labels.with_negations(&model, &labels, &args.negation)?;
+        // A SigLIP says of a text by itself how probably it describes a picture.
+        let own = model.clip().config.logit_bias && args.negation.is_empty();
+        let usual = [NEGATION.to_string()];
+        let negations = if args.negation.is_empty() { &usual } else { &args.negation[..] };
+        let classifier = match own {
+            true => args.labels.classifier(&model, &labels)?,
+            false => args.labels.with_negations(&model, &labels, negations)?,
+        };
         common::announce(&gpu);
         let listed = paths.list(&walk)?;
         let names = labels.into_iter().map(|label| label.name).collect();
+        let least = args.threshold;
+        let rule = match own {
+            true => Rule::Sigmoid { names, bias: model.clip().logit_bias.into(), least },
+            false => Rule::Negation { names, least },
+        };
         let asked = Asked { classifier: &classifier, texts: Some(&classifier) };
-        print_labels(
-            &asked,
-            &Rule::Negation { names, least: args.threshold },
-            &listed,
-            (&args.pictures, &args.answers),
-        )?;
+        print_labels(&asked, &rule, &listed, (&args.pictures, &args.answers))?;
         common::finish(&gpu);
         return Ok(());
     }

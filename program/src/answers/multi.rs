@@ -14,6 +14,13 @@ pub enum Rule {
         /// How probable a label must be.
         least: f64,
     },
+    /// The sigmoid of the label's logit and the model's bias: what a SigLIP was trained to say (arXiv 2303.15343).
+    Sigmoid {
+        names: Vec<String>,
+        bias: f64,
+        /// How probable a label must be.
+        least: f64,
+    },
     /// The label's logit against its own threshold.
     Thresholds(Vec<f64>),
 }
@@ -22,7 +29,7 @@ impl Rule {
     /// The labels.
     pub fn names<'a>(&'a self, classifier: &'a Classifier) -> &'a [String] {
         match self {
-            Rule::Negation { names, .. } => names,
+            Rule::Negation { names, .. } | Rule::Sigmoid { names, .. } => names,
             Rule::Thresholds(_) => classifier.classes(),
         }
     }
@@ -34,21 +41,12 @@ impl Rule {
         let cosine = |at: usize| cosines.and_then(|all| all.get(at).copied());
         let mut ranked: Vec<(f64, Ranked)> = match self {
             Rule::Negation { names, least } => {
-                let of = |(number, name): (usize, &String)| {
-                    let margin = score(number) - score(names.len() + number);
-                    let probability = 1.0 / (1.0 + (-margin).exp());
-                    let label = Ranked {
-                        number,
-                        class: name.clone(),
-                        has: Some(probability >= *least),
-                        threshold: None,
-                        probability: Some(probability),
-                        logit: score(number),
-                        cosine: cosine(number),
-                    };
-                    (margin, label)
-                };
-                names.iter().enumerate().map(of).collect()
+                let margin = |number: usize| score(number) - score(names.len() + number);
+                probable(names, *least, &margin, &score, &cosine)
+            }
+            Rule::Sigmoid { names, bias, least } => {
+                let margin = |number: usize| score(number) + bias;
+                probable(names, *least, &margin, &score, &cosine)
             }
             Rule::Thresholds(thresholds) => {
                 let names = prediction.names();
@@ -71,4 +69,29 @@ impl Rule {
         let ranked = ranked.into_iter().map(|(_, label)| label).collect();
         Answer { path: path.into(), class: None, ranked, more: Vec::new() }
     }
+}
+
+/// Labels by the sigmoid of their margins, each with its margin.
+fn probable(
+    names: &[String],
+    least: f64,
+    margin: &dyn Fn(usize) -> f64,
+    score: &dyn Fn(usize) -> f64,
+    cosine: &dyn Fn(usize) -> Option<f64>,
+) -> Vec<(f64, Ranked)> {
+    let of = |(number, name): (usize, &String)| {
+        let margin = margin(number);
+        let probability = 1.0 / (1.0 + (-margin).exp());
+        let label = Ranked {
+            number,
+            class: name.clone(),
+            has: Some(probability >= least),
+            threshold: None,
+            probability: Some(probability),
+            logit: score(number),
+            cosine: cosine(number),
+        };
+        (margin, label)
+    };
+    names.iter().enumerate().map(of).collect()
 }

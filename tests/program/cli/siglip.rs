@@ -41,6 +41,18 @@ fn a_siglip_learns_by_every_method_but_pini() {
     let (json, _) = good(&[&["classify", "--model", model, "--json", s(&picture)][..], &labels].concat());
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(1), "{json}");
+    // Of labels by themselves the model says a probability of its own: a sigmoid, with its bias of −10.
+    let asked = ["classify", "--model", model, "--json", s(&picture), "--multi-label", "--scores", "--top", "3"];
+    let own: Value = serde_json::from_str(&good(&[&asked[..], &labels].concat()).0).unwrap();
+    let all = own[0]["scores"].as_array().unwrap();
+    assert_eq!(all.len(), 3);
+    for label in all {
+        let (probability, logit) = (label["probability"].as_f64().unwrap(), label["logit"].as_f64().unwrap());
+        assert!((probability - 1.0 / (1.0 + (10.0 - logit).exp())).abs() < 1e-4, "{label}");
+    }
+    let negation: Value =
+        serde_json::from_str(&good(&[&asked[..], &labels, &["--negation", "no {}"]].concat()).0).unwrap();
+    assert_ne!(own[0]["scores"], negation[0]["scores"]);
     let correction = dir.path().join("overlap.safetensors");
     let fit = |method: &str, out: &Path, more: &[&str]| {
         let args = ["fit", method, "--model", model, "--data", s(&train), "--shots", "2", "--out", s(out)];
