@@ -180,7 +180,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut shown = Shown::default();
     for (set, shots) in &runs {
         let Some(dataset) = datasets.iter().find(|dataset| dataset.name == *set) else { continue };
-        let protocol = args.protocol(shots)?;
+        let protocol = args.protocol(&clip, shots)?;
         let checked = eval::check(dataset, &protocol, true)?;
         let features = folder.path().join("features");
         eval::run(&clip, checked, Some((&correction, &digest)), ("f32", folder.path(), &features), &mut bars)?;
@@ -205,8 +205,8 @@ fn dataset(folder: &Path, walk: &Walk) -> Result<Dataset> {
 }
 
 impl Args {
-    fn protocol(&self, shots: &[usize]) -> Result<Protocol> {
-        let methods = eval::methods(true);
+    fn protocol(&self, clip: &Clip, shots: &[usize]) -> Result<Protocol> {
+        let methods = eval::methods(clip, true);
         let how = How { augment: false, grid: GRID.into(), ..How::default() };
         // What takes longest: each step goes through the text tower.
         let epochs: Settings = [("epochs".to_string(), json!(self.epochs))].into_iter().collect();

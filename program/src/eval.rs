@@ -6,6 +6,7 @@ use anyhow::Result;
 use tipi::Error;
 use tipi::low_level::adapt::method::{self, Method};
 use tipi::low_level::adapt::{adapter_file, overlap};
+use tipi::low_level::clip::Clip;
 use tipi::low_level::data::walk::mark_results;
 use tipi::low_level::data::{Dataset, ELEVEN, SHIFTS, Shots, Walk};
 use tipi::low_level::eval::correction::Generic;
@@ -226,8 +227,8 @@ impl Args {
         Ok(datasets)
     }
 
-    fn protocol(&self, corrected: bool, walk: &Walk) -> Result<Protocol> {
-        let methods = if self.methods.is_empty() { eval::methods(corrected) } else { self.methods.clone() };
+    fn protocol(&self, clip: &Clip, corrected: bool, walk: &Walk) -> Result<Protocol> {
+        let methods = if self.methods.is_empty() { eval::methods(clip, corrected) } else { self.methods.clone() };
         if let Some(method) = methods.iter().find(|m| m.info().needs.correction && !corrected) {
             let reason = format!(
                 "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
@@ -274,7 +275,7 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = args.depth.of(args.precision.load(&gpu, &args.lora.source(&args.model)?)?);
     let with_correction = args.correction.is_some() || args.generic.is_some();
     // Check all options before anything is trained.
-    let protocol = args.protocol(with_correction, &walk)?;
+    let protocol = args.protocol(&clip, with_correction, &walk)?;
     let given = args.correction.as_ref().map(|path| common::correction(&adapter_file::File::open(path)?, &clip));
     let given = given.transpose()?;
     let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();

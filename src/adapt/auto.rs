@@ -120,7 +120,8 @@ fn crossed(
 fn candidates(lesson: &Lesson<'_>, trained: bool) -> Vec<&'static dyn Method> {
     let fits = |m: &&'static dyn Method| {
         let needs = m.info().needs;
-        !needs.others && (!needs.correction || lesson.correction().is_ok()) && (trained || !needs.training)
+        let has = (!needs.correction || lesson.correction().is_ok()) && (!needs.causal || lesson.clip().config.causal);
+        !needs.others && has && (trained || !needs.training)
     };
     let mut all: Vec<&'static dyn Method> = METHODS.iter().copied().filter(fits).collect();
     all.sort_by_key(|m| m.info().needs.training);

@@ -81,6 +81,8 @@ pub struct Needs {
     pub val: bool,
     /// Other methods, among which it chooses: it takes part where it is asked for by name.
     pub others: bool,
+    /// A text tower with causal attention.
+    pub causal: bool,
 }
 
 impl Needs {
@@ -96,6 +98,7 @@ impl Needs {
         gamma: false,
         val: false,
         others: false,
+        causal: false,
     };
 }
 

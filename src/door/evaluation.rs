@@ -12,6 +12,7 @@ use crate::adapt::How;
 use crate::adapt::evidence::EvidenceCounts;
 use crate::adapt::method::Settings;
 use crate::adapt::overlap;
+use crate::clip::Clip;
 use crate::data::walk::mark_results;
 use crate::data::{self, Shelf, Shots, Walk, without};
 use crate::eval::correction::Generic;
@@ -120,10 +121,10 @@ impl EvaluationOptions {
         dataset
     }
 
-    fn protocol(&self) -> Result<Protocol> {
+    fn protocol(&self, clip: &Clip) -> Result<Protocol> {
         let corrected = !matches!(self.correction, EvaluationCorrection::Nothing);
         let methods: Vec<_> = match self.methods.is_empty() {
-            true => eval::methods(corrected),
+            true => eval::methods(clip, corrected),
             false => self.methods.iter().map(|method| method.0).collect(),
         };
         let mut given = BTreeMap::new();
@@ -390,7 +391,7 @@ pub(super) fn evaluate(
 ) -> Result<Evaluation> {
     let clip = model.clip();
     options.look_at_folders(datasets)?;
-    let protocol = options.protocol()?;
+    let protocol = options.protocol(clip)?;
     let used = protocol.methods.iter().any(|method| method.info().needs.correction);
     let (mut checkpoint, mut shelf) = (None, Shelf::default());
     let (items, names);

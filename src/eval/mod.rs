@@ -35,18 +35,19 @@ use crate::adapt::evidence::EvidenceCounts;
 pub use crate::adapt::method::SearchMap;
 use crate::adapt::method::{Settings as MethodSettings, settled};
 use crate::adapt::{METHODS, Method};
+use crate::clip::Clip;
 use crate::data::{Depth, Item, Shots};
 use crate::{Error, Result};
 
 /// What settings are written as.
 const FORMAT: &str = "tipi-eval/2";
 
-/// The methods that are run where nobody names any: all but those that choose among others, and those that need a correction
-/// only where there is one.
-pub fn methods(corrected: bool) -> Vec<&'static dyn Method> {
+/// The methods that are run of a model where nobody names any: all but those that choose among others, those that need a
+/// correction only where there is one, and none that needs what the model has not.
+pub fn methods(clip: &Clip, corrected: bool) -> Vec<&'static dyn Method> {
     let serves = |method: &&'static dyn Method| {
         let needs = method.info().needs;
-        !needs.others && (corrected || !needs.correction)
+        !needs.others && (corrected || !needs.correction) && (clip.config.causal || !needs.causal)
     };
     METHODS.iter().copied().filter(serves).collect()
 }

@@ -85,7 +85,7 @@ impl Method for PiniMethod {
             title: "PiNI",
             about: "Noise learned on prompts and image features.",
             paper: "arXiv 2412.10817",
-            needs: Needs { support: true, words: true, training: true, ..Needs::NONE },
+            needs: Needs { support: true, words: true, training: true, causal: true, ..Needs::NONE },
             memory: Some(Memory { what: "training PiNI", by_batch: true }),
             published: None,
         }

@@ -61,6 +61,16 @@ pub(super) fn needs_correction(protocol: &Protocol, corrected: bool) -> Result<(
     }
 }
 
+/// Fails for methods that cannot be on this model.
+pub(super) fn needs_causal(protocol: &Protocol, clip: &Clip) -> Result<()> {
+    match protocol.methods.iter().find(|m| m.info().needs.causal) {
+        Some(method) if !clip.config.causal => Err(Error::invalid(format!(
+            "{method} needs a text tower with causal attention, which this model has not: leave it out of the methods"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// What the results of a dataset have in common.
 pub(super) fn settings(
     clip: &Clip,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 
 pub use self::check::check;
-use self::check::{needs_correction, settings};
+use self::check::{needs_causal, needs_correction, settings};
 use super::journal::Journal;
 use super::score::Score;
 use super::trust::{Trusting, of_no_class};
@@ -96,6 +96,7 @@ pub fn run(
     watch: &mut dyn Watch,
 ) -> Result<()> {
     needs_correction(protocol, correction.is_some())?;
+    needs_causal(protocol, clip)?;
     let watch: &mut dyn Watch = &mut Titled { title: &dataset.title, watch };
     let corrected = correction.map(|(correction, digest)| Corrected { bottlenecks: &correction.blocks, digest });
     let settings = settings(clip, dataset, protocol, corrected, precision)?;

@@ -83,4 +83,8 @@ fn a_siglip_learns_by_every_method_but_pini() {
     let eval = ["eval", "--dataset", s(&data), "--model", model, "--out", s(&results), "--grid", "standard"];
     let (table, _) = good(&[&eval[..], &methods, &["--template", "an icon of {}"]].concat());
     assert!(table.contains("prolip") || table.contains("ProLIP"), "{table}");
+    let none = dir.path().join("none");
+    let asked = ["--methods", "zero-shot,pini", "--shots", "2", "--out", s(&none)];
+    let eval = ["eval", "--dataset", s(&data), "--model", model];
+    bad(&[&eval[..], &asked].concat(), &["pini needs a text tower with causal attention"]);
 }
