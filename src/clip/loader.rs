@@ -154,12 +154,12 @@ impl Loader<'_> {
                     bias: Some(self.upload_made(&query, &[3 * width], bias)?),
                 })
             }
-            Attention::Three(names) => self.qkv_of_three(names.map(whole), biases, width),
+            Attention::Three(names) => self.qkv_of_three(&names.map(whole), biases, width),
         }
     }
 
     /// Queries, keys and values, stored as three layers, as one.
-    pub fn qkv_of_three(&self, layers: [String; 3], biases: Biases, width: usize) -> Result<FrozenLinear> {
+    pub fn qkv_of_three(&self, layers: &[String; 3], biases: Biases, width: usize) -> Result<FrozenLinear> {
         let weights = layers.each_ref().map(|layer| format!("{layer}.weight"));
         let names = layers.each_ref().map(|layer| format!("{layer}.bias"));
         let has = |i: usize| biases == Biases::All || i != 1;

@@ -127,7 +127,7 @@ impl ResNet {
             stem,
             blocks,
             position: loader.upload(&format!("{pool}.positional_embedding"), &[tokens, channels])?,
-            qkv: loader.qkv_of_three(parts, Biases::All, channels)?,
+            qkv: loader.qkv_of_three(&parts, Biases::All, channels)?,
             projection: loader.linear(&format!("{pool}.c_proj"), embedding, channels)?,
             heads: config.heads,
             size,

@@ -199,16 +199,16 @@ impl Transformer {
         &self,
         rec: &mut Recorder,
         block: &Block,
-        x: Tensor,
+        x: &Tensor,
         pattern: &Pattern,
         picked: Option<&Picked>,
     ) -> Result<(Tensor, SavedAttention)> {
-        let (n1, before) = self.before(rec, &block.ln1, &x, &block.qkv)?;
+        let (n1, before) = self.before(rec, &block.ln1, x, &block.qkv)?;
         let qkv = self.qkv(rec, block, &n1)?;
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
         let (y, residual) = match picked {
             None => (attended.y.clone(), x.clone()),
-            Some(picked) => (picked.of(rec, &attended.y)?, picked.of(rec, &x)?),
+            Some(picked) => (picked.of(rec, &attended.y)?, picked.of(rec, x)?),
         };
         let (y, inner) = normed(rec, block.mixed.as_ref(), y, &block.out)?;
         let (mid, behind) = self.added(rec, &block.out, &y, &residual, &block.ln1)?;
@@ -304,12 +304,12 @@ impl Transformer {
         Ok(self.added(rec, &block.down, &hidden, mid, &block.ln2)?.0)
     }
 
-    fn mlp_saved(&self, rec: &mut Recorder, block: &Block, mid: Tensor) -> Result<(Tensor, SavedMlp)> {
-        let (n2, before) = self.before(rec, &block.ln2, &mid, &block.up)?;
+    fn mlp_saved(&self, rec: &mut Recorder, block: &Block, mid: &Tensor) -> Result<(Tensor, SavedMlp)> {
+        let (n2, before) = self.before(rec, &block.ln2, mid, &block.up)?;
         let up = block.up.forward(rec, &n2, &Epilogue::default())?;
         let hidden = self.activated(rec, &up)?;
         let (hidden, inner) = normed(rec, block.hidden.as_ref(), hidden, &block.down)?;
-        let (y, behind) = self.added(rec, &block.down, &hidden, &mid, &block.ln2)?;
+        let (y, behind) = self.added(rec, &block.down, &hidden, mid, &block.ln2)?;
         Ok((y, SavedMlp { norm: before.or(behind), up, inner }))
     }
 
@@ -360,8 +360,8 @@ impl Transformer {
         let mut x = x.clone();
         let mut all = Vec::with_capacity(self.blocks.len());
         for (i, block) in self.blocks.iter().enumerate() {
-            let (mid, attention) = self.attend_saved(rec, block, x, pattern, self.picked_in(i, picked))?;
-            let (next, mlp) = self.mlp_saved(rec, block, mid)?;
+            let (mid, attention) = self.attend_saved(rec, block, &x, pattern, self.picked_in(i, picked))?;
+            let (next, mlp) = self.mlp_saved(rec, block, &mid)?;
             all.push(Saved { attention, mlp });
             x = next;
         }
@@ -446,8 +446,8 @@ impl Transformer {
                 let plain = self.mlp(rec, block, &mid)?;
                 (mid, plain, None)
             } else {
-                let (mid, attention) = self.attend_saved(rec, block, x, pattern, wanted)?;
-                let (plain, mlp) = self.mlp_saved(rec, block, mid.clone())?;
+                let (mid, attention) = self.attend_saved(rec, block, &x, pattern, wanted)?;
+                let (plain, mlp) = self.mlp_saved(rec, block, &mid)?;
                 (mid, plain, Some(Saved { attention, mlp }))
             };
             let mask = match (masks.get(i), wanted) {

@@ -38,8 +38,8 @@ impl Transformer {
         let mut streams = Vec::new();
         let mut x = x.clone();
         for block in before {
-            let (mid, _) = self.attend_saved(rec, block, x, pattern, None)?;
-            x = self.mlp_saved(rec, block, mid)?.0;
+            let (mid, _) = self.attend_saved(rec, block, &x, pattern, None)?;
+            x = self.mlp_saved(rec, block, &mid)?.0;
             streams.push(x.clone());
         }
         let n1 = if self.post_norm { x.clone() } else { last.ln1.forward(rec, &x)?.y };
