@@ -34,7 +34,9 @@ mod archive;
 
 fn main() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
-    for (name, bytes) in checkpoints().into_iter().chain(torch()).chain(adapters()).chain(stores()).chain(results()).chain(hub()) {
+    for (name, bytes) in
+        checkpoints().into_iter().chain(torch()).chain(adapters()).chain(stores()).chain(results()).chain(hub())
+    {
         let path = seeds.join(name);
         fs::create_dir_all(path.parent().expect("it is below a folder")).expect("folders can be made");
         fs::write(path, bytes).expect("a seed can be written");

@@ -3,7 +3,7 @@
 
 use std::cell::LazyCell;
 
-use tipi::low_level::clip::{ClipConfig, ImageConfig, TowerConfig};
+use tipi::low_level::clip::{ClipConfig, ImageConfig, Source, TowerConfig};
 use tipi::low_level::data::Rgb;
 use tipi_fuzz::{MIB, Scratch, target};
 
@@ -32,16 +32,17 @@ target!(64 * MIB, |data| FOLDERS.with(|folders| {
     let names = ["config.json", "open_clip_config.json", "preprocessor_config.json"];
     for (folder, name) in folders.iter().zip(names) {
         folder.write(name, data);
-        let Ok((_, config, preprocess)) = ClipConfig::open(folder.path()) else { continue };
+        let open = || Source::of(folder.path(), None).and_then(|source| ClipConfig::open(&source));
+        let Ok((_, config, preprocess)) = open() else { continue };
         check_tower(&config.text);
         match &config.image {
-            ImageConfig::Vit { tower, patch } => {
-                check_tower(tower);
-                assert!(*patch > 0 && *patch <= config.image_size);
+            ImageConfig::Vit(vit) => {
+                check_tower(&vit.tower);
+                assert!(vit.patch > 0 && vit.patch <= config.image_size);
             }
             ImageConfig::ResNet(net) => assert!(net.width > 0 && net.heads > 0),
         }
-        let (_, again, prepared_again) = ClipConfig::open(folder.path()).expect("it was opened a moment ago");
+        let (_, again, prepared_again) = open().expect("it was opened a moment ago");
         assert!(config == again && preprocess.describe() == prepared_again.describe());
         if preprocess.size <= SIDE {
             let picture = Rgb::new(5, 3, (0..45).collect()).expect("45 bytes are 5×3 pixels");

@@ -34,7 +34,9 @@ target!(192 * MIB, |data| SCRATCH.with(|scratch| {
     // CLIP's markers, and none, which every file has.
     let bare = Frame { start: None, end: None, ..Frame::clip() };
     for (frame, markers) in [(Frame::clip(), 2), (bare, 0)] {
-        let open = || if json { Tokenizer::open(&path, &frame, CONTEXT) } else { Tokenizer::open_pieces(&path, &frame, CONTEXT) };
+        let open = || {
+            if json { Tokenizer::open(&path, &frame, CONTEXT) } else { Tokenizer::open_pieces(&path, &frame, CONTEXT) }
+        };
         let Ok(tokenizer) = open() else { continue };
         let again = open().expect("it was opened a moment ago");
         let bound = if json { bound(&serde_json::from_slice(data).unwrap_or_default()) } else { data.len() as u64 };
