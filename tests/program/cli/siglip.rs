@@ -58,7 +58,7 @@ fn a_siglip_learns_by_every_method_but_pini() {
         let args = ["fit", method, "--model", model, "--data", s(&train), "--shots", "2", "--out", s(out)];
         good(&[&args[..], more].concat());
     };
-    fit("overlap", &correction, &["--epochs", "2"]);
+    good(&["fit", "overlap", "--model", model, "--data", s(&train), "--out", s(&correction), "--epochs", "2"]);
     let quick = ["--template", "an icon of {}", "--views", "2"];
     for (method, more) in [
         ("tip-adapter", &[][..]),
