@@ -57,10 +57,11 @@ impl Parts {
         std::fs::write(path, safetensors::serialize(views, self.metadata.clone()).unwrap()).unwrap();
     }
 
-    /// The same with one value of a tensor replaced.
+    /// The same with one value of a tensor replaced: that of this number, or the last of a shorter one.
     fn with(&self, tensor: &str, at: usize, value: f32) -> Parts {
         let mut tensors = self.tensors.clone();
         let (_, dtype, _, bytes) = tensors.iter_mut().find(|t| t.0 == tensor).unwrap_or_else(|| panic!("no {tensor}"));
+        let at = at.min(bytes.len() / if *dtype == Dtype::F32 { 4 } else { 2 } - 1);
         match dtype {
             Dtype::F32 => bytes[4 * at..4 * at + 4].copy_from_slice(&value.to_le_bytes()),
             Dtype::F16 => bytes[2 * at..2 * at + 2].copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
