@@ -10,22 +10,13 @@ use safetensors::Dtype;
 use serde_json::json;
 
 use super::checkpoint::{Checkpoint, WHOLE};
-use super::source::Source;
+use super::source::{DESCRIPTIONS, Source};
 use crate::watch::Watch;
 use crate::{Error, Result, input};
 
-/// What describes a model and is read with it.
-const DESCRIPTIONS: [&str; 4] = ["config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json"];
 /// What else belongs to a model's folder, for Python and for people.
-const BESIDE: [&str; 7] = [
-    "README.md",
-    "added_tokens.json",
-    "merges.txt",
-    "processor_config.json",
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-    "vocab.json",
-];
+const BESIDE: [&str; 6] =
+    ["README.md", "added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"];
 /// What archives of TorchScript keep beside the parameters: the mask of causal attention, which is no finite number.
 const MASK: &str = "attn_mask";
 /// Values that are moved at once.

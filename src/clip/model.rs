@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
-use super::config::{ClipConfig, OPEN_CLIP};
+use super::config::ClipConfig;
 use super::encoder::{BatchPlan, ImageEncoder};
 use super::image_plan::{ImagePlan, Samples};
 use super::image_tower::ImageTower;
 use super::loader::Loader;
 use super::preprocess::Preprocess;
-use super::source::Source;
+use super::source::{DESCRIPTIONS, Source};
 use super::text_tower::TextTower;
 use super::tokenizer::Tokenizer;
 use crate::data::Rgb;
@@ -342,15 +342,12 @@ fn identity(source: &Source, checkpoint: &Checkpoint) -> Result<ModelId> {
     // Whatever changes a feature: the weights, and what says how pictures and texts become inputs.
     let mut hasher = Sha256::new();
     checkpoint.each_piece(&mut |piece| hasher.update(piece))?;
-    for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
-        hasher.update(file);
-        hasher.update(input::read(&folder.join(file), input::limit::TOKENIZER).unwrap_or_default());
-    }
-    // These only some folders have; those of the models before them are told apart as ever.
-    for file in [OPEN_CLIP, "processor_config.json", "spiece.model"] {
-        if let Ok(text) = input::read(&folder.join(file), input::limit::TOKENIZER) {
+    for (at, file) in DESCRIPTIONS.into_iter().enumerate() {
+        let text = input::read(&folder.join(file), input::limit::TOKENIZER);
+        // What only some folders have came later: without it, models are told apart as ever.
+        if text.is_ok() || at < 3 {
             hasher.update(file);
-            hasher.update(text);
+            hasher.update(text.unwrap_or_default());
         }
     }
     Ok(ModelId { name, sha256: crate::hex(&hasher.finalize()) })

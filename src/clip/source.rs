@@ -5,6 +5,17 @@ use std::path::{Component, Path, PathBuf, Prefix};
 use super::checkpoint::{Checkpoint, is_lora, lora_base};
 use crate::{Error, Result, text};
 
+/// What describes a model beside its weights, and is read with them. All of it counts in the model's identity, the first three
+/// even where they are not there.
+pub(super) const DESCRIPTIONS: [&str; 6] = [
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "open_clip_config.json",
+    "processor_config.json",
+    "spiece.model",
+];
+
 /// Where a model's weights and what describes them lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {

@@ -41,6 +41,11 @@ fn a_siglip_learns_by_every_method_but_pini() {
     let (json, _) = good(&[&["classify", "--model", model, "--json", s(&picture)][..], &labels].concat());
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(1), "{json}");
+    // A converted one is the same model, its tokenizer among it.
+    let copy = dir.path().join("copy");
+    good(&["convert", model, s(&copy)]);
+    let again = good(&[&["classify", "--model", s(&copy), "--json", s(&picture)][..], &labels].concat()).0;
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), json);
     // Of labels by themselves the model says a probability of its own: a sigmoid, with its bias of −10.
     let asked = ["classify", "--model", model, "--json", s(&picture), "--multi-label", "--scores", "--top", "3"];
     let own: Value = serde_json::from_str(&good(&[&asked[..], &labels].concat()).0).unwrap();
