@@ -22,10 +22,10 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    /// The convolution and the batch norm of these names.
+    /// The convolution of this name, with the batch norm of that; without one, with its own bias.
     pub fn load(
         loader: &Loader<'_>,
-        (conv, norm): (&str, &str),
+        (conv, norm): (&str, Option<&str>),
         out: usize,
         input: usize,
         window: Window,
@@ -34,23 +34,15 @@ impl Conv {
         let stored = [out, input, side, side];
         let name = format!("{conv}.weight");
         loader.checkpoint.check(&name, &stored)?;
-        let (scale, shift) = folded_norm(loader.checkpoint, norm, out)?;
-        let bias = loader.upload_made(norm, &[out], || Ok(shift))?;
+        let (scale, bias) = match norm {
+            Some(norm) => {
+                let (scale, shift) = folded_norm(loader.checkpoint, norm, out)?;
+                (scale, loader.upload_made(norm, &[out], || Ok(shift))?)
+            }
+            None => (vec![1.0; out], loader.upload(&format!("{conv}.bias"), &[out])?),
+        };
         let weight = loader.freeze_made(&name, [out, side * side * input], || {
             Ok(channels_last(&loader.checkpoint.values(&name, &stored)?, input, side, &scale))
-        })?;
-        Ok(Conv { linear: FrozenLinear { weight, bias: Some(bias) }, window })
-    }
-
-    /// A convolution with a bias and no norm.
-    pub fn load_plain(loader: &Loader<'_>, conv: &str, out: usize, input: usize, window: Window) -> Result<Conv> {
-        let side = window.side;
-        let stored = [out, input, side, side];
-        let name = format!("{conv}.weight");
-        loader.checkpoint.check(&name, &stored)?;
-        let bias = loader.upload(&format!("{conv}.bias"), &[out])?;
-        let weight = loader.freeze_made(&name, [out, side * side * input], || {
-            Ok(channels_last(&loader.checkpoint.values(&name, &stored)?, input, side, &vec![1.0; out]))
         })?;
         Ok(Conv { linear: FrozenLinear { weight, bias: Some(bias) }, window })
     }

@@ -133,7 +133,6 @@ impl Loader<'_> {
     /// Queries, keys and values as one layer, whether they are stored as one or as three.
     fn qkv(&self, at: &str, names: &Attention, biases: Biases, width: usize) -> Result<FrozenLinear> {
         let whole = |name: &str| format!("{at}{name}");
-        let zeros = || vec![0.0; width];
         match names {
             Attention::Fused { weight, bias } => Ok(FrozenLinear {
                 weight: self.freeze(&[&whole(weight)], &[3 * width, width])?,
@@ -144,14 +143,9 @@ impl Loader<'_> {
             }),
             Attention::FusedApart { weight, biases } => {
                 let [query, value] = biases.map(whole);
-                for name in [&query, &value] {
-                    self.checkpoint.check(name, &[width])?;
-                }
-                let of = |name: &str| self.checkpoint.values(name, &[width]);
-                let bias = || Ok([of(&query)?, zeros(), of(&value)?].concat());
                 Ok(FrozenLinear {
                     weight: self.freeze(&[&whole(weight)], &[3 * width, width])?,
-                    bias: Some(self.upload_made(&query, &[3 * width], bias)?),
+                    bias: Some(self.joined(&[Some(query), None, Some(value)], width)?),
                 })
             }
             Attention::Three(names) => self.qkv_of_three(&names.map(whole), biases, width),
@@ -161,22 +155,31 @@ impl Loader<'_> {
     /// Queries, keys and values, stored as three layers, as one.
     pub fn qkv_of_three(&self, layers: &[String; 3], biases: Biases, width: usize) -> Result<FrozenLinear> {
         let weights = layers.each_ref().map(|layer| format!("{layer}.weight"));
-        let names = layers.each_ref().map(|layer| format!("{layer}.bias"));
-        let has = |i: usize| biases == Biases::All || i != 1;
-        for (_, name) in names.iter().enumerate().filter(|(i, _)| has(*i)) {
-            self.checkpoint.check(name, &[width])?;
+        let mut names = layers.each_ref().map(|layer| Some(format!("{layer}.bias")));
+        if biases == Biases::NoKey {
+            names[1] = None;
         }
-        let bias = || {
-            let mut all = Vec::with_capacity(3 * width);
-            for (i, name) in names.iter().enumerate() {
-                all.extend(if has(i) { self.checkpoint.values(name, &[width])? } else { vec![0.0; width] });
+        Ok(FrozenLinear {
+            weight: self.freeze(&weights.each_ref().map(String::as_str), &[width, width])?,
+            bias: Some(self.joined(&names, width)?),
+        })
+    }
+
+    /// Biases of `width` one after the other, zeros where there is none.
+    fn joined(&self, names: &[Option<String>], width: usize) -> Result<Tensor> {
+        let named = names.iter().flatten();
+        named.clone().try_for_each(|name| self.checkpoint.check(name, &[width]))?;
+        let values = || {
+            let mut all = Vec::with_capacity(names.len() * width);
+            for name in names {
+                match name {
+                    Some(name) => all.extend(self.checkpoint.values(name, &[width])?),
+                    None => all.resize(all.len() + width, 0.0),
+                }
             }
             Ok(all)
         };
-        Ok(FrozenLinear {
-            weight: self.freeze(&weights.each_ref().map(String::as_str), &[width, width])?,
-            bias: Some(self.upload_made(&names[0], &[3 * width], bias)?),
-        })
+        self.upload_made(named.clone().next().map_or("biases", String::as_str), &[names.len() * width], values)
     }
 
     /// An MLP's first layer.
@@ -185,15 +188,9 @@ impl Loader<'_> {
             Up::One(name) => self.linear(&format!("{at}{name}"), mlp, width),
             Up::Gated(names) => {
                 let part = |kind: &str| names.map(|name| format!("{at}{name}.{kind}"));
-                let (weights, biases) = (part("weight"), part("bias"));
-                for name in &biases {
-                    self.checkpoint.check(name, &[mlp])?;
-                }
-                let of = |name: &str| self.checkpoint.values(name, &[mlp]);
-                let bias = || Ok([of(&biases[0])?, of(&biases[1])?].concat());
                 Ok(FrozenLinear {
-                    weight: self.freeze(&weights.each_ref().map(String::as_str), &[mlp, width])?,
-                    bias: Some(self.upload_made(&biases[0], &[2 * mlp], bias)?),
+                    weight: self.freeze(&part("weight").each_ref().map(String::as_str), &[mlp, width])?,
+                    bias: Some(self.joined(&part("bias").map(Some), mlp)?),
                 })
             }
         }

@@ -84,8 +84,9 @@ impl ResNet {
         let point = Window { side: 1, stride: 1, pad: 0 };
         let three = |stride| Window { side: 3, stride, pad: 1 };
         let width = config.width;
-        let load =
-            |conv: String, norm: String, out, input, window| Conv::load(loader, (&conv, &norm), out, input, window);
+        let load = |conv: String, norm: String, out, input, window| {
+            Conv::load(loader, (&conv, Some(&norm)), out, input, window)
+        };
         let stem = |n: usize, out, input, stride| {
             load(format!("visual.conv{n}"), format!("visual.bn{n}"), out, input, three(stride))
         };

@@ -161,21 +161,7 @@ impl Transformer {
         pattern: &Pattern,
         picked: Option<&Picked>,
     ) -> Result<Tensor> {
-        let n1 = match self.post_norm {
-            true => x.clone(),
-            false => block.ln1.forward_for(rec, x, &block.qkv)?.y,
-        };
-        let qkv = self.qkv(rec, block, &n1)?;
-        let y = attention::forward(rec, &qkv, pattern, self.heads)?.y;
-        let (y, x) = match picked {
-            None => (y, x.clone()),
-            Some(picked) => (picked.of(rec, &y)?, picked.of(rec, x)?),
-        };
-        let y = match &block.mixed {
-            Some(norm) => norm.forward_for(rec, &y, &block.out)?.y,
-            None => y,
-        };
-        Ok(self.added(rec, &block.out, &y, &x, &block.ln1)?.0)
+        Ok(self.attend_saved(rec, block, x, pattern, picked)?.0)
     }
 
     /// base + layer(x), or base + norm(layer(x)), and then also what the norm took and its statistics.
@@ -281,12 +267,9 @@ impl Transformer {
         self.before_back(rec, (&block.ln1, &block.qkv), norm, &dqkv, &dmid)
     }
 
-    /// mid + mlp(ln2 mid).
+    /// mid + mlp(ln2 mid), the activation within the first product where it can be.
     fn mlp(&self, rec: &mut Recorder, block: &Block, mid: &Tensor) -> Result<Tensor> {
-        let n2 = match self.post_norm {
-            true => mid.clone(),
-            false => block.ln2.forward_for(rec, mid, &block.up)?.y,
-        };
+        let (n2, _) = self.before(rec, &block.ln2, mid, &block.up)?;
         let hidden = match self.hidden {
             Hidden::Activated(activation) => {
                 let epilogue = Epilogue { activation: Some(activation), ..Epilogue::default() };
@@ -294,13 +277,10 @@ impl Transformer {
             }
             Hidden::Gated => {
                 let up = block.up.forward(rec, &n2, &Epilogue::default())?;
-                swiglu::forward(rec, &up)?
+                self.activated(rec, &up)?
             }
         };
-        let hidden = match &block.hidden {
-            Some(norm) => norm.forward_for(rec, &hidden, &block.down)?.y,
-            None => hidden,
-        };
+        let (hidden, _) = normed(rec, block.hidden.as_ref(), hidden, &block.down)?;
         Ok(self.added(rec, &block.down, &hidden, mid, &block.ln2)?.0)
     }
 

@@ -30,11 +30,12 @@ fn layernorm_forward_and_backward() {
                     let shape = [rows, width];
                     let (x_g, gain_g, shift_g) = (up(&x, &shape), up(&gain, &[width]), up(&shift, &[width]));
                     let (dy_g, base_g) = (up(&dy, &shape), up(&base, &shape));
-                    let [y, stats, dx, based] = run(|rec| {
+                    let [y, stats, dx, based, onto] = run(|rec| {
                         let n = layernorm::forward(rec, &x_g, &gain_g, &shift_g, eps)?;
+                        let onto = layernorm::forward_onto(rec, &x_g, (&gain_g, &shift_g), eps, Some(&base_g))?.y;
                         let dx = layernorm::backward(rec, &x_g, &n.stats, &gain_g, &dy_g, None)?;
                         let based = layernorm::backward(rec, &x_g, &n.stats, &gain_g, &dy_g, Some(&base_g))?;
-                        Ok([n.y, n.stats, dx, based])
+                        Ok([n.y, n.stats, dx, based, onto])
                     });
                     let (x, gain, shift) = (widen::<Tracked>(&x), widen(&gain), widen(&shift));
                     let (dy, base) = (widen(&dy), widen::<Tracked>(&base));
@@ -42,6 +43,9 @@ fn layernorm_forward_and_backward() {
                     let (y_t, stats_t) = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::None);
                     check(&what, &y, &y_t);
                     check(&format!("{what} stats"), &stats, &stats_t);
+                    let onto_t: Vec<Tracked> = y_t.iter().zip(&base).map(|(y, base)| *y + *base).collect();
+                    check(&format!("{what} onto"), &onto, &onto_t);
+                    check_rejects(&format!("{what} onto"), "nothing to add to", &onto, &y_t);
                     if gpu().capabilities().subgroups_of(8) {
                         // Texels cannot be read back; times the identity, exactly, they are numbers in a buffer.
                         let identity: Vec<f32> =

@@ -39,11 +39,15 @@ impl Stem {
             StemConfig::Convolutions => {
                 let at = |n: usize, part: &str| format!("visual.trunk.patch_embed.backbone.{n}.{part}");
                 let window = |side| Window { side, stride: side, pad: 0 };
-                let normed = |n: usize, input: usize, side: usize| {
-                    Conv::load(loader, (&at(n, "conv"), &at(n, "bn")), width / 4, input, window(side))
+                let load = |n: usize, norm: Option<&str>, [out, input, side]: [usize; 3]| {
+                    Conv::load(loader, (&at(n, "conv"), norm), out, input, window(side))
                 };
-                let last = Conv::load_plain(loader, &at(2, "conv"), width, width / 4, window(2))?;
-                let convs = Box::new([normed(0, 3, 4)?, normed(1, width / 4, 2)?, last]);
+                let inner = width / 4;
+                let convs = Box::new([
+                    load(0, Some(&at(0, "bn")), [inner, 3, 4])?,
+                    load(1, Some(&at(1, "bn")), [inner, inner, 2])?,
+                    load(2, None, [width, inner, 2])?,
+                ]);
                 Ok(Stem::Convolutions { convs, class, position })
             }
         }
