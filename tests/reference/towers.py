@@ -241,7 +241,9 @@ def openclip(folder, config, preprocess=None, dtype=torch.float32, seed=0, n=3, 
         save_config_for_hf(model, folder / "open_clip_config.json", config)
     t = config["text_cfg"]
     vocabulary = t["vocab_size"]
-    ids = texts(n, t["context_length"], vocabulary - 2, vocabulary - 1, 0, list(range(1, vocabulary - 2)), seed + 1)
+    end = t.get("eos_id", vocabulary - 1)
+    words = [i for i in range(1, vocabulary - 2) if i != end]
+    ids = texts(n, t["context_length"], vocabulary - 2, end, 0, words, seed + 1)
     pixels = pictures(n, size, seed + 2)
     image, text = open_features(model, pixels, ids)
     expect(folder, pixels, ids, image, text)
