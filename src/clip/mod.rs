@@ -29,7 +29,8 @@ mod vit;
 pub use bpe::{Bpe, Markers};
 pub use checkpoint::{Checkpoint, Parameters, WHOLE};
 pub use config::{
-    Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TowerConfig, VitConfig,
+    Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TextStem, TowerConfig,
+    VitConfig,
 };
 pub use encoder::{BatchPlan, Features, ImageEncoder};
 pub use frame::{Clean, Frame, Pad};
