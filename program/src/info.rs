@@ -53,7 +53,7 @@ impl Args {
 /// Describes a model and what it needs. Only the header of the weights is read.
 pub fn run(args: &Args) -> Result<()> {
     args.setting().check()?;
-    let source = args.lora.source(&args.model)?;
+    let source = args.lora.source_of_argument(&args.model)?;
     let (checkpoint, config, preprocess) = ClipConfig::open(&source)?;
     let facts = facts(source.folder(), &checkpoint, &config, &preprocess);
     // A model can be described without a GPU. How much memory it would need is then unknown.

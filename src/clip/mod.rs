@@ -41,7 +41,7 @@ pub use names::Names;
 pub use preprocess::{Preprocess, Resize};
 pub use resnet::ResNet;
 pub use source::Source;
-pub(crate) use source::is_local;
+pub(crate) use source::{DESCRIPTIONS, is_local};
 pub use text_tower::{Packed, Prompts, TextSaved, TextTower};
 pub use tokenizer::Tokenizer;
 pub use vit::{AdaptedTowerSaved, VisionTransformer};
