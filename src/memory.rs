@@ -155,14 +155,17 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
     let mut needs = vec![
         of_batch("encoding pictures", &|n| clip.encoder(n, None).map(drop)),
         need("encoding texts", &|| {
-            let end = match clip.config.end {
-                EndToken::HighestId => clip.config.vocabulary as u32 - 1,
-                EndToken::First(id) => id,
-                EndToken::Last => 0,
+            let (inner, end) = match clip.config.end {
+                EndToken::HighestId => (0, clip.config.vocabulary as u32 - 1),
+                EndToken::First(id) => (0, id),
+                EndToken::Last => (0, 0),
+                // Any other than the pad.
+                EndToken::Mean { pad } => (u32::from(pad == 0), u32::from(pad == 0)),
             };
-            // Where tokens see all others, padding is computed, too.
-            let tokens = if clip.config.causal { TOKENS.min(clip.config.context) } else { clip.config.context };
-            let mut text = vec![0; tokens.saturating_sub(1)];
+            // Where tokens see all others, padding is computed, too, unless it is hidden from them.
+            let cut = clip.config.causal || matches!(clip.config.end, EndToken::Mean { .. });
+            let tokens = if cut { TOKENS.min(clip.config.context) } else { clip.config.context };
+            let mut text = vec![inner; tokens.saturating_sub(1)];
             text.push(end);
             clip.text.encode(&vec![text; classes.max(1)], clip.config.end).map(drop)
         }),

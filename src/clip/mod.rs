@@ -29,7 +29,8 @@ mod vit;
 pub use bpe::{Bpe, Markers};
 pub use checkpoint::{Checkpoint, Parameters, WHOLE};
 pub use config::{
-    Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TowerConfig, VitConfig,
+    Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TextStem, TowerConfig,
+    VitConfig,
 };
 pub use encoder::{BatchPlan, Features, ImageEncoder};
 pub use frame::{Clean, Frame, Pad};
@@ -40,7 +41,7 @@ pub use names::Names;
 pub use preprocess::{Preprocess, Resize};
 pub use resnet::ResNet;
 pub use source::Source;
-pub(crate) use source::is_local;
+pub(crate) use source::{DESCRIPTIONS, is_local};
 pub use text_tower::{Packed, Prompts, TextSaved, TextTower};
 pub use tokenizer::Tokenizer;
 pub use vit::{AdaptedTowerSaved, VisionTransformer};
