@@ -219,6 +219,7 @@ fn protocol(methods: &[&'static dyn Method], shots: &[usize], seeds: &[u64]) -> 
     let given = serde_json::from_value(given).unwrap();
     Protocol {
         methods: methods.to_vec(),
+        ablation: None,
         shots: shots.iter().copied().map(Shots::UpTo).collect(),
         seeds: seeds.to_vec(),
         setup: Setup::new(how, methods, &given).unwrap(),
