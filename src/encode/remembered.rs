@@ -99,13 +99,7 @@ impl Source for Remembering<'_> {
         self.direct.fresh(tower, items, views)
     }
 
-    fn noisy(
-        &mut self,
-        noise: &PixelNoise,
-        items: &[Item],
-        views: &Views,
-        watch: &mut dyn Watch,
-    ) -> Result<Features> {
+    fn noisy(&mut self, noise: &PixelNoise, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
         self.direct.noisy(noise, items, views, watch)
     }
 

@@ -263,13 +263,7 @@ impl Source for Direct<'_> {
         self.encode(tower, items, views, &mut |_| Ok(()))
     }
 
-    fn noisy(
-        &mut self,
-        noise: &PixelNoise,
-        items: &[Item],
-        views: &Views,
-        watch: &mut dyn Watch,
-    ) -> Result<Features> {
+    fn noisy(&mut self, noise: &PixelNoise, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
         if items.is_empty() {
             return Ok(Features::default());
         }
@@ -453,13 +447,7 @@ impl Source for Stored<'_> {
         self.direct.fresh(tower, items, views)
     }
 
-    fn noisy(
-        &mut self,
-        noise: &PixelNoise,
-        items: &[Item],
-        views: &Views,
-        watch: &mut dyn Watch,
-    ) -> Result<Features> {
+    fn noisy(&mut self, noise: &PixelNoise, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
         self.direct.noisy(noise, items, views, watch)
     }
 

@@ -34,6 +34,7 @@ pub use trust::{Coverage, Foreign};
 pub use crate::adapt::How;
 use crate::adapt::calibrate::Reliability;
 use crate::adapt::evidence::EvidenceCounts;
+pub use crate::adapt::lesson::JudgeBy;
 pub use crate::adapt::method::SearchMap;
 use crate::adapt::method::{Settings as MethodSettings, settled};
 use crate::adapt::{METHODS, Method};

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::ablation::{self, Ablation, Variant};
 use super::Record;
+use super::ablation::{self, Ablation, Variant};
 use super::trust::{COVERAGES, Coverage, Foreign};
 use crate::Result;
 use crate::adapt::{METHODS, Method};

@@ -133,9 +133,9 @@ fn unfold(rec: &mut Recorder, x: &Tensor, order: Order, window: Window, rows: Ra
 /// Bytes of unfolded rows that a convolution that trains has at a time.
 const UNFOLDED: u64 = 64 << 20;
 
-/// Pieces of `rows` unfolded rows, `depth` wide.
-fn pieces(gpu: &Gpu, rows: usize, depth: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-    let at_once = (UNFOLDED.min(gpu.max_binding()) / (4 * depth as u64)).max(1) as usize;
+/// Pieces of `rows` unfolded rows, `depth` wide, of so many bytes.
+fn pieces(gpu: &Gpu, bytes: u64, rows: usize, depth: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let at_once = (bytes.min(gpu.max_binding()) / (4 * depth as u64)).max(1) as usize;
     (0..rows).step_by(at_once).map(move |first| first..(first + at_once).min(rows))
 }
 
@@ -148,12 +148,20 @@ pub struct Pictures<'a> {
     pub order: Order,
     /// Which of its pictures.
     pub images: Range<usize>,
+    /// Bytes of unfolded rows at a time.
+    pub unfolded: u64,
 }
 
 impl<'a> Pictures<'a> {
     /// All pictures of x `[batch, size, size, channels]`.
     pub fn all(x: &'a Tensor) -> Pictures<'a> {
-        Pictures { x, order: Order::ChannelsLast, images: 0..x.shape().first().copied().unwrap_or(0) }
+        let images = 0..x.shape().first().copied().unwrap_or(0);
+        Pictures { x, order: Order::ChannelsLast, images, unfolded: UNFOLDED }
+    }
+
+    /// The pictures `images` of pixels `[batch, channels, size, size]`.
+    pub fn of_pixels(x: &'a Tensor, images: Range<usize>) -> Pictures<'a> {
+        Pictures { x, order: Order::ChannelsFirst, images, unfolded: UNFOLDED }
     }
 
     /// The window that leaves their size with a weight `[outputs, side²·channels]`: (window, unfolded rows, size).
@@ -181,7 +189,7 @@ pub fn same(rec: &mut Recorder, of: &Pictures<'_>, weight: &Tensor, base: Option
     if let Some(base) = base {
         expect("conv", "base", base, &shape)?;
     }
-    let all: Vec<Range<usize>> = pieces(rec.gpu(), rows.len(), weight.cols()).collect();
+    let all: Vec<Range<usize>> = pieces(rec.gpu(), of.unfolded, rows.len(), weight.cols()).collect();
     if all.len() == 1 || window == POINT && of.order == Order::ChannelsLast {
         let extra = gemm::Epilogue { residual: base, ..gemm::Epilogue::default() };
         return forward(rec, of.x, (of.order, of.images.clone()), window, weight, &extra);
@@ -198,15 +206,21 @@ pub fn same(rec: &mut Recorder, of: &Pictures<'_>, weight: &Tensor, base: Option
     Ok(y)
 }
 
-/// The gradient of [`same`] by its pictures, `[images, size, size, channels]`, from dy, plus `base` where given: the same
+/// The gradient of [`same`] by its pictures, `[images, size, size, channels]`, from dy, which lies as layers do, plus `base` where given: the same
 /// convolution of dy with the weight turned around.
 ///
 /// # Errors
 /// As [`same`].
-pub fn same_input(rec: &mut Recorder, dy: &Tensor, weight: &Tensor, side: usize, base: Option<&Tensor>) -> Result<Tensor> {
+pub fn same_input(
+    rec: &mut Recorder,
+    dy: &Pictures<'_>,
+    weight: &Tensor,
+    side: usize,
+    base: Option<&Tensor>,
+) -> Result<Tensor> {
     let (outputs, area) = (weight.rows(), side * side);
-    if area == 0 || !weight.cols().is_multiple_of(area) || dy.cols() != outputs {
-        let (weight, dy) = (weight.shape(), dy.shape());
+    if area == 0 || !weight.cols().is_multiple_of(area) || dy.x.cols() != outputs {
+        let (weight, dy) = (weight.shape(), dy.x.shape());
         return Err(Error::invalid(format!("conv dx: weight {weight:?} of side {side} for dy {dy:?}")));
     }
     let channels = weight.cols() / area;
@@ -214,7 +228,7 @@ pub fn same_input(rec: &mut Recorder, dy: &Tensor, weight: &Tensor, side: usize,
     let [batch, channels, side] = [outputs, channels, side].map(|v| v as u32);
     let params = Params { batch, channels, side, ..Params::default() };
     dispatch(rec, "turn", "conv turn", &params, &[weight, &turned], weight.len())?;
-    same(rec, &Pictures::all(dy), &turned, base)
+    same(rec, dy, &turned, base)
 }
 
 /// The gradient of [`same`] by its weight `[outputs, side²·channels]`, plus `base` where given: what other pictures gave.
@@ -232,7 +246,7 @@ pub fn same_weight(
     let outputs = weight.rows();
     expect("conv dw", "dy", dy, &[of.images.len(), size, size, outputs])?;
     let mut sum = base;
-    let all: Vec<Range<usize>> = pieces(rec.gpu(), rows.len(), weight.cols()).collect();
+    let all: Vec<Range<usize>> = pieces(rec.gpu(), of.unfolded, rows.len(), weight.cols()).collect();
     for piece in &all {
         let unfolded = unfold(rec, of.x, of.order, window, rows.start + piece.start..rows.start + piece.end)?;
         let slice;

@@ -8,9 +8,7 @@ use crate::{Error, Result};
 static SHADER: Shader = shader("planes");
 
 pub(super) fn variants() -> Vec<Variant> {
-    ["squares", "scale", "add", "split", "products", "unscale"]
-        .map(|entry| Variant::new(&SHADER, entry, &[]))
-        .to_vec()
+    ["squares", "scale", "add", "split", "products", "unscale"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
 }
 
 /// Invocations that add up one plane, at the most.
@@ -41,7 +39,9 @@ pub struct Scaled {
 fn sizes(h: &Tensor) -> Result<(usize, usize, usize)> {
     match *h.shape() {
         [pictures, area, planes] if planes.is_multiple_of(2) => Ok((pictures, area, planes)),
-        _ => Err(Error::invalid(format!("planes: raw noise has shape {:?}, not [pictures, area, 2·colours]", h.shape()))),
+        _ => {
+            Err(Error::invalid(format!("planes: raw noise has shape {:?}, not [pictures, area, 2·colours]", h.shape())))
+        }
     }
 }
 

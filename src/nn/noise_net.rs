@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::batchnorm::{self, Extra};
-use crate::kernels::conv::{self, Order, Pictures};
+use crate::kernels::conv::{self, Pictures};
 use crate::kernels::slices;
 use crate::{Error, Result};
 
@@ -165,6 +165,8 @@ pub struct NoiseNet {
     stages: Vec<Stage>,
     spread: Tensor,
     mean: Tensor,
+    /// Bytes of a layer's tensor.
+    layer: u64,
 }
 
 /// What [`NoiseNet::backward`] needs of the forward pass.
@@ -184,9 +186,7 @@ enum Input<'a> {
 impl Input<'_> {
     fn pictures(&self) -> Vec<Pictures<'_>> {
         match self {
-            Input::Pixels(x, groups) => {
-                groups.iter().map(|images| Pictures { x, order: Order::ChannelsFirst, images: images.clone() }).collect()
-            }
+            Input::Pixels(x, groups) => groups.iter().map(|images| Pictures::of_pixels(x, images.clone())).collect(),
             Input::Maps(maps) => maps.iter().map(Pictures::all).collect(),
         }
     }
@@ -225,7 +225,8 @@ impl ConvNorm {
         base: Option<&[Tensor]>,
         relu: bool,
     ) -> Result<(Maps, SavedConv)> {
-        let raw = input.pictures().iter().map(|of| conv::same(rec, of, &self.weight, None)).collect::<Result<Maps>>()?;
+        let raw =
+            input.pictures().iter().map(|of| conv::same(rec, of, &self.weight, None)).collect::<Result<Maps>>()?;
         let stats = match by {
             Statistics::Batch => batchnorm::statistics(rec, &raw, &self.running)?,
             Statistics::Running => batchnorm::recalled(rec, &self.running)?,
@@ -259,7 +260,7 @@ impl ConvNorm {
     fn input(&self, rec: &mut Recorder, draw: &[Tensor], base: Option<&[Tensor]>) -> Result<Maps> {
         let base = |i: usize| base.and_then(|base| base.get(i));
         let parts = draw.iter().enumerate();
-        parts.map(|(i, dy)| conv::same_input(rec, dy, &self.weight, self.side, base(i))).collect()
+        parts.map(|(i, dy)| conv::same_input(rec, &Pictures::all(dy), &self.weight, self.side, base(i))).collect()
     }
 }
 
@@ -337,7 +338,14 @@ impl NoiseNet {
         }
         let spread = Place::head("conv_variance", widths[0]).load(gpu, values)?;
         let mean = Place::head("conv_mean", widths[0]).load(gpu, values)?;
-        Ok(NoiseNet { widths, stem, stages: all, spread, mean })
+        Ok(NoiseNet { widths, stem, stages: all, spread, mean, layer: LAYER })
+    }
+
+    /// The same with layers whose tensors take up to so many bytes.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn in_parts(self, layer: u64) -> NoiseNet {
+        NoiseNet { layer, ..self }
     }
 
     /// Channels of all stages but the third, and of that.
@@ -405,7 +413,7 @@ impl NoiseNet {
             return Err(Error::invalid(format!("noise of pixels: pictures of {size_x}×{size}")));
         }
         let widest = self.widths[0].max(self.widths[1]);
-        let at_once = (LAYER.min(gpu.max_binding()) / (4 * size * size * widest) as u64).max(1) as usize;
+        let at_once = (self.layer.min(gpu.max_binding()) / (4 * size * size * widest) as u64).max(1) as usize;
         Ok((0..pictures).step_by(at_once).map(|first| first..(first + at_once).min(pictures)).collect())
     }
 
@@ -468,13 +476,7 @@ impl NoiseNet {
     ///
     /// # Errors
     /// Shapes that do not fit; out of memory.
-    pub fn backward(
-        &self,
-        rec: &mut Recorder,
-        pixels: &Tensor,
-        saved: SavedNet,
-        draw: &Tensor,
-    ) -> Result<Vec<Tensor>> {
+    pub fn backward(&self, rec: &mut Recorder, pixels: &Tensor, saved: SavedNet, draw: &Tensor) -> Result<Vec<Tensor>> {
         let SavedNet { groups, stem, stem_y, mut stages } = saved;
         let size = pixels.shape().last().copied().unwrap_or(0);
         let one = size * size * 2 * COLOURS;
@@ -489,7 +491,9 @@ impl NoiseNet {
         let of = self.mean.len();
         let mean = slices::take(rec, &both, 0..of, self.mean.shape())?;
         let spread = slices::take(rec, &both, of..2 * of, self.spread.shape())?;
-        let mut dx = dheads.iter().map(|dy| conv::same_input(rec, dy, &heads, SIDE, None)).collect::<Result<Maps>>()?;
+        let dx = dheads.iter();
+        let dx = dx.map(|dy| conv::same_input(rec, &Pictures::all(dy), &heads, SIDE, None));
+        let mut dx = dx.collect::<Result<Maps>>()?;
         let mut of_stages = Vec::with_capacity(stages.len());
         for stage in self.stages.iter().rev() {
             let Some(saved) = stages.pop() else { return Err(Error::invalid("a stage without its forward pass")) };
@@ -543,7 +547,8 @@ mod tests {
         let parameters = NoiseNet::parameters(NoiseNet::PUBLISHED);
         let count: usize = parameters.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
         // 3→64; two stages of 64; 64→128 and 128→64 with their shortcuts; two heads; a gain and a shift for each channel.
-        let convs = 27 * 64 + 4 * 9 * 64 * 64 + 9 * (64 * 128 + 128 * 128 + 128 * 64 + 64 * 64) + 2 * 64 * 128 + 2 * 27 * 64;
+        let convs =
+            27 * 64 + 4 * 9 * 64 * 64 + 9 * (64 * 128 + 128 * 128 + 128 * 64 + 64 * 64) + 2 * 64 * 128 + 2 * 27 * 64;
         let norms = 2 * (64 + 4 * 64 + 3 * 128 + 3 * 64);
         assert_eq!(count, convs + norms);
         assert_eq!(parameters[0].0, "conv1.weight");

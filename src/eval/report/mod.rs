@@ -9,9 +9,9 @@ mod tables;
 
 use self::plots::{noise_plots, reliability_plot, search_plot};
 use self::tables::{published_table, results_table, settings_section};
+use super::ablation::{self, Ablation};
 use super::journal::Journal;
 use super::summary::{Cell, Summary, mean, shots};
-use super::ablation::{self, Ablation};
 use super::{About, Detail, NoisyPicture, Record, Settings, Task, TestSet};
 use crate::adapt::method::baseline;
 use crate::adapt::{METHODS, Method};
@@ -227,9 +227,12 @@ fn ablations(page: &mut Page, sets: &[Set], summary: &Summary) {
 fn noisy_pictures(drawing: &mut Drawing, set: &Set, several: bool) -> Result<()> {
     let on_pixels = |task: &Task| match task.variant {
         Some(variant) => variant.name == "pixels",
-        None => set.settings.setup.methods.get(task.method.info().name).is_some_and(|of| {
-            of.get("noise").and_then(serde_json::Value::as_str) == Some("pixels")
-        }),
+        None => set
+            .settings
+            .setup
+            .methods
+            .get(task.method.info().name)
+            .is_some_and(|of| of.get("noise").and_then(serde_json::Value::as_str) == Some("pixels")),
     };
     let tasks = set.journal.records.iter().map(|record| record.task).filter(on_pixels);
     let Some(task) = tasks.max_by_key(|task| (task.shots, std::cmp::Reverse(task.seed))) else { return Ok(()) };

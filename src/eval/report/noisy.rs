@@ -18,7 +18,8 @@ pub(super) fn svg(title: &str, pictures: &[NoisyPicture]) -> Result<String> {
     for picture in pictures {
         let samples = validate::samples(picture).map_err(Error::Invalid)?;
         let one = 3 * picture.size * picture.size;
-        let panels = samples.chunks_exact(one.max(1)).map(|panel| png(panel, picture.size)).collect::<Result<Vec<_>>>()?;
+        let panels =
+            samples.chunks_exact(one.max(1)).map(|panel| png(panel, picture.size)).collect::<Result<Vec<_>>>()?;
         rows.push((picture.class.as_str(), panels));
     }
     Ok(strip::svg(title, &PANELS, &rows))

@@ -12,9 +12,9 @@ use crate::clip::{Features, PixelNoise};
 use crate::data::Item;
 use crate::encode::source::Corrected;
 use crate::encode::{RowId, Source, Tower, Views};
-use crate::eval::{NoiseMap, NoisyPicture};
 use crate::eval::journal::Overlap;
 use crate::eval::trust::Trusting;
+use crate::eval::{NoiseMap, NoisyPicture};
 use crate::{Result, hex};
 
 /// Test pictures whose similarities are measured: their pairs grow with the square.
