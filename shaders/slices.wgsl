@@ -1,10 +1,10 @@
-// Parts of tensors: y[to + i] = x[from + i] for i below count.
+// Parts of tensors: y[place + i] = x[source + i] for i below count.
 //# import linear
 
 struct Params {
     count: u32,
-    from: u32,
-    to: u32,
+    source: u32,
+    place: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -17,5 +17,5 @@ fn main(id: Invocation) {
     if i >= p.count {
         return;
     }
-    y[p.to + i] = x[p.from + i];
+    y[p.place + i] = x[p.source + i];
 }
