@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use crate::adapt::METHODS;
 use crate::adapt::method::Memory;
 use crate::adapt::overlap::{self, Correction};
-use crate::adapt::pini::NoisyPrompts;
+use crate::adapt::pini::{self, NoisyPrompts};
 use crate::adapt::tip::Cache;
 use crate::adapt::zero_shot::Classifier;
 use crate::clip::{Clip, EndToken, Features};
@@ -186,5 +186,10 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
             });
         }
     }
+    needs.push(of_batch("training PiNI's noise on pixels", &|n| {
+        // What refuses the others refuses this one.
+        rehearsal.prompts()?;
+        pini::pixels::rehearse(clip, classes, &pini::Config::paper(Rehearsal::WORDS, 1), n)
+    }));
     Ok(needs)
 }

@@ -216,6 +216,7 @@ impl Args {
         Ok(Protocol {
             setup: Setup::new(how, &methods, &settings)?,
             methods,
+            ablation: None,
             shots: shots.iter().copied().map(Shots::UpTo).collect(),
             seeds: self.seeds.clone(),
             adapters: false,
@@ -257,7 +258,7 @@ impl Shown {
         let (journal, ..) = Journal::look(folder)?;
         for shots in &protocol.shots {
             for method in &protocol.methods {
-                let of = |seed: &u64| journal.of(Task { method: *method, shots: *shots, seed: *seed });
+                let of = |seed: &u64| journal.of(Task::new(*method, *shots, *seed));
                 let records: Vec<_> = protocol.seeds.iter().filter_map(of).collect();
                 self.rows.push(Row {
                     set,
@@ -275,7 +276,7 @@ impl Shown {
         // The last number of shots of each set goes into the picture.
         if let (Some(shots), Some(seed)) = (protocol.shots.last(), protocol.seeds.first()) {
             let test = journal.test()?;
-            let task = |method: &&'static dyn Method| Task { method: *method, shots: *shots, seed: *seed };
+            let task = |method: &&'static dyn Method| Task::new(*method, *shots, *seed);
             let details = protocol.methods.iter().map(|method| Ok((*method, journal.detail(task(method))?)));
             self.cells.extend(grid(&test, &details.collect::<Result<Vec<_>>>()?)?);
         }

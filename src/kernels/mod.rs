@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod affinity;
 pub mod attention;
+pub mod batchnorm;
 pub mod conv;
 pub mod divergence;
 pub mod dropout;
@@ -21,12 +22,14 @@ pub mod optim;
 pub mod pairs;
 pub mod patch;
 pub mod peak;
+pub mod planes;
 pub mod pooling;
 pub mod reduce;
 pub mod rotary;
 mod rowwise;
 pub mod samples;
 pub mod search;
+pub mod slices;
 pub mod softmax;
 pub mod swiglu;
 pub mod texels;
@@ -41,6 +44,7 @@ pub fn variants() -> Vec<Variant> {
         activation::variants(),
         affinity::variants(),
         attention::variants(),
+        batchnorm::variants(),
         conv::variants(),
         divergence::variants(),
         dropout::variants(),
@@ -56,11 +60,13 @@ pub fn variants() -> Vec<Variant> {
         pairs::variants(),
         patch::variants(),
         peak::variants(),
+        planes::variants(),
         pooling::variants(),
         reduce::variants(),
         rotary::variants(),
         samples::variants(),
         search::variants(),
+        slices::variants(),
         softmax::variants(),
         swiglu::variants(),
         texels::variants(),

@@ -5,6 +5,7 @@ mod attention_pool;
 mod block;
 mod bottleneck;
 mod linear;
+mod noise_net;
 
 pub use attention_pool::{AttentionPool, Saved as PoolSaved};
 #[doc(hidden)]
@@ -12,3 +13,4 @@ pub use block::Taps;
 pub use block::{AdaptedSaved, Block, Hidden, Norms, Picked, Saved, Transformer};
 pub use bottleneck::{Bottleneck, BottleneckGrads, Saved as BottleneckSaved};
 pub use linear::{FrozenLinear, LayerNorm, LinearGrads, TrainableLinear};
+pub use noise_net::{Named, NoiseNet, SavedNet, Statistics, Values};

@@ -87,6 +87,7 @@ fn info_tells_what_a_model_is_and_needs() {
         "shorter side to 64",
         "tokenizer.json",
         "training PiNI",
+        "training PiNI's noise on pixels",
     ] {
         assert!(text.contains(part), "no '{part}' in {text}");
     }
