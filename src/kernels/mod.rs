@@ -6,7 +6,9 @@
 pub mod activation;
 pub mod affinity;
 pub mod attention;
+pub mod clipping;
 pub mod conv;
+pub mod dino;
 pub mod divergence;
 pub mod dropout;
 pub mod extremes;
@@ -41,7 +43,9 @@ pub fn variants() -> Vec<Variant> {
         activation::variants(),
         affinity::variants(),
         attention::variants(),
+        clipping::variants(),
         conv::variants(),
+        dino::variants(),
         divergence::variants(),
         dropout::variants(),
         extremes::variants(),

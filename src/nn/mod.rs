@@ -9,6 +9,6 @@ mod linear;
 pub use attention_pool::{AttentionPool, Saved as PoolSaved};
 #[doc(hidden)]
 pub use block::Taps;
-pub use block::{AdaptedSaved, Block, Hidden, Picked, Saved, Transformer};
+pub use block::{AdaptedSaved, Block, Hidden, Pair, Picked, Saved, Teacher, Transformer};
 pub use bottleneck::{Bottleneck, BottleneckGrads, Saved as BottleneckSaved};
 pub use linear::{FrozenLinear, LayerNorm, LinearGrads, TrainableLinear};

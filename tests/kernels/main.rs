@@ -10,6 +10,7 @@ mod affinity;
 mod attention;
 mod conv;
 mod device;
+mod dino;
 mod divergence;
 mod errors;
 mod gemm;

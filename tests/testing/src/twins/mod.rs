@@ -9,6 +9,7 @@
 pub mod attention;
 pub mod cache;
 pub mod conv;
+pub mod dino;
 pub mod divergence;
 pub mod linear;
 pub mod nearest;
