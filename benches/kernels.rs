@@ -13,11 +13,11 @@ use tipi::Result;
 use tipi::low_level::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use tipi::low_level::kernels::activation::{self, Activation};
 use tipi::low_level::kernels::attention::{self, Pattern, Span};
-use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::low_level::kernels::dino::{self, Views};
+use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::low_level::kernels::{
-    affinity, clipping, conv, divergence, dropout, extremes, gather, layernorm, loss, nearest, noise, normalize, optim, pairs,
-    patch, peak, reduce, search, softmax, texels,
+    affinity, clipping, conv, divergence, dropout, extremes, gather, layernorm, loss, nearest, noise, normalize, optim,
+    pairs, patch, peak, reduce, search, softmax, texels,
 };
 
 /// The device, and inputs for it.

@@ -307,7 +307,7 @@ fn what_cannot_be_trained_is_said_before_it_starts() {
     // Towers whose tokens are not those of a class token and a grid of learned positions.
     for (name, needle) in [("timm-eva02", "rotary"), ("hf-siglip", "class token")] {
         let clip = tipi_testing::load(gpu(), &folder("tests/fixtures/towers").join(name), Precision::F32);
-        let mut crops = |_: usize, _: &[usize]| panic!("asked for crops");
+        let mut crops = |_: usize, _: &[usize]| -> tipi::Result<Vec<Vec<f32>>> { panic!("asked for crops") };
         let settings = small();
         let error = dino::train(&clip, (&config(), &settings), (4, &mut crops), None, &mut Unwatched).err().unwrap();
         assert!(error.to_string().contains(needle), "{name}: {error}");

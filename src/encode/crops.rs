@@ -40,7 +40,7 @@ pub fn crops(
             kinds.iter().map(of).collect::<Vec<_>>()
         })
     })?;
-    let of_kind = |(kind, Crops { count, .. }): (usize, &Crops)| {
+    let of_kind = |(kind, Crops { count, .. }): (usize, &Crops)| -> Vec<f32> {
         let views = (0..*count).flat_map(|view| made.items.iter().map(move |(_, kinds)| &kinds[kind][view]));
         views.flat_map(|view| clip.view_pixels(view)).collect()
     };

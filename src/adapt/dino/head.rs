@@ -68,7 +68,7 @@ impl Head {
         };
         let narrow_layers =
             [linear(0, hidden, clip.config.embedding)?, linear(1, hidden, hidden)?, linear(2, narrow, hidden)?];
-        let weight = frozen(3, [width, narrow], &|rng| rng.uniform(-1.0, 1.0), true)?;
+        let weight = frozen(3, [width, narrow], &|rng: &mut PythonRandom| rng.uniform(-1.0, 1.0), true)?;
         Ok(Head { narrow: narrow_layers, wide: FrozenLinear { weight, bias: None } })
     }
 
