@@ -13,10 +13,11 @@ use tipi::Result;
 use tipi::low_level::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use tipi::low_level::kernels::activation::{self, Activation};
 use tipi::low_level::kernels::attention::{self, Pattern, Span};
+use tipi::low_level::kernels::dino::{self, Views};
 use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::low_level::kernels::{
-    affinity, batchnorm, conv, divergence, dropout, extremes, gather, layernorm, loss, nearest, noise, normalize,
-    optim, pairs, patch, peak, reduce, search, softmax, texels,
+    affinity, batchnorm, clipping, conv, divergence, dropout, extremes, gather, layernorm, loss, nearest, noise,
+    normalize, optim, pairs, patch, peak, reduce, search, softmax, texels,
 };
 
 /// The device, and inputs for it.
@@ -206,9 +207,24 @@ fn rows(c: &mut Criterion) {
     let (hyper4, hyper8, moments) = (bench.tensor(&[4]), bench.tensor(&[8]), bench.tensor(&[2, rows * width]));
     bench.run(c, group, "SGD", passes(5), |rec| optim::sgd(rec, &hyper4, &grad, &dy, &w));
     bench.run(c, group, "AdamW", passes(7), |rec| optim::adamw(rec, &hyper8, &grad, &moments, &w));
+    let hyper1 = bench.tensor(&[1]);
+    bench.run(c, group, "running mean", passes(3), |rec| optim::blend(rec, &hyper1, &grad, &w));
+    bench.run(c, group, "clip", passes(3), |rec| clipping::clip(rec, &grad, 0.3));
     let counter = bench.indices(4, 9);
     bench.run(c, group, "dropout mask", passes(1), |rec| dropout::mask(rec, &counter, 1, 0.5, &dy));
     bench.run(c, group, "normal", passes(1), |rec| noise::normal(rec, &counter, 1, &dy));
+}
+
+/// DINO's loss over the paper's head: four pictures of two global and ten local crops.
+fn wide_head(c: &mut Criterion) {
+    let bench = Bench::new();
+    let (views, width) = (Views { pictures: 4, globals: 2, all: 12 }, 65_536);
+    let (said, x) = (bench.tensor(&[8, width]), bench.tensor(&[48, width]));
+    let (centre, sharp) = (bench.tensor(&[width]), bench.tensor(&[2]));
+    let group = "wide head 48x65536";
+    let passes = |rows: usize| Some(4 * rows * width);
+    bench.run(c, group, "dino teacher", passes(16), |rec| dino::teacher(rec, &said, &centre, &sharp, views));
+    bench.run(c, group, "dino student", passes(104), |rec| dino::student(rec, &x, &said, &sharp, views));
 }
 
 fn cache(c: &mut Criterion) {
@@ -313,5 +329,5 @@ fn fused(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, products, attention, rows, cache, fused);
+criterion_group!(benches, products, attention, rows, wide_head, cache, fused);
 criterion_main!(benches);

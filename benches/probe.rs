@@ -1,13 +1,15 @@
 //! tipi's times for `benches/peers/compare.py` and `benches/gpu/run.sh`: one JSON object a line, {"engine", "case", "seconds"},
 //! with "work" and its "unit" for what is done in that time.
 //!
-//! `cargo bench --bench probe -- gemm|image|pini CLASSES|pixels [BATCH]|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]`
+//! `cargo bench --bench probe -- gemm|image|pini CLASSES|pixels [BATCH]|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]|dino [PICTURES]`
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
 
 use support::best;
 
+use tipi::low_level::adapt::dino::{SelfSupervised, Trainer};
+use tipi::low_level::adapt::overlap::Config;
 use tipi::low_level::gpu::{DeviceOptions, Gpu, Plan, Recorder};
 use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::low_level::kernels::{affinity, peak, search};
@@ -129,6 +131,23 @@ fn cache(gpu: &Gpu, count: usize) {
     drop(counts);
 }
 
+/// A step of the correction without labels, ViT-B/16, two global and ten local crops of each picture, the paper's head.
+fn dino(gpu: &Gpu, pictures: usize) {
+    let clip = support::clip(gpu, &support::B16, Precision::F32);
+    let config = Config::without_labels(1, 120);
+    let settings = SelfSupervised::default();
+    let trainer = Trainer::fresh(&clip, &config, &settings).unwrap();
+    let step = trainer.step(pictures).unwrap();
+    let now = settings.moment(&config, 100, 500);
+    let pixels: Vec<Vec<f32>> = step.pixels.iter().map(|crops| support::noise(6, crops.len())).collect();
+    let seconds = best(gpu, 2, &|| {
+        trainer.run(&step, &pixels, (1.0, true), &now).unwrap();
+        trainer.update(&now, 5).unwrap();
+    });
+    let done = format!("{}{}", work(1.0, "steps"), megabytes(&step.plan));
+    report(&format!("dino {pictures}"), "tipi", seconds, &done);
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let gpu = Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap();
@@ -171,7 +190,8 @@ fn main() {
         Some("products") => products(&gpu, args.get(1).and_then(|s| s.parse().ok()).unwrap_or(4096)),
         Some("towers") => towers(&gpu, args.get(1).map_or("1,8,64", String::as_str), args.get(2..).unwrap_or_default()),
         Some("cache") => cache(&gpu, args.get(1).and_then(|k| k.parse().ok()).unwrap_or(16_000)),
+        Some("dino") => dino(&gpu, args.get(1).and_then(|n| n.parse().ok()).unwrap_or(2)),
         // As `cargo test --benches` and a bare `cargo bench` call it: that it starts is all there is to see.
-        _ => println!("say what to time: gemm, image, pini CLASSES, pixels, products, towers or cache"),
+        _ => println!("say what to time: gemm, image, pini CLASSES, pixels, products, towers, cache or dino PICTURES"),
     }
 }

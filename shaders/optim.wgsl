@@ -7,6 +7,9 @@
 // 1 − lr·decay, lr/(1 − β1ᵗ), β1, 1 − β1, β2, 1 − β2, 1/√(1 − β2ᵗ), eps.
 //
 // accumulate: sum ← hyper[0]·sum + hyper[1]·grad, for gradients of parts of a batch.
+//
+// blend: w ← w + hyper[0]·(grad − w), a running mean of what is bound as `grad`. As a sum of two products it would drift by what
+// rounding leaves of their factors' sum.
 //# import linear
 
 struct Params {
@@ -55,4 +58,13 @@ fn accumulate(id: Invocation) {
     // Not a product with 0: what is not yet initialised may be NaN.
     let kept = select(0.0, hyper[0] * sum[i], hyper[0] != 0.0);
     sum[i] = kept + hyper[1] * grad[i];
+}
+
+@compute @workgroup_size(64)
+fn blend(id: Invocation) {
+    let i = number_of(id);
+    if i >= p.n {
+        return;
+    }
+    w[i] = w[i] + hyper[0] * (grad[i] - w[i]);
 }

@@ -3,6 +3,8 @@
 // unfold: pixels [batch,3,size,size] → rows [batch·grid², 3·patch²], in the order of the convolution's weight.
 // assemble: y[b,0] = class + position[0]; y[b,t] = patches[b,t−1] + position[t]; y is [batch, grid²+1, width]. Without a
 // class token (`first` = 0) y[b,t] = patches[b,t] + position[t], [batch, grid², width].
+// Pictures of several sizes share one product: those of this size have their patches from row `cell_row` on, and their tokens
+// from row `token_row` on.
 // strip and fold are their transposes, for the gradient by the pixels: strip drops the class token's row; fold puts
 // each patch's pixels back (every pixel lies in one patch at most; those left over get zero).
 //# import linear
@@ -14,6 +16,8 @@ struct Params {
     grid: u32,
     width: u32,
     first: u32, // the number of the first patch's token
+    cell_row: u32,
+    token_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -40,7 +44,7 @@ fn unfold(id: Invocation) {
     let channel = within / area;
     let py = (cell / p.grid) * p.side + (within % area) / p.side;
     let px = (cell % p.grid) * p.side + within % p.side;
-    y[i] = pixels[((image * 3u + channel) * p.size + py) * p.size + px];
+    y[p.cell_row * depth + i] = pixels[((image * 3u + channel) * p.size + py) * p.size + px];
 }
 
 @compute @workgroup_size(64)
@@ -54,10 +58,12 @@ fn assemble(id: Invocation) {
     let col = i % p.width;
     let token = (i / p.width) % tokens;
     let image = i / (p.width * tokens);
+    let at = p.token_row * p.width + i;
     if token < p.first {
-        y[i] = class_embedding[col] + position[col];
+        y[at] = class_embedding[col] + position[col];
     } else {
-        y[i] = patches[(image * cells + token - p.first) * p.width + col] + position[token * p.width + col];
+        let cell = p.cell_row + image * cells + token - p.first;
+        y[at] = patches[cell * p.width + col] + position[token * p.width + col];
     }
 }
 

@@ -133,7 +133,7 @@ pub use data::{Depth, Picture, Shots};
 #[doc(inline)]
 pub use door::{
     Classifier, Correction, CorrectionOptions, Examples, FitOptions, Gallery, Gpu, ImageFeatures, Job, Method, Model,
-    Neighbour, Prediction, Progress, Report, Scored, Setting, TextFeatures,
+    Neighbour, Prediction, Progress, Report, Scored, SelfSupervision, Setting, TextFeatures,
 };
 #[cfg(feature = "eval")]
 #[doc(inline)]

@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 
 use crate::adapt::METHODS;
+use crate::adapt::dino;
 use crate::adapt::method::Memory;
 use crate::adapt::overlap::{self, Correction};
 use crate::adapt::pini::{self, NoisyPrompts};
@@ -175,6 +176,10 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
         }),
         of_batch("training a correction of the overlap", &|n| {
             overlap::rehearse(clip, classes, &overlap::Config::paper(1), n)
+        }),
+        of_batch("training a correction without labels", &|n| {
+            let config = overlap::Config::without_labels(1, n);
+            dino::rehearse(clip, &config, &config.self_supervised.clone().unwrap_or_default(), n)
         }),
     ];
     let rehearsal = Rehearsal::new(clip, setting);

@@ -3,7 +3,7 @@
 One JSON object a line: {"engine", "case", "seconds"}, the best of several runs. f32 on all cores of the CPU, or with
 TIPI_TORCH_DEVICE=cuda and TIPI_TORCH_DTYPE=float16 what these say; TIPI_TORCH_COMPILE=1 compiles towers before.
 
-    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|pixels [BATCH]|onnx-image|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]
+    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|pixels [BATCH]|onnx-image|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]|dino [PICTURES]
 """
 
 import json
@@ -247,6 +247,81 @@ def pixels(batch):
     report(ENGINE, f"pixels {batch}", seconds, megabytes=round(grown), work=1, unit="steps")
 
 
+class Adapted(nn.Module):
+    """ViT-B/16 with a bottleneck beside each MLP, positions interpolated for each crop, and the wide head."""
+
+    def __init__(self, tower, head):
+        super().__init__()
+        self.tower, self.head, width = tower, head, tower.cls.shape[0]
+        one = lambda: nn.ModuleList([nn.Linear(width, 64), nn.Linear(64, width)])
+        self.branches = nn.ModuleList([one() for _ in tower.blocks])
+
+    def forward(self, pixels):
+        t = self.tower
+        x = t.conv(pixels)
+        grid = x.shape[-1]
+        x = x.flatten(2).permute(0, 2, 1)
+        table = t.pos[1:].reshape(1, 14, 14, -1).permute(0, 3, 1, 2)
+        if grid != 14:
+            scale = (grid + 0.1) / 14
+            table = nn.functional.interpolate(table, scale_factor=(scale, scale), mode="bicubic")
+        table = table.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)
+        x = torch.cat([t.cls.expand(x.shape[0], 1, -1) + t.pos[0], x + table], 1)
+        x = t.pre(x).permute(1, 0, 2)
+        for block, (down, up) in zip(t.blocks, self.branches, strict=True):
+            y = block.ln_1(x)
+            x = x + block.attn(y, y, y, need_weights=False)[0]
+            y = block.up(block.ln_2(x))
+            x = x + block.down(y * torch.sigmoid(1.702 * y)) + 0.1 * up(torch.relu(down(x)))
+        return self.head(t.post(x[0]) @ t.proj)
+
+
+def dino(pictures):
+    """A step as the authors run it: all crops of one size at once, each through the whole tower, student and teacher apart."""
+
+    class Unit(nn.Module):
+        def forward(self, x):
+            return nn.functional.normalize(x, dim=-1)
+
+    tower = ImageTower(patch=16)
+    sizes = [512, 2048, 2048, 256]
+    layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+    wide = nn.Linear(256, 65536, bias=False)
+    head = nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2], Unit(), wide)
+    for module in [tower, head]:
+        module.requires_grad_(False)
+    student, teacher = Adapted(tower, head), Adapted(tower, head)
+    trained = [p for branch in student.branches for p in branch.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4)
+    crops = [torch.randn(2 * pictures, 3, 224, 224), torch.randn(10 * pictures, 3, 96, 96)]
+    centre = torch.zeros(65536)
+
+    def step():
+        nonlocal centre
+        with torch.no_grad():
+            said = teacher(crops[0])
+            wanted = torch.softmax((said - centre) / 0.04, -1).chunk(2)
+        answers = torch.log_softmax(torch.cat([student(x) for x in crops]) / 0.1, -1).chunk(12)
+        pairs = [(q, v) for q in range(2) for v in range(12) if q != v]
+        loss = sum(-(wanted[q] * answers[v]).sum(-1).mean() for q, v in pairs) / len(pairs)
+        optimizer.zero_grad()
+        loss.backward()
+        for p in trained:
+            nn.utils.clip_grad_norm_([p], 0.3)
+        optimizer.step()
+        with torch.no_grad():
+            for p, t in zip(trained, [p for b in teacher.branches for p in b.parameters()], strict=True):
+                t.mul_(0.9998).add_(p, alpha=0.0002)
+            centre = 0.9 * centre + 0.1 * said.mean(0)
+
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = best(2, step)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    report(ENGINE, f"dino {pictures}", seconds, megabytes=round(grown), work=1, unit="steps")
+
+
 def main():
     case = sys.argv[1]
     number = sys.argv[2] if len(sys.argv) > 2 else None
@@ -260,6 +335,8 @@ def main():
         towers([int(batch) for batch in (number or "1,8,64").split(",")], sys.argv[3:])
     elif case == "cache":
         cache(int(number or 16_000))
+    elif case == "dino":
+        dino(int(number or 2))
     else:
         {"gemm": gemm, "image": image, "onnx-image": onnx_image}[case]()
 

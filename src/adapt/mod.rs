@@ -1,5 +1,6 @@
 //! The methods, one module each, readable beside their papers: [`zero_shot`]; the caches [`tip`], [`tip_f`] and [`tip_x`],
-//! with [`search`] for their hyper-parameters; [`overlap`], the correction that makes Tip-Adapter++ and Tip-X++ of them,
+//! with [`search`] for their hyper-parameters; [`overlap`], the correction that makes Tip-Adapter++ and Tip-X++ of them
+//! (without labels: [`dino`]),
 //! with [`similarity`], the measure of what it corrects; and [`pini`]. [`schedule`] has their learning rates,
 //! [`train`] the loop of all trainings, [`adapter_file`] keeps what they learn, [`evidence`] is what pictures say of them that
 //! they have not learned from, and [`calibrate`] makes their confidence mean something by it. [`multi_label`] is for pictures that
@@ -9,6 +10,7 @@
 pub mod adapter_file;
 pub mod auto;
 pub mod calibrate;
+pub mod dino;
 pub mod evidence;
 pub mod gda;
 pub mod known;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::adapter_file::CORRECTION;
+use super::dino::{self, SelfSupervised};
 use super::lesson::Place;
 use super::train::{self, At, Course, Identity, Job, Kept, ReadTensor, Tensors, streams};
 use crate::clip::Clip;
@@ -52,6 +53,9 @@ pub struct Config {
     pub epochs: usize,
     /// Seed of initial values, shuffles and dropout.
     pub seed: u64,
+    /// What training without labels has besides; none where there are labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_supervised: Option<SelfSupervised>,
 }
 
 impl Config {
@@ -72,6 +76,22 @@ impl Config {
             micro_batch: 32,
             epochs: 1,
             seed,
+            self_supervised: None,
+        }
+    }
+
+    /// The paper's settings for training without labels, in steps of `batch` pictures; the authors' are of [`dino::BATCH`].
+    pub fn without_labels(seed: u64, batch: usize) -> Config {
+        Config {
+            scale: 0.1,
+            dropout: 0.0,
+            lr: dino::rate(batch),
+            weight_decay: 0.04,
+            batch,
+            micro_batch: 8,
+            epochs: 10,
+            self_supervised: Some(SelfSupervised::default()),
+            ..Config::paper(seed)
         }
     }
 
@@ -83,7 +103,12 @@ impl Config {
         numbers::RATE.check("the learning rate", self.lr)?;
         numbers::BRANCH.check("the scale of the correction", f64::from(self.scale))?;
         numbers::DROPOUT.check("dropout", f64::from(self.dropout))?;
-        numbers::DECAY.check("weight decay", self.weight_decay).map(drop)
+        numbers::DECAY.check("weight decay", self.weight_decay)?;
+        let Some(settings) = &self.self_supervised else { return Ok(()) };
+        if self.dropout > 0.0 {
+            return Err(Error::invalid("training without labels has no dropout: leave it at 0"));
+        }
+        settings.check()
     }
 
     fn optimizer(&self) -> AdamW {
@@ -526,10 +551,11 @@ impl<'a> Generic<'a> {
     }
 }
 
-/// Trains a correction on generic pictures, which have been decoded before. `place` is where training is put down.
+/// Trains a correction on generic pictures, which have been decoded before; without their labels where `config` says so. `place` is
+/// where training is put down.
 ///
 /// # Errors
-/// As [`train()`]; a picture that can no longer be decoded.
+/// As [`train()`], or as [`dino::train`]; a picture that can no longer be decoded.
 pub fn learn(
     clip: &Clip,
     Generic { items, names, shelf }: Generic<'_>,
@@ -537,6 +563,9 @@ pub fn learn(
     place: Option<Place>,
     watch: &mut dyn Watch,
 ) -> Result<(Correction, Vec<f32>)> {
+    if let Some(settings) = &config.self_supervised {
+        return dino::learn(clip, (items, shelf), (config, settings), place, watch);
+    }
     let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
     let mut pixels = |_: usize, which: &[usize]| {
         let chosen: Vec<Item> = which.iter().map(|i| items[*i].clone()).collect();

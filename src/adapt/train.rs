@@ -30,6 +30,8 @@ pub mod streams {
     pub const HEAD: u64 = 0x6865_6164;
     /// A correction's first weights.
     pub const CORRECTION: u64 = 0x6f76_6c70;
+    /// The first of four layers of the head that training without labels looks through.
+    pub const WIDE_HEAD: u64 = 0x6469_6e6f;
     /// PiNI's first parameters.
     pub const PINI: u64 = 0x5049_4e49;
     /// Those of its noise on pixels.

@@ -46,7 +46,7 @@ pub use source::Source;
 pub(crate) use source::{DESCRIPTIONS, is_local};
 pub use text_tower::{Packed, Prompts, TextSaved, TextTower};
 pub use tokenizer::Tokenizer;
-pub use vit::{AdaptedTowerSaved, TowerSaved, VisionTransformer};
+pub use vit::{AdaptedTowerSaved, CropFeatures, CropSizes, Crops, TowerSaved, VisionTransformer};
 
 // What is hidden from the docs, here and elsewhere, only tests look at: the insides of towers, which they hold against other
 // implementations, and functions in the form that those have. It is public because tests are crates of their own.

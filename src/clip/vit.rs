@@ -1,6 +1,7 @@
 //! The vision transformer: patches → pre-norm → blocks → pool and last norm → projection (CLIP, arXiv 2103.00020, and the
 //! families whose towers a [`VitConfig`] describes).
 
+mod crops;
 mod pool;
 mod stem;
 mod taps;
@@ -17,6 +18,7 @@ use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNo
 use pool::Pool;
 use stem::Stem;
 
+pub use crops::{CropFeatures, CropSizes, Crops};
 pub use taps::{AdaptedTaps, ImageTaps};
 
 /// A frozen vision transformer.
@@ -106,6 +108,11 @@ impl VisionTransformer {
     /// Pixels → the blocks' input.
     fn tokens(&self, rec: &mut Recorder, pixels: &Tensor) -> Result<Tensor> {
         let x = self.stem.forward(rec, pixels)?;
+        self.normed(rec, x)
+    }
+
+    /// Through the norm before the blocks, where there is one.
+    fn normed(&self, rec: &mut Recorder, x: Tensor) -> Result<Tensor> {
         match &self.pre {
             Some(norm) => Ok(norm.forward(rec, &x)?.y),
             None => Ok(x),

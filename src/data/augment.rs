@@ -32,6 +32,10 @@ impl Augment {
     pub const TIP: Self = Self { scale: (0.5, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), flip: 0.5 };
     /// CoOp's and PiNI's views for training: down to a twelfth of the picture.
     pub const PINI: Self = Self { scale: (0.08, 1.0), ..Self::TIP };
+    /// DINO's global crops: at least a quarter of the picture.
+    pub const GLOBAL: Self = Self { scale: (0.25, 1.0), ..Self::TIP };
+    /// DINO's local crops: at most a quarter.
+    pub const LOCAL: Self = Self { scale: (0.05, 0.25), ..Self::TIP };
 
     /// A random view of `src`, `size` × `size` (taken as at least 1): a random box, squashed, perhaps mirrored.
     ///

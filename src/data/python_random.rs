@@ -110,6 +110,12 @@ impl PythonRandom {
         a + (b - a) * self.random()
     }
 
+    /// A standard normal by Box–Muller; not Python's, which keeps every second one.
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.random()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.random()).cos()
+    }
+
     /// `random.getrandbits(k)`: `k` random bits, `k` taken as at most 64; 0 bits draw nothing and are 0.
     pub fn getrandbits(&mut self, k: u32) -> u64 {
         match k.min(64) {

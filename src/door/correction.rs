@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::checkpoint::Checkpoint;
 use super::{Examples, Model, Report};
 use crate::adapt::adapter_file::{self, Adapter, Description, File, Meta};
+use crate::adapt::dino::SelfSupervised;
 use crate::adapt::overlap::{self, Config, Generic};
 use crate::data::{Item, Shelf};
 use crate::output::{Kind, Output};
@@ -46,8 +47,42 @@ pub struct CorrectionOptions {
     pub micro_batch: usize,
     /// Seed of initial values, shuffles and dropout. The same seed gives the same correction, to the bit, on the same device.
     pub seed: u64,
+    /// Training without labels; none where it learns to tell the examples' classes apart. Begin with
+    /// [`CorrectionOptions::without_labels`], whose other settings are those that belong to it.
+    pub self_supervision: Option<SelfSupervision>,
     /// As [`FitOptions::checkpoint`](crate::FitOptions::checkpoint).
     pub checkpoint: Option<PathBuf>,
+}
+
+/// What training without labels has besides: a student learns to say of crops of a picture what its own running mean says of
+/// others (DINO, arXiv 2104.14294).
+#[derive(Clone, Debug, PartialEq)]
+pub struct SelfSupervision {
+    /// Outputs of the random head that crops are compared through, from 2 to 1048576. It takes most of the memory.
+    pub head: usize,
+    /// Local crops of each picture, from 1 to 96, beside the two global ones.
+    pub local_crops: usize,
+    /// The share of the running mean that stays at a step, from 0 to 1, at the beginning; 1 at the end.
+    pub momentum: f64,
+}
+
+impl SelfSupervision {
+    fn of(settings: &SelfSupervised) -> SelfSupervision {
+        let SelfSupervised { head, local_crops, momentum, .. } = *settings;
+        SelfSupervision { head, local_crops, momentum }
+    }
+
+    fn settings(&self) -> SelfSupervised {
+        let SelfSupervision { head, local_crops, momentum } = *self;
+        SelfSupervised { head, local_crops, momentum, ..SelfSupervised::default() }
+    }
+}
+
+impl Default for SelfSupervision {
+    /// The paper's settings.
+    fn default() -> SelfSupervision {
+        SelfSupervision::of(&SelfSupervised::default())
+    }
 }
 
 impl Default for CorrectionOptions {
@@ -58,6 +93,12 @@ impl Default for CorrectionOptions {
 }
 
 impl CorrectionOptions {
+    /// The paper's settings for training without labels, in steps of `batch` pictures: it is the rate's measure. The authors'
+    /// steps are of 120.
+    pub fn without_labels(batch: usize) -> CorrectionOptions {
+        CorrectionOptions::of(&Config::without_labels(1, batch))
+    }
+
     fn of(config: &Config) -> CorrectionOptions {
         // The shortest number that is this f32, not the f64 that is nearest to it: 0.03 and not 0.029999999329447746.
         let exact = |value: f32| value.to_string().parse().unwrap_or(f64::from(value));
@@ -70,11 +111,16 @@ impl CorrectionOptions {
             batch: config.batch,
             micro_batch: config.micro_batch,
             seed: config.seed,
+            self_supervision: config.self_supervised.as_ref().map(SelfSupervision::of),
             checkpoint: None,
         }
     }
 
     pub(super) fn config(&self) -> Config {
+        let base = match self.self_supervision {
+            Some(_) => Config::without_labels(self.seed, self.batch),
+            None => Config::paper(self.seed),
+        };
         Config {
             epochs: self.epochs,
             bottleneck: self.bottleneck,
@@ -83,7 +129,8 @@ impl CorrectionOptions {
             lr: self.rate,
             batch: self.batch,
             micro_batch: self.micro_batch,
-            ..Config::paper(self.seed)
+            self_supervised: self.self_supervision.as_ref().map(SelfSupervision::settings),
+            ..base
         }
     }
 }
@@ -101,7 +148,8 @@ impl Correction {
         Ok(Correction(Arc::new(Inner { model: model.clone(), adapter, classes, config, meta })))
     }
 
-    /// The classes that it was trained to tell apart: those that are told apart with it should not be among them.
+    /// The classes that it was trained to tell apart: those that are told apart with it should not be among them. None where it was
+    /// trained without labels.
     pub fn classes(&self) -> &[String] {
         &self.0.classes
     }
@@ -119,9 +167,12 @@ impl Correction {
     /// What it is, for people: `64 wide, scale 0.03, 1 epoch over 400 classes`.
     pub fn facts(&self) -> String {
         let CorrectionOptions { bottleneck, scale, epochs, .. } = self.options();
-        let (epochs, classes) =
-            (text::count(epochs, "epoch", "epochs"), text::count(self.classes().len(), "class", "classes"));
-        format!("{bottleneck} wide, scale {scale}, {epochs} over {classes}")
+        let epochs = text::count(epochs, "epoch", "epochs");
+        let over = match self.0.config.self_supervised {
+            Some(_) => "without labels".to_string(),
+            None => format!("over {}", text::count(self.classes().len(), "class", "classes")),
+        };
+        format!("{bottleneck} wide, scale {scale}, {epochs} {over}")
     }
 
     /// Writes a file that [`Model::open_correction`] and `--correction` of `tipi` read. An adapter that is there already is
@@ -189,8 +240,10 @@ pub(super) fn fit(
     options: &CorrectionOptions,
     watch: &mut dyn Watch,
 ) -> Result<(Correction, Report)> {
-    examples.check()?;
     let (clip, config) = (model.clip(), options.config());
+    if config.self_supervised.is_none() {
+        examples.check()?;
+    }
     config.check()?;
     let checkpoint = options.checkpoint.as_deref().map(Checkpoint::take).transpose()?;
     // Broken pictures are found before hours are spent.
@@ -200,7 +253,8 @@ pub(super) fn fit(
     let pictures = Generic { items: &items, names: examples.classes(), shelf: &shelf };
     let place = checkpoint.as_ref().map(Checkpoint::place);
     let (correction, losses) = overlap::learn(clip, pictures, &config, place, watch)?;
-    let correction = Correction::new(model, correction, (examples.classes(), config));
+    let classes: &[String] = if config.self_supervised.is_some() { &[] } else { examples.classes() };
+    let correction = Correction::new(model, correction, (classes, config));
     checkpoint.map_or(Ok(()), Checkpoint::remove)?;
     Ok((correction, Report { losses, ..Report::default() }))
 }

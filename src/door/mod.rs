@@ -19,7 +19,7 @@ mod model;
 mod prediction;
 
 pub use classifier::Classifier;
-pub use correction::{Correction, CorrectionOptions};
+pub use correction::{Correction, CorrectionOptions, SelfSupervision};
 #[cfg(feature = "eval")]
 pub use dataset::Dataset;
 #[cfg(feature = "eval")]

@@ -244,11 +244,12 @@ impl Model {
     }
 
     /// Trains an overlap correction (arXiv 2409.11338) to tell generic examples apart: many classes, and none of those that are
-    /// told apart with it later. Validation pictures are not looked at. The second part of the result has the losses.
+    /// told apart with it later. With [`CorrectionOptions::self_supervision`] it learns from the pictures alone, whatever their
+    /// classes. Validation pictures are not looked at. The second part of the result has the losses.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for options out of range, fewer than two classes, or a model whose image tower is a ResNet; the
-    /// first example that cannot be decoded; training that diverges; too little memory, a lost device; what `watch` gives.
+    /// [`Error::Invalid`](crate::Error::Invalid) for options out of range, fewer than two classes (without labels: two pictures), or a model
+    /// whose image tower is a ResNet (without labels: no ViT with a class token); the first example that cannot be decoded; training that diverges; too little memory, a lost device; what `watch` gives.
     pub fn fit_correction(
         &self,
         examples: &Examples,

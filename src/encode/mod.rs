@@ -3,6 +3,7 @@
 //! disk.
 
 mod ahead;
+mod crops;
 mod remembered;
 pub mod source;
 pub mod store;
@@ -22,6 +23,7 @@ use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
 pub(crate) use ahead::decoding_ahead;
+pub use crops::{Crops, crops};
 pub use remembered::{Remembered, Remembering};
 pub use source::{Direct, Source, Stored, Tower, encoder};
 pub use views::{RowId, Views, contents, draw_views, drawn_view};

@@ -59,11 +59,7 @@ impl Views {
     pub(super) fn prepared(&self, clip: &Clip, picture: &Rgb, id: &RowId) -> Rgb {
         match self {
             Views::Center => clip.prepare(picture),
-            Views::Random { augment, .. } => {
-                let mut seed = [0; 8];
-                seed.copy_from_slice(&id[..8]);
-                augment.view(picture, clip.preprocess.size, &mut PythonRandom::new(u64::from_le_bytes(seed)))
-            }
+            Views::Random { augment, .. } => drawn(augment, picture, clip.preprocess.size, id),
         }
     }
 
@@ -71,6 +67,13 @@ impl Views {
     pub(super) fn all_prepared(&self, clip: &Clip, picture: &Rgb, contents: &RowId) -> Vec<Rgb> {
         self.ids(contents).iter().map(|id| self.prepared(clip, picture, id)).collect()
     }
+}
+
+/// The random view with this name, `side`×`side`.
+pub(super) fn drawn(augment: &Augment, picture: &Rgb, side: usize, id: &RowId) -> Rgb {
+    let mut seed = [0; 8];
+    seed.copy_from_slice(&id[..8]);
+    augment.view(picture, side, &mut PythonRandom::new(u64::from_le_bytes(seed)))
 }
 
 /// SHA-256 of a picture's file.

@@ -242,6 +242,17 @@ impl Tensor {
         Ok(Tensor { storage: self.storage.clone(), shape: shape.to_vec(), dtype: self.dtype })
     }
 
+    /// The first `rows` rows `[rows, cols]` alone, in the same memory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none, for more than there are, or of a texture, whose shape is its own.
+    pub fn first_rows(&self, rows: usize) -> Result<Tensor> {
+        if rows == 0 || rows > self.rows() || self.dtype.is_texture() {
+            return Err(Error::invalid(format!("the first {rows} rows of {:?} of {:?}", self.shape, self.dtype)));
+        }
+        Ok(Tensor { storage: self.storage.clone(), shape: vec![rows, self.cols()], dtype: self.dtype })
+    }
+
     /// The same tensor under a name for users ("image features") and with what is likely wrong where its numbers are not
     /// finite: reading them is an error then. The first name stays.
     #[must_use]

@@ -7,7 +7,9 @@ pub mod activation;
 pub mod affinity;
 pub mod attention;
 pub mod batchnorm;
+pub mod clipping;
 pub mod conv;
+pub mod dino;
 pub mod divergence;
 pub mod dropout;
 pub mod extremes;
@@ -45,7 +47,9 @@ pub fn variants() -> Vec<Variant> {
         affinity::variants(),
         attention::variants(),
         batchnorm::variants(),
+        clipping::variants(),
         conv::variants(),
+        dino::variants(),
         divergence::variants(),
         dropout::variants(),
         extremes::variants(),

@@ -8,7 +8,7 @@ use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
 static SHADER: Shader = shader("optim");
 
 pub(super) fn variants() -> Vec<Variant> {
-    ["sgd", "adamw", "accumulate"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
+    ["sgd", "adamw", "accumulate", "blend"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
 }
 
 /// One SGD step on `w` in place, with momentum and weight decay as PyTorch. `hyper` `[4]` holds learning rate,
@@ -81,6 +81,17 @@ pub fn accumulate(rec: &mut Recorder, hyper: &Tensor, grad: &Tensor, sum: &Tenso
     expect("accumulate", "hyper", hyper, &[2])?;
     expect("accumulate", "grad", grad, sum.shape())?;
     record(rec, "accumulate", sum.len(), &[hyper, grad, sum], (3.0, 12.0))
+}
+
+/// w ← w + share·(x − w) in place, with `hyper` `[1]` holding share: a running mean of x that forgets (1 − share is its
+/// momentum). A w that equals x stays as it is.
+///
+/// # Errors
+/// Shapes that differ.
+pub fn blend(rec: &mut Recorder, hyper: &Tensor, x: &Tensor, w: &Tensor) -> Result<()> {
+    expect("blend", "hyper", hyper, &[1])?;
+    expect("blend", "x", x, w.shape())?;
+    record(rec, "blend", w.len(), &[hyper, x, w], (3.0, 12.0))
 }
 
 fn record(

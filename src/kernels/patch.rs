@@ -27,7 +27,7 @@ pub struct PatchEmbedding {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
     batch: u32,
     size: u32,
@@ -35,6 +35,27 @@ struct Params {
     grid: u32,
     width: u32,
     first: u32,
+    cell_row: u32,
+    token_row: u32,
+}
+
+/// Pictures of one size, and the positions of their tokens.
+#[derive(Clone, Copy)]
+pub struct Pictures<'a> {
+    /// `[batch, 3, R, R]`.
+    pub pixels: &'a Tensor,
+    /// `[tokens, width]`.
+    pub position: &'a Tensor,
+}
+
+/// Where pictures of one size lie among those of all.
+struct Part<'a> {
+    of: Pictures<'a>,
+    batch: usize,
+    size: usize,
+    grid: usize,
+    /// The first row of their patches, and of their tokens.
+    first: (usize, usize),
 }
 
 /// pixels `[batch,3,size,size]` → tokens `[batch, tokens, width]`: the class token first, where there is one, positions added.
@@ -43,30 +64,56 @@ struct Params {
 /// # Errors
 /// Shapes that do not fit; out of memory.
 pub fn forward(rec: &mut Recorder, pixels: &Tensor, e: &PatchEmbedding) -> Result<Tensor> {
-    let [batch, 3, size, size_x] = *pixels.shape() else {
-        return Err(Error::invalid(format!("patch: pixels have shape {:?}, expected [batch,3,R,R]", pixels.shape())));
-    };
-    let grid = size.checked_div(e.patch).unwrap_or(0);
-    let width = e.position.cols();
-    if size != size_x || grid == 0 {
-        return Err(Error::invalid(format!("patch: pictures of {size_x}×{size} with patches of {}", e.patch)));
+    let tokens = forward_sizes(rec, &[Pictures { pixels, position: &e.position }], e)?;
+    let batch = pixels.shape().first().copied().unwrap_or(0);
+    tokens.reshape(&[batch, e.position.rows(), e.position.cols()])
+}
+
+/// As [`forward`], for pictures of several sizes, whose patches are multiplied at once: the tokens of all, picture after picture,
+/// `[rows, width]`. The positions are those given, and not the embedding's own.
+///
+/// # Errors
+/// No pictures; shapes that do not fit; out of memory.
+pub fn forward_sizes(rec: &mut Recorder, sizes: &[Pictures<'_>], e: &PatchEmbedding) -> Result<Tensor> {
+    let (width, depth) = (e.position.cols(), 3 * e.patch * e.patch);
+    expect_matrix("patch", "weight", &e.weight, width, depth)?;
+    let (mut cells, mut rows, mut parts) = (0, 0, Vec::with_capacity(sizes.len()));
+    for of in sizes.iter().copied() {
+        let shape = of.pixels.shape();
+        let [batch, 3, size, size_x] = *shape else {
+            return Err(Error::invalid(format!("patch: pixels have shape {shape:?}, expected [batch,3,R,R]")));
+        };
+        let grid = size.checked_div(e.patch).unwrap_or(0);
+        if size != size_x || grid == 0 {
+            return Err(Error::invalid(format!("patch: pictures of {size_x}×{size} with patches of {}", e.patch)));
+        }
+        parts.push(Part { of, batch, size, grid, first: (cells, rows) });
+        cells += batch * grid * grid;
+        rows += batch * (grid * grid + usize::from(e.class.is_some()));
     }
-    expect_matrix("patch", "weight", &e.weight, width, 3 * e.patch * e.patch)?;
-    let [batch_u, size, patch, grid_u, width_u] = [batch, size, e.patch, grid, width].map(|v| v as u32);
-    let params = Params { batch: batch_u, size, patch, grid: grid_u, width: width_u, first: 0 };
-    let unfolded = rec.temp("unfold", &[batch * grid * grid, 3 * e.patch * e.patch])?;
-    rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, "unfold", &[]),
-        label: "patch unfold",
-        params: bytemuck::bytes_of(&params),
-        bindings: &[pixels, &unfolded],
-        grid: Grid::cover(unfolded.len(), 64),
-        flops: 0.0,
-        bytes: 8.0 * unfolded.len() as f64,
-    })?;
+    let unfolded = rec.temp("unfold", &[cells, depth])?;
+    for part in &parts {
+        let [batch, size, patch, grid, width, cell_row] =
+            [part.batch, part.size, e.patch, part.grid, width, part.first.0].map(|v| v as u32);
+        let values = part.batch * part.grid * part.grid * depth;
+        rec.dispatch(&Dispatch {
+            variant: Variant::new(&SHADER, "unfold", &[]),
+            label: "patch unfold",
+            params: bytemuck::bytes_of(&Params { batch, size, patch, grid, width, cell_row, ..Params::default() }),
+            bindings: &[part.of.pixels, &unfolded],
+            grid: Grid::cover(values, 64),
+            flops: 0.0,
+            bytes: 8.0 * values as f64,
+        })?;
+    }
     let epilogue = gemm::Epilogue { bias: e.bias.as_ref(), ..gemm::Epilogue::default() };
     let patches = gemm::matmul(rec, gemm::Layout::Nt, &unfolded, &e.weight, &epilogue)?;
-    assemble(rec, &patches, grid, e.class.as_ref(), &e.position)
+    let y = rec.temp("tokens", &[rows, width])?;
+    for part in &parts {
+        let Part { of, batch, grid, first, .. } = part;
+        place(rec, (&patches, &y), (*batch, *grid, *first), e.class.as_ref(), of.position)?;
+    }
+    Ok(y)
 }
 
 /// Patches `[batch·grid², width]` → tokens `[batch, tokens, width]`, as [`forward`] does at its end.
@@ -81,28 +128,39 @@ pub fn assemble(
     position: &Tensor,
 ) -> Result<Tensor> {
     let (cells, width) = (grid * grid, position.cols());
-    let tokens = cells + usize::from(class.is_some());
+    let batch = patches.rows() / cells.max(1);
+    expect_matrix("patch", "patches", patches, batch * cells, width)?;
+    let y = rec.temp("tokens", &[batch, cells + usize::from(class.is_some()), width])?;
+    place(rec, (patches, &y), (batch, grid, (0, 0)), class, position)?;
+    Ok(y)
+}
+
+/// Tokens of the patches of `batch` pictures, from and to the rows given.
+fn place(
+    rec: &mut Recorder,
+    (patches, y): (&Tensor, &Tensor),
+    (batch, grid, (cell_row, token_row)): (usize, usize, (usize, usize)),
+    class: Option<&Tensor>,
+    position: &Tensor,
+) -> Result<()> {
+    let (width, tokens) = (y.cols(), grid * grid + usize::from(class.is_some()));
     expect("patch", "position", position, &[tokens, width])?;
     if let Some(class) = class {
         expect("patch", "class", class, &[width])?;
     }
-    let batch = patches.rows() / cells.max(1);
-    expect_matrix("patch", "patches", patches, batch * cells, width)?;
-    let [batch_u, grid, width_u] = [batch, grid, width].map(|v| v as u32);
+    let values = batch * tokens * width;
+    let [batch, grid, width, cell_row, token_row] = [batch, grid, width, cell_row, token_row].map(|v| v as u32);
     let first = u32::from(class.is_some());
-    let params = Params { batch: batch_u, size: 0, patch: 0, grid, width: width_u, first };
-    let y = rec.temp("tokens", &[batch, tokens, width])?;
     rec.dispatch(&Dispatch {
         variant: Variant::new(&SHADER, "assemble", &[]),
         label: "patch assemble",
-        params: bytemuck::bytes_of(&params),
+        params: bytemuck::bytes_of(&Params { batch, grid, width, first, cell_row, token_row, ..Params::default() }),
         // Without a class token nothing is read in its place.
-        bindings: &[patches, class.unwrap_or(position), position, &y],
-        grid: Grid::cover(y.len(), 64),
-        flops: y.len() as f64,
-        bytes: 8.0 * y.len() as f64,
-    })?;
-    Ok(y)
+        bindings: &[patches, class.unwrap_or(position), position, y],
+        grid: Grid::cover(values, 64),
+        flops: values as f64,
+        bytes: 8.0 * values as f64,
+    })
 }
 
 /// dpixels `[batch,3,size,size]` from dy `[batch, tokens, width]`, for a frozen embedding; pixels beyond the last whole
@@ -122,7 +180,8 @@ pub fn backward(rec: &mut Recorder, dy: &Tensor, e: &PatchEmbedding, size: usize
     expect_matrix("patch dx", "dy", dy, batch * tokens, width)?;
     expect_matrix("patch dx", "weight", &e.weight, width, 3 * e.patch * e.patch)?;
     let [batch_u, size_u, patch, grid_u, width_u, first] = [batch, size, e.patch, grid, width, first].map(|v| v as u32);
-    let params = Params { batch: batch_u, size: size_u, patch, grid: grid_u, width: width_u, first };
+    let params =
+        Params { batch: batch_u, size: size_u, patch, grid: grid_u, width: width_u, first, ..Params::default() };
     let moved = |rec: &mut Recorder, entry: &'static str, label: &'static str, x: &Tensor, shape: &[usize]| {
         let y = rec.temp(label, shape)?;
         rec.dispatch(&Dispatch {

@@ -1,9 +1,9 @@
 //! The transformer of both towers: x += attention(ln1 x); x += mlp(ln2 x), and, where a tower is corrected, a bottleneck
 //! beside each MLP. In some families the norms stand elsewhere ([`Norms`]).
 
+mod adapted;
 mod taps;
 
-use super::bottleneck::{self, Bottleneck, BottleneckGrads};
 use super::{FrozenLinear, LayerNorm};
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
@@ -13,6 +13,7 @@ use crate::kernels::rotary::{self, Angles};
 use crate::kernels::{gather, swiglu};
 use crate::{Error, Result};
 
+pub use adapted::{AdaptedSaved, Pair, Teacher};
 pub use taps::Taps;
 
 /// Where a block's norms stand. `f` is attention or the MLP.
@@ -81,6 +82,11 @@ impl Picked {
         })
     }
 
+    /// How many.
+    fn len(&self) -> usize {
+        self.index.len()
+    }
+
     /// The rows of x `[rows, width]` that are picked, `[n, width]`.
     ///
     /// # Errors
@@ -122,15 +128,6 @@ struct SavedMlp {
 pub struct Saved {
     attention: SavedAttention,
     mlp: SavedMlp,
-}
-
-/// What backward through a block with a bottleneck needs.
-pub struct AdaptedSaved {
-    /// The residual stream after attention: the bottleneck's input.
-    mid: Tensor,
-    bottleneck: bottleneck::Saved,
-    /// Nothing below the first block's bottleneck trains, so the first block keeps nothing else.
-    frozen: Option<Saved>,
 }
 
 /// A stack of frozen blocks.
@@ -390,115 +387,6 @@ impl Transformer {
             dy = self.attend_backward(rec, block, &dmid, s.attention, pattern)?;
         }
         Ok(dy)
-    }
-
-    fn check_bottlenecks(&self, bottlenecks: &[Bottleneck]) -> Result<()> {
-        if bottlenecks.len() == self.blocks.len() && !bottlenecks.is_empty() {
-            return Ok(());
-        }
-        Err(Error::invalid(format!("{} bottlenecks for {} blocks", bottlenecks.len(), self.blocks.len())))
-    }
-
-    /// Inference with and without a bottleneck in every block: the picked rows (plain, adapted). The first block's
-    /// attention and MLP see the same input either way and are computed once.
-    ///
-    /// # Errors
-    /// Another number of bottlenecks than blocks; shapes that do not fit; out of memory.
-    pub fn forward_both(
-        &self,
-        rec: &mut Recorder,
-        x: Tensor,
-        pattern: &Pattern,
-        picked: Option<&Picked>,
-        bottlenecks: &[Bottleneck],
-    ) -> Result<(Tensor, Tensor)> {
-        self.check_bottlenecks(bottlenecks)?;
-        let mid = self.attend(rec, &self.blocks[0], &x, pattern, self.picked_in(0, picked))?;
-        // Taken by value and not kept by the caller: what is held when a recording ends gets a place of its own.
-        drop(x);
-        let mut plain = self.mlp(rec, &self.blocks[0], &mid)?;
-        let mut adapted = bottlenecks[0].forward(rec, &mid, Some(&plain))?;
-        for (i, (block, bottleneck)) in self.blocks.iter().zip(bottlenecks).enumerate().skip(1) {
-            let wanted = self.picked_in(i, picked);
-            let mid = self.attend(rec, block, &plain, pattern, wanted)?;
-            plain = self.mlp(rec, block, &mid)?;
-            let mid = self.attend(rec, block, &adapted, pattern, wanted)?;
-            let own = self.mlp(rec, block, &mid)?;
-            adapted = bottleneck.forward(rec, &mid, Some(&own))?;
-        }
-        Ok((plain, adapted))
-    }
-
-    /// Training of bottlenecks: the picked rows of the adapted stream, and what [`Transformer::backward_adapted`] needs of
-    /// each block. `masks` holds one dropout mask `[rows, bottleneck]` per block, or none.
-    ///
-    /// # Errors
-    /// Another number of bottlenecks or masks than blocks; shapes that do not fit; out of memory.
-    pub fn forward_adapted(
-        &self,
-        rec: &mut Recorder,
-        x: Tensor,
-        pattern: &Pattern,
-        picked: Option<&Picked>,
-        bottlenecks: &[Bottleneck],
-        masks: &[Tensor],
-    ) -> Result<(Tensor, Vec<AdaptedSaved>)> {
-        self.check_bottlenecks(bottlenecks)?;
-        if !masks.is_empty() && masks.len() != bottlenecks.len() {
-            return Err(Error::invalid(format!("{} dropout masks for {} blocks", masks.len(), bottlenecks.len())));
-        }
-        let mut x = x;
-        let mut all = Vec::with_capacity(self.blocks.len());
-        for (i, (block, bottleneck)) in self.blocks.iter().zip(bottlenecks).enumerate() {
-            let wanted = self.picked_in(i, picked);
-            let (mid, plain, frozen) = if i == 0 {
-                let mid = self.attend(rec, block, &x, pattern, wanted)?;
-                let plain = self.mlp(rec, block, &mid)?;
-                (mid, plain, None)
-            } else {
-                let (mid, attention) = self.attend_saved(rec, block, &x, pattern, wanted)?;
-                let (plain, mlp) = self.mlp_saved(rec, block, &mid)?;
-                (mid, plain, Some(Saved { attention, mlp }))
-            };
-            let mask = match (masks.get(i), wanted) {
-                (Some(mask), Some(picked)) => Some(picked.of(rec, mask)?),
-                (mask, _) => mask.cloned(),
-            };
-            let (y, saved) = bottleneck.forward_saved(rec, &mid, &plain, mask.as_ref())?;
-            all.push(AdaptedSaved { mid, bottleneck: saved, frozen });
-            x = y;
-        }
-        Ok((x, all))
-    }
-
-    /// The bottlenecks' gradients, in the order of the blocks, from dY of the adapted stream. Backward ends at the first
-    /// block's bottleneck: below it nothing trains. `saved` is used up.
-    ///
-    /// # Errors
-    /// Shapes that do not fit; out of memory.
-    pub fn backward_adapted(
-        &self,
-        rec: &mut Recorder,
-        dy: Tensor,
-        saved: Vec<AdaptedSaved>,
-        pattern: &Pattern,
-        bottlenecks: &[Bottleneck],
-    ) -> Result<Vec<BottleneckGrads>> {
-        let mut dy = dy;
-        let mut all = Vec::with_capacity(saved.len());
-        for ((block, bottleneck), s) in self.blocks.iter().zip(bottlenecks).zip(saved).rev() {
-            let Some(frozen) = s.frozen else {
-                all.push(bottleneck.backward(rec, &s.mid, &s.bottleneck, &dy, None)?.0);
-                break;
-            };
-            let dmid = self.mlp_backward(rec, block, &dy, frozen.mlp)?;
-            let (grads, total) = bottleneck.backward(rec, &s.mid, &s.bottleneck, &dy, Some(&dmid))?;
-            all.push(grads);
-            let dmid = total.unwrap_or(dmid);
-            dy = self.attend_backward(rec, block, &dmid, frozen.attention, pattern)?;
-        }
-        all.reverse();
-        Ok(all)
     }
 }
 

@@ -10,7 +10,7 @@ mod noise_net;
 pub use attention_pool::{AttentionPool, Saved as PoolSaved};
 #[doc(hidden)]
 pub use block::Taps;
-pub use block::{AdaptedSaved, Block, Hidden, Norms, Picked, Saved, Transformer};
+pub use block::{AdaptedSaved, Block, Hidden, Norms, Pair, Picked, Saved, Teacher, Transformer};
 pub use bottleneck::{Bottleneck, BottleneckGrads, Saved as BottleneckSaved};
 pub use linear::{FrozenLinear, LayerNorm, LinearGrads, TrainableLinear};
 pub use noise_net::{Named, NoiseNet, SavedNet, Statistics, Values};

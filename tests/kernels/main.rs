@@ -11,6 +11,7 @@ mod attention;
 mod batchnorm;
 mod conv;
 mod device;
+mod dino;
 mod divergence;
 mod errors;
 mod gemm;

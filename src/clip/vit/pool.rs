@@ -48,9 +48,14 @@ impl Pool {
         self.norm.gain.len()
     }
 
+    /// Whether it looks at the class token alone.
+    pub fn is_class(&self) -> bool {
+        matches!(self.kind, Kind::Class)
+    }
+
     /// The rows that the blocks' last need compute, of `batch` pictures; none where all are pooled.
     pub fn picked(&self, gpu: &Gpu, batch: usize) -> Result<Option<Picked>> {
-        if !matches!(self.kind, Kind::Class) {
+        if !self.is_class() {
             return Ok(None);
         }
         let rows: Vec<u32> = (0..batch).map(|b| (b * self.tokens) as u32).collect();

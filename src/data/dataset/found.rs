@@ -52,6 +52,14 @@ impl Found {
         }
     }
 
+    /// Whether a folder has parts: train, and something to search or to test on.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, in a strict walk.
+    pub fn has_parts(folder: &Path, walk: &Walk) -> Result<bool> {
+        user::has_parts(folder, walk.at(folder))
+    }
+
     fn of(dataset: Dataset) -> Found {
         Found::Parts(Box::new(dataset))
     }

@@ -1,7 +1,8 @@
 //! A user's own set: folders, a CSV file or a split file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::found::{Found, Whole, name};
 use super::{Dataset, Parts, TEMPLATE, WORDS, classes_of, same_names, split, twice_listed};
@@ -19,13 +20,18 @@ pub(super) fn open(path: &Path, walk: &Walk) -> Result<Found> {
         let is_split = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
         return if is_split { open_split(path) } else { open_csv(path) };
     }
-    let has = |name: &str| path.join(name).is_dir();
-    // A set may have a class that is called train: one with pictures in it, not folders.
-    let parted = has("train") && (has("test") || VAL.iter().any(|name| has(name)));
-    if parted && !tree.folders(&path.join("train"))?.is_empty() {
+    if has_parts(path, tree)? {
         return open_parts(path, tree).map(|dataset| Found::Parts(Box::new(dataset)));
     }
     Ok(Found::Whole(Whole { path: path.to_path_buf(), folder: Folder::list(path, tree)? }))
+}
+
+/// Whether a folder has parts: train, and something to search or to test on.
+pub(super) fn has_parts(path: &Path, tree: Tree<'_>) -> Result<bool> {
+    let has = |name: &str| path.join(name).is_dir();
+    let parted = has("train") && (has("test") || VAL.iter().any(|name| has(name)));
+    // A set may have a class that is called train: one with pictures in it, not folders.
+    Ok(parted && !tree.folders(&path.join("train"))?.is_empty())
 }
 
 /// Opens a split file of CoOp's form, whose paths are relative to its folder.
@@ -100,8 +106,9 @@ fn open_parts(path: &Path, tree: Tree<'_>) -> Result<Dataset> {
 pub(super) struct Record {
     pub line: usize,
     pub path: PathBuf,
-    pub class: String,
-    pub part: Option<String>,
+    /// Millions of lines have few classes, and fewer parts: each is kept once.
+    pub class: Arc<str>,
+    pub part: Option<Arc<str>>,
 }
 
 /// Opens a CSV file.
@@ -116,7 +123,7 @@ fn open_csv(path: &Path) -> Result<Found> {
             let reason = format!("'{}' is in line {first} too: leave one", record.path.display());
             return Err(at(record.line, reason));
         }
-        classes.entry(&record.class).or_insert(record.line);
+        classes.entry(&*record.class).or_insert(record.line);
     }
     if classes.len() < 2 {
         let found = classes.keys().next().map_or_else(String::new, |class| format!(", '{class}'"));
@@ -137,12 +144,16 @@ fn open_csv(path: &Path) -> Result<Found> {
             return Err(at(*line, reason));
         }
     }
-    let labels: HashMap<&str, usize> = classes.keys().enumerate().map(|(label, class)| (*class, label)).collect();
+    let labels: HashMap<Arc<str>, usize> =
+        classes.keys().enumerate().map(|(label, class)| (Arc::from(*class), label)).collect();
     let names: Vec<String> = classes.keys().map(|class| class_name(class)).collect();
+    let raw: Vec<String> = classes.keys().map(|class| (*class).to_owned()).collect();
     let with_parts = records.iter().any(|record| record.part.is_some());
+    // What borrows the records ends here: of a list of millions there is no second copy.
+    drop((lines, classes, prompts));
     if with_parts {
         let mut parts = Parts { train: Vec::new(), val: Vec::new(), test: Vec::new() };
-        for record in &records {
+        for record in records {
             let list = match record.part.as_deref() {
                 Some("train") => &mut parts.train,
                 Some("val") => &mut parts.val,
@@ -152,15 +163,15 @@ fn open_csv(path: &Path) -> Result<Found> {
                     return Err(at(record.line, format!("split is '{found}': it must be train, val or test")));
                 }
             };
-            list.push(Item { path: record.path.clone(), label: labels[record.class.as_str()] });
+            list.push(Item { label: labels[&record.class], path: record.path });
         }
         return Ok(Found::Parts(Box::new(set(path, names, parts, "the column split".to_owned())?)));
     }
-    let item = |record: &Record| Item { path: record.path.clone(), label: labels[record.class.as_str()] };
+    let item = |record: Record| Item { label: labels[&record.class], path: record.path };
     let folder = Folder {
         root: path.parent().unwrap_or(Path::new("")).to_path_buf(),
-        items: records.iter().map(item).collect(),
-        classes: classes.keys().map(|class| (*class).to_owned()).collect(),
+        items: records.into_iter().map(item).collect(),
+        classes: raw,
     };
     Ok(Found::Whole(Whole { path: path.to_path_buf(), folder }))
 }
@@ -187,7 +198,7 @@ pub(super) fn read_csv(path: &Path) -> Result<Vec<Record>> {
     };
     let part = column("split");
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut records = Vec::new();
+    let (mut records, mut known) = (Vec::new(), HashSet::<Arc<str>>::new());
     let (mut counted, mut line) = (0, 1);
     for record in reader.records() {
         let record = record.map_err(wrong)?;
@@ -206,7 +217,15 @@ pub(super) fn read_csv(path: &Path) -> Result<Vec<Record>> {
             return Err(at(line, "the path is empty: name a picture".to_owned()));
         }
         let path = folder.join(field(picture));
-        records.push(Record { line, path, class: field(label).to_owned(), part: part.map(|p| field(p).to_owned()) });
+        let mut once = |text: &str| match known.get(text) {
+            Some(kept) => Arc::clone(kept),
+            None => {
+                let kept: Arc<str> = text.into();
+                known.insert(Arc::clone(&kept));
+                kept
+            }
+        };
+        records.push(Record { line, path, class: once(field(label)), part: part.map(|part| once(field(part))) });
     }
     Ok(records)
 }

@@ -68,3 +68,71 @@ fn overlap_is_measured_before_and_after() {
     bad(&["overlap", "--model", MODEL, "--data", s(one.path()), "--plot", s(&plot)], &["one class"]);
     bad(&["overlap", "--model", MODEL, "--data", s(one.path()), "--plot", "no/such/place"], &["no/such"]);
 }
+
+/// Any folder of pictures: loose ones and folders in folders; of a set in parts, train.
+#[test]
+fn a_correction_is_trained_without_labels() {
+    let data = pictures(3);
+    let dir = tempfile::tempdir().unwrap();
+    let loose = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(loose.path().join("deep/er")).unwrap();
+    for (i, (class, to)) in
+        [("anchor", "a.png"), ("umbrella", "deep/b.png"), ("credit_card", "deep/er/c.png")].iter().enumerate()
+    {
+        let mut files: Vec<_> =
+            std::fs::read_dir(data.path().join(class)).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        std::fs::copy(&files[i % files.len()], loose.path().join(to)).unwrap();
+    }
+    let out = dir.path().join("c.st");
+    let args = |data: &std::path::Path, more: &[&str]| -> Vec<String> {
+        let fixed = ["fit", "overlap", "--self-supervised", "--model", MODEL, "--data", s(data), "--out", s(&out)];
+        let small =
+            [("--epochs", "1"), ("--batch", "2"), ("--bottleneck", "4"), ("--head", "40"), ("--local-crops", "2")];
+        let small = small.iter().filter(|(name, _)| !more.contains(name)).flat_map(|(name, value)| [name, value]);
+        fixed.iter().chain(small).chain(more).map(|arg| (*arg).to_string()).collect()
+    };
+    let run = |data: &std::path::Path, more: &[&str]| {
+        let all = args(data, more);
+        let stderr = good(&all.iter().map(String::as_str).collect::<Vec<_>>()).1;
+        (std::fs::read(&out).unwrap(), stderr)
+    };
+    let (first, stderr) = run(loose.path(), &[]);
+    assert!(stderr.contains("overlap: 3 pictures without labels, 1 epoch, last loss"), "{stderr}");
+    assert!(run(loose.path(), &[]).0 == first, "one seed, one correction");
+    assert!(run(loose.path(), &["--head", "41"]).0 != first);
+    assert!(run(loose.path(), &["--micro-batch", "1", "--momentum", "0.5"]).0 != first);
+    // It is used as any other.
+    let measured = ["overlap", "--model", MODEL, "--data", s(data.path()), "--json", "--adapter", s(&out)];
+    let plot = dir.path().join("plot");
+    let (json, _) = good(&[&measured[..], &["--plot", s(&plot)]].concat());
+    assert!(serde_json::from_str::<Value>(&json).unwrap()["after"].is_object(), "{json}");
+    // A set in parts gives its train part.
+    let parts = tempfile::tempdir().unwrap();
+    for part in ["train", "test"] {
+        for class in ["anchor", "umbrella"] {
+            let to = parts.path().join(part).join(class);
+            std::fs::create_dir_all(&to).unwrap();
+            for file in std::fs::read_dir(data.path().join(class)).unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        }
+    }
+    assert!(run(parts.path(), &[]).1.contains("overlap: 6 pictures without labels"));
+
+    let refused = |data: &std::path::Path, more: &[&str], needles: &[&str]| {
+        let all = args(data, more);
+        bad(&all.iter().map(String::as_str).collect::<Vec<_>>(), needles);
+    };
+    let one = tempfile::tempdir().unwrap();
+    std::fs::copy(loose.path().join("a.png"), one.path().join("a.png")).unwrap();
+    refused(one.path(), &[], &["one picture", "two at least", s(one.path())]);
+    refused(loose.path(), &["--dropout", "0.1"], &["--dropout", "--self-supervised"]);
+    refused(loose.path(), &["--local-crops", "0"], &["--local-crops", "1"]);
+    refused(dir.path(), &[], &["no picture"]);
+    bad(
+        &["fit", "overlap", "--head", "40", "--model", MODEL, "--data", s(data.path()), "--out", s(&out)],
+        &["--head", "--self-supervised"],
+    );
+}

@@ -10,6 +10,7 @@ pub mod attention;
 pub mod batchnorm;
 pub mod cache;
 pub mod conv;
+pub mod dino;
 pub mod divergence;
 pub mod linear;
 pub mod nearest;
