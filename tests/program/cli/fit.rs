@@ -195,7 +195,20 @@ fn fit_and_predict_with_noise_on_pixels() {
     bytes[at..at + 4].copy_from_slice(&(-1f32).to_le_bytes());
     std::fs::write(&b, bytes).unwrap();
     bad(&["predict", "--adapter", s(&b), s(data.path())], &["b.safetensors", "bn1.running_var", "negative"]);
-    let args = ["fit", "pini", "--noise", "pixels", "--model", MODEL, "--data", s(data.path()), "--out", s(&a)];
+    let args = [
+        "fit",
+        "pini",
+        "--noise",
+        "pixels",
+        "--model",
+        MODEL,
+        "--data",
+        s(data.path()),
+        "--shots",
+        "1",
+        "--out",
+        s(&a),
+    ];
     bad(&[&args[..], &["--evaluate", "average:65"]].concat(), &["average:65", "64"]);
     bad(&[&args[..], &["--pixel-batch", "0"]].concat(), &["--pixel-batch", "1 to 65536"]);
 }
