@@ -19,7 +19,9 @@ $python fetch.py "$dir"
 [ -f "$dir/tokenizer/tokenizer.json" ] || $python tokens.py "$dir"
 $python check_leakage.py "$dir" --plant
 $python check_leakage.py "$dir"
-$python train.py "$dir" --minutes "$minutes" "$@" >>"$dir/train.log" 2>&1
+# From what was trained before, which has the default sizes; FROM= starts from random numbers.
+from=${FROM-begun}
+$python train.py "$dir" ${from:+--from "$from"} --minutes "$minutes" "$@" >>"$dir/train.log" 2>&1
 $python train.py "$dir" --cooldown "$cooldown" "$@" >>"$dir/train.log" 2>&1
 $python export.py "$dir" "$dir/cool.pt" "$dir/model"
 $python verify.py "$dir" "$dir/cool.pt" "$dir/model" | tee -a "$dir/train.log"
