@@ -16,8 +16,8 @@ use tipi::low_level::kernels::attention::{self, Pattern, Span};
 use tipi::low_level::kernels::dino::{self, Views};
 use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::low_level::kernels::{
-    affinity, clipping, conv, divergence, dropout, extremes, gather, layernorm, loss, nearest, noise, normalize, optim,
-    pairs, patch, peak, reduce, search, softmax, texels,
+    affinity, batchnorm, clipping, conv, divergence, dropout, extremes, gather, layernorm, loss, nearest, noise,
+    normalize, optim, pairs, patch, peak, reduce, search, softmax, texels,
 };
 
 /// The device, and inputs for it.
@@ -125,6 +125,20 @@ fn products(c: &mut Criterion) {
     bench.run(c, group, "convolution 3x3, 8x56x56x64", None, |rec| {
         let from = (conv::Order::ChannelsLast, 0..8);
         conv::forward(rec, &maps, from, window, &weight, &gemm::Epilogue::default())
+    });
+    bench.run(c, group, "convolution 3x3 dx, 8x56x56x64", None, |rec| {
+        conv::same_input(rec, &conv::Pictures::all(&maps), &weight, 3, None)
+    });
+    bench.run(c, group, "convolution 3x3 dw, 8x56x56x64", None, |rec| {
+        conv::same_weight(rec, &conv::Pictures::all(&maps), &weight, &maps, None)
+    });
+    let layer = [maps.clone()];
+    let (gain, running) = (bench.tensor(&[64]), bench.tensor(&[2, 64]));
+    bench.run(c, "maps", "batch norm statistics, 8x56x56x64", Some(4 * maps.len()), |rec| {
+        batchnorm::statistics(rec, &layer, &running)
+    });
+    bench.run(c, "maps", "batch norm dx, 8x56x56x64", Some(20 * maps.len()), |rec| {
+        Ok(batchnorm::backward(rec, &layer, &running, &gain, &layer)?.x.remove(0))
     });
     let bytes = Some(5 * maps.len());
     bench.run(c, "maps", "average pool 2x2, 8x56x56x64", bytes, |rec| conv::pool(rec, &maps, 2));

@@ -1,7 +1,7 @@
 //! tipi's times for `benches/peers/compare.py` and `benches/gpu/run.sh`: one JSON object a line, {"engine", "case", "seconds"},
 //! with "work" and its "unit" for what is done in that time.
 //!
-//! `cargo bench --bench probe -- gemm|image|pini CLASSES|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]|dino [PICTURES]`
+//! `cargo bench --bench probe -- gemm|image|pini CLASSES|pixels [BATCH]|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]|dino [PICTURES]`
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -178,11 +178,20 @@ fn main() {
                 report(&format!("pini {classes}"), "tipi", seconds, &done);
             });
         }
+        Some("pixels") => {
+            let batch = args.get(1).and_then(|b| b.parse().ok()).unwrap_or(8);
+            let clip = support::clip(&gpu, &support::B16_IMAGE, Precision::F32);
+            support::pixel_step(&clip, 100, batch, |run, plan| {
+                let seconds = best(&gpu, 1, run);
+                let done = format!("{}{}", work(1.0, "steps"), megabytes(plan));
+                report(&format!("pixels {batch}"), "tipi", seconds, &done);
+            });
+        }
         Some("products") => products(&gpu, args.get(1).and_then(|s| s.parse().ok()).unwrap_or(4096)),
         Some("towers") => towers(&gpu, args.get(1).map_or("1,8,64", String::as_str), args.get(2..).unwrap_or_default()),
         Some("cache") => cache(&gpu, args.get(1).and_then(|k| k.parse().ok()).unwrap_or(16_000)),
         Some("dino") => dino(&gpu, args.get(1).and_then(|n| n.parse().ok()).unwrap_or(2)),
         // As `cargo test --benches` and a bare `cargo bench` call it: that it starts is all there is to see.
-        _ => println!("say what to time: gemm, image, pini CLASSES, products, towers, cache or dino PICTURES"),
+        _ => println!("say what to time: gemm, image, pini CLASSES, pixels, products, towers, cache or dino PICTURES"),
     }
 }

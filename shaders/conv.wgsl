@@ -2,7 +2,9 @@
 // pictures are rows of channels, [batch, height, width, channels].
 //
 // unfold: x → rows [batch·out², side²·channels], in the order (row, column, channel) of the kernel; zeros outside the
-//         picture. Pixels come as [batch, 3, size, size], which other strides express.
+//         picture. Pixels come as [batch, 3, size, size], which other strides express. `batch` rows from row `first` on.
+// turn:   weight [outputs, side²·inputs] → [inputs, side²·outputs], cells in the opposite order: the weight of the convolution
+//         that takes gradients back. `batch` outputs, `channels` inputs.
 // pool:   y[b,i,j,c] = mean of x over the side × side window at (side·i, side·j); what is left over is dropped.
 // tokens: y[b,0] = mean of x[b] + position[0]; y[b,t] = x[b,t−1] + position[t].
 //# import linear
@@ -15,7 +17,7 @@ struct Params {
     side: u32,     // of the window
     stride: u32,
     pad: u32,
-    first: u32,    // unfold: the picture of x to begin with; tokens: the picture of y
+    first: u32,    // unfold: the row to begin with; tokens: the picture of y
     image_step: u32,
     row_step: u32,
     column_step: u32,
@@ -31,14 +33,14 @@ struct Params {
 fn unfold(id: Invocation) {
     let i = number_of(id);
     let depth = p.side * p.side * p.channels;
-    if i >= p.batch * p.out * p.out * depth {
+    if i >= p.batch * depth {
         return;
     }
     let within = i % depth;
     let channel = within % p.channels;
     let cell = within / p.channels;
-    let row = i / depth;
-    let image = p.first + row / (p.out * p.out);
+    let row = p.first + i / depth;
+    let image = row / (p.out * p.out);
     let at = row % (p.out * p.out);
     // Shifted by the padding, so that nothing is negative.
     let py = (at / p.out) * p.stride + cell / p.side;
@@ -48,6 +50,19 @@ fn unfold(id: Invocation) {
         value = x[image * p.image_step + (py - p.pad) * p.row_step + (px - p.pad) * p.column_step + channel * p.channel_step];
     }
     y[i] = value;
+}
+
+@compute @workgroup_size(64)
+fn turn(id: Invocation) {
+    let i = number_of(id);
+    let area = p.side * p.side;
+    if i >= p.channels * area * p.batch {
+        return;
+    }
+    let output = i % p.batch;
+    let cell = i / p.batch % area;
+    let input = i / (p.batch * area);
+    y[i] = x[(output * area + area - 1u - cell) * p.channels + input];
 }
 
 @compute @workgroup_size(64)

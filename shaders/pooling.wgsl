@@ -1,4 +1,4 @@
-// From the tokens of a picture to one row: by attention of a query that is the same for all pictures, or by their mean.
+// From the tokens of a picture or text to one row: by attention of a query that is the same for all pictures, or by their mean.
 //
 // Attention takes rows of values and, behind them, one score per head: x [batch·tokens, width + heads]. The query is fixed,
 // so a score is a linear function of a token, and is computed with the values in one product.
@@ -6,6 +6,8 @@
 //   mix: y [batch, width] = Σ_t s·value;
 //   back: dx of both, from dy [batch, width]: dvalue = s·dy; dscore = s·(dy·value − dy·y), summed over the head.
 // mean: y [batch, width] = mean of the tokens from `first` on of x [batch·tokens, width]; mean_back: its gradient.
+// mean_spans: y [batch, width] = mean of each text's rows in x [tokens, width], where texts differ in length and lie one after
+// the other; mean_spans_back: its gradient.
 //# import linear
 
 struct Params {
@@ -24,6 +26,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> shared_out: array<f32>; // shares
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(8) var<storage, read> spans: array<u32>; // of each text the first row and the number of rows
+@group(0) @binding(9) var<storage, read> owners: array<u32>; // of each row its text
 
 @compute @workgroup_size(64)
 fn shares(id: Invocation) {
@@ -111,4 +115,30 @@ fn mean_back(id: Invocation) {
     let row = i / p.width;
     let share = dy[(row / p.tokens) * p.width + i % p.width] / f32(p.tokens - p.first);
     dx[i] = select(0.0, share, row % p.tokens >= p.first);
+}
+
+@compute @workgroup_size(64)
+fn mean_spans(id: Invocation) {
+    let i = number_of(id);
+    if i >= p.batch * p.width {
+        return;
+    }
+    let text = i / p.width;
+    let first = spans[2u * text];
+    let count = spans[2u * text + 1u];
+    var sum = 0.0;
+    for (var t = 0u; t < count; t++) {
+        sum += x[(first + t) * p.width + i % p.width];
+    }
+    y[i] = sum / f32(count);
+}
+
+@compute @workgroup_size(64)
+fn mean_spans_back(id: Invocation) {
+    let i = number_of(id);
+    if i >= p.tokens * p.width {
+        return;
+    }
+    let text = owners[i / p.width];
+    dx[i] = dy[text * p.width + i % p.width] / f32(spans[2u * text + 1u]);
 }

@@ -7,7 +7,7 @@ use crate::adapt::METHODS;
 use crate::adapt::dino;
 use crate::adapt::method::Memory;
 use crate::adapt::overlap::{self, Correction};
-use crate::adapt::pini::NoisyPrompts;
+use crate::adapt::pini::{self, NoisyPrompts};
 use crate::adapt::tip::Cache;
 use crate::adapt::zero_shot::Classifier;
 use crate::clip::{Clip, EndToken, Features};
@@ -156,14 +156,17 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
     let mut needs = vec![
         of_batch("encoding pictures", &|n| clip.encoder(n, None).map(drop)),
         need("encoding texts", &|| {
-            let end = match clip.config.end {
-                EndToken::HighestId => clip.config.vocabulary as u32 - 1,
-                EndToken::First(id) => id,
-                EndToken::Last => 0,
+            let (inner, end) = match clip.config.end {
+                EndToken::HighestId => (0, clip.config.vocabulary as u32 - 1),
+                EndToken::First(id) => (0, id),
+                EndToken::Last => (0, 0),
+                // Any other than the pad.
+                EndToken::Mean { pad } => (u32::from(pad == 0), u32::from(pad == 0)),
             };
-            // Where tokens see all others, padding is computed, too.
-            let tokens = if clip.config.causal { TOKENS.min(clip.config.context) } else { clip.config.context };
-            let mut text = vec![0; tokens.saturating_sub(1)];
+            // Where tokens see all others, padding is computed, too, unless it is hidden from them.
+            let cut = clip.config.causal || matches!(clip.config.end, EndToken::Mean { .. });
+            let tokens = if cut { TOKENS.min(clip.config.context) } else { clip.config.context };
+            let mut text = vec![inner; tokens.saturating_sub(1)];
             text.push(end);
             clip.text.encode(&vec![text; classes.max(1)], clip.config.end).map(drop)
         }),
@@ -188,5 +191,10 @@ pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
             });
         }
     }
+    needs.push(of_batch("training PiNI's noise on pixels", &|n| {
+        // What refuses the others refuses this one.
+        rehearsal.prompts()?;
+        pini::pixels::rehearse(clip, classes, &pini::Config::paper(Rehearsal::WORDS, 1), n)
+    }));
     Ok(needs)
 }

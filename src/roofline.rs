@@ -7,9 +7,11 @@ use crate::Result;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{self, Pattern, Span};
-use crate::kernels::conv::{self, Order, Window};
+use crate::kernels::conv::{self, Order, Pictures, Window};
 use crate::kernels::gemm::{self, Epilogue, Layout, Precision};
-use crate::kernels::{affinity, divergence, layernorm, loss, noise, noise_values, normalize, peak, reduce, softmax};
+use crate::kernels::{
+    affinity, batchnorm, divergence, layernorm, loss, noise, noise_values, normalize, peak, planes, reduce, softmax,
+};
 
 /// A kernel's time.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -60,6 +62,8 @@ const ATTENTIONS: usize = 2;
 const BETAS: [usize; 2] = [1, affinity::MAX_BETAS];
 /// Convolutions and pools.
 const CONVOLUTIONS: usize = 2;
+/// Layers of the network that makes noise of pixels, forward and backward.
+const NOISE_LAYERS: usize = 5;
 
 /// What kernels take that go over rows.
 struct Rows {
@@ -93,7 +97,7 @@ const ROWWISE: [(&str, Record); 12] = [
 
 /// Kernels that [`measure`] times; the product that gives a weight's gradient is in no table.
 pub const KERNELS: usize =
-    PRECISIONS.len() * PRODUCTS + 1 + PATTERNS * ATTENTIONS + ROWWISE.len() + BETAS.len() + CONVOLUTIONS;
+    PRECISIONS.len() * PRODUCTS + 1 + PATTERNS * ATTENTIONS + ROWWISE.len() + BETAS.len() + CONVOLUTIONS + NOISE_LAYERS;
 
 /// Times what is recorded.
 fn time<R>(gpu: &Gpu, budget: Duration, name: String, record: impl FnOnce(&mut Recorder) -> Result<R>) -> Result<Row> {
@@ -138,6 +142,7 @@ pub fn measure(gpu: &Gpu, pictures: usize, budget: Duration, done: &mut dyn FnMu
     rows.extend(bench.rowwise()?);
     rows.extend(bench.affinity()?);
     rows.extend(bench.convolutions()?);
+    rows.extend(bench.noise_layers()?);
     Ok(Roofline { device: gpu.describe(), peak_flops, peak_bytes, rows })
 }
 
@@ -259,6 +264,31 @@ impl Bench<'_> {
                 conv::forward(rec, &maps, from, window, &weight, &Epilogue::default())
             })?,
             self.time(format!("average pool 2×2 {shape}"), |rec| conv::pool(rec, &maps, 2))?,
+        ])
+    }
+
+    /// A layer that makes noise of pixels, of one picture of 112 pixels.
+    fn noise_layers(&mut self) -> Result<[Row; NOISE_LAYERS]> {
+        let (size, channels) = (112, 64);
+        let (maps, dy) = (self.tensor(&[1, size, size, channels])?, self.tensor(&[1, size, size, channels])?);
+        let weight = self.tensor(&[channels, 9 * channels])?;
+        let (gain, running) = (self.tensor(&[channels])?, self.tensor(&[2, channels])?);
+        let raw = self.tensor(&[1, size * size, 6])?;
+        let (maps, dy) = ([maps], [dy]);
+        let shape = format!("1×{size}×{size}×{channels}");
+        Ok([
+            self.time(format!("convolution dx 3×3 {shape}"), |rec| {
+                conv::same_input(rec, &Pictures::all(&dy[0]), &weight, 3, None)
+            })?,
+            self.time(format!("convolution dw 3×3 {shape}"), |rec| {
+                conv::same_weight(rec, &Pictures::all(&maps[0]), &weight, &dy[0], None)
+            })?,
+            self.time(format!("batch norm {shape}"), |rec| {
+                let stats = batchnorm::statistics(rec, &maps, &running)?;
+                batchnorm::apply(rec, &maps[0], &stats, (&gain, &gain), batchnorm::Extra { base: None, relu: true })
+            })?,
+            self.time(format!("batch norm dx {shape}"), |rec| batchnorm::backward(rec, &maps, &running, &gain, &dy))?,
+            self.time(format!("noise planes 1×{size}×{size}×6"), |rec| planes::scale(rec, &raw, 0.1))?,
         ])
     }
 }

@@ -13,7 +13,9 @@ use tipi::low_level::kernels::activation::Activation;
 use tipi::low_level::kernels::attention::Pattern;
 use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::kernels::optim::AdamW;
-use tipi::low_level::nn::{Block, Bottleneck, FrozenLinear, Hidden, LayerNorm, Picked, TrainableLinear, Transformer};
+use tipi::low_level::nn::{
+    Block, Bottleneck, FrozenLinear, Hidden, LayerNorm, Norms, Picked, TrainableLinear, Transformer,
+};
 use tipi::low_level::watch::{Unwatched, Watch};
 use tipi_testing::twins;
 use twins::tower::{Branch, Frozen, Sizes};
@@ -134,7 +136,7 @@ fn gradients_are_the_slopes_of_the_tower() {
             heads: s.heads,
             hidden: Hidden::Activated(Activation::Gelu),
             angles: None,
-            post_norm: false,
+            norms: Norms::Before,
         };
         let linear =
             |w: &[f32], b: &[f32], input| TrainableLinear { weight: up(w, &[b.len(), input]), bias: up(b, &[b.len()]) };

@@ -100,6 +100,8 @@ fn kinds() -> Vec<Kind> {
         kind("siglip2-open-clip", "siglip2.tokenizer.json", Frame::siglip2().cleaned(Clean::Canonicalize), 64),
         kind("metaclip2", "metaclip2.tokenizer.json", Frame::metaclip2(), 77),
         kind("metaclip2-open-clip", "metaclip2.tokenizer.json", Frame::metaclip2().cleaned(Clean::Whitespace), 77),
+        kind("xlm-roberta", "xlm-roberta.tokenizer.json", Frame::roberta().cleaned(Clean::Whitespace), 77),
+        kind("roberta", "roberta.tokenizer.json", Frame::roberta().cleaned(Clean::Whitespace), 77),
         kind("mt5", "mt5.tokenizer.json", Frame::mt5(), 77),
         kind("unigram-bytes", "unigram-bytes.tokenizer.json", Frame::mt5().cleaned(Clean::Own), 77),
         kind("clipa", "clipa.tokenizer.json", Frame::clipa(), 32),

@@ -3,7 +3,7 @@
 One JSON object a line: {"engine", "case", "seconds"}, the best of several runs. f32 on all cores of the CPU, or with
 TIPI_TORCH_DEVICE=cuda and TIPI_TORCH_DTYPE=float16 what these say; TIPI_TORCH_COMPILE=1 compiles towers before.
 
-    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|onnx-image|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]|dino [PICTURES]
+    python3 benches/peers/pytorch.py gemm|image|pini CLASSES|pixels [BATCH]|onnx-image|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]|dino [PICTURES]
 """
 
 import json
@@ -193,6 +193,60 @@ def pini(classes):
     report(ENGINE, f"pini {classes}", seconds, megabytes=round(grown), work=1, unit="steps")
 
 
+class Residual(nn.Module):
+    def __init__(self, into, out):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out)
+        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, padding=1, bias=False), nn.BatchNorm2d(out)
+        self.shortcut = nn.Sequential()
+        if into != out:
+            self.shortcut = nn.Sequential(nn.Conv2d(into, out, 1, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x):
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class NoiseNet(nn.Module):
+    """The network that makes noise of pixels: means and spreads, each plane of an RMS of 0.1."""
+
+    def __init__(self, narrow=64, wide=128):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, narrow, 3, padding=1, bias=False), nn.BatchNorm2d(narrow)
+        self.layer1 = nn.Sequential(Residual(narrow, narrow), Residual(narrow, narrow))
+        self.layer2, self.layer3 = Residual(narrow, wide), Residual(wide, narrow)
+        self.conv_variance = nn.Conv2d(narrow, 3, 3, padding=1, bias=False)
+        self.conv_mean = nn.Conv2d(narrow, 3, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(torch.relu(self.bn1(self.conv1(x))))))
+        scaled = lambda h: 0.1 * h / h.square().mean((2, 3), keepdim=True).sqrt()
+        return scaled(self.conv_mean(x)), scaled(self.conv_variance(x)).abs()
+
+
+def pixels(batch):
+    """A training step of PiNI's noise on pixels: the network, the frozen image tower, and the gradient through both."""
+    import resource
+
+    tower, net = ImageTower(patch=16).requires_grad_(False), NoiseNet()
+    texts = nn.functional.normalize(torch.randn(100, 512))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
+    x, labels = torch.randn(batch, 3, 224, 224), torch.arange(batch) % 100
+
+    def step():
+        mean, spread = net(x)
+        v = tower(x + mean + spread * torch.randn_like(x))
+        loss = nn.functional.cross_entropy(100 * nn.functional.normalize(v) @ texts.T, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = best(1, step)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    report(ENGINE, f"pixels {batch}", seconds, megabytes=round(grown), work=1, unit="steps")
+
+
 class Adapted(nn.Module):
     """ViT-B/16 with a bottleneck beside each MLP, positions interpolated for each crop, and the wide head."""
 
@@ -273,6 +327,8 @@ def main():
     number = sys.argv[2] if len(sys.argv) > 2 else None
     if case == "pini":
         pini(int(number))
+    elif case == "pixels":
+        pixels(int(number or BATCH))
     elif case == "products":
         products(int(number or 4096))
     elif case == "towers":

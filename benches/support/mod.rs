@@ -8,7 +8,7 @@ use std::time::Instant;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use tipi::low_level::adapt::pini::{Config, NoisyPrompts, Params, Trainer};
+use tipi::low_level::adapt::pini::{Config, Noise, NoisyPrompts, Params, Trainer, pixels};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::gpu::{Gpu, Plan};
 use tipi::low_level::kernels::gemm::Precision;
@@ -49,6 +49,9 @@ pub const PRODUCTS: [[usize; 3]; 6] =
 
 /// B/16's text tower with an image tower of one layer, for steps that take image features as given.
 pub const B16_TEXT: Size = Size { name: "ViT-B-16 text", image_layers: 1, ..B16 };
+
+/// B/16's image tower with a text tower of one layer, for steps that take text features as given.
+pub const B16_IMAGE: Size = Size { name: "ViT-B-16 image", text_layers: 1, ..B16 };
 
 const VOCABULARY: usize = 49408;
 const CONTEXT: usize = 77;
@@ -172,6 +175,19 @@ pub fn pini_step<R>(clip: &Clip, classes: usize, batch: usize, f: impl FnOnce(&d
     let images = noise(3, batch * clip.config.embedding);
     let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
     f(&|| step.run(&clip.gpu, &images, &labels, &config, 1e-4, 0).unwrap(), &step.plan)
+}
+
+/// Records a step of PiNI's noise on pixels with `batch` pictures and hands it to `f`: what runs it, and its plan.
+pub fn pixel_step<R>(clip: &Clip, classes: usize, batch: usize, f: impl FnOnce(&dyn Fn(), &Plan) -> R) -> R {
+    let d = clip.config.embedding;
+    let config = Config { noise: Noise::Pixels, ..Config::paper("a photo of a", 1) };
+    let text = clip.gpu.upload("texts", &noise(4, classes * d), &[classes, d]).unwrap();
+    let net = pixels::fresh(&clip.gpu, &config).unwrap();
+    let trainer = pixels::PixelTrainer::new(clip, &text, net).unwrap();
+    let step = trainer.step(batch, 1, true).unwrap();
+    let pictures = noise(3, batch * 3 * clip.preprocess.size.pow(2));
+    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+    f(&|| step.run(&clip.gpu, &pictures, &labels, &config, 1e-4, 0).unwrap(), &step.plan)
 }
 
 /// The best of several runs, after one that is not counted.

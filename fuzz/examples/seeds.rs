@@ -349,6 +349,7 @@ fn results() -> Vec<Seed> {
         classes: vec!["a".into(), "b".into()],
         image_mean: vec![0.0, 0.1, -0.2, 0.3],
         image_spread: vec![1.0; 4],
+        pictures: Vec::new(),
     });
     let similarities = Similarities {
         same: (0..similarity::BINS as u64).map(|n| n % 3).collect(),

@@ -94,7 +94,7 @@ impl eval::Watch for Bars {
             self.say(&format!(
                 "[{done}/{all}] {} {} {} seed {}: {:.1} % of {} right ({:.0} s so far)",
                 record.dataset,
-                task.method,
+                task.what(),
                 task.shots.number().map_or_else(|| task.shots.title(), |count| format!("{count}-shot")),
                 task.seed,
                 100.0 * record.accuracy,

@@ -134,7 +134,23 @@ impl LoraArgs {
     /// What a model is loaded from: the folder or file that `model` names, or the cached folder of a model on the hub, which
     /// is fetched first where it is not there yet; with the LoRA, if one is given.
     pub fn source(&self, model: &Path) -> Result<Source> {
-        Ok(Source::of(&model_folder(model)?, self.lora.as_deref())?)
+        self.source_of(model, "--model BASE")
+    }
+
+    /// As [`LoraArgs::source`], for commands whose model is no option but an argument.
+    pub fn source_of_argument(&self, model: &Path) -> Result<Source> {
+        self.source_of(model, "BASE")
+    }
+
+    fn source_of(&self, model: &Path, base: &str) -> Result<Source> {
+        let folder = model_folder(model)?;
+        Source::of(&folder, self.lora.as_deref()).map_err(|error| {
+            if self.lora.is_some() || !Source::is_lora(&folder) {
+                return error.into();
+            }
+            // Only the program knows how both are given.
+            Error::Invalid(format!("{error}: {base} --lora {}", text::path(model))).into()
+        })
     }
 }
 

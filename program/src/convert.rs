@@ -30,7 +30,7 @@ pub struct Args {
 /// Converts.
 pub fn run(args: &Args) -> Result<()> {
     convert::free(&args.out)?;
-    let source = args.lora.source(&args.model)?;
+    let source = args.lora.source_of_argument(&args.model)?;
     let (checkpoint, ..) = ClipConfig::open(&source)?;
     stop::listen();
     let mut bars = Bars::new();

@@ -1,6 +1,6 @@
 //! `tipi demo`: every method on the bundled model and pictures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::json;
 use tipi::low_level::adapt::method::{Settings, baseline};
 use tipi::low_level::adapt::overlap::{self, Correction};
-use tipi::low_level::adapt::{How, Method, adapter_file};
+use tipi::low_level::adapt::{How, METHODS, Method, adapter_file};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::{Dataset, Folder, Shots, Walk, decode};
 use tipi::low_level::eval::correction::{Generic, kept};
@@ -35,11 +35,20 @@ const GRID: &str = "standard";
 /// The paper's factor for training without labels. With its 0.03 for training with them overlap falls more on `shifted`, but
 /// rises on `novel`.
 const SCALE: f32 = 0.1;
-/// Test pictures of each set that are drawn.
+/// Test pictures of each set that are drawn: half of them learning turned right, half were right before.
 const DRAWN: usize = 12;
+/// Methods that are drawn, one of each kind.
+const DRAWN_METHODS: [&str; 5] = ["zero-shot", "tip-adapter-f", "tip-x", "gda", "pini"];
+/// The one whose answers choose what is drawn, and are counted.
+const COUNTED: &str = "tip-adapter-f";
 
-/// Sets and shots of the demonstration.
-const RUNS: [(&str, &[usize]); 2] = [("shifted", &[1, 2]), ("novel", &[1, 2, 4])];
+/// The sets, and what they are.
+const SETS: [(&str, &str); 2] = [
+    ("shifted", "things that the model knows, in styles that it has never seen"),
+    ("novel", "things that it has never seen"),
+];
+/// Most pictures a class to learn from: as many again are set aside for searching, and some must be left to test.
+const MOST_SHOTS: usize = 8;
 
 /// Options.
 #[derive(clap::Args)]
@@ -50,8 +59,8 @@ pub struct Args {
     /// Sets to run: shifted, novel.
     #[arg(long, value_delimiter = ',', default_value = "shifted,novel")]
     sets: Vec<String>,
-    /// Numbers of pictures per class to learn from: 1 and 2 on shifted, 1, 2 and 4 on novel.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_parser = common::count(1, 4))]
+    /// Numbers of pictures per class to learn from, from 1 to 8.
+    #[arg(long, value_delimiter = ',', default_value = "2", value_parser = common::count(1, MOST_SHOTS))]
     shots: Vec<usize>,
     /// Seeds for choosing pictures and for training. Accuracies are averaged over them.
     #[arg(long, value_delimiter = ',', default_value = "1")]
@@ -125,37 +134,31 @@ impl Args {
         Ok(BUNDLED.map(|part| root.join(part)))
     }
 
-    /// What of [`RUNS`] was asked for.
-    fn runs(&self) -> Result<Vec<(&'static str, Vec<usize>)>> {
-        if let Some(unknown) = self.sets.iter().find(|s| RUNS.iter().all(|(set, _)| set != s)) {
+    /// The sets asked for, in their own order.
+    fn chosen(&self) -> Result<Vec<&'static str>> {
+        if let Some(unknown) = self.sets.iter().find(|s| SETS.iter().all(|(set, _)| set != s)) {
             return Err(tipi::Error::Invalid(format!("--sets has no '{unknown}'; there are shifted and novel")).into());
         }
-        let chosen = |shots: &[usize]| shots.iter().copied().filter(|k| self.shots.contains(k)).collect::<Vec<_>>();
-        let runs: Vec<_> = RUNS
-            .iter()
-            .filter(|(set, _)| self.sets.iter().any(|s| s == set))
-            .map(|(set, shots)| (*set, chosen(shots)))
-            .filter(|(_, shots)| !shots.is_empty())
-            .collect();
-        if runs.is_empty() || self.seeds.is_empty() {
-            return Err(tipi::Error::Invalid(
-                "nothing to run: --shots are 1 and 2 on shifted, 1, 2 and 4 on novel".into(),
-            )
-            .into());
+        let chosen: Vec<_> =
+            SETS.iter().map(|(set, _)| *set).filter(|set| self.sets.iter().any(|s| s == set)).collect();
+        if chosen.is_empty() || self.shots.is_empty() || self.seeds.is_empty() {
+            return Err(
+                tipi::Error::Invalid("nothing to run: --sets, --shots and --seeds need a value each".into()).into()
+            );
         }
-        Ok(runs)
+        Ok(chosen)
     }
 }
 
 /// Runs the demo: an evaluation of each set, whose results are shown and not kept.
 pub fn run(args: &Args) -> Result<()> {
-    let runs = args.runs()?;
+    let sets = args.chosen()?;
     let [model, pictures, generic] = args.bundled()?;
     let output = args.force.open(&args.out, Kind::Png)?;
     args.correction.iter().try_for_each(|path| output.reads(path, "a correction"))?;
     let walk = Walk::default();
     let generic = Folder::open_with(generic, &walk)?;
-    let datasets = RUNS.iter().map(|(set, _)| dataset(&pictures.join(set), &walk)).collect::<Result<Vec<_>>>()?;
+    let datasets = SETS.iter().map(|(set, _)| dataset(&pictures.join(set), &walk)).collect::<Result<Vec<_>>>()?;
     outputs::read_items(&output, &generic.items)?;
     for (_, items) in datasets.iter().flat_map(Dataset::parts) {
         outputs::read_items(&output, items)?;
@@ -178,19 +181,19 @@ pub fn run(args: &Args) -> Result<()> {
     let correction_seconds = clock.elapsed().as_secs_f64();
     let digest = correction.digest(&gpu)?;
     let mut shown = Shown::default();
-    for (set, shots) in &runs {
-        let Some(dataset) = datasets.iter().find(|dataset| dataset.name == *set) else { continue };
-        let protocol = args.protocol(&clip, shots)?;
+    let protocol = args.protocol(&clip)?;
+    for set in sets {
+        let Some(dataset) = datasets.iter().find(|dataset| dataset.name == set) else { continue };
         let checked = eval::check(dataset, &protocol, true)?;
         let features = folder.path().join("features");
         eval::run(&clip, checked, Some((&correction, &digest)), ("f32", folder.path(), &features), &mut bars)?;
         shown.add(set, &folder.path().join(set), &protocol)?;
     }
     bars.clear();
-    let drawn = draw_grid(&title(&args.seeds), &shown.cells, 6).and_then(|bytes| output.write(&bytes));
+    let drawn = draw_grid(&shown.title(), &shown.cells, 6).and_then(|bytes| output.write(&bytes));
     // The table comes first, so that minutes of work are not lost if the picture cannot be written.
     let seconds = (start.elapsed().as_secs_f64(), correction_seconds);
-    print(args, &gpu, &shown.rows, &shown.overlaps, seconds)?;
+    print(args, &gpu, &shown, seconds)?;
     drawn?;
     common::finish(&gpu);
     Ok(())
@@ -205,7 +208,7 @@ fn dataset(folder: &Path, walk: &Walk) -> Result<Dataset> {
 }
 
 impl Args {
-    fn protocol(&self, clip: &Clip, shots: &[usize]) -> Result<Protocol> {
+    fn protocol(&self, clip: &Clip) -> Result<Protocol> {
         let methods = eval::methods(clip, true);
         let how = How { augment: false, grid: GRID.into(), ..How::default() };
         // What takes longest: each step goes through the text tower.
@@ -216,7 +219,8 @@ impl Args {
         Ok(Protocol {
             setup: Setup::new(how, &methods, &settings)?,
             methods,
-            shots: shots.iter().copied().map(Shots::UpTo).collect(),
+            ablation: None,
+            shots: self.shots.iter().copied().map(Shots::UpTo).collect(),
             seeds: self.seeds.clone(),
             adapters: false,
             strict: true,
@@ -249,7 +253,39 @@ impl Args {
 struct Shown {
     rows: Vec<Row>,
     overlaps: Vec<Overlap>,
+    turns: Vec<Turns>,
     cells: Vec<Cell>,
+}
+
+/// What learning changed of a set's answers.
+struct Turns {
+    set: &'static str,
+    shots: Shots,
+    /// Test pictures.
+    count: usize,
+    /// Wrong without examples, right with them; and the other way round.
+    gained: usize,
+    lost: usize,
+}
+
+impl Turns {
+    fn say(&self) -> String {
+        let (about, title) =
+            (SETS.iter().find(|(set, _)| *set == self.set).map_or("", |(_, about)| about), title(COUNTED));
+        format!(
+            "{} ({about}): of {} pictures, {title} with {} turns {} wrong answers right and {} right ones wrong",
+            self.set,
+            self.count,
+            text::count(self.shots.number().unwrap_or(0), "example a class", "examples a class"),
+            self.gained,
+            self.lost
+        )
+    }
+}
+
+/// The name that people read.
+fn title(method: &str) -> &str {
+    METHODS.iter().map(|m| m.info()).find(|info| info.name == method).map_or(method, |info| info.title)
 }
 
 impl Shown {
@@ -257,7 +293,7 @@ impl Shown {
         let (journal, ..) = Journal::look(folder)?;
         for shots in &protocol.shots {
             for method in &protocol.methods {
-                let of = |seed: &u64| journal.of(Task { method: *method, shots: *shots, seed: *seed });
+                let of = |seed: &u64| journal.of(Task::new(*method, *shots, *seed));
                 let records: Vec<_> = protocol.seeds.iter().filter_map(of).collect();
                 self.rows.push(Row {
                     set,
@@ -275,39 +311,71 @@ impl Shown {
         // The last number of shots of each set goes into the picture.
         if let (Some(shots), Some(seed)) = (protocol.shots.last(), protocol.seeds.first()) {
             let test = journal.test()?;
-            let task = |method: &&'static dyn Method| Task { method: *method, shots: *shots, seed: *seed };
-            let details = protocol.methods.iter().map(|method| Ok((*method, journal.detail(task(method))?)));
-            self.cells.extend(grid(&test, &details.collect::<Result<Vec<_>>>()?)?);
+            let detail = |method: &&'static dyn Method| {
+                let detail = journal.detail(Task::new(*method, *shots, *seed))?;
+                Ok((method.info().name, detail))
+            };
+            let details = protocol.methods.iter().map(detail).collect::<Result<BTreeMap<_, _>>>()?;
+            if let (Some(before), Some(after)) = (details.get(baseline().info().name), details.get(COUNTED)) {
+                let right = |detail: &Detail, at: usize| detail.predicted[at] == test.labels[at];
+                let which = |b: bool, a: bool| {
+                    (0..test.paths.len())
+                        .filter(|&at| (right(before, at), right(after, at)) == (b, a))
+                        .collect::<Vec<_>>()
+                };
+                let (gained, kept, lost) = (which(false, true), which(true, true), which(true, false).len());
+                self.turns.push(Turns { set, shots: *shots, count: test.paths.len(), gained: gained.len(), lost });
+                let some = |among: &[usize]| spread(among, &test.labels, DRAWN / 2);
+                for at in [some(&gained), some(&kept)].concat() {
+                    self.cells.push(cell(&test, &details, at)?);
+                }
+            }
         }
         Ok(())
     }
-}
 
-fn title(seeds: &[u64]) -> String {
-    format!("tipi demo, seed {}: left out pictures, and what each method says", seeds.first().copied().unwrap_or(1))
-}
-
-/// Some test pictures, spread over the classes, with what each method says.
-fn grid(test: &TestSet, details: &[(&'static dyn Method, Detail)]) -> Result<Vec<Cell>> {
-    let count = test.paths.len();
-    let mut cells = Vec::new();
-    for at in (0..count).step_by((count / DRAWN).max(1)).take(DRAWN) {
-        let predictions = details
-            .iter()
-            .map(|(method, detail)| Prediction {
-                method: method.info().name.to_string(),
-                class: test.classes[detail.predicted[at] as usize].clone(),
-                probability: f64::from(detail.confidence[at]),
-                correct: detail.predicted[at] == test.labels[at],
-            })
-            .collect();
-        let truth = test.classes[test.labels[at] as usize].clone();
-        cells.push(Cell { picture: decode(&test.paths[at])?, truth, predictions });
+    fn title(&self) -> String {
+        let mut lines = vec![
+            "tipi demo: pictures that nothing was learned from, and what each method says".to_string(),
+            format!(
+                "Of each set, {} pictures that examples turn right, then {} that the names alone get right. All of them:",
+                DRAWN / 2,
+                DRAWN / 2
+            ),
+        ];
+        lines.extend(self.turns.iter().map(Turns::say));
+        lines.join("\n")
     }
-    Ok(cells)
 }
 
-fn print(args: &Args, gpu: &Gpu, rows: &[Row], overlaps: &[Overlap], (seconds, correction): (f64, f64)) -> Result<()> {
+/// At most `most` of `among`, each of another class as long as there are some, spread over them.
+fn spread(among: &[usize], labels: &[u32], most: usize) -> Vec<usize> {
+    let mut seen = HashSet::new();
+    let (first, rest): (Vec<usize>, Vec<usize>) = among.iter().partition(|&&at| seen.insert(labels[at]));
+    let from = if first.len() >= most { first } else { [first, rest].concat() };
+    let count = most.min(from.len());
+    (0..count).map(|i| from[i * from.len() / count]).collect()
+}
+
+/// A test picture with what the drawn methods say.
+fn cell(test: &TestSet, details: &BTreeMap<&'static str, Detail>, at: usize) -> Result<Cell> {
+    let name = |class: u32| test.classes[class as usize].clone();
+    let of = |method: &&str| {
+        let detail = details.get(*method)?;
+        let (class, correct) = (name(detail.predicted[at]), detail.predicted[at] == test.labels[at]);
+        Some(Prediction {
+            method: title(method).to_string(),
+            class,
+            probability: f64::from(detail.confidence[at]),
+            correct,
+        })
+    };
+    let predictions = DRAWN_METHODS.iter().filter_map(of).collect();
+    Ok(Cell { picture: decode(&test.paths[at])?, truth: name(test.labels[at]), predictions })
+}
+
+fn print(args: &Args, gpu: &Gpu, results: &Shown, (seconds, correction): (f64, f64)) -> Result<()> {
+    let Shown { rows, overlaps, turns, .. } = results;
     if args.json {
         let rows: Vec<_> = rows
             .iter()
@@ -324,37 +392,57 @@ fn print(args: &Args, gpu: &Gpu, rows: &[Row], overlaps: &[Overlap], (seconds, c
             "overlap": overlaps.iter().map(|o| serde_json::json!({
                 "set": o.set, "before": o.before, "after": o.after,
             })).collect::<Vec<_>>(),
+            "turned": turns.iter().map(|t| serde_json::json!({
+                "set": t.set, "shots": t.shots, "method": COUNTED, "pictures": t.count, "right": t.gained, "wrong": t.lost,
+            })).collect::<Vec<_>>(),
         });
         terminal::print_json(&object, true)?;
         return Ok(());
     }
-    let mut table = ui::table(&["set", "shots", "method", "accuracy", "gain", "seconds"]);
+    // A line for each method, a column for each set and number of examples.
+    let mut columns: Vec<(&str, Shots)> = Vec::new();
+    let mut methods: Vec<&'static dyn Method> = Vec::new();
     for row in rows {
-        let zero = rows.iter().find(|r| r.set == row.set && r.shots == row.shots && r.method == baseline());
-        let gain = zero.map_or(0.0, |z| mean(&row.accuracies) - mean(&z.accuracies));
-        let spread = if row.accuracies.len() > 1 {
-            format!(" ± {:.1}", 100.0 * deviation(&row.accuracies))
-        } else {
-            String::new()
-        };
-        table.add_row([
-            row.set.to_string(),
-            row.shots.to_string(),
-            row.method.info().name.to_string(),
-            format!("{:.1} %{spread}", 100.0 * mean(&row.accuracies)),
-            if row.method == baseline() { String::new() } else { format!("{:+.1}", 100.0 * gain) },
-            format!("{:.1}", row.seconds / row.accuracies.len() as f64),
-        ]);
+        if !columns.contains(&(row.set, row.shots)) {
+            columns.push((row.set, row.shots));
+        }
+        if !methods.contains(&row.method) {
+            methods.push(row.method);
+        }
+    }
+    let heads: Vec<_> = columns.iter().map(|(set, shots)| format!("{set}, {shots} a class")).collect();
+    let heads: Vec<_> = std::iter::once("method").chain(heads.iter().map(String::as_str)).chain(["seconds"]).collect();
+    let mut table = ui::table(&heads);
+    let of = |column: &(&str, Shots), method| rows.iter().find(|r| (r.set, r.shots) == *column && r.method == method);
+    for method in methods {
+        let cells = columns.iter().map(|column| {
+            let Some(row) = of(column, method) else { return String::new() };
+            let zero = of(column, baseline()).map_or(0.0, |zero| mean(&zero.accuracies));
+            let mut cell = format!("{:.1} %", 100.0 * mean(&row.accuracies));
+            if row.accuracies.len() > 1 {
+                cell += &format!(" ± {:.1}", 100.0 * deviation(&row.accuracies));
+            }
+            if method != baseline() {
+                cell += &format!(" ({:+.1})", 100.0 * (mean(&row.accuracies) - zero));
+            }
+            cell
+        });
+        let seconds: f64 = columns.iter().filter_map(|column| of(column, method)).map(|row| row.seconds).sum();
+        let cells = cells.collect::<Vec<_>>();
+        table.add_row([vec![method.info().title.to_string()], cells, vec![format!("{seconds:.1}")]].concat());
     }
     let corrected: Vec<_> =
-        overlaps.iter().map(|o| format!("{} {:.4} before, {:.4} after", o.set, o.before, o.after)).collect();
-    let line = format!(
-        "overlap of similarities within and between classes: {}\n{}; {seconds:.0} s in all, {correction:.0} s of them for the correction of the ++ methods. Some predictions: {}",
-        corrected.join("; "),
-        gpu.describe(),
-        shown(&args.out)
-    );
-    terminal::print(&format!("{table}\n{line}"))?;
+        overlaps.iter().map(|o| format!("{} {:.3} before, {:.3} after", o.set, o.before, o.after)).collect();
+    let lines = [
+        turns.iter().map(Turns::say).collect::<Vec<_>>().join("\n"),
+        format!("overlap of similarities within and between classes: {}", corrected.join("; ")),
+        format!(
+            "{}; {seconds:.0} s in all, {correction:.0} s of them for the correction of the ++ methods",
+            gpu.describe()
+        ),
+        format!("pictures and answers: {}", shown(&args.out)),
+    ];
+    terminal::print(&format!("{table}\n{}", lines.join("\n")))?;
     Ok(())
 }
 

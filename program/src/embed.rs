@@ -407,8 +407,8 @@ fn texts(args: &Text, clip: &Clip) -> Result<(Vec<f32>, Vec<String>)> {
                 let rows = read_ids(path)?;
                 names.extend((0..rows.len()).map(|i| format!("{}#{i}", path.display())));
                 for (i, row) in rows.iter().enumerate() {
-                    if clip.config.end.position(row).is_none() {
-                        return Err(Error::data(path, format!("row {i} of input_ids has no end token")).into());
+                    if let Some(lacking) = clip.config.end.lacking(row) {
+                        return Err(Error::data(path, format!("row {i} of input_ids has {lacking}")).into());
                     }
                 }
                 ids.extend(rows);

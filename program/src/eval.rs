@@ -9,6 +9,7 @@ use tipi::low_level::adapt::{adapter_file, overlap};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::walk::mark_results;
 use tipi::low_level::data::{Dataset, ELEVEN, SHIFTS, Shots, Walk};
+use tipi::low_level::eval::ablation::{Ablation, find_ablation};
 use tipi::low_level::eval::correction::Generic;
 use tipi::low_level::eval::{self, Correcting, Evaluation, Protocol, Setup};
 use tipi::low_level::numbers;
@@ -41,6 +42,10 @@ pub struct Args {
     /// Methods, by the names that `tipi fit` uses. By default all but auto; the ++ methods only if there is a correction.
     #[arg(long, value_delimiter = ',', value_parser = one_method)]
     methods: Vec<&'static dyn Method>,
+    /// Run a paper's ablation in place of methods: pini (where the noise goes, pixels among it, draws, reduction, and how
+    /// predictions treat the noise, one changed at a time).
+    #[arg(long, value_name = "NAME", conflicts_with = "methods", value_parser = one_ablation)]
+    ablation: Option<&'static Ablation>,
     /// Numbers of pictures per class to learn from, each from 1 to 1000000, or all. A class that has fewer gives all it has.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = common::shots)]
     shots: Vec<Shots>,
@@ -112,6 +117,11 @@ fn one_method(name: &str) -> Result<&'static dyn Method, String> {
     method::find(name).map_err(|error| error.to_string())
 }
 
+/// Reads the name of an ablation.
+fn one_ablation(name: &str) -> Result<&'static Ablation, String> {
+    find_ablation(name).map_err(|error| error.to_string())
+}
+
 /// Options of `tipi report`.
 #[derive(clap::Args)]
 pub struct ReportArgs {
@@ -139,7 +149,18 @@ fn show(out: &Path, json: bool) -> Result<()> {
     if json {
         terminal::print_json(summary, true)?;
     } else {
+        let ablations = |of: Option<&str>, whose: &str| -> Result<()> {
+            for (ablation, table) in summary.ablations(of) {
+                let heading = format!("\n{whose}: {}, accuracy in percent\n", ablation.title);
+                terminal::print(&(heading + &ui::show_table(&table).to_string()))?;
+            }
+            Ok(())
+        };
         for (name, title) in &written.datasets {
+            ablations(Some(name), &text::escaped(title).to_string())?;
+            if summary.select(Some(name)).is_empty() {
+                continue;
+            }
             terminal::print(&format!(
                 "\n{}: accuracy in percent\n{}",
                 text::escaped(title),
@@ -151,6 +172,7 @@ fn show(out: &Path, json: bool) -> Result<()> {
             let parts: Vec<String> = parts.iter().flatten().map(|table| ui::show_table(table).to_string()).collect();
             terminal::print(&parts.join("\n"))?;
         }
+        ablations(None, &format!("mean over {} datasets", written.datasets.len()))?;
         if !summary.average.is_empty() {
             let count = written.datasets.len();
             terminal::print(&format!("\nmean over {count} datasets\n{}", ui::show_table(&summary.accuracies(None))))?;
@@ -228,7 +250,11 @@ impl Args {
     }
 
     fn protocol(&self, clip: &Clip, corrected: bool, walk: &Walk) -> Result<Protocol> {
-        let methods = if self.methods.is_empty() { eval::methods(clip, corrected) } else { self.methods.clone() };
+        let methods = match self.ablation {
+            Some(ablation) => ablation.methods()?,
+            None if self.methods.is_empty() => eval::methods(clip, corrected),
+            None => self.methods.clone(),
+        };
         if let Some(method) = methods.iter().find(|m| m.info().needs.correction && !corrected) {
             let reason = format!(
                 "{method} needs an overlap correction: give one with --correction (`tipi fit overlap` makes it), or generic \
@@ -239,6 +265,7 @@ impl Args {
         Ok(Protocol {
             setup: Setup::new(self.how.0.clone(), &methods, &self.settings.0)?,
             methods,
+            ablation: self.ablation,
             shots: self.shots.clone(),
             seeds: self.seeds.clone(),
             adapters: self.adapters,

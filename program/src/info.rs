@@ -10,8 +10,9 @@ use tipi::low_level::clip::{
 use tipi::low_level::gpu::Gpu;
 use tipi::low_level::input;
 use tipi::low_level::kernels::activation::Activation;
+use tipi::low_level::kernels::gemm::Precision;
 use tipi::low_level::memory::{self, Need, Setting};
-use tipi::low_level::nn::Hidden;
+use tipi::low_level::nn::{Hidden, Norms};
 use tipi::low_level::text;
 
 use crate::common::{self, FormerGpuArgs, LoraArgs, PrecisionArgs};
@@ -52,7 +53,7 @@ impl Args {
 /// Describes a model and what it needs. Only the header of the weights is read.
 pub fn run(args: &Args) -> Result<()> {
     args.setting().check()?;
-    let source = args.lora.source(&args.model)?;
+    let source = args.lora.source_of_argument(&args.model)?;
     let (checkpoint, config, preprocess) = ClipConfig::open(&source)?;
     let facts = facts(source.folder(), &checkpoint, &config, &preprocess);
     // A model can be described without a GPU. How much memory it would need is then unknown.
@@ -91,6 +92,8 @@ struct Needs {
     /// What the device has, where that is known.
     available: Option<u64>,
     weights: u64,
+    /// Whether it may be more: which matrices int8 would spoil, so that they stay in f16, only their values say.
+    least: bool,
     methods: Vec<Need>,
     /// The largest batch of pictures, up to [`LARGEST`]; none where not even one fits.
     largest: Option<usize>,
@@ -104,6 +107,7 @@ impl Needs {
             device: gpu.name().into(),
             available: gpu.memory(),
             weights: memory::weights(&clip),
+            least: clip.precision() == Precision::Int8,
             methods: memory::needs(&clip, setting)?,
             largest: clip.largest_batch(LARGEST, None).ok(),
         })
@@ -122,8 +126,9 @@ impl Needs {
             })
             .collect();
         json!({
-            "device": self.device, "available": self.available, "weights": self.weights, "batch": args.batch,
-            "classes": args.classes, "shots": args.shots, "methods": methods, "largest batch": self.largest,
+            "device": self.device, "available": self.available, "weights": self.weights, "at least": self.least,
+            "batch": args.batch, "classes": args.classes, "shots": args.shots, "methods": methods,
+            "largest batch": self.largest,
         })
     }
 
@@ -158,7 +163,11 @@ impl Needs {
             Some(batch) => format!("at most {} can be encoded at a time", text::count(batch, "picture", "pictures")),
             None => "not even one picture can be encoded".into(),
         };
-        format!("{table}\n{has}; {largest}")
+        let least = match self.least {
+            true => "\nat least: matrices that int8 would spoil stay in f16, as is seen when they are read",
+            false => "",
+        };
+        format!("{table}\n{has}; {largest}{least}")
     }
 }
 
@@ -198,8 +207,10 @@ fn facts(
         EndToken::HighestId => "highest id".to_string(),
         EndToken::First(id) => format!("id {id}"),
         EndToken::Last => "the last position".to_string(),
+        EndToken::Mean { .. } => "none: the mean of all tokens is read".to_string(),
     };
     let attention = if config.causal { "" } else { ", each of which sees all others" };
+    let inside: String = inside(&config.text).map(|part| format!(", {part}")).collect();
     let count = checkpoint.parameters();
     let stored = checkpoint.stored();
     let types: Vec<String> = stored.iter().map(|(dtype, _)| dtype.clone()).collect();
@@ -211,7 +222,12 @@ fn facts(
         ("image tower", image),
         (
             "text tower",
-            format!("{}; {} tokens{attention}, vocabulary {}", blocks(&config.text), config.context, config.vocabulary),
+            format!(
+                "{}{inside}; {} tokens{attention}, vocabulary {}",
+                blocks(&config.text),
+                config.context,
+                config.vocabulary
+            ),
         ),
         ("joint width", config.embedding.to_string()),
         ("activation", activation),
@@ -234,6 +250,21 @@ fn facts(
     facts
 }
 
+/// What a tower's blocks have beside CLIP's own parts.
+fn inside(tower: &TowerConfig) -> impl Iterator<Item = &'static str> {
+    let norms = match tower.norms {
+        Norms::Before => None,
+        Norms::Behind => Some("norms behind attention and MLP"),
+        Norms::OfSum => Some("norms of sums"),
+    };
+    let parts = [
+        tower.inner_norms.then_some("norms inside attention and MLP"),
+        norms,
+        tower.layer_scale.then_some("LayerScale"),
+    ];
+    parts.into_iter().flatten()
+}
+
 /// What a vision transformer has beside or instead of CLIP's own parts.
 fn parts(vit: &VitConfig) -> String {
     let pool = match vit.pool {
@@ -246,12 +277,9 @@ fn parts(vit: &VitConfig) -> String {
         has(!vit.class, "no class token"),
         has(vit.stem == Stem::Convolutions, "a stem of convolutions"),
         has(vit.rotary.is_some(), "rotary positions"),
-        has(vit.tower.inner_norms, "norms inside attention and MLP"),
-        has(vit.tower.post_norm, "norms behind attention and MLP"),
-        has(vit.tower.layer_scale, "LayerScale"),
-        pool,
     ];
-    parts.into_iter().flatten().map(|part| format!(", {part}")).collect()
+    let parts = parts.into_iter().flatten().chain(inside(&vit.tower).map(str::to_string)).chain(pool);
+    parts.map(|part| format!(", {part}")).collect()
 }
 
 fn name(hidden: Hidden) -> &'static str {

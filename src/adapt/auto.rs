@@ -107,7 +107,7 @@ fn crossed(
         let asked: Vec<Item> = val.iter().skip(1 - half).step_by(2).cloned().collect();
         let mut part = lesson.validated_on(&chosen_on);
         let Fit { fitted, .. } = method.fit(&mut part, settings, watch)?;
-        let features = part.validated_on(&asked).val_of(fitted.tower(), watch)?;
+        let features = part.validated_on(&asked).val_for(&*fitted, watch)?;
         let rows = fitted.logits(part.clip(), &features, 0)?;
         for (row, place) in rows.chunks_exact(classes).zip((1 - half..val.len()).step_by(2)) {
             logits[place * classes..(place + 1) * classes].copy_from_slice(row);

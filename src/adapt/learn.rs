@@ -43,6 +43,7 @@ pub fn learn(
     watch: &mut dyn Watch,
 ) -> Result<Learned> {
     method.check(settings)?;
+    method.check_model(settings, lesson.clip())?;
     if method.info().needs.correction {
         lesson.correction()?;
     }
@@ -68,12 +69,12 @@ fn gather(
     lesson: &mut Lesson<'_>,
     watch: &mut dyn Watch,
 ) -> Result<(Evidence, Option<Known>)> {
-    let (clip, tower) = (lesson.clip(), fitted.tower());
+    let clip = lesson.clip();
     let width = fitted.width(clip);
-    let support = lesson.support_of(tower, watch)?;
+    let support = lesson.support_for(fitted, watch)?;
     let known = Known::new(&clip.gpu, support.affinity(), lesson.labels(), width)?;
     let mut evidence = Evidence::default();
-    let val = lesson.val_of(tower, watch)?;
+    let val = lesson.val_for(fitted, watch)?;
     if !lesson.val_labels().is_empty() {
         evidence.add(clip, (fitted.logits(clip, &val, 0)?, lesson.val_labels()), (&val, known.as_ref()))?;
         evidence.counts.validation = evidence.labels.len();
@@ -111,6 +112,9 @@ fn left_out(
         let stay: Vec<Item> = rest.iter().map(|i| items[*i].clone()).collect();
         let mut fold = Of { what: format!("judging, {} of {}", number + 1, folds.len()), watch: &mut *watch };
         let Fit { fitted, .. } = method.fit(&mut lesson.without(&stay, &rest)?, &settings, &mut fold)?;
+        // What has learned without them has noise of its own on pixels.
+        let own = fitted.pixels().map(|noise| lesson.noisy(noise, items, &mut fold)).transpose()?;
+        let support = own.as_ref().unwrap_or(support);
         let of = |which: &[usize]| which.iter().map(|i| lesson.labels()[*i]).collect::<Vec<u32>>();
         let asked = support.rows(&out, width)?;
         let known = Known::new(&clip.gpu, support.rows(&rest, width)?.affinity(), &of(&rest), width)?;

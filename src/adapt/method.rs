@@ -15,7 +15,7 @@ use super::lesson::Lesson;
 use super::overlap::Correction;
 use super::plans::Plans;
 use super::{check_adapted, pini, tip, tip_f, tip_x, zero_shot};
-use crate::clip::{Clip, Features};
+use crate::clip::{Clip, Features, PixelNoise};
 use crate::encode::Tower;
 use crate::gpu::{Gpu, Recorder, Tensor};
 use crate::memory::{MOST_EPOCHS, Rehearsal};
@@ -206,6 +206,14 @@ pub trait Method: Sync {
         Ok(())
     }
 
+    /// Looks whether a model can be learned on with these settings, before anything is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with what would do.
+    fn check_model(&self, _settings: &Settings, _clip: &Clip) -> Result<()> {
+        Ok(())
+    }
+
     /// Learns.
     ///
     /// # Errors
@@ -313,10 +321,16 @@ pub trait Fitted: Send + Sync {
 
     /// Which features it takes.
     fn tower(&self) -> Tower {
-        match self.correction() {
-            Some(_) => Tower::Corrected,
-            None => Tower::Plain,
+        match (self.correction(), self.pixels()) {
+            (Some(_), _) => Tower::Corrected,
+            (None, Some(_)) => Tower::Noisy,
+            (None, None) => Tower::Plain,
         }
+    }
+
+    /// The noise that pictures get on their pixels before they are encoded.
+    fn pixels(&self) -> Option<&PixelNoise> {
+        None
     }
 
     /// The correction that its features need.

@@ -34,6 +34,8 @@ pub mod streams {
     pub const WIDE_HEAD: u64 = 0x6469_6e6f;
     /// PiNI's first parameters.
     pub const PINI: u64 = 0x5049_4e49;
+    /// Those of its noise on pixels.
+    pub const PINI_PIXELS: u64 = 0x5049_5849;
 
     /// On the device, by Philox: the text noise of a training step.
     pub const TEXT_NOISE: u32 = 1;
@@ -44,6 +46,10 @@ pub mod streams {
     /// The image noise of a draw in prediction, of the first block of pictures; each further block takes the stream
     /// [`BLOCK_STREAMS`] above the last one's, so that its noise does not depend on what was asked before.
     pub const DRAWN_IMAGE_NOISE: u32 = 4;
+    /// The noise on pixels of a training step.
+    pub const PIXEL_NOISE: u32 = 5;
+    /// The noise on pixels of all draws in prediction.
+    pub const DRAWN_PIXEL_NOISE: u32 = 6;
     /// See [`DRAWN_IMAGE_NOISE`].
     pub const BLOCK_STREAMS: u32 = 8;
     /// Dropout in the first block of a tower; block i draws from this plus i.

@@ -106,6 +106,12 @@ impl Frame {
     /// MetaCLIP 2 with the tokenizer of XLM-V, as transformers runs it; open_clip cleans with [`Clean::Whitespace`]. Attention is
     /// causal, and the end token is read.
     pub fn metaclip2() -> Frame {
+        Frame::roberta()
+    }
+
+    /// RoBERTa and XLM-RoBERTa, as transformers runs them; open_clip cleans with [`Clean::Whitespace`]. Nothing sees or reads their
+    /// padding.
+    pub fn roberta() -> Frame {
         Frame::of(Some("<s>"), "</s>")
     }
 

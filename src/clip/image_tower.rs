@@ -47,6 +47,20 @@ impl ImageTower {
         }
     }
 
+    /// The vision transformer, for noise on pixels: the gradient must come back to them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a ResNet, and for a stem of several convolutions.
+    pub fn to_pixels(&self) -> Result<&VisionTransformer> {
+        match self {
+            ImageTower::Vit(vit) => vit.check_backward().map(|()| vit),
+            ImageTower::ResNet(_) => Err(Error::invalid(
+                "this model's image tower is a ResNet, through which tipi takes no gradient to the pixels: put PiNI's noise on \
+                 text, image features or both, or take a ViT",
+            )),
+        }
+    }
+
     /// Pictures that go through the tower at once at the most. With more rows than a texture holds, kernels that add up in
     /// another order would take over, and a picture's features would depend on how many go with it.
     pub(super) fn most_at_once(&self) -> usize {

@@ -96,12 +96,23 @@ impl Loader<'_> {
         })
     }
 
+    /// A name that a scheme has only where its models have such a part.
+    pub fn named<T>(&self, name: Option<T>, part: &str) -> Result<T> {
+        let lacks = || format!("the configuration asks for {part}, and models under such names have none");
+        name.ok_or_else(|| Error::config(self.checkpoint.path(), lacks()))
+    }
+
     pub fn norm(&self, name: &str, width: usize, eps: f32) -> Result<LayerNorm> {
         Ok(LayerNorm {
             gain: self.upload(&format!("{name}.weight"), &[width])?,
             shift: self.upload(&format!("{name}.bias"), &[width])?,
             eps,
         })
+    }
+
+    /// A layer without a bias.
+    pub fn matrix(&self, name: &str, out: usize, input: usize) -> Result<FrozenLinear> {
+        Ok(FrozenLinear { weight: self.freeze(&[&format!("{name}.weight")], &[out, input])?, bias: None })
     }
 
     pub fn linear(&self, name: &str, out: usize, input: usize) -> Result<FrozenLinear> {
@@ -221,63 +232,88 @@ impl Loader<'_> {
     ) -> Result<Transformer> {
         self.no_more_layers(prefix, config.layers)?;
         let (width, mlp, eps) = (config.width, config.mlp, config.eps);
-        let inner = |name: String, width: usize| config.inner_norms.then(|| self.norm(&name, width, eps)).transpose();
-        let last = |name: String, factors: String, input: usize| match config.layer_scale {
-            true => self.scaled(&name, &factors, width, input),
-            false => self.linear(&name, width, input),
+        let [attended, added] = match config.layer_scale {
+            true => self.named(names.scales, "LayerScale")?.map(Some),
+            false => [None; 2],
+        };
+        let inner = |at: &str, name: Option<&str>, width: usize| match config.inner_norms {
+            true => {
+                let name = self.named(name, "norms inside attention and MLP")?;
+                self.norm(&format!("{at}{name}"), width, eps).map(Some)
+            }
+            false => Ok(None),
+        };
+        let last = |at: &str, name: &str, factors: Option<&str>, input: usize| match factors {
+            Some(factors) => self.scaled(&format!("{at}{name}"), &format!("{at}{factors}"), width, input),
+            None => self.linear(&format!("{at}{name}"), width, input),
         };
         let mut blocks = Vec::new();
         for i in 0..config.layers {
             let at = format!("{prefix}{i}.");
             let name = |name: &str| format!("{at}{name}");
-            let [attended, added] = names.scales.map(name);
             blocks.push(Block {
                 ln1: self.norm(&name(names.ln1), width, eps)?,
                 qkv: self.qkv(&at, &names.attention, config.biases, width)?,
-                mixed: inner(name(names.mixed), width)?,
-                out: last(name(names.out), attended, width)?,
+                mixed: inner(&at, names.mixed, width)?,
+                out: last(&at, names.out, attended, width)?,
                 ln2: self.norm(&name(names.ln2), width, eps)?,
                 up: self.up(&at, &names.up, mlp, width)?,
-                hidden: inner(name(names.hidden), mlp)?,
-                down: last(name(names.down), added, mlp)?,
+                hidden: inner(&at, names.hidden, mlp)?,
+                down: last(&at, names.down, added, mlp)?,
             });
         }
-        let (heads, hidden, post_norm) = (config.heads, config.hidden, config.post_norm);
-        Ok(Transformer { blocks, heads, hidden, angles, post_norm })
+        let (heads, hidden, norms) = (config.heads, config.hidden, config.norms);
+        Ok(Transformer { blocks, heads, hidden, angles, norms })
     }
 
-    /// A projection to the joint space as `[embedding, width]`, whichever way it is stored.
+    /// The last layer of a projection to the joint space, as `[embedding, width]` whichever way it is stored.
     pub fn projection(
         &self,
-        (prefix, stored): (&str, &Stored),
+        (prefix, stored): (&str, Option<&Stored>),
         form: ProjectionForm,
         width: usize,
         embedding: usize,
     ) -> Result<Option<FrozenLinear>> {
+        if form == ProjectionForm::None {
+            if width == embedding {
+                return Ok(None);
+            }
+            return Err(Error::config(
+                self.checkpoint.path(),
+                format!(
+                    "a tower of width {width} without a projection does not lead into a joint space of {embedding}"
+                ),
+            ));
+        }
+        let stored = self.named(stored, "a projection")?;
         let (Stored::Layer(name) | Stored::Transposed(name)) = stored;
         let plain = format!("{prefix}{name}");
-        let weight = match (stored, form) {
-            (_, ProjectionForm::None) if width == embedding => return Ok(None),
-            (_, ProjectionForm::None) => {
-                return Err(Error::config(
-                    self.checkpoint.path(),
-                    format!(
-                        "a tower of width {width} without a projection does not lead into a joint space of {embedding}"
-                    ),
-                ));
-            }
+        let layer = match (stored, form) {
             // What has a bias is a layer in every scheme.
-            (_, ProjectionForm::Biased) => return self.linear(&plain, embedding, width).map(Some),
-            (Stored::Layer(_), ProjectionForm::Plain) => {
-                self.freeze(&[&format!("{plain}.weight")], &[embedding, width])?
-            }
-            (Stored::Transposed(_), ProjectionForm::Plain) => {
+            (_, ProjectionForm::Biased) => self.linear(&plain, embedding, width)?,
+            (_, ProjectionForm::Mlp { hidden }) => self.matrix(&format!("{plain}.2"), embedding, hidden)?,
+            (Stored::Layer(_), _) => self.matrix(&plain, embedding, width)?,
+            (Stored::Transposed(_), _) => {
                 self.checkpoint.check(&plain, &[width, embedding])?;
                 let stored = || Ok(transpose(&self.checkpoint.values(&plain, &[width, embedding])?, width, embedding));
-                self.freeze_made(&plain, [embedding, width], stored)?
+                FrozenLinear { weight: self.freeze_made(&plain, [embedding, width], stored)?, bias: None }
             }
         };
-        Ok(Some(FrozenLinear { weight, bias: None }))
+        Ok(Some(layer))
+    }
+
+    /// The layer before it, where the projection is an MLP: torch numbers its layers, the activation among them.
+    pub fn before_projection(
+        &self,
+        (prefix, stored): (&str, &Stored),
+        form: ProjectionForm,
+        width: usize,
+    ) -> Result<Option<FrozenLinear>> {
+        let (Stored::Layer(name) | Stored::Transposed(name)) = stored;
+        match form {
+            ProjectionForm::Mlp { hidden } => self.matrix(&format!("{prefix}{name}.0"), hidden, width).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod loader;
 mod model;
 mod mojibake;
 mod names;
+mod pixel_noise;
 mod preprocess;
 mod resnet;
 mod sentencepiece;
@@ -29,7 +30,8 @@ mod vit;
 pub use bpe::{Bpe, Markers};
 pub use checkpoint::{Checkpoint, Parameters, WHOLE};
 pub use config::{
-    Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TowerConfig, VitConfig,
+    Biases, ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, Rotary, Stem, TextStem, TowerConfig,
+    VitConfig,
 };
 pub use encoder::{BatchPlan, Features, ImageEncoder};
 pub use frame::{Clean, Frame, Pad};
@@ -37,13 +39,14 @@ pub use image_plan::{ImagePlan, Kept, Samples};
 pub use image_tower::{ImageTower, Projection};
 pub use model::{Clip, ModelId};
 pub use names::Names;
+pub use pixel_noise::{Drawn, PixelNoise};
 pub use preprocess::{Preprocess, Resize};
 pub use resnet::ResNet;
 pub use source::Source;
-pub(crate) use source::is_local;
+pub(crate) use source::{DESCRIPTIONS, is_local};
 pub use text_tower::{Packed, Prompts, TextSaved, TextTower};
 pub use tokenizer::Tokenizer;
-pub use vit::{AdaptedTowerSaved, CropFeatures, CropSizes, Crops, VisionTransformer};
+pub use vit::{AdaptedTowerSaved, CropFeatures, CropSizes, Crops, TowerSaved, VisionTransformer};
 
 // What is hidden from the docs, here and elsewhere, only tests look at: the insides of towers, which they hold against other
 // implementations, and functions in the form that those have. It is public because tests are crates of their own.

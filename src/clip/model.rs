@@ -12,6 +12,7 @@ use super::encoder::{BatchPlan, ImageEncoder};
 use super::image_plan::{ImagePlan, Samples};
 use super::image_tower::ImageTower;
 use super::loader::Loader;
+use super::pixel_noise::PixelNoise;
 use super::preprocess::Preprocess;
 use super::source::{DESCRIPTIONS, Source};
 use super::text_tower::TextTower;
@@ -292,6 +293,26 @@ impl Clip {
         self.encoder_of(batch, &|| self.image.plan_unprojected(batch))
     }
 
+    /// An encoder of pictures with learned noise on their pixels, its features `[n, rows·embedding]`, for up to `most` noisy
+    /// pictures at a time, as memory allows.
+    ///
+    /// # Errors
+    /// A ResNet; out of memory for a single picture.
+    pub fn noisy_encoder(&self, most: usize, noise: &PixelNoise) -> Result<ImageEncoder<'_>> {
+        let most = (most.min(self.image.most_at_once()) / noise.rows().max(1)).max(1);
+        let attempt = |batch: usize| self.try_encoder(&|clip| clip.noisy(batch, noise));
+        let batch = match largest(most, &attempt)? {
+            // The error says what is short.
+            0 => attempt(1).map(|()| 1)?,
+            batch => batch,
+        };
+        self.noisy(batch, noise)
+    }
+
+    fn noisy(&self, batch: usize, noise: &PixelNoise) -> Result<ImageEncoder<'_>> {
+        self.encoder_of(batch, &|| noise.plan(&self.image, (&self.gpu, self.preprocess.size), batch))
+    }
+
     /// An encoder for exactly `batch` pictures, whether that is wise or not.
     pub(crate) fn encoder(&self, batch: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<ImageEncoder<'_>> {
         self.encoder_of(batch, &|| self.image.plan_with(batch, bottlenecks))
@@ -318,9 +339,13 @@ impl Clip {
 
     /// Rehearses an encoder.
     fn try_batch(&self, batch: usize, bottlenecks: Option<&[Bottleneck]>) -> Result<()> {
+        self.try_encoder(&|clip| clip.encoder(batch, bottlenecks))
+    }
+
+    fn try_encoder(&self, make: &dyn Fn(&Clip) -> Result<ImageEncoder<'_>>) -> Result<()> {
         let rehearsal = self.rehearsal();
         let before = rehearsal.gpu.allocated_bytes();
-        let encoder = rehearsal.encoder(batch, bottlenecks)?;
+        let encoder = make(rehearsal)?;
         let needed = rehearsal.gpu.allocated_bytes() - before;
         drop(encoder);
         // What else was made of the real model by now.

@@ -6,8 +6,8 @@ use super::checkpoint::{Checkpoint, is_lora, lora_base};
 use crate::{Error, Result, text};
 
 /// What describes a model beside its weights, and is read with them. All of it counts in the model's identity, the first three
-/// even where they are not there.
-pub(super) const DESCRIPTIONS: [&str; 6] = [
+/// even where they are not there. None of them has more than [`crate::input::limit::TOKENIZER`] bytes.
+pub(crate) const DESCRIPTIONS: [&str; 6] = [
     "config.json",
     "preprocessor_config.json",
     "tokenizer.json",
@@ -42,13 +42,18 @@ impl Source {
         let given = model.to_path_buf();
         let source =
             |weights: PathBuf, lora: Option<&Path>| Source { given, weights, lora: lora.map(Path::to_path_buf) };
-        if !is_adapter(model) {
+        if !Source::is_lora(model) {
             return Ok(source(model.to_path_buf(), lora));
         }
         if lora.is_some() {
             return Err(Error::config(model, "holds a LoRA and no model to merge another with; give the model itself"));
         }
         Ok(source(base_of(model)?, Some(model)))
+    }
+
+    /// Whether a folder holds a LoRA and no weights of its own.
+    pub fn is_lora(folder: &Path) -> bool {
+        folder.is_dir() && is_lora(folder) && !Checkpoint::is_in(folder)
     }
 
     /// What was given as the model.
@@ -101,11 +106,6 @@ impl Source {
     }
 }
 
-/// Whether a folder holds a LoRA and no weights of its own.
-fn is_adapter(folder: &Path) -> bool {
-    folder.is_dir() && is_lora(folder) && !Checkpoint::is_in(folder)
-}
-
 /// The folder or file of the model that the LoRA in `folder` was trained on.
 fn base_of(folder: &Path) -> Result<PathBuf> {
     let advice = "give that model, and this folder as its LoRA";
@@ -119,7 +119,7 @@ fn base_of(folder: &Path) -> Result<PathBuf> {
     let shown = text::cut(&name, text::NAME);
     // The words are anybody's: they lead to no other computer.
     if !is_network(path) && path.exists() {
-        if is_adapter(path) {
+        if Source::is_lora(path) {
             return Err(Error::config(folder, format!("is a LoRA on another, '{shown}'; merge that first")));
         }
         return Ok(path.to_path_buf());

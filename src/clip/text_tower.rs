@@ -1,21 +1,25 @@
-//! The text tower: token + position embedding → blocks → end token → final norm → projection.
+//! The text tower: token + position embedding → blocks → end token → final norm → projection. RoBERTa's has a norm before the
+//! blocks instead of behind them, and reads the mean of all tokens.
 //!
 //! Texts are packed: cut after their end token, where attention is causal (what follows cannot change it), and laid one
 //! after the other. Texts that begin alike can then share those rows: computed once, attended to by all. Where every token
-//! sees all others (SigLIP), a text is taken whole, its padding too, and nothing is shared.
+//! sees all others (SigLIP), a text is taken whole, its padding too, and nothing is shared. Where padding is hidden from all
+//! tokens (RoBERTa), it is left out.
 
 mod taps;
 
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
-use super::config::{ClipConfig, EndToken};
+use super::config::{ClipConfig, EndToken, TextStem};
 use super::image_tower::DAMAGED;
 use super::loader::Loader;
 use crate::gpu::{DType, Gpu, Recorder, Tensor};
+use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{Pattern, Span};
 use crate::kernels::gemm::Epilogue;
-use crate::nn::{FrozenLinear, LayerNorm, Picked, Saved, Transformer};
+use crate::kernels::pooling::{self, Spans};
+use crate::nn::{FrozenLinear, LayerNorm, Norms, Picked, Saved, Transformer};
 use crate::{Error, Result};
 
 pub use taps::TextTaps;
@@ -33,15 +37,15 @@ pub struct Prompts {
     prefix: usize,
     /// Own rows of each text.
     spans: Vec<Span>,
-    /// Row of each text's end token.
+    /// Row of each text's end token; none where all tokens are read.
     ends: Vec<u32>,
 }
 
 impl Prompts {
-    /// Packs texts, each cut after its end token.
+    /// Packs texts, each cut after its end token, where one is read, else without its padding.
     ///
     /// # Errors
-    /// No texts, or one without an end token.
+    /// No texts, or one without what is read.
     pub fn pack(texts: &[Vec<u32>], end: EndToken) -> Result<Prompts> {
         Prompts::build(texts, end, 0, true)
     }
@@ -73,16 +77,23 @@ impl Prompts {
             ends: Vec::with_capacity(texts.len()),
         };
         for (i, text) in texts.iter().enumerate() {
-            let at = end.position(text).ok_or_else(|| Error::invalid(format!("text {i} has no end token")))?;
-            if at < prefix || text.get(..prefix) != Some(shared) {
+            if let Some(lacking) = end.lacking(text) {
+                return Err(Error::invalid(format!("text {i} has {lacking}")));
+            }
+            let at = end.position(text);
+            if at.is_some_and(|at| at < prefix) || text.get(..prefix) != Some(shared) {
                 return Err(Error::invalid(format!("text {i} does not begin with the {prefix} shared tokens")));
             }
-            let stop = if cut { at + 1 } else { text.len() };
+            let stop = at.filter(|_| cut).map_or(text.len(), |at| at + 1);
             let start = packed.ids.len();
-            packed.ids.extend(&text[prefix..stop]);
-            packed.positions.extend(prefix as u32..stop as u32);
-            packed.spans.push(Span { start, len: stop - prefix });
-            packed.ends.push((start + at - prefix) as u32);
+            match end {
+                EndToken::Mean { pad } => packed.ids.extend(text[prefix..].iter().filter(|id| **id != pad)),
+                _ => packed.ids.extend(&text[prefix..stop]),
+            }
+            let len = packed.ids.len() - start;
+            packed.positions.extend((prefix..prefix + len).map(|position| position as u32));
+            packed.spans.push(Span { start, len });
+            packed.ends.extend(at.map(|at| (start + at - prefix) as u32));
         }
         Ok(packed)
     }
@@ -102,7 +113,7 @@ impl Prompts {
         self.ids.len()
     }
 
-    /// Row of each text's end token.
+    /// Row of each text's end token; none where all tokens are read.
     pub fn ends(&self) -> &[u32] {
         &self.ends
     }
@@ -117,11 +128,18 @@ impl Prompts {
 pub struct TextTower {
     gpu: Gpu,
     checkpoint: Arc<Checkpoint>,
+    /// The name of the token table.
+    tokens: String,
     /// `[context, width]`; added to the gathered tokens on the CPU.
     positions: Vec<f32>,
+    /// Before the blocks.
+    pre: Option<LayerNorm>,
     /// The blocks.
     pub transformer: Transformer,
-    norm: LayerNorm,
+    /// Behind them, where the last block's own does not stand there.
+    norm: Option<LayerNorm>,
+    /// The first layer of a projection that is an MLP.
+    inner: Option<FrozenLinear>,
     projection: Option<FrozenLinear>,
     vocabulary: usize,
     context: usize,
@@ -133,30 +151,112 @@ pub struct TextTower {
 /// A pack on the GPU: what a recorded pass through the tower needs besides its input rows.
 pub struct Packed {
     pattern: Pattern,
-    ends: Picked,
+    read: Read,
+}
+
+/// What a text's features are read from.
+enum Read {
+    Ends(Picked),
+    Mean(Spans),
+}
+
+impl Packed {
+    /// The rows that the last block computes; all where none are named.
+    fn picked(&self) -> Option<&Picked> {
+        match &self.read {
+            Read::Ends(ends) => Some(ends),
+            Read::Mean(_) => None,
+        }
+    }
+
+    /// One row for each text, of what the blocks gave.
+    fn pooled(&self, rec: &mut Recorder, x: Tensor) -> Result<Tensor> {
+        match &self.read {
+            Read::Ends(_) => Ok(x),
+            Read::Mean(texts) => pooling::mean_of_spans(rec, &x, texts),
+        }
+    }
+
+    /// The gradient by what the blocks gave.
+    fn pooled_back(&self, rec: &mut Recorder, dy: Tensor) -> Result<Tensor> {
+        match &self.read {
+            Read::Ends(_) => Ok(dy),
+            Read::Mean(texts) => pooling::mean_of_spans_backward(rec, &dy, texts),
+        }
+    }
+}
+
+/// A norm's input and statistics.
+struct Normed {
+    x: Tensor,
+    stats: Tensor,
 }
 
 /// What backward through the tower needs.
 pub struct TextSaved {
+    pre: Option<Normed>,
     blocks: Vec<Saved>,
-    picked: Tensor,
-    stats: Tensor,
+    last: Option<Normed>,
+    /// What the projection's first layer gave.
+    inner: Option<Tensor>,
+}
+
+/// x through a norm, where there is one, and then what backward needs.
+fn through(rec: &mut Recorder, norm: Option<&LayerNorm>, x: Tensor) -> Result<(Tensor, Option<Normed>)> {
+    let Some(norm) = norm else { return Ok((x, None)) };
+    let normed = norm.forward(rec, &x)?;
+    Ok((normed.y, Some(Normed { x, stats: normed.stats })))
+}
+
+/// The gradient through it.
+fn through_back(rec: &mut Recorder, norm: Option<&LayerNorm>, saved: Option<Normed>, dy: Tensor) -> Result<Tensor> {
+    match (norm, saved) {
+        (Some(norm), Some(Normed { x, stats })) => norm.backward(rec, &x, &stats, &dy, None),
+        _ => Ok(dy),
+    }
 }
 
 impl TextTower {
     pub(super) fn load(loader: &Loader<'_>, checkpoint: &Arc<Checkpoint>, config: &ClipConfig) -> Result<TextTower> {
-        let (context, width) = (config.context, config.text.width);
+        let (context, width, eps) = (config.context, config.text.width, config.text.eps);
         let scheme = checkpoint.names();
-        let names = scheme.text();
+        let names = scheme.text(config.text_stem);
         let whole = |name: &str| checkpoint.text_name(name);
-        let projection = (&*checkpoint.text_name(""), &names.projection);
+        let (prefix, form) = (whole(""), config.text_projection);
+        let norm = |name: Option<&str>, part: &str| loader.norm(&whole(loader.named(name, part)?), width, eps);
+        let position = whole(names.position);
+        let (positions, pre) = match config.text_stem {
+            TextStem::Plain => (checkpoint.values(&position, &[context, width])?, None),
+            TextStem::Roberta { positions, first, kinds } => {
+                checkpoint.check(&position, &[positions, width])?;
+                let mut rows = checkpoint.part(&position, &[positions, width], first..first + context)?;
+                let kind = whole(loader.named(names.kind, "kinds of texts")?);
+                checkpoint.check(&kind, &[kinds, width])?;
+                let kind = checkpoint.part(&kind, &[kinds, width], 0..1)?;
+                rows.iter_mut().zip(kind.iter().cycle()).for_each(|(x, k)| *x += k);
+                (rows, Some(norm(names.pre, "a norm before the blocks")?))
+            }
+        };
+        let last = match config.text.norms {
+            Norms::OfSum => None,
+            _ => Some(norm(names.norm, "a norm behind the blocks")?),
+        };
+        let projection = (&*prefix, Some(&names.projection));
         let tower = TextTower {
             gpu: loader.gpu.clone(),
             checkpoint: checkpoint.clone(),
-            positions: checkpoint.values(&whole(names.position), &[context, width])?,
-            transformer: loader.transformer(&whole(names.blocks), scheme.text_block(), &config.text, None)?,
-            norm: loader.norm(&whole(names.norm), width, config.text.eps)?,
-            projection: loader.projection(projection, config.text_projection, width, config.embedding)?,
+            tokens: whole(names.tokens),
+            positions,
+            pre,
+            transformer: loader.transformer(
+                &whole(names.blocks),
+                scheme.text_block(config.text_stem),
+                &config.text,
+                None,
+            )?,
+            norm: last,
+            inner: loader.before_projection((&prefix, &names.projection), form, width)?,
+            projection: loader.projection(projection, form, width, config.embedding)?,
             vocabulary: config.vocabulary,
             context,
             width,
@@ -164,12 +264,8 @@ impl TextTower {
             causal: config.causal,
         };
         // The token table stays in the file; a wrong one should still be found now and not at the first text.
-        checkpoint.check(&tower.token_table(), &[tower.vocabulary, width])?;
+        checkpoint.check(&tower.tokens, &[tower.vocabulary, width])?;
         Ok(tower)
-    }
-
-    fn token_table(&self) -> String {
-        self.checkpoint.text_name(self.checkpoint.names().text().tokens)
     }
 
     /// Whether a token sees those before it only.
@@ -182,8 +278,8 @@ impl TextTower {
         self.width
     }
 
-    /// Token plus position embedding of every row, `[rows, width]`, gathered on the CPU from the checkpoint's file: the
-    /// table itself never goes to the GPU.
+    /// Token plus position embedding of every row (and the row for the kind of text, where there is one), `[rows, width]`,
+    /// gathered on the CPU from the checkpoint's file: the table itself never goes to the GPU.
     ///
     /// # Errors
     /// An id past the vocabulary, a text longer than the context, out of memory.
@@ -192,7 +288,7 @@ impl TextTower {
         if self.gpu.rehearses() {
             return self.gpu.empty("token embeddings", &shape, DType::F32);
         }
-        let mut rows = self.checkpoint.rows(&self.token_table(), [self.vocabulary, self.width], &prompts.ids)?;
+        let mut rows = self.checkpoint.rows(&self.tokens, [self.vocabulary, self.width], &prompts.ids)?;
         for (row, position) in rows.chunks_exact_mut(self.width).zip(&prompts.positions) {
             let at = *position as usize * self.width;
             let Some(added) = self.positions.get(at..at + self.width) else {
@@ -210,10 +306,11 @@ impl TextTower {
     /// # Errors
     /// Out of memory.
     pub fn packed(&self, prompts: &Prompts) -> Result<Packed> {
-        Ok(Packed {
-            pattern: prompts.pattern(&self.gpu, self.causal)?,
-            ends: Picked::new(&self.gpu, &prompts.ends, prompts.rows())?,
-        })
+        let read = match prompts.ends.is_empty() {
+            true => Read::Mean(Spans::new(&self.gpu, &prompts.spans)?),
+            false => Read::Ends(Picked::new(&self.gpu, &prompts.ends, prompts.rows())?),
+        };
+        Ok(Packed { pattern: prompts.pattern(&self.gpu, self.causal)?, read })
     }
 
     /// Records inference: rows `[rows, width]` → features `[texts, embedding]`, un-normalised.
@@ -221,11 +318,21 @@ impl TextTower {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward(&self, rec: &mut Recorder, x: Tensor, packed: &Packed) -> Result<Tensor> {
-        let picked = self.transformer.forward(rec, x, &packed.pattern, Some(&packed.ends))?;
-        let pooled = self.norm.forward(rec, &picked)?.y;
-        self.project(rec, &pooled)
+        let (x, _) = through(rec, self.pre.as_ref(), x)?;
+        let x = self.transformer.forward(rec, x, &packed.pattern, packed.picked())?;
+        let x = packed.pooled(rec, x)?;
+        let (pooled, _) = through(rec, self.norm.as_ref(), x)?;
+        match &self.inner {
+            Some(inner) => {
+                let gelu = Epilogue { activation: Some(Activation::Gelu), ..Epilogue::default() };
+                let pooled = inner.forward(rec, &pooled, &gelu)?;
+                self.project(rec, &pooled)
+            }
+            None => self.project(rec, &pooled),
+        }
     }
 
+    /// The projection's last layer.
     fn project(&self, rec: &mut Recorder, pooled: &Tensor) -> Result<Tensor> {
         match &self.projection {
             Some(projection) => projection.forward(rec, pooled, &Epilogue::default()),
@@ -238,10 +345,17 @@ impl TextTower {
     /// # Errors
     /// Shapes that do not fit; out of memory.
     pub fn forward_saved(&self, rec: &mut Recorder, x: &Tensor, packed: &Packed) -> Result<(Tensor, TextSaved)> {
-        let (picked, blocks) = self.transformer.forward_saved(rec, x, &packed.pattern, Some(&packed.ends))?;
-        let normed = self.norm.forward(rec, &picked)?;
-        let features = self.project(rec, &normed.y)?;
-        Ok((features, TextSaved { blocks, picked, stats: normed.stats }))
+        let (x, pre) = through(rec, self.pre.as_ref(), x.clone())?;
+        let (x, blocks) = self.transformer.forward_saved(rec, &x, &packed.pattern, packed.picked())?;
+        let x = packed.pooled(rec, x)?;
+        let (pooled, last) = through(rec, self.norm.as_ref(), x)?;
+        let inner = self.inner.as_ref().map(|inner| inner.forward(rec, &pooled, &Epilogue::default())).transpose()?;
+        let pooled = match &inner {
+            Some(inner) => activation::forward(rec, Activation::Gelu, inner)?,
+            None => pooled,
+        };
+        let features = self.project(rec, &pooled)?;
+        Ok((features, TextSaved { pre, blocks, last, inner }))
     }
 
     /// Records the gradient by the input rows, from the gradient by the features.
@@ -255,19 +369,26 @@ impl TextTower {
         saved: TextSaved,
         packed: &Packed,
     ) -> Result<Tensor> {
-        let dpooled = match &self.projection {
+        let TextSaved { pre, blocks, last, inner } = saved;
+        let mut dy = match &self.projection {
             Some(projection) => projection.backward(rec, dfeatures)?,
             None => dfeatures.clone(),
         };
-        let dpicked = self.norm.backward(rec, &saved.picked, &saved.stats, &dpooled, None)?;
-        self.transformer.backward(rec, dpicked, saved.blocks, &packed.pattern)
+        if let (Some(layer), Some(inner)) = (&self.inner, inner) {
+            let dinner = activation::backward(rec, Activation::Gelu, &inner, &dy)?;
+            dy = layer.backward(rec, &dinner)?;
+        }
+        let dy = through_back(rec, self.norm.as_ref(), last, dy)?;
+        let dy = packed.pooled_back(rec, dy)?;
+        let dy = self.transformer.backward(rec, dy, blocks, &packed.pattern)?;
+        through_back(rec, self.pre.as_ref(), pre, dy)
     }
 
     /// Features of any number of texts, `[texts, embedding]` on the host, un-normalised. Steps are cut by rows, so memory
     /// does not grow with the number of texts.
     ///
     /// # Errors
-    /// Texts without an end token or past the context; out of memory; a lost device.
+    /// Texts without what is read of them or past the context; out of memory; a lost device.
     pub fn encode(&self, texts: &[Vec<u32>], end: EndToken) -> Result<Vec<f32>> {
         let mut features = Vec::new();
         let mut rest = texts;
@@ -310,6 +431,17 @@ mod tests {
         assert_eq!(p.positions, [0, 1, 2, 3, 0, 1]);
         let whole = Prompts::pack_whole(&[vec![8, 1, 2, 9, 0, 0]], EndToken::First(9)).unwrap();
         assert_eq!((whole.rows(), whole.ends()), (6, &[3u32][..]));
+    }
+
+    #[test]
+    fn padding_that_nothing_sees_is_left_out_wherever_it_stands() {
+        let mean = EndToken::Mean { pad: 1 };
+        let p = Prompts::pack_whole(&[vec![0, 7, 1, 8, 2, 1, 1], vec![0, 2, 1]], mean).unwrap();
+        assert_eq!(p.ids, [0, 7, 8, 2, 0, 2]);
+        assert_eq!(p.positions, [0, 1, 2, 3, 0, 1]);
+        assert_eq!((p.len(), p.rows(), p.ends()), (2, 6, &[][..]));
+        let error = Prompts::pack_whole(&[vec![0, 2], vec![1, 1]], mean).unwrap_err().to_string();
+        assert!(error.contains("text 1 has no token but padding"), "{error}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::attention::{self, Pattern};
 use crate::kernels::gemm::Epilogue;
 use crate::kernels::rotary::Angles;
-use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Transformer};
+use crate::nn::{AdaptedSaved, Bottleneck, BottleneckGrads, FrozenLinear, LayerNorm, Picked, Saved, Transformer};
 use pool::Pool;
 use stem::Stem;
 
@@ -38,6 +38,14 @@ pub struct VisionTransformer {
 pub struct AdaptedTowerSaved {
     pool: pool::Saved,
     blocks: Vec<AdaptedSaved>,
+}
+
+/// What [`VisionTransformer::backward`] needs of the forward pass.
+pub struct TowerSaved {
+    /// The norm before the blocks: its input and statistics.
+    pre: Option<(Tensor, Tensor)>,
+    blocks: Vec<Saved>,
+    pool: pool::Saved,
 }
 
 impl VisionTransformer {
@@ -179,6 +187,82 @@ impl VisionTransformer {
         self.projection.as_ref()
     }
 
+    /// Whether [`VisionTransformer::backward`] reaches the pixels.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid), which says why not.
+    pub fn check_backward(&self) -> Result<()> {
+        self.stem.check_backward()
+    }
+
+    /// Records un-normalised features `[batch, embedding]` of pixels `[batch, 3, R, R]`.
+    ///
+    /// # Errors
+    /// Pixels of another shape; out of memory.
+    pub fn record(&self, rec: &mut Recorder, pixels: &Tensor) -> Result<Tensor> {
+        let batch = pixels.shape().first().copied().unwrap_or(0);
+        let pattern = self.pattern(batch)?;
+        let x = self.tokens(rec, pixels)?;
+        let picked = self.picked(batch)?;
+        let x = self.transformer.forward(rec, x, &pattern, picked.as_ref())?;
+        Ok(self.head(rec, &x)?.1)
+    }
+
+    /// The same, and what backward needs.
+    ///
+    /// # Errors
+    /// Pixels of another shape; out of memory.
+    pub fn forward_saved(
+        &self,
+        rec: &mut Recorder,
+        pixels: &Tensor,
+        pattern: &Pattern,
+    ) -> Result<(Tensor, TowerSaved)> {
+        let batch = pixels.shape().first().copied().unwrap_or(0);
+        let tokens = self.stem.forward(rec, pixels)?;
+        let (x, pre) = match &self.pre {
+            Some(norm) => {
+                let normed = norm.forward(rec, &tokens)?;
+                (normed.y, Some((tokens, normed.stats)))
+            }
+            None => (tokens, None),
+        };
+        let picked = self.picked(batch)?;
+        let (x, blocks) = self.transformer.forward_saved(rec, &x, pattern, picked.as_ref())?;
+        let (pooled, pool) = self.pool.forward_saved(rec, &x)?;
+        let features = self.project(rec, &pooled)?;
+        Ok((features, TowerSaved { pre, blocks, pool }))
+    }
+
+    /// The gradient `[batch, 3, R, R]` by the pixels from that by the features `[batch, embedding]`. Nothing of the tower gets one.
+    ///
+    /// # Errors
+    /// As [`VisionTransformer::check_backward`]; shapes that do not fit; out of memory.
+    pub fn backward(
+        &self,
+        rec: &mut Recorder,
+        dfeatures: &Tensor,
+        saved: TowerSaved,
+        pattern: &Pattern,
+    ) -> Result<Tensor> {
+        let TowerSaved { pre, blocks, pool } = saved;
+        let dpooled = self.project_back(rec, dfeatures)?;
+        let dx = self.pool.backward(rec, &dpooled, pool)?;
+        let dx = self.transformer.backward(rec, dx, blocks, pattern)?;
+        let dtokens = match (&self.pre, pre) {
+            (Some(norm), Some((x, stats))) => norm.backward(rec, &x, &stats, &dx, None)?,
+            _ => dx,
+        };
+        self.stem.backward(rec, &dtokens, self.size)
+    }
+
+    fn project_back(&self, rec: &mut Recorder, dfeatures: &Tensor) -> Result<Tensor> {
+        match &self.projection {
+            Some(projection) => projection.backward(rec, dfeatures),
+            None => Ok(dfeatures.clone()),
+        }
+    }
+
     /// Records the adapted tower for training its bottlenecks: un-normalised features `[batch, embedding]` of pixels
     /// `[batch, 3, R, R]`, and what backward needs.
     ///
@@ -213,10 +297,7 @@ impl VisionTransformer {
         pattern: &Pattern,
         bottlenecks: &[Bottleneck],
     ) -> Result<Vec<BottleneckGrads>> {
-        let dpooled = match &self.projection {
-            Some(projection) => projection.backward(rec, dfeatures)?,
-            None => dfeatures.clone(),
-        };
+        let dpooled = self.project_back(rec, dfeatures)?;
         let dx = self.pool.backward(rec, &dpooled, saved.pool)?;
         self.transformer.backward_adapted(rec, dx, saved.blocks, pattern, bottlenecks)
     }

@@ -437,9 +437,10 @@ impl Classifier {
 
     fn encoder(&self, pictures: usize) -> Result<Arc<Encoder>> {
         let (fitted, model) = (&self.inner.fitted, self.model());
-        let encoders = if fitted.correction().is_some() { &self.inner.corrected } else { model.encoders() };
+        let own = fitted.correction().is_some() || fitted.pixels().is_some();
+        let encoders = if own { &self.inner.corrected } else { model.encoders() };
         let wanted = Wanted { tower: fitted.tower(), pictures, exactly: self.batch };
-        encoders.get(model.clip(), wanted, fitted.correction())
+        encoders.get(model.clip(), wanted, fitted.correction(), fitted.pixels())
     }
 
     /// The method's part, recorded behind this encoder.

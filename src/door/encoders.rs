@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::adapt::overlap::Correction;
-use crate::clip::{BatchPlan, Clip};
+use crate::clip::{BatchPlan, Clip, PixelNoise};
 use crate::data::Picture;
 use crate::encode::source::BATCH;
 use crate::encode::{self, Tower, decoding_ahead};
@@ -42,8 +42,14 @@ impl Encoder {
 }
 
 impl Encoders {
-    /// The tower recorded for `pictures`, as many as fit at a time.
-    pub fn get(&self, clip: &Clip, wanted: Wanted, correction: Option<&Correction>) -> Result<Arc<Encoder>> {
+    /// The tower recorded for `pictures`, as many as fit at a time, with the correction that it needs or the noise on pixels.
+    pub fn get(
+        &self,
+        clip: &Clip,
+        wanted: Wanted,
+        correction: Option<&Correction>,
+        noise: Option<&PixelNoise>,
+    ) -> Result<Arc<Encoder>> {
         let Wanted { tower, pictures, exactly } = wanted;
         let (wanted, exactly) = (pictures.min(exactly.unwrap_or(BATCH)).max(1), exactly.is_some());
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +64,10 @@ impl Encoders {
             kept.remove(0);
         }
         let bottlenecks = correction.map(|correction| &correction.blocks[..]);
-        let made = || encode::encoder(clip, tower, bottlenecks, (wanted, exactly));
+        let made = || match noise {
+            Some(noise) => clip.noisy_encoder(wanted * noise.rows(), noise),
+            None => encode::encoder(clip, tower, bottlenecks, (wanted, exactly)),
+        };
         let made = match made() {
             // What is kept is not worth failing for.
             Err(Error::OutOfMemory { .. }) if !kept.is_empty() => {

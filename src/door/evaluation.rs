@@ -138,6 +138,7 @@ impl EvaluationOptions {
         Ok(Protocol {
             setup: Setup::new(self.how.clone(), &methods, &given)?,
             methods,
+            ablation: None,
             shots: self.shots.clone(),
             seeds: self.seeds.clone(),
             adapters: self.adapters,

@@ -130,6 +130,7 @@ impl Model {
                 self.clip(),
                 Wanted { tower: Tower::Plain, pictures: pictures.len(), exactly: None },
                 None,
+                None,
             )?;
             watch.begin("encoding pictures", pictures.len());
             let mut done = 0;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Direct, RowId, Source, Tower, Views};
 use crate::Result;
-use crate::clip::Features;
+use crate::clip::{Features, PixelNoise};
 use crate::data::Item;
 use crate::data::folder::map_items;
 use crate::watch::Watch;
@@ -97,6 +97,14 @@ impl Source for Remembering<'_> {
 
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
         self.direct.fresh(tower, items, views)
+    }
+
+    fn noisy(&mut self, noise: &PixelNoise, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
+        self.direct.noisy(noise, items, views, watch)
+    }
+
+    fn pixels(&mut self, items: &[Item], views: &Views) -> Result<Vec<f32>> {
+        self.direct.pixels(items, views)
     }
 
     fn digest(&self, items: &[Item]) -> Result<String> {

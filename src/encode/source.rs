@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::store::{Filled, Key, Store};
 use super::{RowId, Views, at_once, decoding_ahead, foresee};
-use crate::clip::{Clip, Features, ImageEncoder};
+use crate::clip::{Clip, Features, ImageEncoder, PixelNoise};
 use crate::data::folder::map_items;
 use crate::data::{Depth, Item, Rgb, Shelf};
 use crate::nn::Bottleneck;
@@ -27,6 +27,8 @@ pub enum Tower {
     Corrected,
     /// The model's own up to its projection: features are as wide as that layer's input.
     Unprojected,
+    /// The model's own on pictures with learned noise on their pixels: features by [`Source::noisy`].
+    Noisy,
 }
 
 /// Gives features of pictures. Pictures that cannot be decoded are errors: whoever asks has looked at them before.
@@ -44,6 +46,29 @@ pub trait Source {
     /// As [`Source::features`].
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features>;
 
+    /// Un-normalised features `[pictures, views, rows·D]` of pictures with learned noise on their pixels. They are not kept: another
+    /// training makes other noise.
+    ///
+    /// # Errors
+    /// As [`Source::features`]; a tower that noise on pixels cannot be on; a source that has no pictures.
+    fn noisy(
+        &mut self,
+        _noise: &PixelNoise,
+        _items: &[Item],
+        _views: &Views,
+        _watch: &mut dyn Watch,
+    ) -> Result<Features> {
+        Err(no_pixels())
+    }
+
+    /// Normalised pixels `[pictures, views, 3, R, R]`.
+    ///
+    /// # Errors
+    /// A picture that cannot be decoded; a source that has no pictures.
+    fn pixels(&mut self, _items: &[Item], _views: &Views) -> Result<Vec<f32>> {
+        Err(no_pixels())
+    }
+
     /// What tells pictures with their labels, in this order, from others.
     ///
     /// # Errors
@@ -51,6 +76,10 @@ pub trait Source {
     fn digest(&self, items: &[Item]) -> Result<String> {
         digest_of(items, Shelf::empty(), Depth::default())
     }
+}
+
+fn no_pixels() -> Error {
+    Error::invalid("noise on pixels needs pictures, and there are features alone")
 }
 
 /// Bytes of decoded pictures that are held for views to come.
@@ -98,8 +127,13 @@ pub fn encoder<'a>(
     let batch = if exactly { batch } else { clip.largest_batch(batch, bottlenecks)? };
     match tower {
         Tower::Unprojected => clip.unprojected_encoder(batch),
+        Tower::Noisy => Err(without_noise()),
         _ => clip.image_encoder_with(batch, bottlenecks),
     }
+}
+
+fn without_noise() -> Error {
+    Error::invalid("features of noisy pictures are asked for without the noise")
 }
 
 /// Features straight from the tower. Pictures whose random views are asked for are held decoded, up to 512 MB of them, since
@@ -150,6 +184,7 @@ impl<'a> Direct<'a> {
                 let none = || Error::invalid("features of a corrected tower are asked for, and there is no correction");
                 Some(self.correction.ok_or_else(none)?)
             }
+            Tower::Noisy => return Err(without_noise()),
             _ => None,
         };
         let wanted = self.batch.unwrap_or(BATCH).min(pictures).max(1);
@@ -177,27 +212,43 @@ impl<'a> Direct<'a> {
         let Some(Made { encoder, .. }) = made.get_mut(&tower) else {
             return Err(Error::invalid("there is no encoder"));
         };
-        let (held, shelf): (&Mutex<Pictures>, &Shelf) = (held, shelf);
-        let prepared = |item: &Item| match views {
-            // Once is enough: nothing is held.
-            Views::Center => super::prepared(clip, shelf.open(&item.path)?, views),
-            Views::Random { .. } => {
-                let (contents, picture) = look(item, (shelf, clip.preprocess.depth), held)?;
-                Ok(views.all_prepared(clip, &picture, &contents))
-            }
-        };
-        let (mut features, mut pictures) = (Features::default(), 0);
-        decoding_ahead(items, at_once(encoder.batch(), views), prepared, |_, prepared| {
-            let mut samples = Vec::new();
-            pictures += prepared.len();
-            for views in prepared {
-                views?.iter().for_each(|view| samples.extend_from_slice(&view.data));
-            }
-            features.extend(encoder.encode_pictures(&samples, &mut |_| {})?);
-            done(pictures)
-        })?;
-        Ok(features)
+        encode_by(encoder, items, views, (shelf, held), done)
     }
+}
+
+/// A picture's views, R×R. Pictures whose random views are asked for are held.
+fn views_of(clip: &Clip, item: &Item, views: &Views, shelf: &Shelf, held: &Mutex<Pictures>) -> Result<Vec<Rgb>> {
+    match views {
+        // Once is enough: nothing is held.
+        Views::Center => super::prepared(clip, shelf.open(&item.path)?, views),
+        Views::Random { .. } => {
+            let (contents, picture) = look(item, (shelf, clip.preprocess.depth), held)?;
+            Ok(views.all_prepared(clip, &picture, &contents))
+        }
+    }
+}
+
+/// Features by an encoder; `done` hears of the pictures so far.
+fn encode_by(
+    encoder: &mut ImageEncoder<'_>,
+    items: &[Item],
+    views: &Views,
+    (shelf, held): (&Shelf, &Mutex<Pictures>),
+    done: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Features> {
+    let clip = encoder.clip();
+    let prepared = |item: &Item| views_of(clip, item, views, shelf, held);
+    let (mut features, mut pictures) = (Features::default(), 0);
+    decoding_ahead(items, at_once(encoder.batch(), views), prepared, |_, prepared| {
+        let mut samples = Vec::new();
+        pictures += prepared.len();
+        for views in prepared {
+            views?.iter().for_each(|view| samples.extend_from_slice(&view.data));
+        }
+        features.extend(encoder.encode_pictures(&samples, &mut |_| {})?);
+        done(pictures)
+    })?;
+    Ok(features)
 }
 
 impl Source for Direct<'_> {
@@ -210,6 +261,29 @@ impl Source for Direct<'_> {
 
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
         self.encode(tower, items, views, &mut |_| Ok(()))
+    }
+
+    fn noisy(&mut self, noise: &PixelNoise, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
+        if items.is_empty() {
+            return Ok(Features::default());
+        }
+        foresee(self.clip, items.len() * noise.rows(), views)?;
+        let wanted = self.batch.unwrap_or(BATCH).min(items.len() * views.count() * noise.rows());
+        let mut encoder = self.clip.noisy_encoder(wanted, noise)?;
+        watch.begin("encoding noisy pictures", items.len());
+        let features = encode_by(&mut encoder, items, views, (&self.shelf, &self.held), &mut |done| watch.at(done));
+        watch.end();
+        features
+    }
+
+    fn pixels(&mut self, items: &[Item], views: &Views) -> Result<Vec<f32>> {
+        let (clip, from, held) = (self.clip, (&self.shelf, self.clip.preprocess.depth), &self.held);
+        // Held as they are too: the next epoch asks for the same ones.
+        let decoded = map_items(items, true, &|_| {}, |_, item| {
+            let (contents, picture) = look(item, from, held)?;
+            Ok(views.all_prepared(clip, &picture, &contents))
+        })?;
+        Ok(decoded.items.iter().flat_map(|(_, views)| views).flat_map(|view| clip.view_pixels(view)).collect())
     }
 
     fn digest(&self, items: &[Item]) -> Result<String> {
@@ -326,6 +400,7 @@ impl<'a> Stored<'a> {
             Tower::Plain => Ok(self.rows(rows)?.original.into()),
             Tower::Corrected => self.rows(rows),
             Tower::Unprojected => self.side(tower)?.store.rows(rows),
+            Tower::Noisy => Err(without_noise()),
         }
     }
 
@@ -370,6 +445,14 @@ impl Source for Stored<'_> {
 
     fn fresh(&mut self, tower: Tower, items: &[Item], views: &Views) -> Result<Features> {
         self.direct.fresh(tower, items, views)
+    }
+
+    fn noisy(&mut self, noise: &PixelNoise, items: &[Item], views: &Views, watch: &mut dyn Watch) -> Result<Features> {
+        self.direct.noisy(noise, items, views, watch)
+    }
+
+    fn pixels(&mut self, items: &[Item], views: &Views) -> Result<Vec<f32>> {
+        self.direct.pixels(items, views)
     }
 
     fn digest(&self, items: &[Item]) -> Result<String> {

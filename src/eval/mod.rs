@@ -9,6 +9,7 @@
 //! `settings.json`, `results.jsonl` (a [`Record`] a line), `test.json` (the test pictures) and `details/` (a [`Detail`] for
 //! each result).
 
+pub mod ablation;
 pub mod correction;
 pub mod journal;
 pub mod published;
@@ -25,6 +26,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use ablation::{Ablation, Variant};
 pub use run::{Checked, Watch, check, run};
 pub use several::{Correcting, Evaluation};
 pub use trust::{Coverage, Foreign};
@@ -32,6 +34,7 @@ pub use trust::{Coverage, Foreign};
 pub use crate::adapt::How;
 use crate::adapt::calibrate::Reliability;
 use crate::adapt::evidence::EvidenceCounts;
+pub use crate::adapt::lesson::JudgeBy;
 pub use crate::adapt::method::SearchMap;
 use crate::adapt::method::{Settings as MethodSettings, settled};
 use crate::adapt::{METHODS, Method};
@@ -61,21 +64,40 @@ pub struct Task {
     pub shots: Shots,
     /// Seed of the few-shot choice, of views and of training.
     pub seed: u64,
+    /// What of an ablation it is, where it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<&'static Variant>,
 }
 
 impl Task {
+    /// A method with its own settings.
+    pub fn new(method: &'static dyn Method, shots: Shots, seed: u64) -> Task {
+        Task { method, shots, seed, variant: None }
+    }
+
     /// The name of the task's files.
     pub fn file(&self) -> String {
         let shots = self.shots.number().map_or_else(|| self.shots.to_string(), |count| format!("{count}shot"));
-        format!("{}-{shots}-seed{}", self.method, self.seed)
+        let variant = self.variant.map_or_else(String::new, |variant| format!("-{variant}"));
+        format!("{}{variant}-{shots}-seed{}", self.method, self.seed)
+    }
+
+    /// The method, and what of an ablation it is.
+    pub fn what(&self) -> String {
+        match self.variant {
+            Some(variant) => format!("{} {variant}", self.method),
+            None => self.method.to_string(),
+        }
     }
 }
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Protocol {
-    /// Methods.
+    /// Methods; of an ablation those that take part in it.
     pub methods: Vec<&'static dyn Method>,
+    /// An ablation, whose variants are run in place of the methods as they are set.
+    pub ablation: Option<&'static Ablation>,
     /// Pictures per class: numbers of them, or all.
     pub shots: Vec<Shots>,
     /// Seeds.
@@ -98,7 +120,14 @@ impl Protocol {
         let mut tasks = Vec::new();
         for seed in &self.seeds {
             for shots in &self.shots {
-                tasks.extend(self.methods.iter().map(|method| Task { method: *method, shots: *shots, seed: *seed }));
+                let of = |method: &'static dyn Method| Task::new(method, *shots, *seed);
+                match self.ablation {
+                    None => tasks.extend(self.methods.iter().map(|method| of(*method))),
+                    Some(ablation) => tasks.extend(ablation.variants.iter().filter_map(|variant| {
+                        let method = self.methods.iter().find(|method| method.info().name == variant.method)?;
+                        Some(Task { variant: Some(variant), ..of(*method) })
+                    })),
+                }
             }
         }
         tasks
@@ -151,9 +180,14 @@ impl Setup {
         Ok(Setup { how, methods: methods.iter().map(of).collect::<Result<_>>()? })
     }
 
-    /// A method's settings.
-    fn of(&self, method: &dyn Method) -> MethodSettings {
-        self.methods.get(method.info().name).cloned().unwrap_or_else(|| method.defaults())
+    /// A task's settings: its method's, with what its variant fixes.
+    fn of(&self, task: Task) -> MethodSettings {
+        let method = task.method;
+        let settings = self.methods.get(method.info().name).cloned().unwrap_or_else(|| method.defaults());
+        match task.variant {
+            Some(variant) => variant.of(settings),
+            None => settings,
+        }
     }
 }
 
@@ -279,6 +313,26 @@ pub struct NoiseMap {
     pub image_mean: Vec<f32>,
     /// Spread of the image noise, likewise.
     pub image_spread: Vec<f32>,
+    /// Pictures with noise on their pixels; none without such noise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pictures: Vec<NoisyPicture>,
+}
+
+/// A test picture, the noise that its pixels get, and both together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NoisyPicture {
+    /// Its class.
+    pub class: String,
+    /// Pixels each way.
+    pub size: usize,
+    /// Base64 of `[4, size, size, 3]` samples of 8 bits: the picture, means and spreads times [`NoisyPicture::LOUDER`], and the
+    /// picture with the means added.
+    pub samples: String,
+}
+
+impl NoisyPicture {
+    /// What noise is multiplied by to be seen.
+    pub const LOUDER: f32 = 8.0;
 }
 
 /// What a result is made of.
@@ -328,6 +382,7 @@ mod tests {
     fn the_first_seed_comes_first() {
         let protocol = Protocol {
             methods: vec![METHODS[0], find("pini").unwrap()],
+            ablation: None,
             shots: vec![Shots::UpTo(1), Shots::All],
             seeds: vec![1, 2],
             setup: Setup::default(),
@@ -341,6 +396,11 @@ mod tests {
         assert!(tasks[..4].iter().all(|t| t.seed == 1) && tasks[4..].iter().all(|t| t.seed == 2));
         assert_eq!(tasks[3].file(), "pini-all-seed1");
         assert!(protocol.check().is_ok());
+        let ablation = Protocol { ablation: Some(ablation::find_ablation("pini").unwrap()), ..protocol.clone() };
+        let tasks = ablation.tasks();
+        assert!(tasks.len() == 40 && tasks[..10].iter().all(|t| t.seed == 1 && t.variant.is_some()));
+        assert_eq!((&tasks[1].file()[..], &tasks[1].what()[..]), ("pini-pixels-1shot-seed1", "pini pixels"));
+        assert_eq!(Setup::default().of(tasks[1])["noise"], "pixels");
         let twice = Protocol { shots: vec![Shots::UpTo(1); 2], ..protocol.clone() };
         assert!(twice.check().unwrap_err().to_string().contains("shots has 1 twice"));
         assert!(Protocol { seeds: Vec::new(), ..protocol }.check().is_err());

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Record;
+use super::ablation::{self, Ablation, Variant};
 use super::trust::{COVERAGES, Coverage, Foreign};
 use crate::Result;
 use crate::adapt::{METHODS, Method};
@@ -27,6 +28,9 @@ pub struct Cell {
     pub dataset: Option<String>,
     /// Method.
     pub method: &'static dyn Method,
+    /// What of an ablation it is, where it is of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<&'static Variant>,
     /// Pictures per class.
     pub shots: Shots,
     /// Seeds.
@@ -62,23 +66,36 @@ pub struct Summary {
     pub cells: Vec<Cell>,
     /// Means over the datasets, where all have the same seeds.
     pub average: Vec<Cell>,
+    /// What is of ablations, likewise: of single datasets, then means.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Cell>,
 }
 
 impl Summary {
     /// Of the records of each dataset.
     pub fn of(datasets: &[&[Record]]) -> Summary {
-        let mut summary = Summary { cells: Vec::new(), average: Vec::new() };
+        let mut summary = Summary { cells: Vec::new(), average: Vec::new(), variants: Vec::new() };
         let mut shots: Vec<Shots> = datasets.iter().flat_map(|d| d.iter().map(|r| r.task.shots)).collect();
         shots.sort_unstable();
         shots.dedup();
         for shots in shots {
-            for method in METHODS.iter().copied() {
-                let cells: Vec<Cell> = datasets.iter().filter_map(|records| cell(records, method, shots)).collect();
+            let of = |method, variant| -> (Vec<Cell>, Option<Cell>) {
+                let cells: Vec<Cell> =
+                    datasets.iter().filter_map(|records| cell(records, (method, variant), shots)).collect();
                 let same = cells.windows(2).all(|pair| pair[0].seeds == pair[1].seeds);
-                if cells.len() > 1 && cells.len() == datasets.len() && same {
-                    summary.average.push(average(&cells));
-                }
+                let whole = cells.len() > 1 && cells.len() == datasets.len() && same;
+                let mean = whole.then(|| average(&cells));
+                (cells, mean)
+            };
+            for method in METHODS.iter().copied() {
+                let (cells, mean) = of(method, None);
+                summary.average.extend(mean);
                 summary.cells.extend(cells);
+            }
+            for variant in ablation::ALL.iter().flat_map(|ablation| ablation.variants) {
+                let Ok(method) = variant.method() else { continue };
+                let (cells, mean) = of(method, Some(variant));
+                summary.variants.extend(cells.into_iter().chain(mean));
             }
         }
         summary
@@ -90,6 +107,12 @@ impl Summary {
             Some(name) => self.cells.iter().filter(|c| c.dataset.as_deref() == Some(name)).collect(),
             None => self.average.iter().collect(),
         }
+    }
+
+    /// The tables of ablations of a dataset, or, without a name, of the means over all, in percent.
+    pub fn ablations(&self, dataset: Option<&str>) -> Vec<(&'static Ablation, Table)> {
+        let cells: Vec<&Cell> = self.variants.iter().filter(|c| c.dataset.as_deref() == dataset).collect();
+        ablation::ALL.iter().filter_map(|ablation| Some((*ablation, ablation.table(&cells)?))).collect()
     }
 
     /// Accuracy by method and number of shots, in percent.
@@ -224,10 +247,11 @@ impl Summary {
             "predict_milliseconds",
             "peak_bytes",
         ];
-        let rows = self.cells.iter().chain(&self.average).map(|cell| {
+        let rows = self.cells.iter().chain(&self.average).chain(&self.variants).map(|cell| {
+            let variant = cell.variant.map_or_else(String::new, |variant| format!(" {variant}"));
             vec![
                 cell.dataset.clone().unwrap_or_else(|| "mean".into()),
-                cell.method.info().name.into(),
+                format!("{}{variant}", cell.method.info().name),
                 cell.shots.to_string(),
                 cell.seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
                 cell.mean.to_string(),
@@ -253,7 +277,7 @@ pub fn shots(cells: &[&Cell]) -> Vec<Shots> {
 }
 
 /// Accuracy in percent, with its spread where there are several seeds.
-fn percent(cell: &Cell) -> String {
+pub(super) fn percent(cell: &Cell) -> String {
     if cell.accuracies.len() > 1 {
         format!("{:.1} ± {:.1}", 100.0 * cell.mean, 100.0 * cell.deviation)
     } else {
@@ -261,8 +285,13 @@ fn percent(cell: &Cell) -> String {
     }
 }
 
-fn cell(records: &[Record], method: &'static dyn Method, shots: Shots) -> Option<Cell> {
-    let mut of: Vec<&Record> = records.iter().filter(|r| r.task.method == method && r.task.shots == shots).collect();
+fn cell(
+    records: &[Record],
+    (method, variant): (&'static dyn Method, Option<&'static Variant>),
+    shots: Shots,
+) -> Option<Cell> {
+    let wanted = |r: &&Record| (r.task.method, r.task.variant, r.task.shots) == (method, variant, shots);
+    let mut of: Vec<&Record> = records.iter().filter(wanted).collect();
     // Results come in any order when a run was taken up.
     of.sort_by_key(|r| r.task.seed);
     let first = of.first()?;
@@ -273,6 +302,7 @@ fn cell(records: &[Record], method: &'static dyn Method, shots: Shots) -> Option
     Some(Cell {
         dataset: Some(first.dataset.clone()),
         method,
+        variant,
         shots,
         seeds: of.iter().map(|r| r.task.seed).collect(),
         mean: mean(&accuracies),
@@ -327,6 +357,7 @@ fn average(cells: &[Cell]) -> Cell {
     Cell {
         dataset: None,
         method: cells[0].method,
+        variant: cells[0].variant,
         shots: cells[0].shots,
         mean: mean(&accuracies),
         deviation: deviation(&accuracies),
@@ -353,7 +384,7 @@ pub(super) mod tests {
     pub(crate) fn record(dataset: &str, method: &str, shots: usize, seed: u64, correct: usize) -> Record {
         Record {
             dataset: dataset.into(),
-            task: Task { method: find(method).unwrap(), shots: shots.into(), seed },
+            task: Task::new(find(method).unwrap(), shots.into(), seed),
             accuracy: correct as f64 / 100.0,
             correct,
             test: 100,

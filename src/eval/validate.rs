@@ -2,8 +2,10 @@
 //!
 //! Each check gives what is wrong as "field: reason"; the journal adds the file and the line.
 
+use base64::Engine;
+
 use super::journal::Overlap;
-use super::{About, Coverage, Detail, Foreign, NoiseMap, Record, SearchMap, Settings, Setup, TestSet};
+use super::{About, Coverage, Detail, Foreign, NoiseMap, NoisyPicture, Record, SearchMap, Settings, Setup, TestSet};
 use crate::adapt::calibrate::{self, Reliability};
 use crate::adapt::method::{find, settled};
 use crate::adapt::similarity::{BINS, Similarities};
@@ -231,8 +233,21 @@ fn noise(map: &NoiseMap) -> Checked {
         finite(&field("mean"), mean)?;
         finite(&field("spread"), spread)?;
     }
-    Ok(())
+    map.pictures.iter().try_for_each(|picture| samples(picture).map(drop))
 }
+
+/// The samples of a picture with noise on its pixels: four squares of three bytes a pixel.
+pub(super) fn samples(picture: &NoisyPicture) -> Result<Vec<u8>, String> {
+    let field = "noise.pictures";
+    that((1..=SIDE).contains(&picture.size), field, || format!("a side of {} is not from 1 to {SIDE}", picture.size))?;
+    let samples = base64::engine::general_purpose::STANDARD.decode(&picture.samples);
+    let samples = samples.map_err(|error| format!("{field}: {error}"))?;
+    length(field, samples.len(), 4 * 3 * picture.size * picture.size, "samples")?;
+    Ok(samples)
+}
+
+/// The largest side of such a picture.
+const SIDE: usize = 4096;
 
 pub(super) fn overlap(overlap: &Overlap) -> Checked {
     similarities("before", &overlap.before)?;

@@ -19,8 +19,9 @@ use crate::{Error, Result, input};
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
-/// The most bytes of a file that is no weights, or of which the hub does not say how many it has.
-const MAX_SMALL: u64 = 64 << 20;
+/// The most bytes of a file that is no weights, or of which the hub does not say how many it has: what the largest of them, a
+/// tokenizer, may have where it is read.
+const MAX_SMALL: u64 = input::limit::TOKENIZER;
 
 /// A file of a repository, as the hub describes it.
 pub(super) struct Remote {

@@ -143,8 +143,7 @@ impl Hub {
     /// so that failing is no error, and worth no second try.
     fn completed(&self, repo: &str, folder: PathBuf, progress: &mut dyn FnMut(Progress<'_>)) -> PathBuf {
         let store = Store::new(&self.cache, repo);
-        let known =
-            |commit: &str| weights::CONFIGS.iter().chain(&weights::EXTRAS).all(|name| store.knows(commit, name));
+        let known = |commit: &str| weights::beside().all(|name| store.knows(commit, name));
         // The commit and not the branch, which may have gone on to other weights.
         match folder.file_name().and_then(|name| name.to_str()) {
             Some(commit) if !self.offline && !known(commit) => {
@@ -231,7 +230,7 @@ impl Hub {
             tell(plan.size);
             before += plan.size;
         }
-        for name in weights::CONFIGS.iter().chain(&weights::EXTRAS) {
+        for name in weights::beside() {
             if !store.knows(&commit, name) {
                 store.set_absent(&commit, name);
             }

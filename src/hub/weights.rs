@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::clip::DESCRIPTIONS;
 use crate::hub::names;
 use crate::{Error, Result, input};
 
@@ -19,13 +20,17 @@ pub(super) const FORMS: [(&str, &str); 4] = [
 ];
 /// How the names of weights end.
 pub(super) const ENDINGS: [&str; 2] = [".safetensors", ".bin"];
-/// What else is wanted where it exists.
-pub(super) const EXTRAS: [&str; 5] =
-    ["preprocessor_config.json", "processor_config.json", "tokenizer.json", "spiece.model", "README.md"];
+/// The model's card: `info` reads the licence there.
+const CARD: &str = "README.md";
 /// Endings of weights that only Python and its kin read.
 const FOREIGN: [&str; 7] = [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"];
 /// Most bytes of an index.
 const MAX_INDEX: u64 = 64 << 20;
+
+/// What is wanted where it exists, but for weights and licences.
+pub(super) fn beside() -> impl Iterator<Item = &'static str> {
+    DESCRIPTIONS.into_iter().chain([CARD])
+}
 
 /// What to fetch.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub(super) fn wanted(repo: &str, listed: &BTreeSet<String>) -> Result<Wanted, St
         return Err(format!("its listing names the file {hostile:?}, outside the repository; nothing was fetched"));
     }
     let is_license = |name: &str| name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("LICENSE"));
-    let small = |name: &str| CONFIGS.contains(&name) || EXTRAS.contains(&name) || is_license(name);
+    let small = |name: &str| beside().any(|known| known == name) || is_license(name);
     let mut files: Vec<String> =
         listed.iter().filter(|name| small(name.as_str()) && names::file(name)).cloned().collect();
     for (file, index) in FORMS {

@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod affinity;
 pub mod attention;
+pub mod batchnorm;
 pub mod clipping;
 pub mod conv;
 pub mod dino;
@@ -23,12 +24,14 @@ pub mod optim;
 pub mod pairs;
 pub mod patch;
 pub mod peak;
+pub mod planes;
 pub mod pooling;
 pub mod reduce;
 pub mod rotary;
 mod rowwise;
 pub mod samples;
 pub mod search;
+pub mod slices;
 pub mod softmax;
 pub mod swiglu;
 pub mod texels;
@@ -43,6 +46,7 @@ pub fn variants() -> Vec<Variant> {
         activation::variants(),
         affinity::variants(),
         attention::variants(),
+        batchnorm::variants(),
         clipping::variants(),
         conv::variants(),
         dino::variants(),
@@ -60,11 +64,13 @@ pub fn variants() -> Vec<Variant> {
         pairs::variants(),
         patch::variants(),
         peak::variants(),
+        planes::variants(),
         pooling::variants(),
         reduce::variants(),
         rotary::variants(),
         samples::variants(),
         search::variants(),
+        slices::variants(),
         softmax::variants(),
         swiglu::variants(),
         texels::variants(),

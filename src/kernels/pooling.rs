@@ -1,15 +1,17 @@
-//! From the tokens of a picture to one row (`shaders/pooling.wgsl`): by attention of a query that is the same for all
+//! From the tokens of a picture or text to one row (`shaders/pooling.wgsl`): by attention of a query that is the same for all
 //! pictures, or by their mean.
 
+use super::attention::Span;
 use super::texts::shader;
 use super::{expect, expect_matrix};
-use crate::gpu::{Dispatch, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
 static SHADER: Shader = shader("pooling");
 
 pub(super) fn variants() -> Vec<Variant> {
-    ["shares", "mix", "back", "mean", "mean_back"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
+    let entries = ["shares", "mix", "back", "mean", "mean_back", "mean_spans", "mean_spans_back"];
+    entries.map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
 }
 
 /// Output of [`attend`].
@@ -113,5 +115,75 @@ pub fn mean_backward(rec: &mut Recorder, dy: &Tensor, tokens: usize, first: usiz
     let dx = rec.temp("pooling dx", &[dy.rows() * tokens, dy.cols()])?;
     let form = Form::of(&dx, tokens, 0, first)?;
     form.record(rec, "mean_back", &[dy, &dx], dx.len())?;
+    Ok(dx)
+}
+
+/// Which rows belong to which of several texts, for [`mean_of_spans`].
+#[derive(Clone, Debug)]
+pub struct Spans {
+    /// u32 `[texts, 2]`: the first row and the number of rows.
+    spans: Tensor,
+    /// u32 `[rows]`: the text of each row.
+    owners: Tensor,
+}
+
+impl Spans {
+    /// Texts that lie one after the other.
+    ///
+    /// # Errors
+    /// No texts, or such as are empty or do not lie one after the other; out of memory.
+    pub fn new(gpu: &Gpu, spans: &[Span]) -> Result<Spans> {
+        let (mut numbers, mut owners) = (Vec::new(), Vec::new());
+        for (text, span) in spans.iter().enumerate() {
+            if span.len == 0 || span.start != owners.len() {
+                let next = owners.len();
+                return Err(Error::invalid(format!("pooling: text {span:?} where row {next} should start")));
+            }
+            numbers.extend([span.start as u32, span.len as u32]);
+            owners.resize(span.start + span.len, text as u32);
+        }
+        if spans.is_empty() {
+            return Err(Error::invalid("pooling: no texts"));
+        }
+        Ok(Spans {
+            spans: gpu.upload("texts' rows", &numbers, &[spans.len(), 2])?,
+            owners: gpu.upload("rows' texts", &owners, &[owners.len()])?,
+        })
+    }
+
+    fn record(&self, rec: &mut Recorder, entry: &'static str, bindings: &[&Tensor], width: usize) -> Result<()> {
+        let (texts, rows) = (self.spans.rows(), self.owners.len());
+        let back = entry.ends_with("back");
+        rec.dispatch(&Dispatch {
+            variant: Variant::new(&SHADER, entry, &[]),
+            label: if back { "pooling dx" } else { "pooling" },
+            params: bytemuck::bytes_of(&[texts, rows, width, 0, 0].map(|v| v as u32)),
+            bindings,
+            grid: Grid::cover(if back { rows } else { texts } * width, 64),
+            flops: (rows * width) as f64,
+            bytes: 4.0 * ((rows + texts) * width) as f64,
+        })
+    }
+}
+
+/// The mean `[texts, width]` of each text's rows in x `[rows, width]`.
+///
+/// # Errors
+/// Another number of rows; out of memory.
+pub fn mean_of_spans(rec: &mut Recorder, x: &Tensor, texts: &Spans) -> Result<Tensor> {
+    expect_matrix("pooling", "x", x, texts.owners.len(), x.cols())?;
+    let y = rec.temp("pooled", &[texts.spans.rows(), x.cols()])?;
+    texts.record(rec, "mean_spans", &[x, &y, &texts.spans], x.cols())?;
+    Ok(y)
+}
+
+/// dx `[rows, width]` of [`mean_of_spans`] from dy `[texts, width]`.
+///
+/// # Errors
+/// Another number of texts; out of memory.
+pub fn mean_of_spans_backward(rec: &mut Recorder, dy: &Tensor, texts: &Spans) -> Result<Tensor> {
+    expect_matrix("pooling dx", "dy", dy, texts.spans.rows(), dy.cols())?;
+    let dx = rec.temp("pooling dx", &[texts.owners.len(), dy.cols()])?;
+    texts.record(rec, "mean_spans_back", &[dy, &dx, &texts.spans, &texts.owners], dy.cols())?;
     Ok(dx)
 }

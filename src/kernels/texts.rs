@@ -12,10 +12,10 @@ macro_rules! texts {
 static TEXTS: &[(&str, &str)] = texts![
     "activation" "affinity" "affinity_cache" "affinity_grad" "affinity_queries" "affinity_rows" "affinity_subgroup"
     "affinity_texel" "attention" "attention_blocks" "attention_texel"
-    "attention_tile" "clipping" "conv" "dino" "divergence" "dropout" "extremes" "gather" "gelu"
+    "attention_tile" "batchnorm" "clipping" "conv" "dino" "divergence" "dropout" "extremes" "gather" "gelu"
     "gemm" "gemm_columns" "gemm_matrix" "gemm_matrix16" "gemm_matrix8" "gemm_matrix8_half" "gemm_rows" "gemm_staged"
     "gemm_subgroup" "gemm_texel" "gemm_tile" "layernorm" "layernorm_texel" "linear" "loss" "nearest" "noise" "normal" "normalize" "optim"
-    "pairs" "patch" "peak" "philox" "pooling" "quads" "reduce" "rotary" "samples" "search" "softmax" "subgroup" "subgroups" "swiglu"
+    "pairs" "patch" "peak" "philox" "planes" "pooling" "quads" "reduce" "rotary" "samples" "search" "slices" "softmax" "subgroup" "subgroups" "swiglu"
     "texels" "workgroup"
 ];
 

@@ -1,5 +1,5 @@
-//! The pre-LN transformer of both towers: x += attention(ln1 x); x += mlp(ln2 x), and, where a tower is corrected, a
-//! bottleneck beside each MLP. In one family the norms come behind: x += ln1(attention x); x += ln2(mlp x).
+//! The transformer of both towers: x += attention(ln1 x); x += mlp(ln2 x), and, where a tower is corrected, a bottleneck
+//! beside each MLP. In some families the norms stand elsewhere ([`Norms`]).
 
 mod adapted;
 mod taps;
@@ -16,10 +16,21 @@ use crate::{Error, Result};
 pub use adapted::{AdaptedSaved, Pair, Teacher};
 pub use taps::Taps;
 
+/// Where a block's norms stand. `f` is attention or the MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norms {
+    /// Before attention and MLP: x + f(norm x).
+    Before,
+    /// Behind them, before what they give is added: x + norm(f x). EVA-02-E.
+    Behind,
+    /// Behind the sum: norm(x + f x), as in the first transformers (arXiv 1706.03762, §3.1), BERT and its kin.
+    OfSum,
+}
+
 /// One frozen block.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// Before attention, or behind it.
+    /// That of attention.
     pub ln1: LayerNorm,
     /// Queries, keys and values in one: `[3·width, width]`.
     pub qkv: FrozenLinear,
@@ -27,7 +38,7 @@ pub struct Block {
     pub mixed: Option<LayerNorm>,
     /// Attention's output projection.
     pub out: FrozenLinear,
-    /// Before the MLP, or behind it.
+    /// That of the MLP.
     pub ln2: LayerNorm,
     /// `[mlp, width]`; `[2·mlp, width]`, the gates first, where the MLP is gated.
     pub up: FrozenLinear,
@@ -130,8 +141,8 @@ pub struct Transformer {
     pub hidden: Hidden,
     /// Angles that queries and keys are turned by, where positions are rotary.
     pub angles: Option<Angles>,
-    /// Whether the norms come behind attention and MLP, before what these give is added (EVA-02-E).
-    pub post_norm: bool,
+    /// Where the norms stand.
+    pub norms: Norms,
 }
 
 impl Transformer {
@@ -161,7 +172,7 @@ impl Transformer {
         Ok(self.attend_saved(rec, block, x, pattern, picked)?.0)
     }
 
-    /// base + layer(x), or base + norm(layer(x)), and then also what the norm took and its statistics.
+    /// base + layer(x), with the norm where it stands behind, and then also what that took and its statistics.
     fn added(
         &self,
         rec: &mut Recorder,
@@ -170,11 +181,19 @@ impl Transformer {
         base: &Tensor,
         norm: &LayerNorm,
     ) -> Result<(Tensor, Option<Inner>)> {
-        if !self.post_norm {
-            return Ok((layer.forward(rec, x, &with_residual(base))?, None));
-        }
-        let x = layer.forward(rec, x, &Epilogue::default())?;
-        let normed = norm.forward_onto(rec, &x, base)?;
+        let (x, normed) = match self.norms {
+            Norms::Before => return Ok((layer.forward(rec, x, &with_residual(base))?, None)),
+            Norms::Behind => {
+                let x = layer.forward(rec, x, &Epilogue::default())?;
+                let normed = norm.forward_onto(rec, &x, base)?;
+                (x, normed)
+            }
+            Norms::OfSum => {
+                let x = layer.forward(rec, x, &with_residual(base))?;
+                let normed = norm.forward(rec, &x)?;
+                (x, normed)
+            }
+        };
         Ok((normed.y, Some(Inner { x, stats: normed.stats })))
     }
 
@@ -208,18 +227,29 @@ impl Transformer {
         x: &Tensor,
         layer: &FrozenLinear,
     ) -> Result<(Tensor, Option<Inner>)> {
-        if self.post_norm {
+        if self.norms != Norms::Before {
             return Ok((x.clone(), None));
         }
         let normed = norm.forward_for(rec, x, layer)?;
         Ok((normed.y, Some(Inner { x: x.clone(), stats: normed.stats })))
     }
 
-    /// The gradient by what a branch's last layer gave, from that by the sum that it went into.
-    fn behind_back(&self, rec: &mut Recorder, norm: &LayerNorm, saved: Option<&Inner>, dy: &Tensor) -> Result<Tensor> {
-        match saved.filter(|_| self.post_norm) {
-            Some(Inner { x, stats }) => norm.backward(rec, x, stats, dy, None),
-            None => Ok(dy.clone()),
+    /// The gradients by what a branch's last layer gave and by what that was added to, from that by what [`Transformer::added`]
+    /// gave.
+    fn added_back(
+        &self,
+        rec: &mut Recorder,
+        norm: &LayerNorm,
+        saved: Option<&Inner>,
+        dy: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        match (self.norms, saved) {
+            (Norms::Behind, Some(Inner { x, stats })) => Ok((norm.backward(rec, x, stats, dy, None)?, dy.clone())),
+            (Norms::OfSum, Some(Inner { x, stats })) => {
+                let dsum = norm.backward(rec, x, stats, dy, None)?;
+                Ok((dsum.clone(), dsum))
+            }
+            _ => Ok((dy.clone(), dy.clone())),
         }
     }
 
@@ -232,7 +262,7 @@ impl Transformer {
         dlayer: &Tensor,
         dy: &Tensor,
     ) -> Result<Tensor> {
-        match saved.filter(|_| !self.post_norm) {
+        match saved.filter(|_| self.norms == Norms::Before) {
             Some(Inner { x, stats }) => {
                 let dnormed = layer.backward(rec, dlayer)?;
                 norm.backward(rec, &x, &stats, &dnormed, Some(dy))
@@ -250,12 +280,12 @@ impl Transformer {
         pattern: &Pattern,
     ) -> Result<Tensor> {
         let SavedAttention { norm, qkv, attended, picked, inner } = saved;
-        let dout = self.behind_back(rec, &block.ln1, norm.as_ref(), dmid)?;
+        let (dout, dmid) = self.added_back(rec, &block.ln1, norm.as_ref(), dmid)?;
         let dmixed = block.out.backward(rec, &dout)?;
         let dmixed = normed_back(rec, block.mixed.as_ref(), inner, dmixed)?;
         let (dmixed, dmid) = match &picked {
-            None => (dmixed, dmid.clone()),
-            Some(picked) => (picked.back(rec, &dmixed)?, picked.back(rec, dmid)?),
+            None => (dmixed, dmid),
+            Some(picked) => (picked.back(rec, &dmixed)?, picked.back(rec, &dmid)?),
         };
         let dqkv = attention::backward(rec, &qkv, &attended, &dmixed, pattern, self.heads)?;
         if let Some(angles) = &self.angles {
@@ -300,14 +330,14 @@ impl Transformer {
 
     fn mlp_backward(&self, rec: &mut Recorder, block: &Block, dy: &Tensor, saved: SavedMlp) -> Result<Tensor> {
         let SavedMlp { norm, up, inner } = saved;
-        let ddown = self.behind_back(rec, &block.ln2, norm.as_ref(), dy)?;
+        let (ddown, dy) = self.added_back(rec, &block.ln2, norm.as_ref(), dy)?;
         let dhidden = block.down.backward(rec, &ddown)?;
         let dhidden = normed_back(rec, block.hidden.as_ref(), inner, dhidden)?;
         let dup = match self.hidden {
             Hidden::Activated(activation) => activation::backward(rec, activation, &up, &dhidden)?,
             Hidden::Gated => swiglu::backward(rec, &up, &dhidden)?,
         };
-        self.before_back(rec, (&block.ln2, &block.up), norm, &dup, dy)
+        self.before_back(rec, (&block.ln2, &block.up), norm, &dup, &dy)
     }
 
     /// Inference: x `[rows, width]` → the picked rows `[n, width]`, or all where none are named, keeping nothing.

@@ -10,6 +10,7 @@ mod lines;
 pub mod reliability;
 #[cfg(test)]
 mod sample;
+pub(crate) mod strip;
 mod style;
 pub mod table;
 

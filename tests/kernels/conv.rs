@@ -1,14 +1,14 @@
 //! Convolutions, pools and patch embeddings.
 
 use tipi::low_level::gpu::Recorder;
-use tipi::low_level::kernels::conv::{Order, Window};
+use tipi::low_level::kernels::conv::{Order, Pictures, Window};
 use tipi::low_level::kernels::gemm::Epilogue;
 use tipi::low_level::kernels::{conv, patch};
 
 use crate::twins::conv::Convolution;
 use crate::twins::linear::Patches;
 use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};
-use crate::{gpu, plan_on, run1, twins, up, with_and_without_features};
+use crate::{gpu, plan_on, run, run1, twins, up, with_and_without_features};
 
 #[test]
 fn convolutions_equal_their_definition() {
@@ -52,6 +52,88 @@ fn convolutions_equal_their_definition() {
             }
         }
     });
+}
+
+#[test]
+fn convolutions_that_train_have_their_gradients() {
+    let shape =
+        |batch, size, input, output, side| Convolution { batch, size, input, output, side, stride: 1, pad: side / 2 };
+    with_and_without_features(|| {
+        let mut random = Random::new(63);
+        for s in [
+            shape(1, 1, 1, 1, 1),
+            shape(2, 5, 3, 4, 3),
+            shape(3, 6, 7, 5, 1),
+            shape(2, 7, 5, 9, 3),
+            shape(1, 9, 2, 3, 5),
+        ] {
+            let depth = s.side * s.side * s.input;
+            let x = random.vector(s.batch * s.size * s.size * s.input);
+            let w = random.vector(s.output * depth);
+            let (dy, base) = (random.vector(s.batch * s.size * s.size * s.output), random.vector(x.len()));
+            let weight = up(&w, &[s.output, depth]);
+            let last = up(&x, &[s.batch, s.size, s.size, s.input]);
+            let first = up(
+                &twins::conv::channels_first(&x, [s.batch, s.size * s.size, s.input]),
+                &[s.batch, s.input, s.size, s.size],
+            );
+            let slopes = up(&dy, &[s.batch, s.size, s.size, s.output]);
+            let past = up(&base, &[s.batch, s.size, s.size, s.input]);
+            let (wide_x, wide_w, wide_dy) = (widen::<Tracked>(&x), widen::<Tracked>(&w), widen::<Tracked>(&dy));
+            let want = twins::conv::convolution(&wide_x, &wide_w, s);
+            let (dx, dw) = twins::conv::convolution_backward(&wide_x, &wide_w, &wide_dy, s);
+            let dx: Vec<Tracked> = dx.iter().zip(widen::<Tracked>(&base)).map(|(d, b)| *d + b).collect();
+            // All rows at once, and a few at a time: pieces that end within a picture and within a row.
+            for unfolded in [u64::MAX, 4 * (depth * 7).max(s.side * s.side * s.output * 7) as u64] {
+                let what = format!("{s:?} by {unfolded} bytes");
+                let all = |x| Pictures { unfolded, ..Pictures::all(x) };
+                let pixels = Pictures { unfolded, ..Pictures::of_pixels(&first, 0..s.batch) };
+                let [y, y_pixels, dx_g, dw_g, dw_pixels] = run(|rec| {
+                    Ok([
+                        conv::same(rec, &all(&last), &weight, None)?,
+                        conv::same(rec, &pixels, &weight, None)?,
+                        conv::same_input(rec, &all(&slopes), &weight, s.side, Some(&past))?,
+                        conv::same_weight(rec, &all(&last), &weight, &slopes, None)?,
+                        conv::same_weight(rec, &pixels, &weight, &slopes, None)?,
+                    ])
+                });
+                check(&what, &y, &want);
+                check(&format!("{what} of pixels"), &y_pixels, &want);
+                check(&format!("{what} dx"), &dx_g, &dx);
+                check(&format!("{what} dw"), &dw_g, &dw);
+                check(&format!("{what} dw of pixels"), &dw_pixels, &dw);
+                if s.side > 1 {
+                    let mut turned = wide_w.clone();
+                    turned.chunks_exact_mut(depth).for_each(|k| k.rotate_left(s.input));
+                    let (wrong, _) = twins::conv::convolution_backward(&wide_x, &turned, &wide_dy, s);
+                    check_rejects(&format!("{what} dx"), "a window shifted by a column", &dx_g, &wrong);
+                    let mut moved = wide_x.clone();
+                    moved.rotate_left(s.input);
+                    let (_, wrong) = twins::conv::convolution_backward(&moved, &wide_w, &wide_dy, s);
+                    check_rejects(&format!("{what} dw"), "pictures shifted by a column", &dw_g, &wrong);
+                }
+            }
+            // The gradients of two parts of a batch add up.
+            if s.batch > 1 {
+                let area = s.size * s.size * s.output;
+                let part = up(&dy[area..], &[s.batch - 1, s.size, s.size, s.output]);
+                let head = up(&dy[..area], &[1, s.size, s.size, s.output]);
+                let [both] = run(|rec| {
+                    let sum = conv::same_weight(rec, &Pictures::of_pixels(&first, 0..1), &weight, &head, None)?;
+                    let rest = Pictures::of_pixels(&first, 1..s.batch);
+                    Ok([conv::same_weight(rec, &rest, &weight, &part, Some(sum))?])
+                });
+                check(&format!("{s:?} dw in parts"), &both, &dw);
+            }
+        }
+    });
+    let mut rec = Recorder::new(gpu());
+    let x = up(&[0.0; 8], &[1, 2, 2, 2]);
+    for (what, weight) in [("an even side", up(&[0.0; 8], &[1, 8])), ("other channels", up(&[0.0; 27], &[1, 27]))] {
+        assert!(conv::same(&mut rec, &Pictures::all(&x), &weight, None).is_err(), "{what}");
+    }
+    let weight = up(&[0.0; 18], &[1, 18]);
+    assert!(conv::same_input(&mut rec, &Pictures::all(&x), &weight, 3, None).is_err(), "dy of other channels");
 }
 
 #[test]

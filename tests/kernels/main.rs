@@ -8,6 +8,7 @@ use tipi_testing::twins;
 
 mod affinity;
 mod attention;
+mod batchnorm;
 mod conv;
 mod device;
 mod dino;
@@ -17,12 +18,14 @@ mod gemm;
 mod nearest;
 mod noise;
 mod optim;
+mod planes;
 mod plans;
 mod proofs;
 mod reduce;
 mod rowwise;
 mod samples;
 mod search;
+mod slices;
 mod tokens;
 
 use std::cell::Cell;

@@ -102,3 +102,36 @@ fn twin_gradients_agree_with_finite_differences() {
     check_gradient("image noise, mean", |m| image(m, &spread), &mean, &dy, &dmean);
     check_gradient("image noise, spread", |s| image(&mean, s), &spread, &dy, &dspread);
 }
+
+#[test]
+fn gradients_of_noise_on_pixels_agree_with_finite_differences() {
+    use crate::twins::batchnorm::{self, Flaw};
+    use crate::twins::conv::{Convolution, convolution, convolution_backward};
+    use crate::twins::planes::{self, Planes};
+
+    let mut random = Random::new(2);
+    let mut draw = |n: usize| widen::<f64>(&random.vector(n));
+    for (side, size) in [(3, 4), (1, 3), (3, 2)] {
+        let s = Convolution { batch: 2, size, input: 3, output: 2, side, stride: 1, pad: side / 2 };
+        let (x, w, dy) = (draw(2 * size * size * 3), draw(2 * side * side * 3), draw(2 * size * size * 2));
+        let (dx, dw) = convolution_backward(&x, &w, &dy, s);
+        check_gradient(&format!("{s:?} dx"), |x| convolution(x, &w, s), &x, &dy, &dx);
+        check_gradient(&format!("{s:?} dw"), |w| convolution(&x, w, s), &w, &dy, &dw);
+    }
+
+    let (x, gain, shift, dy) = (draw(5 * 3), draw(3), draw(3), draw(5 * 3));
+    let (dx, dgain, dshift) = batchnorm::backward(&x, &gain, &dy, Flaw::None);
+    check_gradient("batch norm dx", |x| batchnorm::forward(x, &gain, &shift), &x, &dy, &dx);
+    check_gradient("batch norm, gain", |gain| batchnorm::forward(&x, gain, &shift), &gain, &dy, &dgain);
+    check_gradient("batch norm, shift", |shift| batchnorm::forward(&x, &gain, shift), &shift, &dy, &dshift);
+
+    let s = Planes { pictures: 2, area: 5, planes: 6 };
+    let (h, dy) = (draw(60), draw(60));
+    let dh = planes::scale_backward(&h, &dy, 0.1, s, false);
+    check_gradient("planes dx", |h| planes::scale(h, 0.1, s, false), &h, &dy, &dh);
+    for shared in [false, true] {
+        let (x, eps, dy) = (draw(30), draw(if shared { 45 } else { 90 }), draw(90));
+        let dplanes = planes::add_backward(&h, &eps, &dy, 3, s);
+        check_gradient("pixel noise", |h| planes::add(&x, h, &eps, 3, s, false), &h, &dy, &dplanes);
+    }
+}

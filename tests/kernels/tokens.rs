@@ -1,11 +1,12 @@
 //! What towers beyond CLIP's do with tokens: rotary positions, SwiGLU, pooling.
 
 use tipi::low_level::gpu::{DType, Recorder};
+use tipi::low_level::kernels::attention::Span;
 use tipi::low_level::kernels::rotary::{self, Angles};
 use tipi::low_level::kernels::{pooling, swiglu};
 
 use crate::twins::real::{Real, Tracked};
-use crate::twins::tokens::{Pooling, rotate, swiglu as gated, swiglu_backward};
+use crate::twins::tokens::{Pooling, mean_of_spans, mean_of_spans_backward, rotate, swiglu as gated, swiglu_backward};
 use crate::twins::{Random, check, check_gradient, check_rejects, widen};
 use crate::{bits, gpu, invalid, run1, up, with_and_without_features};
 
@@ -149,4 +150,56 @@ fn means_pool_as_their_twin() {
     invalid("nothing left", pooling::mean(&mut rec, &x, 3, 3));
     invalid("no whole pictures", pooling::mean(&mut rec, &x, 4, 0));
     invalid("heads", pooling::attend(&mut rec, &x, 3, 3));
+}
+
+/// Texts of these lengths, one after the other.
+fn spans(lengths: &[usize]) -> Vec<Span> {
+    let mut start = 0;
+    let next = |&len: &usize| {
+        start += len;
+        Span { start: start - len, len }
+    };
+    lengths.iter().map(next).collect()
+}
+
+#[test]
+fn means_of_texts_are_their_twin() {
+    with_and_without_features(|| {
+        for (lengths, width) in [(&[1][..], 1), (&[3, 1, 7], 5), (&[77, 2, 31, 4], 33), (&[130], 72)] {
+            let mut random = Random::new(67);
+            let rows = lengths.iter().sum();
+            let (x, dy) = (random.vector(rows * width), random.vector(lengths.len() * width));
+            let (x_g, dy_g) = (up(&x, &[rows, width]), up(&dy, &[lengths.len(), width]));
+            let texts = pooling::Spans::new(gpu(), &spans(lengths)).unwrap();
+            let what = format!("mean of texts of {lengths:?} rows of {width}");
+            let got = run1(|rec| pooling::mean_of_spans(rec, &x_g, &texts));
+            let x = widen::<Tracked>(&x);
+            check(&what, &got, &mean_of_spans(&x, lengths, width));
+            let dx = run1(|rec| pooling::mean_of_spans_backward(rec, &dy_g, &texts));
+            let dy = widen::<Tracked>(&dy);
+            check(&format!("{what} dx"), &dx, &mean_of_spans_backward(&dy, lengths, width));
+            if lengths.len() > 1 {
+                let swapped: Vec<usize> = lengths.iter().rev().copied().collect();
+                check_rejects(&what, "texts of other lengths", &got, &mean_of_spans(&x, &swapped, width));
+                check_rejects(
+                    &format!("{what} dx"),
+                    "texts of other lengths",
+                    &dx,
+                    &mean_of_spans_backward(&dy, &swapped, width),
+                );
+            }
+        }
+    });
+    let mut random = Random::new(68);
+    let (x, dy) = (widen::<f64>(&random.vector(24)), widen::<f64>(&random.vector(8)));
+    let back = mean_of_spans_backward(&dy, &[4, 2], 4);
+    check_gradient("mean of texts", |x| mean_of_spans(x, &[4, 2], 4), &x, &dy, &back);
+    invalid("no texts", pooling::Spans::new(gpu(), &[]));
+    invalid("an empty text", pooling::Spans::new(gpu(), &spans(&[3, 0, 2])));
+    invalid("a gap", pooling::Spans::new(gpu(), &[Span { start: 0, len: 3 }, Span { start: 4, len: 1 }]));
+    let mut rec = Recorder::new(gpu());
+    let texts = pooling::Spans::new(gpu(), &spans(&[2, 3])).unwrap();
+    let x = gpu().empty("x", &[6, 4], DType::F32).unwrap();
+    invalid("other rows", pooling::mean_of_spans(&mut rec, &x, &texts));
+    invalid("other texts", pooling::mean_of_spans_backward(&mut rec, &x, &texts));
 }

@@ -219,6 +219,7 @@ fn protocol(methods: &[&'static dyn Method], shots: &[usize], seeds: &[u64]) -> 
     let given = serde_json::from_value(given).unwrap();
     Protocol {
         methods: methods.to_vec(),
+        ablation: None,
         shots: shots.iter().copied().map(Shots::UpTo).collect(),
         seeds: seeds.to_vec(),
         setup: Setup::new(how, methods, &given).unwrap(),
@@ -325,6 +326,74 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
     assert_eq!(csv.lines().count(), 1 + 14 * 4 + 2 * single().len());
     let json: serde_json::Value = serde_json::from_slice(&fs::read(out.path().join("results.json")).unwrap()).unwrap();
     assert_eq!(json["datasets"].as_array().unwrap().len(), 15);
+}
+
+/// PiNI's ablation: each variant once, stopped and gone on with, then its table, and the noise beside its pictures.
+#[test]
+fn an_ablation_runs_to_its_table() {
+    let (dir, _) = pictures(3, 6);
+    let dataset = Dataset::open(dir.path().join("novel").to_str().unwrap(), None).unwrap();
+    let ablation = eval::ablation::find_ablation("pini").unwrap();
+    let mut protocol = protocol(&[pini()], &[1], &[1]);
+    protocol.ablation = Some(ablation);
+    protocol.setup.how.judge_by = eval::JudgeBy::Validation;
+    let out = tempfile::tempdir().unwrap();
+    let run = |watch: &mut Notes| {
+        evaluate(&dataset, &protocol, None, ("f32", out.path(), &out.path().join("features")), watch)
+    };
+    let (mut results, mut stops) = (Vec::new(), 0);
+    loop {
+        let mut watch = Notes { stop_after: Some([15, 23, 61][stops % 3]), ..Notes::default() };
+        let outcome = run(&mut watch);
+        results.extend(watch.results);
+        match outcome {
+            Ok(()) => break,
+            Err(Error::Stopped) => stops += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(stops < 100, "it does not come to an end");
+    }
+    assert!(stops > 0, "no stop is no test");
+    let names: Vec<&str> = results.iter().map(|record| record.task.variant.unwrap().name).collect();
+    assert_eq!(names, ablation.variants.iter().map(|variant| variant.name).collect::<Vec<_>>(), "each once, in order");
+    // Variants differ in what they say, but for those that only predict otherwise in how they were learned.
+    let loss = |name: &str| results.iter().find(|r| r.task.variant.unwrap().name == name).unwrap().log_loss;
+    for other in &names[1..] {
+        assert_ne!(loss("both"), loss(other), "{other}");
+    }
+
+    let written = eval::report::write(out.path()).unwrap();
+    assert!(written.summary.cells.is_empty() && written.summary.variants.len() == 10);
+    let (_, table) = &written.summary.ablations(Some("novel"))[0];
+    assert_eq!(table.rows.len(), 4 + 3 + 3 + 3);
+    assert!(table.rows.iter().all(|row| row[2] != "–"), "{:?}", table.rows);
+    let html = fs::read_to_string(&written.html).unwrap();
+    for needle in ["PiNI's ablation", "evaluated by", "Noise on pixels", ">picture with<"] {
+        assert!(html.contains(needle) || html.contains(&needle.replace('\'', "&#39;")), "no '{needle}' in the report");
+    }
+    assert!(out.path().join("plots/novel-pini-pixels.png").is_file());
+    let csv = fs::read_to_string(out.path().join("results.csv")).unwrap();
+    assert!(csv.contains("novel,pini pixels,1,1,") && csv.contains("novel,pini draws-4,1,1,"), "{csv}");
+    // What was written is read again, and damage to a picture is told.
+    let (journal, ..) = Journal::look(&out.path().join("novel")).unwrap();
+    let task = results[1].task;
+    assert_eq!(journal.detail(task).unwrap().noise.unwrap().pictures.len(), 3);
+    let path = out.path().join("novel/details/pini-pixels-1shot-seed1.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("\"size\":64", "\"size\":63", 1)).unwrap();
+    let error = journal.detail(task).unwrap_err().to_string();
+    assert!(error.contains("pini-pixels-1shot-seed1.json") && error.contains("noise.pictures"), "{error}");
+
+    // The methods as they are may join it in one folder, and keep to their own tables.
+    let plain = Protocol { ablation: None, methods: vec![baseline()], ..protocol.clone() };
+    let features = out.path().join("features");
+    evaluate(&dataset, &plain, None, ("f32", out.path(), &features), &mut Notes::default()).unwrap();
+    fs::write(&path, text).unwrap();
+    let summary = eval::report::write(out.path()).unwrap().summary;
+    assert_eq!((summary.cells.len(), summary.variants.len()), (1, 10));
+    let refused = tipi(&["eval", "--ablation", "nothing", "--dataset", "x", "--model", "x", "--out", "x"]);
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(stderr.contains("there is no ablation 'nothing'") && stderr.contains("pini"), "{stderr}");
 }
 
 /// A run that is stopped after every few steps, again and again, ends with the results of one that was not, and runs

@@ -450,7 +450,7 @@ fn what_never_ends_is_cut_off() {
         server.fault("HEAD", name, fast.clone(), 1);
         server.fault("GET", name, fast.clone(), 2);
         let message = refusal(&server.hub(cache.path()));
-        assert!(message.contains("more than the 67108864 bytes") && message.contains(name), "{message}");
+        assert!(message.contains("more than the 134217728 bytes") && message.contains(name), "{message}");
         assert_nothing_lies(&server, cache.path(), name);
     }
     let left: u64 = files_below(cache.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();

@@ -25,7 +25,7 @@ import zlib
 import sentencepiece as spm
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, Siglip2Tokenizer, SiglipTokenizer
+from transformers import AutoTokenizer, Siglip2Tokenizer, SiglipTokenizer, XLMRobertaTokenizer
 from transformers.convert_slow_tokenizer import import_protobuf
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -138,10 +138,15 @@ def unigram_bytes(folder):
     return lambda text: inner.encode(text).ids
 
 
+def xlm_pieces(size):
+    """A model, and its pieces in the order of fairseq."""
+    model = sentencepiece(vocab_size=size, normalization_rule_name="nmt_nfkc", bos_id=-1, eos_id=-1, unk_id=0, pad_id=-1)
+    return model, [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces(model)[1:], ("<mask>", 0.0)]
+
+
 def xlm(folder, clean):
     """facebook/metaclip-2-worldwide-*: XLM-V's form."""
-    model = sentencepiece(vocab_size=4000, normalization_rule_name="nmt_nfkc", bos_id=-1, eos_id=-1, unk_id=0, pad_id=-1)
-    rows = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces(model)[1:], ("<mask>", 0.0)]
+    model, rows = xlm_pieces(4000)
     inner = Tokenizer(models.Unigram(rows, 3, False))
     inner.normalizer = charsmap(model)
     inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
@@ -154,6 +159,30 @@ def xlm(folder, clean):
         return lambda text: ended(tokenizer(text)[0].tolist(), 2)
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     return lambda text: tokenizer(text, truncation=True, max_length=77)["input_ids"]
+
+
+def xlm_roberta(folder):
+    """xlm-roberta-* for open_clip, the file as transformers itself writes it."""
+    model, rows = xlm_pieces(3000)
+    table = proto(model).normalizer_spec.precompiled_charsmap
+    XLMRobertaTokenizer(vocab=rows, _spm_precompiled_charsmap=table).save_pretrained(str(folder))
+    tokenizer = HFTokenizer(str(folder), context_length=77)
+    return lambda text: ended(tokenizer(text)[0].tolist(), 2)
+
+
+def roberta(folder):
+    """roberta-base for open_clip: a BPE of bytes."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=3000, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    inner.train_from_iterator(corpus(), trainer)
+    inner.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True, normalized=False)])
+    inner.decoder = decoders.ByteLevel()
+    inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), True, False)
+    write(folder, inner, tokenizer_class="RobertaTokenizer", model_max_length=512)
+    tokenizer = HFTokenizer(str(folder), context_length=77)
+    return lambda text: ended(tokenizer(text)[0].tolist(), 2)
 
 
 def gemma(folder, clean):
@@ -212,6 +241,8 @@ KINDS = {
     "siglip2-open-clip": lambda folder: gemma(folder, True),
     "metaclip2": lambda folder: xlm(folder, False),
     "metaclip2-open-clip": lambda folder: xlm(folder, True),
+    "xlm-roberta": xlm_roberta,
+    "roberta": roberta,
     "mt5": mt5,
     "unigram-bytes": unigram_bytes,
     "clipa": clipa,
@@ -233,7 +264,7 @@ def without_table(path, out):
         data = model.SerializeToString()
     else:
         data = json.loads(path.read_text())
-        normalizer = data["normalizer"]
+        normalizer = data["normalizer"] or {}
         for rule in [normalizer, *normalizer.get("normalizers", [])]:
             if "precompiled_charsmap" in rule:
                 table = base64.b64decode(rule["precompiled_charsmap"])

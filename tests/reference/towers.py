@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 import timm
 from timm.models import vision_transformer_hybrid
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, MetaClip2Config, MetaClip2Model, SiglipConfig
-from transformers import SiglipImageProcessor, SiglipModel
+from transformers import RobertaConfig, SiglipImageProcessor, SiglipModel, XLMRobertaConfig
 
 torch.set_num_threads(2)
 # One entry: several would be written in an order of their own each time.
@@ -216,18 +216,26 @@ def open_features(model, pixels, ids):
         return model.encode_image(pixels.double()), model.encode_text(ids.long())
 
 
-def openclip(folder, config, preprocess=None, dtype=torch.float32, seed=0, n=3, openai=False):
-    """A folder as open_clip pushes it to a hub; with `openai`, a state dict with OpenAI's names and nothing beside it."""
+def openclip(folder, config, preprocess=None, dtype=torch.float32, seed=0, n=3, openai=False, ids=None, pickled=False):
+    """A folder as open_clip pushes it to a hub; with `openai`, a state dict with OpenAI's names and nothing beside it; `pickled`,
+    with a file of torch's only."""
     fresh(folder)
     config = copy.deepcopy(config)
-    arguments = {k: v for k, v in config.items() if k != "custom_text"}
-    kind = open_clip.model.CustomTextCLIP if config.get("custom_text") else open_clip.model.CLIP
-    model = kind(**copy.deepcopy(arguments))
+    arguments = copy.deepcopy({k: v for k, v in config.items() if k != "custom_text"})
+    foreign = "hf_model_name" in config["text_cfg"]
+    if foreign:
+        arguments["text_cfg"]["hf_model_pretrained"] = False
+    kind = open_clip.model.CustomTextCLIP if foreign or config.get("custom_text") else open_clip.model.CLIP
+    model = kind(**arguments)
     randomize(model, seed)
     # OpenAI's files keep vectors and embeddings in f32 beside matrices in f16, and three integers that say what the shapes do.
     small = lambda k, v: not v.is_floating_point() or (openai and (v.ndim < 2 or "embedding" in k))
     state = {k: v.to(v.dtype if small(k, v) else dtype).contiguous() for k, v in model.state_dict().items()}
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    if foreign:
+        # A buffer that files had until transformers 4.31.
+        count = len(model.text.transformer.embeddings.position_embeddings.weight)
+        state["text.transformer.embeddings.position_ids"] = torch.arange(count).unsqueeze(0)
     size = config["vision_cfg"]["image_size"]
     if openai:
         more = {"input_resolution": size, "context_length": config["text_cfg"]["context_length"],
@@ -235,13 +243,19 @@ def openclip(folder, config, preprocess=None, dtype=torch.float32, seed=0, n=3, 
         state.update({k: torch.tensor(v) for k, v in more.items()})
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     else:
-        save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+        if pickled:
+            torch.save(state, folder / "open_clip_pytorch_model.bin")
+        else:
+            save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
         cfg = {**dataclasses.asdict(open_clip.transform.PreprocessCfg(size=size)), **(preprocess or {})}
         open_clip.model.set_model_preprocess_cfg(model, cfg)
         save_config_for_hf(model, folder / "open_clip_config.json", config)
-    t = config["text_cfg"]
-    vocabulary = t["vocab_size"]
-    ids = texts(n, t["context_length"], vocabulary - 2, vocabulary - 1, 0, list(range(1, vocabulary - 2)), seed + 1)
+    if ids is None:
+        t = config["text_cfg"]
+        vocabulary = t["vocab_size"]
+        end = t.get("eos_id", vocabulary - 1)
+        words = [i for i in range(1, vocabulary - 2) if i != end]
+        ids = texts(n, t["context_length"], vocabulary - 2, end, 0, words, seed + 1)
     pixels = pictures(n, size, seed + 2)
     image, text = open_features(model, pixels, ids)
     expect(folder, pixels, ids, image, text)
@@ -282,6 +296,63 @@ def smaller(folder, name, trunk, embedding, text, seed, n=3, **more):
     }
     (folder / "sizes.json").write_text(json.dumps(facts) + "\n")
     return made
+
+
+def roberta(folder, config, kind, sizes, seed, context=77, **more):
+    """One of open_clip's models around a text tower from transformers, which is named in the configuration, with that tower's
+    sizes changed to `sizes`; where these are not the name's own they stand beside it, for the tests."""
+    # What all published ones have in common.
+    text = kind(**{"max_position_embeddings": 514, "layer_norm_eps": 1e-5, "type_vocab_size": 1, **sizes})
+    automatic = open_clip.hf_model.AutoConfig.from_pretrained
+    open_clip.hf_model.AutoConfig.from_pretrained = lambda name: text
+    n, pad = 4, text.pad_token_id
+    ids = texts(n, context, text.bos_token_id, text.eos_token_id, pad, list(range(3, text.vocab_size)), seed + 1)
+    # Padding has no position and is seen by nothing, wherever it stands: within the longest text, too.
+    ids[n - 1, 2] = pad
+    try:
+        made = openclip(folder, config, seed=seed, n=n, ids=ids, **more)
+    finally:
+        open_clip.hf_model.AutoConfig.from_pretrained = automatic
+    if context != 77:
+        facts = {
+            "width": text.hidden_size,
+            "layers": text.num_hidden_layers,
+            "heads": text.num_attention_heads,
+            "mlp": text.intermediate_size,
+            "positions": text.max_position_embeddings,
+            "vocabulary": text.vocab_size,
+        }
+        (folder / "sizes.json").write_text(json.dumps(facts) + "\n")
+    model, pixels, ids, image, features = made
+    assert not (ids == pad).all(dim=1).any() and (ids == pad).any(dim=1).sum() > 1
+    # What the tests must be able to tell.
+    embeddings = lambda m: m.text.transformer.embeddings
+    changes = [
+        lambda m: embeddings(m).token_type_embeddings.weight.data.zero_(),
+        lambda m: embeddings(m).position_embeddings.weight.data.copy_(embeddings(m).position_embeddings.weight.data.roll(1, 0)),
+        lambda m: setattr_all(m.text, "intermediate_act_fn", open_clip.transformer.QuickGELU()),
+        # Padding seen.
+        lambda m: setattr(m.text.config, "pad_token_id", 7),
+    ]
+    if isinstance(model.text.proj, torch.nn.Sequential):
+        changes.append(lambda m: m.text.proj.__setitem__(1, torch.nn.Identity()))
+    for i, change in enumerate(changes):
+        other = copy.deepcopy(model)
+        change(other)
+        off = distance(open_features(other, pixels, ids)[1], features)
+        assert off > 1e-3, (i, off)
+    return made
+
+
+def robertas(towers):
+    vision = dict(image_size=24, layers=2, width=36, head_width=12, patch_size=8)
+    named = lambda name, **text: dict(
+        embed_dim=24, vision_cfg=vision, text_cfg={"hf_model_name": name, "hf_tokenizer_name": name, "context_length": 12, **text})
+    roberta(towers / "openclip-xlm-roberta", named("xlm-roberta-base", hf_pooler_type="mean_pooler"), XLMRobertaConfig,
+            tower(36, 2, 3, 76, hidden_act="gelu", vocab_size=96, max_position_embeddings=16), 350, context=12)
+    roberta(towers / "openclip-roberta-f16-odd", dict(named("roberta-base", hf_proj_type="linear"), quick_gelu=True), RobertaConfig,
+            tower(30, 2, 2, 70, hidden_act="gelu", vocab_size=77, max_position_embeddings=14), 360, context=12, dtype=torch.float16,
+            pickled=True)
 
 
 def check_open(made):
@@ -377,6 +448,7 @@ def small(root):
     smaller(towers / "timm-mobileclip-b", "MobileCLIP2-B", dict(embed_dim=36, depth=2, num_heads=3, img_size=32), 24, tiny, 320)
     smaller(towers / "timm-mobileclip-l", "MobileCLIP2-L-14", {**trunk, "num_heads": 2}, 24, tiny, 330)
     smaller(towers / "timm-mean", "vit_medium_patch16_gap_256", trunk, 24, tiny, 340)
+    robertas(towers)
     refused(root / "refused")
     configurations(root / "open_clip_models.jsonl.gz")
 
@@ -410,9 +482,8 @@ def refused(root):
     """Configurations of families that need more than a CLIP."""
     configs = Path(open_clip.__file__).parent / "model_configs"
     shutil.rmtree(root, ignore_errors=True)
-    for name in ("MobileCLIP-S1", "MobileCLIP2-S0", "coca_ViT-B-32", "roberta-ViT-B-32",
-                 "xlm-roberta-base-ViT-B-32", "convnext_base", "nllb-clip-base", "nllb-clip-base-siglip", "ViTamin-B",
-                 "swin_base_patch4_window7_224", "vit_relpos_medium_patch16_cls_224"):
+    for name in ("MobileCLIP-S1", "MobileCLIP2-S0", "coca_ViT-B-32", "mt5-base-ViT-B-32", "convnext_base", "nllb-clip-base",
+                 "nllb-clip-base-siglip", "ViTamin-B", "swin_base_patch4_window7_224", "vit_relpos_medium_patch16_cls_224"):
         path = configs / f"{name}.json"
         if path.exists():
             folder = fresh(root / name.lower())
@@ -455,6 +526,10 @@ def full(root, only):
         config = json.loads((Path(open_clip.__file__).parent / "model_configs" / f"{name}.json").read_text())
         config["text_cfg"].pop("hf_tokenizer_name", None)
         cases[f"{name.lower()}-openclip"] = lambda p, config=config, i=i: openclip(p, config, seed=20 + i, n=2)
+    for i, (name, kind) in enumerate([("roberta-ViT-B-32", RobertaConfig), ("xlm-roberta-base-ViT-B-32", XLMRobertaConfig)]):
+        config = json.loads((Path(open_clip.__file__).parent / "model_configs" / f"{name}.json").read_text())
+        sizes = {"vocab_size": 50265 if kind is RobertaConfig else 250002}
+        cases[f"{name.lower()}-openclip"] = lambda p, config=config, kind=kind, sizes=sizes, i=i: roberta(p, config, kind, sizes, 40 + i)
     for name, make in cases.items():
         if not only or name in only:
             print(name, flush=True)

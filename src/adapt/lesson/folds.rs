@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Choice, Lesson, Made, labels};
+use super::{Choice, Fitted, Lesson, Made, labels};
 use crate::Result;
 use crate::clip::Features;
 use crate::data::Item;
@@ -114,15 +114,17 @@ impl<'a> Lesson<'a> {
         self.of_tower(self.made.center.clone(), corrected)
     }
 
-    /// Un-normalised features of the support pictures as they are, by any tower.
+    /// Un-normalised features of the support pictures, not of random views, as what has learned takes them.
     ///
     /// # Errors
     /// As [`Lesson::center`].
-    pub fn support_of(&mut self, tower: Tower, watch: &mut dyn Watch) -> Result<Features> {
-        match tower {
-            Tower::Unprojected if self.choice.support.is_empty() => Ok(Features::default()),
-            Tower::Unprojected => self.source.features(tower, self.choice.support, &Views::Center, watch),
-            tower => self.center(tower == Tower::Corrected, watch),
+    pub fn support_for(&mut self, fitted: &dyn Fitted, watch: &mut dyn Watch) -> Result<Features> {
+        let support = self.choice.support;
+        match (fitted.tower(), fitted.pixels()) {
+            (_, Some(noise)) => self.noisy(noise, support, watch),
+            (Tower::Unprojected, _) if support.is_empty() => Ok(Features::default()),
+            (tower @ Tower::Unprojected, _) => self.source.features(tower, support, &Views::Center, watch),
+            (tower, _) => self.center(tower == Tower::Corrected, watch),
         }
     }
 

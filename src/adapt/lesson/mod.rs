@@ -14,16 +14,16 @@ pub use self::epochs::Epochs;
 pub use self::folds::{Fold, Folds};
 pub use self::how::{How, JudgeBy};
 use super::evidence::ENOUGH;
-use super::method::{Method, SearchMap, Settings, settled};
+use super::method::{Fitted, Method, SearchMap, Settings, settled};
 use super::overlap::Correction;
 use super::search::{self, Grid, Searched};
 use super::tip::{self, TipParams};
 use super::tip_x::TipXParams;
 use super::train::{Identity, Kept};
 use super::zero_shot::{self, Classifier};
-use crate::clip::{Clip, Features};
+use crate::clip::{Clip, Features, PixelNoise};
 use crate::data::{Augment, Item};
-use crate::encode::{Source, Tower, Views};
+use crate::encode::{Source, Tower, Views, drawn_view};
 use crate::watch::Watch;
 use crate::{Error, Result};
 
@@ -325,15 +325,55 @@ impl<'a> Lesson<'a> {
         self.of_tower(self.made.val.clone(), corrected)
     }
 
-    /// Un-normalised features of the validation pictures by any tower.
+    /// Un-normalised features of the validation pictures as what has learned takes them.
     ///
     /// # Errors
     /// As [`Lesson::val`].
-    pub fn val_of(&mut self, tower: Tower, watch: &mut dyn Watch) -> Result<Features> {
-        match tower {
-            Tower::Unprojected if self.choice.val.is_empty() => Ok(Features::default()),
-            Tower::Unprojected => self.source.features(tower, self.choice.val, &Views::Center, watch),
-            tower => self.val(tower == Tower::Corrected, watch),
+    pub fn val_for(&mut self, fitted: &dyn Fitted, watch: &mut dyn Watch) -> Result<Features> {
+        let val = self.choice.val;
+        match (fitted.tower(), fitted.pixels()) {
+            (_, Some(noise)) => self.noisy(noise, val, watch),
+            (Tower::Unprojected, _) if val.is_empty() => Ok(Features::default()),
+            (tower @ Tower::Unprojected, _) => self.source.features(tower, val, &Views::Center, watch),
+            (tower, _) => self.val(tower == Tower::Corrected, watch),
+        }
+    }
+
+    /// Un-normalised features `[n, rows·D]` of pictures with this noise on their pixels.
+    ///
+    /// # Errors
+    /// As [`Source::noisy`].
+    pub fn noisy(&mut self, noise: &PixelNoise, items: &[Item], watch: &mut dyn Watch) -> Result<Features> {
+        match items.is_empty() {
+            true => Ok(Features::default()),
+            false => self.source.noisy(noise, items, &Views::Center, watch),
+        }
+    }
+
+    /// Normalised pixels `[n, 3, R, R]` of the support pictures with these numbers in an epoch of training: of fresh random views,
+    /// of one of so many views, or of the pictures as they are.
+    ///
+    /// # Errors
+    /// As [`Source::pixels`]; a number of a picture that is not there.
+    pub fn epoch_pixels(&mut self, augment: Augment, epoch: usize, which: &[usize]) -> Result<Vec<f32>> {
+        let Choice { support, seed, .. } = self.choice;
+        let item = |i: &usize| {
+            let none = || Error::invalid(format!("picture {i} of {}", support.len()));
+            support.get(*i).cloned().ok_or_else(none)
+        };
+        let items = which.iter().map(item).collect::<Result<Vec<Item>>>()?;
+        let view = |first: usize| Views::Random { augment, count: 1, first, seed };
+        match (self.how.augment, self.how.views) {
+            (false, _) => self.source.pixels(&items, &Views::Center),
+            (true, 0) => self.source.pixels(&items, &view(epoch)),
+            (true, views) => {
+                let mut all = Vec::new();
+                for (item, number) in items.iter().zip(which) {
+                    let drawn = view(drawn_view(seed, *number, epoch, views));
+                    all.extend(self.source.pixels(std::slice::from_ref(item), &drawn)?);
+                }
+                Ok(all)
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pixels::{self, PixelPredictor};
 use super::{Config, Evaluation, Form, MOST_DRAWS, Noise, NoisyPrompts, Params, Pini, Predictor, rehearse, train};
 use crate::adapt;
 use crate::adapt::adapter_file::{Loading, Tensors};
@@ -9,14 +10,16 @@ use crate::adapt::lesson::{How, Lesson};
 use crate::adapt::method::{
     self, Facts, Fit, Fitted, Info, Kind, Memory, Method, Needs, Noise as Learned, Setting, Settings,
 };
+use crate::adapt::overlap::PixelSource;
 use crate::adapt::plans::Plans;
-use crate::clip::{Clip, Features};
+use crate::clip::{Clip, Features, PixelNoise};
 use crate::data::Augment;
 use crate::encode::Tower;
 use crate::gpu::{Gpu, Recorder, Tensor};
-use crate::memory::Rehearsal;
+use crate::memory::{MOST_BATCH, Rehearsal};
+use crate::nn::NoiseNet;
 use crate::watch::Watch;
-use crate::{Result, numbers};
+use crate::{Error, Result, numbers};
 
 /// The method.
 pub struct PiniMethod;
@@ -32,25 +35,30 @@ struct Options {
     reduction: usize,
     /// As [`Evaluation`] is written.
     evaluate: String,
+    /// Pictures per step where noise is on pixels; none is [`pixels::BATCH`].
+    pixel_batch: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let Config { epochs, noise, draws, reduction, .. } = Config::paper("", 0);
-        Options { epochs, lr: None, noise, draws, reduction, evaluate: Evaluation::Mean.to_string() }
+        Options { epochs, lr: None, noise, draws, reduction, evaluate: Evaluation::Mean.to_string(), pixel_batch: None }
     }
 }
 
 impl Options {
     /// Settings of the training.
     fn config(&self, words: &str, seed: u64, logit_scale: f32) -> Config {
+        let usual = Config::paper(words, seed);
+        let on_pixels = self.noise == Noise::Pixels;
         Config {
+            batch: if on_pixels { self.pixel_batch.unwrap_or(pixels::BATCH) } else { usual.batch },
             epochs: self.epochs,
             lr: self.lr.unwrap_or_else(|| Config::rate(logit_scale)),
             noise: self.noise,
             draws: self.draws,
             reduction: self.reduction,
-            ..Config::paper(words, seed)
+            ..usual
         }
     }
 }
@@ -74,6 +82,12 @@ struct Words {
 /// PiNI that has learned.
 struct Trained {
     predictor: Predictor,
+    words: Words,
+}
+
+/// PiNI that has learned noise on pixels.
+struct OnPixels {
+    predictor: PixelPredictor,
     words: Words,
 }
 
@@ -108,6 +122,7 @@ impl Method for PiniMethod {
                     ("text", "on the prompts alone"),
                     ("image", "on the image features alone"),
                     ("both", "on both"),
+                    ("pixels", "on the pixels, through the whole image tower: slow, and the image tower must be a ViT"),
                 ]),
                 alone: true,
             },
@@ -126,9 +141,16 @@ impl Method for PiniMethod {
             Setting {
                 name: "evaluate",
                 help: "How predictions treat the noise: mean, draw (one draw, as in the authors' code), or average:S (over S \
-                       draws, from 1 to 10000).",
+                       draws, from 1 to 10000; with noise on pixels to 64).",
                 kind: Kind::Text("mean|draw|average:S", |text| text.parse::<Evaluation>().map(drop)),
                 alone: true,
+            },
+            Setting {
+                name: "pixel_batch",
+                help: "Pictures per step where noise is on pixels, from 1 to 65536. By default 8; 32, as with the other noises, takes \
+                       some 12 GB of GPU memory at 224 pixels.",
+                kind: Kind::Count(1, MOST_BATCH),
+                alone: false,
             },
         ]
     }
@@ -139,8 +161,18 @@ impl Method for PiniMethod {
 
     fn check(&self, settings: &Settings) -> Result<()> {
         let options: Options = method::typed(settings)?;
-        options.evaluate.parse::<Evaluation>()?;
+        let evaluation = options.evaluate.parse::<Evaluation>()?;
+        if options.noise == Noise::Pixels {
+            pixels::check_evaluation(evaluation)?;
+        }
         options.config("", 0, 100.0).check()
+    }
+
+    fn check_model(&self, settings: &Settings, clip: &Clip) -> Result<()> {
+        match method::typed::<Options>(settings)?.noise {
+            Noise::Pixels => clip.image.to_pixels().map(drop),
+            _ => Ok(()),
+        }
     }
 
     fn fit(&self, lesson: &mut Lesson<'_>, settings: &Settings, watch: &mut dyn Watch) -> Result<Fit> {
@@ -149,7 +181,18 @@ impl Method for PiniMethod {
         let config = options.config(texts.words, seed, clip.logit_scale);
         lesson.note_unclear(&[format!("{} {{}}.", texts.words)], watch)?;
         let How { augment, views, .. } = *lesson.how();
+        let evaluation = options.evaluate.parse::<Evaluation>()?.seeded(seed);
         let mut kept = lesson.kept(self, &config)?;
+        if config.noise == Noise::Pixels {
+            let labels = lesson.labels().to_vec();
+            let mut pixels = |epoch: usize, which: &[usize]| lesson.epoch_pixels(Augment::PINI, epoch, which);
+            let given: (&[u32], &mut PixelSource<'_>) = (&labels, &mut pixels);
+            let (net, losses) = pixels::train(clip, texts.classes, &config, given, kept.as_mut(), watch)?;
+            let predictor = PixelPredictor::new(clip, texts.classes, &config, net, evaluation)?;
+            let views = if augment { views } else { 0 };
+            let words = Words { noisy: 0, config, augmented: augment, views, evaluation };
+            return Ok(Fit { losses, ..Fit::new(OnPixels { predictor, words }) });
+        }
         let (labels, mut epochs) = lesson.epochs((Augment::PINI, 0), Tower::Plain, watch)?;
         let mut features = |epoch: usize| epochs.features(epoch);
         let (pini, losses) = train(clip, texts.classes, &config, (&labels, &mut features), kept.as_mut(), watch)?;
@@ -158,18 +201,31 @@ impl Method for PiniMethod {
             config,
             augmented: augment,
             views: if augment { views } else { 0 },
-            evaluation: options.evaluate.parse::<Evaluation>()?.seeded(seed),
+            evaluation,
         };
         Ok(Fit { losses, ..Fit::new(Trained { predictor: pini.predictor(clip, words.evaluation)?, words }) })
     }
 
     fn check_words(&self, words: &Settings) -> Result<()> {
-        method::typed::<Words>(words)?.evaluation.check()
+        let Words { config, evaluation, .. } = method::typed::<Words>(words)?;
+        match config.noise {
+            Noise::Pixels => pixels::check_evaluation(evaluation).and_then(|()| config.check()),
+            _ => evaluation.check(),
+        }
     }
 
     fn load(&self, file: &Loading<'_>) -> Result<Box<dyn Fitted>> {
         let words: Words = file.words()?;
         let clip = file.clip;
+        if words.config.noise == Noise::Pixels {
+            let read = &mut |name: &str, shape: &[usize]| file.floats(name, shape);
+            let net = NoiseNet::load(&clip.gpu, words.config.widths, read).map_err(|error| match error {
+                Error::Invalid(reason) => file.bad(reason),
+                other => other,
+            })?;
+            let predictor = PixelPredictor::new(clip, file.classes, &words.config, net, words.evaluation)?;
+            return Ok(Box::new(OnPixels { predictor, words }));
+        }
         let prompts = NoisyPrompts::of(clip, &words.config, file.classes)?;
         if prompts.noisy != words.noisy {
             return Err(file
@@ -232,5 +288,48 @@ impl Fitted for Trained {
             noise.tokens = super::prefix_tokens(clip, &self.words.config.template)?;
         }
         Ok(Some(noise))
+    }
+}
+
+impl Fitted for OnPixels {
+    fn logits(&self, clip: &Clip, features: &Features, _first: usize) -> Result<Vec<f32>> {
+        adapt::check_adapted(features, false)?;
+        self.predictor.logits(&clip.gpu, &features.original)
+    }
+
+    fn record(&self, rec: &mut Recorder, raw: &Tensor, _adapted: Option<&Tensor>) -> Result<Tensor> {
+        self.predictor.record(rec, raw)
+    }
+
+    fn plans(&self) -> &Plans {
+        self.predictor.plans()
+    }
+
+    fn width(&self, _clip: &Clip) -> usize {
+        self.predictor.width()
+    }
+
+    fn draws(&self) -> bool {
+        self.predictor.averages()
+    }
+
+    fn pixels(&self) -> Option<&PixelNoise> {
+        Some(&self.predictor.noise)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
+    fn words(&self) -> Result<Settings> {
+        method::untyped(&self.words)
+    }
+
+    fn tensors(&self, gpu: &Gpu) -> Result<Tensors> {
+        let mut tensors = Tensors::default();
+        for (name, shape, values) in self.predictor.noise.net.download(gpu)? {
+            tensors.floats(&name, &shape, &values);
+        }
+        Ok(tensors)
     }
 }

@@ -9,6 +9,10 @@
 //! q = v·Wqᵀ + bq, k = t·Wkᵀ + bk, u = t·Wvᵀ + bv, A = softmax(q·kᵀ), z = A·u (no 1/√d),
 //! mean = z·Wmᵀ + bm, spread = |z·Wsᵀ + bs|, noisy v = v + spread·ε + mean, m draws a picture.
 //!
+//! Pixel noise, the paper's ablation: means and spreads of each pixel by a small network ([`NoiseNet`](crate::nn::NoiseNet)), each
+//! channel plane scaled to an RMS of 0.1, on the normalised pixels: x + |spread|·ε + mean. Texts are the plain template's, and the
+//! gradient passes through the whole frozen image tower ([`pixels`]).
+//!
 //! logits = s·normalise(noisy v)·normalise(t)ᵀ, cross-entropy over all draws, SGD with momentum and weight decay.
 //! [`Noise`] says where noise goes, the paper's ablation: the other side then is the plain model's. With image noise alone the
 //! text features are constants, and the text tower runs once.
@@ -17,10 +21,12 @@
 
 mod method;
 mod params;
+pub mod pixels;
 mod predict;
 mod prompts;
 mod train;
 
+use crate::nn::NoiseNet;
 use crate::{Error, Result, numbers};
 
 pub use method::PiniMethod;
@@ -41,22 +47,27 @@ pub enum Noise {
     /// On both: PiNI.
     #[default]
     Both,
+    /// On the pictures' pixels; prompts are the plain template's.
+    Pixels,
 }
 
 impl Noise {
     /// Whether prompts get noise.
     pub fn on_text(self) -> bool {
-        self != Noise::Image
+        matches!(self, Noise::Text | Noise::Both)
     }
 
     /// Whether image features get noise.
     pub fn on_image(self) -> bool {
-        self != Noise::Text
+        matches!(self, Noise::Image | Noise::Both)
     }
 }
 
 /// The most noise draws per picture.
 pub const MOST_DRAWS: usize = 10_000;
+
+/// The most channels of the network that makes noise of pixels.
+pub const MOST_CHANNELS: usize = 4096;
 
 /// How PiNI trains. Defaults are the paper's, but for a model whose logit scale is not 100 (see [`Config::rate`]).
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -80,8 +91,19 @@ pub struct Config {
     pub momentum: f64,
     /// Weight decay, on all parameters.
     pub weight_decay: f64,
+    /// Channels of the network that makes noise of pixels: of all stages but the third, and of that.
+    #[serde(default = "published", skip_serializing_if = "is_published")]
+    pub widths: [usize; 2],
     /// Seed of initial values, shuffles and noise.
     pub seed: u64,
+}
+
+fn published() -> [usize; 2] {
+    NoiseNet::PUBLISHED
+}
+
+fn is_published(widths: &[usize; 2]) -> bool {
+    *widths == published()
 }
 
 impl Config {
@@ -97,6 +119,7 @@ impl Config {
             lr: 0.001,
             momentum: 0.9,
             weight_decay: 5e-4,
+            widths: published(),
             seed,
         }
     }
@@ -108,6 +131,9 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         if !(1..=MOST_DRAWS).contains(&self.draws) {
             return Err(Error::invalid(format!("{} noise draws per picture must be 1 to {MOST_DRAWS}", self.draws)));
+        }
+        if let Some(width) = self.widths.iter().find(|width| !(1..=MOST_CHANNELS).contains(*width)) {
+            return Err(Error::invalid(format!("{width} channels of noise on pixels must be 1 to {MOST_CHANNELS}")));
         }
         numbers::RATE.check("the learning rate", self.lr)?;
         numbers::DECAY.check("momentum", self.momentum)?;

@@ -274,17 +274,44 @@ impl Predictor {
                     sum.iter_mut().zip(adapt::probabilities(row)).for_each(|(s, p)| *s += p);
                 }
             }
-            // A probability that is 0 in every draw would be minus infinity.
-            let count = self.texts.len() as f64;
-            logits.extend(sum.iter().map(|s| (s / count).max(f64::from(f32::MIN_POSITIVE)).ln() as f32));
+            logits.extend(log_mean(&sum, self.texts.len()));
         }
         Ok(logits)
     }
 }
 
+/// Logarithms of means of probabilities, from sums over `count`.
+fn log_mean(sums: &[f64], count: usize) -> impl Iterator<Item = f32> {
+    // A probability that is 0 in every draw would be minus infinity.
+    sums.iter().map(move |s| (s / count as f64).max(f64::from(f32::MIN_POSITIVE)).ln() as f32)
+}
+
+/// Logarithms of mean probabilities `[n, classes]` of logits `[n, draws, classes]`.
+pub(super) fn averaged(logits: &[f32], draws: usize, classes: usize) -> Vec<f32> {
+    let mut all = Vec::with_capacity(logits.len() / draws.max(1));
+    for rows in logits.chunks_exact(draws * classes) {
+        let mut sum = vec![0.0f64; classes];
+        for row in rows.chunks_exact(classes) {
+            sum.iter_mut().zip(adapt::probabilities(row)).for_each(|(s, p)| *s += p);
+        }
+        all.extend(log_mean(&sum, draws));
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Evaluation;
+    use super::{Evaluation, averaged};
+
+    #[test]
+    fn averages_are_of_probabilities() {
+        // Two pictures of two draws: probabilities (3/4, 1/4) and (1/2, 1/2), then twice the same.
+        let logits = [3f32.ln(), 0.0, 5.0, 5.0, 1.0, 2.0, 1.0, 2.0];
+        let got = averaged(&logits, 2, 2);
+        let right = [0.625f32.ln(), 0.375f32.ln()];
+        assert!(got[..2].iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}");
+        assert!((got[3] - got[2] - 1.0).abs() < 1e-6, "{got:?}");
+    }
 
     #[test]
     fn evaluations_have_names() {

@@ -5,6 +5,8 @@ use std::ops::Range;
 use super::Config;
 use crate::clip::{Clip, Prompts};
 use crate::data::class_name;
+use crate::gpu::{Recorder, Tensor};
+use crate::kernels::normalize;
 use crate::{Error, Result};
 
 /// Words "x" before the template.
@@ -78,6 +80,19 @@ impl NoisyPrompts {
         let text = |class: &String| format!("{} {}.", template.trim(), class_name(class));
         let ids = classes.iter().map(|class| tokenizer.prompt(&text(class))).collect::<Result<Vec<_>>>()?;
         Ok(NoisyPrompts { prompts: Prompts::pack(&ids, clip.config.end)?, noisy: 0 })
+    }
+
+    /// Features `[classes, D]` of the prompts without noise, un-normalised and of length 1.
+    ///
+    /// # Errors
+    /// Out of memory, a lost device.
+    pub fn encode(&self, clip: &Clip) -> Result<(Tensor, Tensor)> {
+        let (tokens, packed) = (clip.text.embed(&self.prompts)?, clip.text.packed(&self.prompts)?);
+        let mut rec = Recorder::new(&clip.gpu);
+        let text = clip.text.forward(&mut rec, tokens, &packed)?;
+        let unit = normalize::forward(&mut rec, &text)?.y;
+        rec.finish()?.run()?;
+        Ok((text, unit))
     }
 
     /// The noisy rows of the pack: those after the start token.

@@ -179,15 +179,10 @@ impl<'a> Trainer<'a> {
         }
         let gpu = &clip.gpu;
         let velocity = params.tensors().into_iter().map(|t| gpu.zeros("velocity", t.shape())).collect::<Result<_>>()?;
-        let tokens = clip.text.embed(&prompts.prompts)?;
-        let packed = clip.text.packed(&prompts.prompts)?;
         let texts = if params.text.is_some() {
-            Texts::Noisy(tokens, packed)
+            Texts::Noisy(clip.text.embed(&prompts.prompts)?, clip.text.packed(&prompts.prompts)?)
         } else {
-            let mut rec = Recorder::new(gpu);
-            let text = clip.text.forward(&mut rec, tokens, &packed)?;
-            let unit = normalize::forward(&mut rec, &text)?.y;
-            rec.finish()?.run()?;
+            let (text, unit) = prompts.encode(clip)?;
             Texts::Fixed(text, unit)
         };
         Ok(Trainer { clip, prompts, params, velocity, texts })
@@ -371,6 +366,9 @@ pub fn train(
             "{} draws a picture are of image noise, and there is text noise alone: take 1",
             config.draws
         )));
+    }
+    if config.noise == Noise::Pixels {
+        return Err(Error::invalid("noise on pixels is learned from pictures, and these are features"));
     }
     config.check()?;
     let course = Course {

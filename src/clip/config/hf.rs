@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use super::{ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, TowerConfig, VitConfig};
+use super::{ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, TextStem, TowerConfig, VitConfig};
 use crate::clip::frame::Frame;
 use crate::clip::json::{Side, parse, typed};
 use crate::kernels::activation::Activation;
@@ -14,30 +16,16 @@ use crate::{Error, Result};
 /// Entries of Gemma's vocabulary.
 pub(super) const GEMMA: usize = 256_000;
 
-/// Keys that a config.json leaves out have transformers' defaults (CLIPTextConfig, CLIPVisionConfig: those of OpenAI's
-/// ViT-B/32). If the file means other sizes, the weights' shapes contradict them and loading says so.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(default)]
 struct Config {
-    projection_dim: usize,
-    text_config: Option<Text>,
-    vision_config: Option<Vision>,
-    /// Written by older versions; where it is there, it replaces text_config as a whole.
-    text_config_dict: Option<Text>,
+    projection_dim: Option<usize>,
+    text_config: Option<Value>,
+    vision_config: Option<Value>,
+    /// Written by older versions for a CLIP; where it is there, it replaces text_config as a whole.
+    text_config_dict: Option<Value>,
     /// As `text_config_dict`.
-    vision_config_dict: Option<Vision>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            projection_dim: 512,
-            text_config: None,
-            vision_config: None,
-            text_config_dict: None,
-            vision_config_dict: None,
-        }
-    }
+    vision_config_dict: Option<Value>,
 }
 
 /// One id, or several as newer versions write it.
@@ -49,7 +37,6 @@ enum Ids {
 }
 
 #[derive(Deserialize)]
-#[serde(default)]
 struct Text {
     hidden_size: usize,
     intermediate_size: usize,
@@ -60,27 +47,10 @@ struct Text {
     hidden_act: String,
     layer_norm_eps: f32,
     eos_token_id: Option<Ids>,
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Text {
-            hidden_size: 512,
-            intermediate_size: 2048,
-            num_hidden_layers: 12,
-            num_attention_heads: 8,
-            max_position_embeddings: 77,
-            vocab_size: 49408,
-            hidden_act: "quick_gelu".into(),
-            layer_norm_eps: 1e-5,
-            // transformers' default.
-            eos_token_id: Some(Ids::One(49407)),
-        }
-    }
+    projection_size: Option<usize>,
 }
 
 #[derive(Deserialize)]
-#[serde(default)]
 struct Vision {
     hidden_size: usize,
     intermediate_size: usize,
@@ -91,20 +61,44 @@ struct Vision {
     num_channels: usize,
     hidden_act: String,
     layer_norm_eps: f32,
+    vision_use_head: Option<bool>,
 }
 
-impl Default for Vision {
-    fn default() -> Self {
-        Vision {
-            hidden_size: 768,
-            intermediate_size: 3072,
-            num_hidden_layers: 12,
-            num_attention_heads: 12,
-            image_size: Side::One(224),
-            patch_size: Side::One(32),
-            num_channels: 3,
-            hidden_act: "quick_gelu".into(),
-            layer_norm_eps: 1e-5,
+/// Keys that a config.json leaves out have the defaults of a family in transformers, for a CLIP those of OpenAI's ViT-B/32. If
+/// the file means other sizes, the weights' shapes contradict them and loading says so.
+struct Defaults {
+    text: Value,
+    vision: Value,
+}
+
+impl Defaults {
+    /// CLIPTextConfig's and CLIPVisionConfig's.
+    fn clip() -> Defaults {
+        Defaults {
+            text: json!({
+                "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8,
+                "max_position_embeddings": 77, "vocab_size": 49408, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+                "eos_token_id": 49407,
+            }),
+            vision: json!({
+                "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+                "image_size": 224, "patch_size": 32, "num_channels": 3, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+            }),
+        }
+    }
+
+    /// SiglipTextConfig's and SiglipVisionConfig's.
+    fn siglip() -> Defaults {
+        Defaults {
+            text: json!({
+                "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+                "max_position_embeddings": 64, "vocab_size": 32_000, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
+            }),
+            vision: json!({
+                "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+                "image_size": 224, "patch_size": 16, "num_channels": 3, "hidden_act": "gelu_pytorch_tanh",
+                "layer_norm_eps": 1e-6,
+            }),
         }
     }
 }
@@ -139,7 +133,7 @@ fn activation(path: &Path, name: &str) -> Result<Activation> {
 
 /// Reads a `config.json`.
 pub(super) fn read(path: &Path) -> Result<ClipConfig> {
-    let hf: serde_json::Value = parse(path)?;
+    let hf: Value = parse(path)?;
     match hf.get("model_type").and_then(|v| v.as_str()) {
         None | Some("clip") => clip(path, typed(path, hf)?, false),
         Some("metaclip_2") => clip(path, typed(path, hf)?, true),
@@ -148,18 +142,33 @@ pub(super) fn read(path: &Path) -> Result<ClipConfig> {
     }
 }
 
-fn part(path: &Path, name: &str) -> Error {
-    Error::config(path, format!("{name} is missing; a config.json has text_config and vision_config"))
+/// The part of a config.json that is called `name`, with what it leaves out.
+fn part<T: DeserializeOwned>(path: &Path, name: &str, given: Option<Value>, defaults: Value) -> Result<T> {
+    let missing = || Error::config(path, format!("{name} is missing; a config.json has text_config and vision_config"));
+    let mut given = given.ok_or_else(missing)?;
+    if let (Value::Object(given), Value::Object(defaults)) = (&mut given, defaults) {
+        for (key, value) in defaults {
+            given.entry(key).or_insert(value);
+        }
+    }
+    typed(path, given)
+}
+
+/// What both families ask of a picture.
+fn three_channels(path: &Path, vision: &Vision) -> Result<()> {
+    if vision.num_channels == 3 {
+        return Ok(());
+    }
+    Err(Error::config(path, "vision_config.num_channels must be 3"))
 }
 
 /// A CLIP, or, where `worldwide`, a MetaCLIP 2 (arXiv 2507.22062), whose end token of 2 is an id and not a remnant of times when
 /// all configurations said 2.
 fn clip(path: &Path, hf: Config, worldwide: bool) -> Result<ClipConfig> {
-    let t = hf.text_config_dict.or(hf.text_config).ok_or_else(|| part(path, "text_config"))?;
-    let v = hf.vision_config_dict.or(hf.vision_config).ok_or_else(|| part(path, "vision_config"))?;
-    if v.num_channels != 3 {
-        return Err(Error::config(path, "vision_config.num_channels must be 3"));
-    }
+    let defaults = Defaults::clip();
+    let t: Text = part(path, "text_config", hf.text_config_dict.or(hf.text_config), defaults.text)?;
+    let v: Vision = part(path, "vision_config", hf.vision_config_dict.or(hf.vision_config), defaults.vision)?;
+    three_channels(path, &v)?;
     let one = |id: u32| match id {
         // Configs written before transformers' fix of the end token say 2 and mean the highest id.
         2 if !worldwide => EndToken::HighestId,
@@ -184,8 +193,9 @@ fn clip(path: &Path, hf: Config, worldwide: bool) -> Result<ClipConfig> {
         text: TowerConfig::plain(text, hidden(&t.hidden_act)?, t.layer_norm_eps),
         image_size: v.image_size.square(path, "image_size")?,
         context: t.max_position_embeddings,
+        text_stem: TextStem::Plain,
         vocabulary: t.vocab_size,
-        embedding: hf.projection_dim,
+        embedding: hf.projection_dim.unwrap_or(512),
         end,
         causal: true,
         text_projection: ProjectionForm::Plain,
@@ -196,83 +206,13 @@ fn clip(path: &Path, hf: Config, worldwide: bool) -> Result<ClipConfig> {
     Ok(config)
 }
 
-#[derive(Deserialize)]
-struct Siglip {
-    text_config: SiglipText,
-    vision_config: SiglipVision,
-}
-
-/// Defaults are those of transformers' SiglipTextConfig.
-#[derive(Deserialize)]
-#[serde(default)]
-struct SiglipText {
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    max_position_embeddings: usize,
-    vocab_size: usize,
-    hidden_act: String,
-    layer_norm_eps: f32,
-    projection_size: Option<usize>,
-}
-
-impl Default for SiglipText {
-    fn default() -> Self {
-        SiglipText {
-            hidden_size: 768,
-            intermediate_size: 3072,
-            num_hidden_layers: 12,
-            num_attention_heads: 12,
-            max_position_embeddings: 64,
-            vocab_size: 32_000,
-            hidden_act: "gelu_pytorch_tanh".into(),
-            layer_norm_eps: 1e-6,
-            projection_size: None,
-        }
-    }
-}
-
-/// Defaults are those of transformers' SiglipVisionConfig.
-#[derive(Deserialize)]
-#[serde(default)]
-struct SiglipVision {
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    image_size: Side,
-    patch_size: Side,
-    num_channels: usize,
-    hidden_act: String,
-    layer_norm_eps: f32,
-    vision_use_head: bool,
-}
-
-impl Default for SiglipVision {
-    fn default() -> Self {
-        SiglipVision {
-            hidden_size: 768,
-            intermediate_size: 3072,
-            num_hidden_layers: 12,
-            num_attention_heads: 12,
-            image_size: Side::One(224),
-            patch_size: Side::One(16),
-            num_channels: 3,
-            hidden_act: "gelu_pytorch_tanh".into(),
-            layer_norm_eps: 1e-6,
-            vision_use_head: true,
-        }
-    }
-}
-
 /// A SigLIP (arXiv 2303.15343) or SigLIP 2 (arXiv 2502.14786) of a fixed resolution.
-fn siglip(path: &Path, hf: Siglip) -> Result<ClipConfig> {
-    let Siglip { text_config: t, vision_config: v } = hf;
-    if v.num_channels != 3 {
-        return Err(Error::config(path, "vision_config.num_channels must be 3"));
-    }
-    if !v.vision_use_head {
+fn siglip(path: &Path, hf: Config) -> Result<ClipConfig> {
+    let defaults = Defaults::siglip();
+    let t: Text = part(path, "text_config", hf.text_config, defaults.text)?;
+    let v: Vision = part(path, "vision_config", hf.vision_config, defaults.vision)?;
+    three_channels(path, &v)?;
+    if v.vision_use_head == Some(false) {
         return Err(Error::config(
             path,
             "vision_config.vision_use_head must be true: the head makes a picture's features",
@@ -288,6 +228,7 @@ fn siglip(path: &Path, hf: Siglip) -> Result<ClipConfig> {
         text: TowerConfig::plain(text, Hidden::Activated(text_act), t.layer_norm_eps),
         image_size: v.image_size.square(path, "image_size")?,
         context: t.max_position_embeddings,
+        text_stem: TextStem::Plain,
         vocabulary: t.vocab_size,
         embedding: t.projection_size.unwrap_or(t.hidden_size),
         end: EndToken::Last,

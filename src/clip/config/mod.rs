@@ -4,6 +4,7 @@
 mod hf;
 mod open_clip;
 mod openai;
+mod text;
 mod timm;
 mod vit;
 
@@ -14,9 +15,10 @@ use super::frame::Frame;
 use super::names::Names;
 use super::preprocess::Preprocess;
 use super::source::Source;
-use crate::nn::Hidden;
+use crate::nn::{Hidden, Norms};
 use crate::{Error, Result};
 
+pub use text::TextStem;
 pub use vit::{Pool, ProjectionForm, Rotary, Stem, VitConfig};
 
 /// A transformer's sizes.
@@ -40,8 +42,8 @@ pub struct TowerConfig {
     pub inner_norms: bool,
     /// Factors per channel of what attention and MLP add (LayerScale, arXiv 2103.17239).
     pub layer_scale: bool,
-    /// Whether norms come behind attention and MLP, before what these give is added (EVA-02-E).
-    pub post_norm: bool,
+    /// Where the norms of the blocks stand.
+    pub norms: Norms,
 }
 
 /// Which of queries, keys and values have a bias.
@@ -58,8 +60,8 @@ pub enum Biases {
 impl TowerConfig {
     /// A tower as CLIP's: no more than the sizes and the activation.
     pub(super) fn plain([width, mlp, layers, heads]: [usize; 4], hidden: Hidden, eps: f32) -> TowerConfig {
-        let (biases, inner_norms, layer_scale, post_norm) = (Biases::All, false, false, false);
-        TowerConfig { width, mlp, layers, heads, hidden, eps, biases, inner_norms, layer_scale, post_norm }
+        let (biases, inner_norms, layer_scale, norms) = (Biases::All, false, false, Norms::Before);
+        TowerConfig { width, mlp, layers, heads, hidden, eps, biases, inner_norms, layer_scale, norms }
     }
 }
 
@@ -91,7 +93,7 @@ pub enum ImageConfig {
     ResNet(ResNetConfig),
 }
 
-/// How the token that a text's features are read from, its end token, is found.
+/// Which of a text's tokens its features are read from: one, its end token, which is found in some way, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndToken {
     /// The position of the highest id: OpenAI, and Hugging Face configs whose eos_token_id is 2.
@@ -100,10 +102,15 @@ pub enum EndToken {
     First(u32),
     /// The last position, whatever it holds: SigLIP, CLIPA.
     Last,
+    /// None: the features are made of the mean of all tokens. RoBERTa, XLM-RoBERTa.
+    Mean {
+        /// What fills a text up. Wherever it stands it is no token of the text: nothing attends to it, and it has no position.
+        pad: u32,
+    },
 }
 
 impl EndToken {
-    /// The end token's position in `ids`; `None` when there is none.
+    /// The end token's position in `ids`; `None` when there is none, as where all tokens are read.
     pub fn position(self, ids: &[u32]) -> Option<usize> {
         match self {
             // The first of equals, as argmax.
@@ -113,6 +120,17 @@ impl EndToken {
             }
             EndToken::First(end) => ids.iter().position(|id| *id == end),
             EndToken::Last => ids.len().checked_sub(1),
+            EndToken::Mean { .. } => None,
+        }
+    }
+
+    /// What `ids` lack to have features, in words; `None` where they have all.
+    pub fn lacking(self, ids: &[u32]) -> Option<&'static str> {
+        match self {
+            EndToken::Mean { pad } if ids.iter().all(|id| *id == pad) => Some("no token but padding"),
+            EndToken::Mean { .. } => None,
+            _ if self.position(ids).is_none() => Some("no end token"),
+            _ => None,
         }
     }
 }
@@ -128,11 +146,13 @@ pub struct ClipConfig {
     pub image_size: usize,
     /// Longest text in tokens, markers included.
     pub context: usize,
+    /// What makes the text tower's rows of ids.
+    pub text_stem: TextStem,
     /// Rows of the token embedding.
     pub vocabulary: usize,
     /// Width of the joint space.
     pub embedding: usize,
-    /// How a text's end token is found.
+    /// Which of a text's tokens its features are read from.
     pub end: EndToken,
     /// Whether a token of a text sees those before it only. Where it sees all, padding counts, too.
     pub causal: bool,
@@ -238,6 +258,10 @@ impl ClipConfig {
                 return Err(Error::config(path, format!("{what} layer_norm_eps is {}", tower.eps)));
             }
         }
+        if let Some(most) = self.text_stem.most().filter(|most| self.context > *most) {
+            let reason = format!("context length is {}; the text tower has positions for {most} tokens", self.context);
+            return Err(Error::config(path, reason));
+        }
         match &self.image {
             ImageConfig::Vit(vit) => vit.check(path, self.image_size),
             ImageConfig::ResNet(net) if !self.image_size.is_multiple_of(32) || net.channels() % net.heads != 0 => {
@@ -284,5 +308,9 @@ mod tests {
         assert_eq!(EndToken::First(4).position(&[9, 3, 11, 4, 11, 4]), Some(3));
         assert_eq!(EndToken::First(5).position(&[9, 3]), None);
         assert_eq!((EndToken::Last.position(&[9, 3, 1]), EndToken::Last.position(&[])), (Some(2), None));
+        let mean = EndToken::Mean { pad: 1 };
+        assert_eq!((mean.position(&[0, 2]), mean.lacking(&[1, 1, 2])), (None, None));
+        assert!(mean.lacking(&[1, 1]).is_some() && mean.lacking(&[]).is_some());
+        assert!(EndToken::First(5).lacking(&[9, 3]).is_some() && EndToken::Last.lacking(&[9]).is_none());
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::hf::GEMMA;
+use super::text::{self, TextConfig, TextStem};
 use super::{ClipConfig, EndToken, ImageConfig, Pool, ProjectionForm, ResNetConfig, TowerConfig, VitConfig, timm};
 use crate::clip::frame::{Clean, Frame};
 use crate::clip::json::{Side, parse, typed};
@@ -106,6 +107,9 @@ struct Text {
     proj_bias: bool,
     no_causal_mask: bool,
     ls_init_value: Option<f64>,
+    hf_model_name: Option<String>,
+    hf_proj_type: String,
+    hf_pooler_type: String,
     hf_tokenizer_name: Option<String>,
     tokenizer_kwargs: TokenizerArguments,
     #[serde(flatten)]
@@ -129,6 +133,9 @@ impl Default for Text {
             proj_bias: false,
             no_causal_mask: false,
             ls_init_value: None,
+            hf_model_name: None,
+            hf_proj_type: "mlp".into(),
+            hf_pooler_type: "mean_pooler".into(),
             hf_tokenizer_name: None,
             tokenizer_kwargs: TokenizerArguments::default(),
             rest: Map::new(),
@@ -169,7 +176,7 @@ struct Pictures {
 
 /// Settings that change no feature of the models that tipi runs: they are for training, for other families (whose own
 /// switch is refused), or for the tokenizer.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 12] = [
     "custom_text",
     "patch_dropout",
     "output_tokens",
@@ -181,8 +188,6 @@ const HARMLESS: [&str; 14] = [
     "pad_id",
     "tokenizer_mode",
     "hf_model_pretrained",
-    "hf_proj_type",
-    "hf_pooler_type",
     "init_logit_scale",
 ];
 
@@ -207,9 +212,8 @@ fn needs(key: &str, value: &Value) -> String {
 /// Refuses what would change features unnoticed.
 fn refuse(path: &Path, part: &str, rest: &Map<String, Value>) -> Result<()> {
     let asked = |(key, value): &(&String, &Value)| !HARMLESS.contains(&key.as_str()) && *value != &Value::Bool(false);
-    // The switches that tell a family first: their sentences say more.
-    let order = ["multimodal_cfg", "hf_model_name"];
-    let first = order.iter().find_map(|key| rest.get_key_value(*key).filter(asked));
+    // The switch that tells a family first: its sentence says more.
+    let first = rest.get_key_value("multimodal_cfg").filter(asked);
     match first.or_else(|| rest.iter().find(asked)) {
         Some((key, value)) => Err(refusal(path, part, key, value)),
         None => Ok(()),
@@ -237,25 +241,70 @@ fn drop_nulls(json: &mut Value) {
 /// Reads an `open_clip_config.json`.
 pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
     let mut json: Value = parse(path)?;
-    // Here nothing is a choice of its own: the classifier's layer projects.
-    if let Some(none) = json.pointer_mut("/model_cfg/vision_cfg/timm_proj").filter(|proj| proj.is_null()) {
-        *none = Value::String(String::new());
+    // Here nothing is a choice of its own: the classifier's layer projects, or none.
+    for choice in ["/model_cfg/vision_cfg/timm_proj", "/model_cfg/text_cfg/hf_proj_type"] {
+        if let Some(none) = json.pointer_mut(choice).filter(|proj| proj.is_null()) {
+            *none = Value::String(String::new());
+        }
     }
     drop_nulls(&mut json);
     let File { model_cfg: model, preprocess_cfg } = typed(path, json)?;
     refuse(path, "", &model.rest)?;
     refuse(path, "vision_cfg.", &model.vision_cfg.rest)?;
     refuse(path, "text_cfg.", &model.text_cfg.rest)?;
-    let activation = if model.quick_gelu { Activation::QuickGelu } else { Activation::Gelu };
     let (v, t) = (&model.vision_cfg, &model.text_cfg);
     let image = match (&v.timm_model_name, v.layers) {
         (Some(name), _) => ImageConfig::Vit(of_timm(path, v, name)?),
-        (None, Layers::Blocks(layers)) => ImageConfig::Vit(own(path, v, layers, activation)?),
+        (None, Layers::Blocks(layers)) => ImageConfig::Vit(own(path, v, layers, gelu(model.quick_gelu))?),
         (None, Layers::Stages(stages)) => {
             let heads = v.width.saturating_mul(32).checked_div(v.head_width).unwrap_or(0);
             ImageConfig::ResNet(ResNetConfig { stages, width: v.width, heads })
         }
     };
+    let text = match &t.hf_model_name {
+        Some(name) => of_transformers(path, t, name, model.embed_dim)?,
+        None => own_text(path, t, model.quick_gelu)?,
+    };
+    let config = ClipConfig {
+        image,
+        text: text.tower,
+        image_size: v.image_size.square(path, "vision_cfg.image_size")?,
+        context: t.context_length,
+        text_stem: text.stem,
+        vocabulary: text.vocabulary,
+        embedding: model.embed_dim,
+        end: text.end,
+        causal: text.causal,
+        text_projection: text.projection,
+        logit_bias: model.init_logit_bias.is_some(),
+        frame: frame(path, &model)?,
+    };
+    config.check(path)?;
+    let preprocess = pictures(path, &preprocess_cfg, config.image_size)?;
+    Ok((config, preprocess))
+}
+
+/// A text tower from transformers.
+fn of_transformers(path: &Path, t: &Text, name: &str, embedding: usize) -> Result<TextConfig> {
+    let unknown = || refusal(path, "text_cfg.", "hf_model_name", &Value::String(name.into()));
+    let text = text::of_transformers(name).ok_or_else(unknown)?;
+    if t.hf_pooler_type != "mean_pooler" {
+        let reason = format!("text_cfg.hf_pooler_type '{}'; tipi has 'mean_pooler'", t.hf_pooler_type);
+        return Err(Error::config(path, reason));
+    }
+    let projection = match t.hf_proj_type.as_str() {
+        "" => ProjectionForm::None,
+        "linear" => ProjectionForm::Plain,
+        "mlp" => ProjectionForm::Mlp { hidden: text.tower.width.saturating_add(embedding) / 2 },
+        other => {
+            return Err(Error::config(path, format!("text_cfg.hf_proj_type '{other}'; tipi has 'linear' and 'mlp'")));
+        }
+    };
+    Ok(TextConfig { projection, ..text })
+}
+
+/// open_clip's own text tower.
+fn own_text(path: &Path, t: &Text, quick_gelu: bool) -> Result<TextConfig> {
     let end = match t.pool_type.as_str() {
         "argmax" => EndToken::HighestId,
         "eos" => EndToken::First(t.eos_id),
@@ -268,7 +317,7 @@ pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
     if t.pool_type == "last" && !t.no_causal_mask {
         return Err(Error::config(path, "text_cfg.pool_type 'last' is for towers with no_causal_mask"));
     }
-    let text_projection = match (t.proj_type.as_str(), t.proj_bias) {
+    let projection = match (t.proj_type.as_str(), t.proj_bias) {
         ("none", _) => ProjectionForm::None,
         ("linear", false) => ProjectionForm::Plain,
         ("linear", true) => ProjectionForm::Biased,
@@ -279,30 +328,27 @@ pub(super) fn read(path: &Path) -> Result<(ClipConfig, Preprocess)> {
     };
     let activation = match t.act_kwargs.as_ref().and_then(|act| act.approximate.as_deref()) {
         // Only torch's GELU takes it.
-        Some("tanh") if !model.quick_gelu => Activation::GeluTanh,
-        None | Some("none") => activation,
+        Some("tanh") if !quick_gelu => Activation::GeluTanh,
+        None | Some("none") => gelu(quick_gelu),
         Some(other) => {
             return Err(Error::config(path, format!("text_cfg.act_kwargs.approximate '{other}'; tipi has 'tanh'")));
         }
     };
     let sizes = [t.width, mlp(t.width, t.mlp_ratio), t.layers, t.heads];
-    let text = TowerConfig::plain(sizes, Hidden::Activated(activation), eps(t.norm_kwargs.as_ref()));
-    let config = ClipConfig {
-        image,
-        text: TowerConfig { layer_scale: t.ls_init_value.is_some(), ..text },
-        image_size: v.image_size.square(path, "vision_cfg.image_size")?,
-        context: t.context_length,
+    let tower = TowerConfig::plain(sizes, Hidden::Activated(activation), eps(t.norm_kwargs.as_ref()));
+    Ok(TextConfig {
+        tower: TowerConfig { layer_scale: t.ls_init_value.is_some(), ..tower },
+        stem: TextStem::Plain,
         vocabulary: t.vocab_size,
-        embedding: model.embed_dim,
         end,
         causal: !t.no_causal_mask,
-        text_projection,
-        logit_bias: model.init_logit_bias.is_some(),
-        frame: frame(path, &model)?,
-    };
-    config.check(path)?;
-    let preprocess = pictures(path, &preprocess_cfg, config.image_size)?;
-    Ok((config, preprocess))
+        projection,
+    })
+}
+
+/// What `quick_gelu` decides.
+fn gelu(quick: bool) -> Activation {
+    if quick { Activation::QuickGelu } else { Activation::Gelu }
 }
 
 /// How texts become prompts. What a tokenizer from a hub does shows in its name, or in the vocabulary.
@@ -315,6 +361,8 @@ fn frame(path: &Path, model: &Model) -> Result<Frame> {
         Frame::clipa()
     } else if name.contains("mt5") {
         Frame::mt5()
+    } else if t.hf_model_name.is_some() {
+        Frame::roberta()
     } else if name.contains("xlm-v") {
         Frame::metaclip2()
     } else if model.init_logit_bias.is_some() && t.vocab_size == GEMMA {

@@ -1,6 +1,6 @@
 //! OpenAI's checkpoints: no configuration, the tensors' shapes say all.
 
-use super::{ClipConfig, EndToken, ImageConfig, ProjectionForm, ResNetConfig, TowerConfig, VitConfig};
+use super::{ClipConfig, EndToken, ImageConfig, ProjectionForm, ResNetConfig, TextStem, TowerConfig, VitConfig};
 use crate::clip::checkpoint::Checkpoint;
 use crate::clip::frame::Frame;
 use crate::kernels::activation::Activation;
@@ -49,6 +49,7 @@ pub(super) fn infer(checkpoint: &Checkpoint) -> Result<ClipConfig> {
         text: tower(&text("transformer."), dim(&text("ln_final.weight"), 0)?)?,
         image_size: grid.saturating_mul(scale),
         context: dim(&text("positional_embedding"), 0)?,
+        text_stem: TextStem::Plain,
         vocabulary: dim(&text("token_embedding.weight"), 0)?,
         embedding: dim(&text("text_projection"), 1)?,
         end: EndToken::HighestId,

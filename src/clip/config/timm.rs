@@ -4,7 +4,7 @@
 use super::vit::{Pool, ProjectionForm, Rotary, Stem, VitConfig};
 use super::{Biases, TowerConfig};
 use crate::kernels::activation::Activation;
-use crate::nn::Hidden;
+use crate::nn::{Hidden, Norms};
 
 const GELU: Hidden = Hidden::Activated(Activation::Gelu);
 
@@ -33,7 +33,7 @@ pub(super) fn tower(name: &str) -> Option<VitConfig> {
         ("eva02_base", _) => Some(eva02([768, 2048, 12, 12], patch?)),
         ("eva02_enormous", _) => {
             let tower = TowerConfig::plain([1792, 15360, 64, 16], GELU, EPS);
-            Some(eva(TowerConfig { biases: Biases::NoKey, post_norm: true, ..tower }, patch?))
+            Some(eva(TowerConfig { biases: Biases::NoKey, norms: Norms::Behind, ..tower }, patch?))
         }
         ("eva02_large", _) => Some(eva02([1024, 2730, 24, 16], patch?)),
         _ if rest.contains("_siglip_") => siglip(family, name, patch?),

@@ -72,6 +72,11 @@ pub enum ProjectionForm {
     Plain,
     /// A matrix and a bias.
     Biased,
+    /// Two matrices, GELU between them: of text towers from transformers in open_clip.
+    Mlp {
+        /// Width between the two.
+        hidden: usize,
+    },
 }
 
 /// Axial rotary positions of a grid of patches (arXiv 2104.09864; EVA-02, arXiv 2303.11331).

@@ -5,13 +5,13 @@ use super::{Attention, BlockNames, ImageNames, PoolAttention, PoolNames, Stored,
 pub(super) const BLOCK: BlockNames = BlockNames {
     ln1: "layer_norm1",
     attention: Attention::Three(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
-    mixed: "",
+    mixed: None,
     out: "self_attn.out_proj",
     ln2: "layer_norm2",
     up: Up::One("mlp.fc1"),
-    hidden: "",
+    hidden: None,
     down: "mlp.fc2",
-    scales: ["", ""],
+    scales: None,
 };
 
 const POOL: PoolNames = PoolNames {
@@ -34,17 +34,19 @@ pub(super) const IMAGE: ImageNames = ImageNames {
     pre: "vision_model.pre_layrnorm",
     post: "vision_model.post_layernorm",
     blocks: "vision_model.encoder.layers.",
-    pool: POOL,
-    projection: Stored::Layer("visual_projection"),
+    pool: None,
+    projection: Some(Stored::Layer("visual_projection")),
 };
 
 /// It has no projection: what the pool gives are the features.
-pub(super) const SIGLIP_IMAGE: ImageNames = ImageNames { projection: Stored::Layer(""), ..IMAGE };
+pub(super) const SIGLIP_IMAGE: ImageNames = ImageNames { pool: Some(POOL), projection: None, ..IMAGE };
 
 pub(super) const TEXT: TextNames = TextNames {
     tokens: "text_model.embeddings.token_embedding.weight",
     position: "text_model.embeddings.position_embedding.weight",
-    norm: "text_model.final_layer_norm",
+    kind: None,
+    pre: None,
+    norm: Some("text_model.final_layer_norm"),
     blocks: "text_model.encoder.layers.",
     projection: Stored::Layer("text_projection"),
 };

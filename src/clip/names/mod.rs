@@ -1,11 +1,12 @@
 //! Where a checkpoint's tensors lie: one table for each naming scheme. A name ends where torch's module does; `.weight` and
 //! `.bias` follow.
 
+mod bert;
 mod hugging_face;
 mod open_ai;
 mod timm;
 
-use super::config::{Biases, ProjectionForm, TowerConfig, VitConfig};
+use super::config::{Biases, ProjectionForm, TextStem, TowerConfig, VitConfig};
 use crate::nn::Hidden;
 
 /// The naming schemes.
@@ -47,20 +48,20 @@ pub(super) enum Up {
     Gated([&'static str; 2]),
 }
 
-/// Within a block.
+/// Within a block. What is optional here and below is what some schemes have no name for.
 pub(super) struct BlockNames {
     pub ln1: &'static str,
     pub attention: Attention,
-    /// The norm before `out`, where there is one.
-    pub mixed: &'static str,
+    /// The norm before `out`.
+    pub mixed: Option<&'static str>,
     pub out: &'static str,
     pub ln2: &'static str,
     pub up: Up,
-    /// The norm before `down`, where there is one.
-    pub hidden: &'static str,
+    /// The norm before `down`.
+    pub hidden: Option<&'static str>,
     pub down: &'static str,
-    /// Factors of what attention and MLP add, where there are some; whole names.
-    pub scales: [&'static str; 2],
+    /// Factors of what attention and MLP add; whole names.
+    pub scales: Option<[&'static str; 2]>,
 }
 
 /// How a projection to the joint space lies in the file.
@@ -97,15 +98,20 @@ pub(super) struct ImageNames {
     pub pre: &'static str,
     pub post: &'static str,
     pub blocks: &'static str,
-    pub pool: PoolNames,
-    pub projection: Stored,
+    pub pool: Option<PoolNames>,
+    pub projection: Option<Stored>,
 }
 
 /// Of a text tower.
 pub(super) struct TextNames {
     pub tokens: &'static str,
     pub position: &'static str,
-    pub norm: &'static str,
+    /// The rows of kinds of texts.
+    pub kind: Option<&'static str>,
+    /// The norm before the blocks.
+    pub pre: Option<&'static str>,
+    /// The norm behind them.
+    pub norm: Option<&'static str>,
     pub blocks: &'static str,
     /// A projection with a bias is a layer in every scheme.
     pub projection: Stored,
@@ -121,18 +127,19 @@ impl Names {
         }
     }
 
-    pub(super) fn image_projection(self, config: &VitConfig) -> &'static Stored {
+    pub(super) fn image_projection(self, config: &VitConfig) -> Option<&'static Stored> {
         match (self, config.projection) {
-            (Names::Timm, ProjectionForm::Plain) => &timm::PROJECTION,
-            _ => &self.image().projection,
+            (Names::Timm, ProjectionForm::Plain) => Some(&timm::PROJECTION),
+            _ => self.image().projection.as_ref(),
         }
     }
 
-    pub(super) fn text(self) -> &'static TextNames {
-        match self {
-            Names::HuggingFace => &hugging_face::TEXT,
-            Names::Siglip => &hugging_face::SIGLIP_TEXT,
-            Names::OpenAi | Names::Timm => &open_ai::TEXT,
+    pub(super) fn text(self, stem: TextStem) -> &'static TextNames {
+        match (self, stem) {
+            (_, TextStem::Roberta { .. }) => &bert::TEXT,
+            (Names::HuggingFace, _) => &hugging_face::TEXT,
+            (Names::Siglip, _) => &hugging_face::SIGLIP_TEXT,
+            (Names::OpenAi | Names::Timm, _) => &open_ai::TEXT,
         }
     }
 
@@ -148,10 +155,11 @@ impl Names {
     }
 
     /// Within the blocks of a text tower.
-    pub(super) fn text_block(self) -> &'static BlockNames {
-        match self {
-            Names::HuggingFace | Names::Siglip => &hugging_face::BLOCK,
-            Names::OpenAi | Names::Timm => &open_ai::BLOCK,
+    pub(super) fn text_block(self, stem: TextStem) -> &'static BlockNames {
+        match (self, stem) {
+            (_, TextStem::Roberta { .. }) => &bert::BLOCK,
+            (Names::HuggingFace | Names::Siglip, _) => &hugging_face::BLOCK,
+            (Names::OpenAi | Names::Timm, _) => &open_ai::BLOCK,
         }
     }
 }

@@ -8,13 +8,13 @@ pub(super) const PROJECTION: Stored = Stored::Layer("visual.head.proj");
 pub(super) const BLOCK: BlockNames = BlockNames {
     ln1: "norm1",
     attention: Attention::Fused { weight: "attn.qkv.weight", bias: "attn.qkv.bias" },
-    mixed: "attn.norm",
+    mixed: Some("attn.norm"),
     out: "attn.proj",
     ln2: "norm2",
     up: Up::One("mlp.fc1"),
-    hidden: "mlp.norm",
+    hidden: Some("mlp.norm"),
     down: "mlp.fc2",
-    scales: ["ls1.gamma", "ls2.gamma"],
+    scales: Some(["ls1.gamma", "ls2.gamma"]),
 };
 
 /// EVA: its keys have no bias.
@@ -37,13 +37,13 @@ pub(super) const IMAGE: ImageNames = ImageNames {
     pre: "visual.trunk.norm_pre",
     post: "visual.trunk.norm",
     blocks: "visual.trunk.blocks.",
-    pool: PoolNames {
+    pool: Some(PoolNames {
         query: "visual.trunk.attn_pool.latent",
         attention: PoolAttention::Two { query: "visual.trunk.attn_pool.q", keys_values: "visual.trunk.attn_pool.kv" },
         out: "visual.trunk.attn_pool.proj",
         norm: "visual.trunk.attn_pool.norm",
         up: "visual.trunk.attn_pool.mlp.fc1",
         down: "visual.trunk.attn_pool.mlp.fc2",
-    },
-    projection: Stored::Layer("visual.trunk.head"),
+    }),
+    projection: Some(Stored::Layer("visual.trunk.head")),
 };

@@ -1,6 +1,6 @@
 //! The insides of a text tower, for comparison with other implementations. Only tests look at them; see `clip::ImageTaps`.
 
-use super::{Prompts, TextTower};
+use super::{Prompts, TextTower, through};
 use crate::Result;
 use crate::gpu::{Plan, Recorder, Tensor};
 use crate::nn::Taps;
@@ -30,9 +30,14 @@ impl TextTower {
         let packed = self.packed(prompts)?;
         let x = self.embed(prompts)?;
         let mut rec = Recorder::new(&self.gpu);
+        let (x, _) = through(&mut rec, self.pre.as_ref(), x)?;
         let (blocks, last) = self.transformer.forward_tapped(&mut rec, &x, &packed.pattern)?;
-        let picked = packed.ends.of(&mut rec, blocks.last().unwrap_or(&x))?;
-        let pooled = self.norm.forward(&mut rec, &picked)?.y;
+        let all = blocks.last().unwrap_or(&x).clone();
+        let read = match packed.picked() {
+            Some(ends) => ends.of(&mut rec, &all)?,
+            None => packed.pooled(&mut rec, all)?,
+        };
+        let (pooled, _) = through(&mut rec, self.norm.as_ref(), read)?;
         let features = self.project(&mut rec, &pooled)?;
         let plan = rec.finish()?;
         plan.run()?;

@@ -114,7 +114,7 @@ fn attention(
     eps: f32,
     activation: Activation,
 ) -> Result<AttentionPool> {
-    let names = &loader.checkpoint.names().image().pool;
+    let names = loader.named(loader.checkpoint.names().image().pool.as_ref(), "attention pooling")?;
     let checkpoint = loader.checkpoint;
     // Where the rows of queries, keys and values lie: the tensor, its rows in all, and the first.
     let part = |n: usize| match &names.attention {

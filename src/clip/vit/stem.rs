@@ -1,6 +1,5 @@
 //! From pixels to tokens.
 
-use crate::Result;
 use crate::clip::config::{Stem as StemConfig, VitConfig};
 use crate::clip::convolution::Conv;
 use crate::clip::loader::Loader;
@@ -9,6 +8,7 @@ use crate::kernels::activation::Activation;
 use crate::kernels::conv::{Order, Window};
 use crate::kernels::gemm::Epilogue;
 use crate::kernels::patch::{self, PatchEmbedding};
+use crate::{Error, Result};
 
 /// What makes tokens of a picture's pixels.
 pub(super) enum Stem {
@@ -68,7 +68,28 @@ impl Stem {
             }
         }
     }
+
+    /// Whether [`Stem::backward`] works.
+    pub fn check_backward(&self) -> Result<()> {
+        match self {
+            Stem::Patches(_) => Ok(()),
+            Stem::Convolutions { .. } => Err(Error::invalid(CONVOLUTIONS)),
+        }
+    }
+
+    /// The gradient `[batch, 3, size, size]` by pixels from that by the tokens.
+    pub fn backward(&self, rec: &mut Recorder, dtokens: &Tensor, size: usize) -> Result<Tensor> {
+        match self {
+            Stem::Patches(embedding) => patch::backward(rec, dtokens, embedding, size),
+            Stem::Convolutions { .. } => Err(Error::invalid(CONVOLUTIONS)),
+        }
+    }
 }
+
+/// Why there is no gradient by pixels.
+const CONVOLUTIONS: &str = "this model's image tower begins with several convolutions, through which tipi takes no gradient to the \
+                            pixels: put PiNI's noise on text, image features or both, or take a model whose tower cuts pictures \
+                            into patches by one layer";
 
 /// Positions of all tokens; zero for a class token that has none.
 fn position(loader: &Loader<'_>, name: &str, config: &VitConfig, grid: usize) -> Result<Tensor> {

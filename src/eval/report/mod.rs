@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+mod noisy;
 mod plots;
 mod tables;
 
 use self::plots::{noise_plots, reliability_plot, search_plot};
 use self::tables::{published_table, results_table, settings_section};
+use super::ablation::{self, Ablation};
 use super::journal::Journal;
 use super::summary::{Cell, Summary, mean, shots};
-use super::{About, Detail, Record, Settings, Task, TestSet};
+use super::{About, Detail, NoisyPicture, Record, Settings, Task, TestSet};
 use crate::adapt::method::baseline;
 use crate::adapt::{METHODS, Method};
 use crate::data::walk::{self, mark_results};
@@ -18,7 +20,7 @@ use crate::data::{ELEVEN, Rgb, SHIFTS, decode_as};
 use crate::files::write_atomic;
 use crate::output::Kind;
 use crate::report::histogram::{self, Panel};
-use crate::report::{Card, Page, Pair, Point, Series, Tile, accuracy_plot, png};
+use crate::report::{Card, Page, Pair, Point, Series, Table, Tile, accuracy_plot, png};
 use crate::{Error, Result, text};
 
 /// Pairs of classes and mistakes that are shown.
@@ -98,8 +100,10 @@ pub fn write(out: &Path) -> Result<Written> {
     let mut drawing = Drawing { folder: out.join("plots"), page: Page::new(&title(&sets), &subtitle(&sets)) };
     mark_results(&drawing.folder)?;
     overview(&mut drawing, &sets, &summary)?;
+    ablations(&mut drawing.page, &sets, &summary);
     for set in &sets {
         of_set(&mut drawing, set, &summary, sets.len() > 1)?;
+        noisy_pictures(&mut drawing, set, sets.len() > 1)?;
     }
     settings_section(&mut drawing.page, &sets);
     let html = out.join("report.html");
@@ -198,9 +202,64 @@ fn best<'c>(cells: &[&'c Cell]) -> Option<&'c Cell> {
     cells.iter().copied().filter(|c| c.shots == most).reduce(|a, b| if b.mean > a.mean { b } else { a })
 }
 
+/// The tables of ablations: of one dataset, or of each and of the mean over all.
+fn ablations(page: &mut Page, sets: &[Set], summary: &Summary) {
+    let mut parts: Vec<(String, Vec<(&Ablation, Table)>)> = Vec::new();
+    if sets.len() > 1 {
+        parts.push((format!("mean over {} datasets", sets.len()), summary.ablations(None)));
+    }
+    parts.extend(sets.iter().map(|set| (set.about.title.clone(), summary.ablations(Some(&set.name)))));
+    for ablation in ablation::ALL {
+        let mut begun = false;
+        for (title, tables) in &parts {
+            let Some((_, table)) = tables.iter().find(|(other, _)| other.name == ablation.name) else { continue };
+            if !begun {
+                page.section(&format!("ablation-{}", ablation.name), ablation.title, ablation.about);
+                begun = true;
+            }
+            page.table(&format!("{title}: accuracy in percent; the best of each part of a column is bold."), table);
+        }
+    }
+}
+
+/// Pictures with learned noise on their pixels: of PiNI as a method or of its ablation, at the largest number of shots and the
+/// first seed.
+fn noisy_pictures(drawing: &mut Drawing, set: &Set, several: bool) -> Result<()> {
+    let on_pixels = |task: &Task| match task.variant {
+        Some(variant) => variant.name == "pixels",
+        None => set
+            .settings
+            .setup
+            .methods
+            .get(task.method.info().name)
+            .is_some_and(|of| of.get("noise").and_then(serde_json::Value::as_str) == Some("pixels")),
+    };
+    let tasks = set.journal.records.iter().map(|record| record.task).filter(on_pixels);
+    let Some(task) = tasks.max_by_key(|task| (task.shots, std::cmp::Reverse(task.seed))) else { return Ok(()) };
+    let detail = set.journal.detail_of(task, &set.test)?;
+    let Some(noise) = detail.noise.filter(|noise| !noise.pictures.is_empty()) else { return Ok(()) };
+    let name = file_name(&set.name);
+    let lead = format!(
+        "Test pictures, the means and spreads of the noise that was learned for their pixels, {} times as strong as they are, and the \
+         pictures with the means added, {}, seed {}.",
+        NoisyPicture::LOUDER,
+        task.shots.title(),
+        task.seed
+    );
+    let title = if several { format!("Noise on pixels: {}", set.about.title) } else { "Noise on pixels".into() };
+    drawing.page.section(&format!("{name}-pixels"), &title, &lead);
+    let svg = drawing.plot(&format!("{name}-pini-pixels"), noisy::svg(&set.about.title, &noise.pictures)?)?;
+    drawing.page.figures(&[svg]);
+    Ok(())
+}
+
 fn overview(drawing: &mut Drawing, sets: &[Set], summary: &Summary) -> Result<()> {
     let single = (sets.len() == 1).then(|| sets[0].name.as_str());
     let cells = summary.select(single);
+    if summary.cells.is_empty() && !summary.variants.is_empty() {
+        // An ablation alone has tables of its own.
+        return Ok(());
+    }
     drawing.page.section(
         "accuracy",
         "Accuracy",
@@ -269,7 +328,8 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
     let file = file_name(&set.name);
     let prefix = if several { format!("{}: ", set.about.title) } else { String::new() };
     // What is shown of single results is of the largest number of shots and the first seed that has most methods.
-    let mut of_most: Vec<Task> = set.journal.records.iter().map(|r| r.task).filter(|t| t.shots == most).collect();
+    let mut of_most: Vec<Task> = set.journal.records.iter().map(|r| r.task).collect();
+    of_most.retain(|task| task.shots == most && task.variant.is_none());
     of_most.sort_by_key(|t| (t.method, t.seed));
     let seed = of_most.iter().map(|t| t.seed).min().unwrap_or_default();
     let mut details: Vec<(Task, Detail)> = Vec::new();
@@ -307,7 +367,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
         );
         let mut figures = Vec::new();
         for (method, map) in searched {
-            let record = set.journal.of(Task { method, shots: most, seed });
+            let record = set.journal.of(Task::new(method, most, seed));
             let svg = search_plot(&format!("{prefix}{}", method.info().title), map, record);
             figures.push(drawing.plot(&format!("{file}-search-{method}"), svg)?);
         }
@@ -382,7 +442,7 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
             .journal
             .records
             .iter()
-            .filter(|r| r.task.method == method && r.task.shots == most)
+            .filter(|r| r.task.method == method && r.task.shots == most && r.task.variant.is_none())
             .filter_map(|r| r.temperature)
             .collect();
         let svg = reliability_plot(&format!("{prefix}{}", method.info().title), &of, mean(&temperatures));

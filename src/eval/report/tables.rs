@@ -126,7 +126,7 @@ pub(super) fn results_table(sets: &[Set]) -> Table {
         let told = |by: UnknownBy| maybe(r.foreign.iter().find(|f| f.by == by).map(|f| f.auroc));
         rows.push(vec![
             r.dataset.clone(),
-            r.task.method.to_string(),
+            r.task.what(),
             r.task.shots.to_string(),
             r.task.seed.to_string(),
             r.accuracy.to_string(),

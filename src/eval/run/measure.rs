@@ -2,22 +2,25 @@
 
 use std::collections::HashMap;
 
+use base64::Engine;
 use sha2::{Digest, Sha256};
 
-use super::{BLOCK, Run, Watch};
+use super::{BLOCK, Run, Watch, features_by};
 use crate::adapt::method::{Fitted, Noise};
 use crate::adapt::similarity;
-use crate::clip::Features;
+use crate::clip::{Features, PixelNoise};
 use crate::data::Item;
 use crate::encode::source::Corrected;
-use crate::encode::{RowId, Tower};
-use crate::eval::NoiseMap;
+use crate::encode::{RowId, Source, Tower, Views};
 use crate::eval::journal::Overlap;
 use crate::eval::trust::Trusting;
+use crate::eval::{NoiseMap, NoisyPicture};
 use crate::{Result, hex};
 
 /// Test pictures whose similarities are measured: their pairs grow with the square.
 const OVERLAP: usize = 4096;
+/// Pictures whose noise on pixels is kept.
+const NOISY_PICTURES: usize = 4;
 /// Classes whose mean image noise is kept.
 const NOISY_CLASSES: usize = 24;
 
@@ -28,7 +31,7 @@ impl Run<'_> {
     /// Compares pictures of no class with the test pictures.
     pub(super) fn compare_foreign(
         &mut self,
-        (fitted, tower): (&dyn Fitted, Tower),
+        fitted: &dyn Fitted,
         trusting: &mut Trusting<'_>,
         near: &Near<'_>,
         watch: &mut dyn Watch,
@@ -37,9 +40,11 @@ impl Run<'_> {
             return Ok(());
         }
         let (items, rows): (Vec<Item>, Vec<RowId>) = self.foreign.iter().cloned().unzip();
-        self.source.provide(tower, &items, &rows, watch)?;
-        for (block, rows) in rows.chunks(BLOCK).enumerate() {
-            let features = self.source.rows_of(tower, rows)?;
+        if fitted.tower() != Tower::Noisy {
+            self.source.provide(fitted.tower(), &items, &rows, watch)?;
+        }
+        for (block, (rows, items)) in rows.chunks(BLOCK).zip(items.chunks(BLOCK)).enumerate() {
+            let features = features_by(&mut self.source, fitted, (items, rows))?;
             let logits = fitted.logits(self.clip, &features, block * BLOCK)?;
             trusting.compare(true, &logits, &near(&features)?)?;
         }
@@ -48,6 +53,9 @@ impl Run<'_> {
 
     /// Learned noise, that of image features by class over the first test pictures.
     pub(super) fn noise(&mut self, fitted: &dyn Fitted) -> Result<Option<NoiseMap>> {
+        if let Some(noise) = fitted.pixels() {
+            return Ok(Some(NoiseMap { pictures: self.noisy_pictures(noise)?, ..NoiseMap::default() }));
+        }
         let d = self.clip.config.embedding;
         let count = self.test.len().min(BLOCK);
         // Spread over the test set, which is sorted by class as a rule.
@@ -76,6 +84,40 @@ impl Run<'_> {
             map.image_spread.extend(average(&image_spread));
         }
         Ok(Some(map))
+    }
+
+    /// Some test pictures, each of another class where there are so many, with the noise that their pixels get.
+    fn noisy_pictures(&mut self, noise: &PixelNoise) -> Result<Vec<NoisyPicture>> {
+        let mut chosen: Vec<Item> = Vec::new();
+        for item in &self.test_items {
+            if chosen.len() < NOISY_PICTURES && chosen.iter().all(|other| other.label != item.label) {
+                chosen.push(item.clone());
+            }
+        }
+        let pixels = self.source.pixels(&chosen, &Views::Center)?;
+        let (mean, spread) = noise.of_pixels(self.clip, &pixels)?;
+        let (size, normalize) = (self.clip.preprocess.size, &self.clip.preprocess.normalize);
+        let (area, louder) = (size * size, NoisyPicture::LOUDER);
+        let mut all = Vec::with_capacity(chosen.len());
+        for (number, item) in chosen.iter().enumerate() {
+            let mut samples = Vec::with_capacity(4 * 3 * area);
+            for panel in 0..4 {
+                for (at, channel) in (0..area).flat_map(|at| (0..3).map(move |channel| (at, channel))) {
+                    let i = (number * 3 + channel) * area + at;
+                    let (offset, deviation) = (normalize.mean[channel], normalize.std[channel]);
+                    let share = match panel {
+                        0 => pixels[i] * deviation + offset,
+                        1 => 0.5 + louder * mean[i] * deviation,
+                        2 => louder * spread[i] * deviation,
+                        _ => (pixels[i] + mean[i]) * deviation + offset,
+                    };
+                    samples.push((255.0 * share).round().clamp(0.0, 255.0) as u8);
+                }
+            }
+            let samples = base64::engine::general_purpose::STANDARD.encode(samples);
+            all.push(NoisyPicture { class: self.dataset.classes[item.label].clone(), size, samples });
+        }
+        Ok(all)
     }
 
     /// Measures how much alike test pictures of different classes are, unless that is there already.

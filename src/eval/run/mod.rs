@@ -18,6 +18,7 @@ use super::{About, Detail, Protocol, Record, Task, TestSet};
 use crate::adapt::adapter_file::{self, Adapter, Description, Meta};
 use crate::adapt::calibrate;
 use crate::adapt::lesson::{Choice, Lesson, Made, Place, Texts};
+use crate::adapt::method::Fitted;
 use crate::adapt::names;
 use crate::adapt::overlap::Correction;
 use crate::adapt::zero_shot::Classifier;
@@ -27,7 +28,8 @@ use crate::data::sampling::ALL_TAKEN;
 use crate::data::{Dataset, FewShot, Item, Shots, coop_few_shot, too_few};
 use crate::encode::source::{Corrected, Keeping, Stored};
 use crate::encode::store::sweep_all;
-use crate::encode::{RowId, Source, Views};
+use crate::encode::{RowId, Source, Tower, Views};
+use crate::watch::Unwatched;
 use crate::{Error, Result, hex, text, watch};
 
 /// Test pictures that are classified at once. A multiple of the rows that methods take, so that random draws do not depend
@@ -97,6 +99,9 @@ pub fn run(
 ) -> Result<()> {
     needs_correction(protocol, correction.is_some())?;
     needs_causal(protocol, clip)?;
+    for task in protocol.tasks() {
+        task.method.check_model(&protocol.setup.of(task), clip)?;
+    }
     let watch: &mut dyn Watch = &mut Titled { title: &dataset.title, watch };
     let corrected = correction.map(|(correction, digest)| Corrected { bottlenecks: &correction.blocks, digest });
     let settings = settings(clip, dataset, protocol, corrected, precision)?;
@@ -142,6 +147,14 @@ pub fn run(
     };
     run.all(&tasks, watch)?;
     run.overlap(corrected, watch)
+}
+
+/// Features of pictures as what has learned takes them, from the rows that are kept; with noise on pixels they are encoded.
+fn features_by(source: &mut Stored<'_>, fitted: &dyn Fitted, (items, rows): (&[Item], &[RowId])) -> Result<Features> {
+    match fitted.pixels() {
+        Some(noise) => source.noisy(noise, items, &Views::Center, &mut Unwatched),
+        None => source.rows_of(fitted.tower(), rows),
+    }
 }
 
 struct Run<'a> {
@@ -228,7 +241,7 @@ impl<'a> Run<'a> {
                 lesson.prepare(task.method, watch)?;
                 clip.gpu.forget_peak();
                 let start = Instant::now();
-                let learned = learn(task.method, &protocol.setup.of(task.method), &mut lesson, watch)?;
+                let learned = learn(task.method, &protocol.setup.of(task), &mut lesson, watch)?;
                 let fit_seconds = start.elapsed().as_secs_f64();
                 made = lesson.into_made();
                 let (record, detail) = self.measure(task, &shot, (learned, fit_seconds), watch)?;
@@ -338,7 +351,9 @@ impl<'a> Run<'a> {
         let temperature = calibration.temperature;
         let (clip, classes) = (self.clip, self.dataset.classes.len());
         let tower = fitted.tower();
-        self.source.provide(tower, &self.test_items, &self.test, watch)?;
+        if tower != Tower::Noisy {
+            self.source.provide(tower, &self.test_items, &self.test, watch)?;
+        }
         let start = Instant::now();
         watch.begin(task.method.info().title, self.test.len());
         let mut score = Score::new(classes, self.dataset.subset.as_deref(), temperature);
@@ -349,7 +364,8 @@ impl<'a> Run<'a> {
         };
         for (block, rows) in self.test.chunks(BLOCK).enumerate() {
             let first = block * BLOCK;
-            let features = self.source.rows_of(tower, rows)?;
+            let items = &self.test_items[first..first + rows.len()];
+            let features = features_by(&mut self.source, &*fitted, (items, rows))?;
             let logits = fitted.logits(clip, &features, first)?;
             let labels = &self.test_labels[first..first + rows.len()];
             score.add(&logits, labels);
@@ -366,7 +382,7 @@ impl<'a> Run<'a> {
         let (coverage, foreign) = match self.dataset.subset {
             Some(_) => (Vec::new(), Vec::new()),
             None => {
-                self.compare_foreign((&*fitted, tower), &mut trusting, &near, watch)?;
+                self.compare_foreign(&*fitted, &mut trusting, &near, watch)?;
                 trusting.finish()?
             }
         };

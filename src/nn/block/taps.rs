@@ -1,6 +1,6 @@
 //! The insides of a transformer, for comparison with other implementations. Only tests look at them; see `clip::ImageTaps`.
 
-use super::{Transformer, normed};
+use super::{Norms, Transformer, normed};
 use crate::gpu::{Recorder, Tensor};
 use crate::kernels::attention::{self, Pattern};
 use crate::kernels::gemm::Epilogue;
@@ -42,13 +42,14 @@ impl Transformer {
             x = self.mlp_saved(rec, block, &mid)?.0;
             streams.push(x.clone());
         }
-        let n1 = if self.post_norm { x.clone() } else { last.ln1.forward(rec, &x)?.y };
+        let outside = self.norms != Norms::Before;
+        let n1 = if outside { x.clone() } else { last.ln1.forward(rec, &x)?.y };
         let qkv = self.qkv(rec, last, &n1)?;
         let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
         let weights = attention::weights(rec, &qkv, &attended.lse, pattern, self.heads)?;
         let (mixed, _) = normed(rec, last.mixed.as_ref(), attended.y.clone(), &last.out)?;
         let (mid, _) = self.added(rec, &last.out, &mixed, &x, &last.ln1)?;
-        let n2 = if self.post_norm { mid.clone() } else { last.ln2.forward(rec, &mid)?.y };
+        let n2 = if outside { mid.clone() } else { last.ln2.forward(rec, &mid)?.y };
         let up = last.up.forward(rec, &n2, &Epilogue::default())?;
         let hidden = self.activated(rec, &up)?;
         let (hidden, _) = normed(rec, last.hidden.as_ref(), hidden, &last.down)?;

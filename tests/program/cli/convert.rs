@@ -39,7 +39,11 @@ fn a_converted_model_is_the_model() {
     bad(&["convert", MODEL, s(&at("picto"))], &["picto", "is there already", "new folder"]);
     bad(&["convert", MODEL, s(&at("no/such"))], &["does not exist"]);
     bad(&["convert", MODEL, s(&at("e")), "--lora", s(&lora)], &["another model"]);
-    bad(&["convert", s(&fixture("lora/plain")), s(&at("e"))], &["LoRA", "'../../hf'"]);
+    // The base is not there: how to give both, for commands of either form.
+    let plain = fixture("lora/plain");
+    bad(&["convert", s(&plain), s(&at("e"))], &["LoRA", "'../../hf'", &format!(": BASE --lora {}", s(&plain))]);
+    let asked = format!(": --model BASE --lora {}", s(&plain));
+    bad(&["embed", "image", "--model", s(&plain), "--out", s(&at("e")), picture], &["'../../hf'", &asked]);
     assert!(!at("e").exists());
     // Nothing half-written is left.
     let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());

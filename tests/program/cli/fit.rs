@@ -152,6 +152,67 @@ fn fit_and_predict_with_pini() {
     );
 }
 
+/// Noise on pixels: one seed, one file; each picture's answer is its own, by the mean, by a draw and by an average.
+#[test]
+fn fit_and_predict_with_noise_on_pixels() {
+    // Few pictures: each costs some billions of operations in the network.
+    let data = pictures(2);
+    let out = tempfile::tempdir().unwrap();
+    let (a, b) = (out.path().join("a.safetensors"), out.path().join("b.safetensors"));
+    let fit = |out: &Path, more: &[&str]| {
+        let args = ["fit", "pini", "--noise", "pixels", "--model", MODEL, "--data", s(data.path()), "--shots", "1"];
+        let rest = ["--epochs", "1", "--no-augment", "--judge-by", "validation", "--pixel-batch", "3"];
+        good(&[&args[..], &rest, &["--words", "an icon of", "--out", s(out)], more].concat())
+    };
+    for (more, draws) in [(&[][..], 1), (&["--evaluate", "average:2"], 2)] {
+        fit(&a, more);
+        if draws == 1 {
+            fit(&b, more);
+            assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap(), "one seed, one adapter: equal bytes");
+            let bytes = std::fs::read(&a).unwrap();
+            let file = SafeTensors::deserialize(&bytes).unwrap();
+            assert_eq!(file.tensor("layer2.0.conv1.weight").unwrap().shape(), [128, 64, 3, 3]);
+            assert_eq!(file.tensor("bn1.running_var").unwrap().shape(), [64]);
+        } else {
+            assert_ne!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
+        }
+        let (json, _) = good(&["predict", "--adapter", s(&a), "--json", s(data.path())]);
+        let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+        assert_eq!(rows.len(), 6);
+        let one = data.path().join("anchor");
+        let (alone, _) = good(&["predict", "--adapter", s(&a), "--json", s(&one), "--batch", "1"]);
+        for row in serde_json::from_str::<Vec<Value>>(&alone).unwrap() {
+            let same = rows.iter().find(|r| r["path"] == row["path"]).unwrap();
+            let off = (row["probability"].as_f64().unwrap() - same["probability"].as_f64().unwrap()).abs();
+            assert!(off < 1e-4, "{draws} draws: {row} and {same}");
+        }
+    }
+    // Negative variances are no statistics.
+    let mut bytes = std::fs::read(&b).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let at = 8 + header + json["bn1.running_var"]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[at..at + 4].copy_from_slice(&(-1f32).to_le_bytes());
+    std::fs::write(&b, bytes).unwrap();
+    bad(&["predict", "--adapter", s(&b), s(data.path())], &["b.safetensors", "bn1.running_var", "negative"]);
+    let args = [
+        "fit",
+        "pini",
+        "--noise",
+        "pixels",
+        "--model",
+        MODEL,
+        "--data",
+        s(data.path()),
+        "--shots",
+        "1",
+        "--out",
+        s(&a),
+    ];
+    bad(&[&args[..], &["--evaluate", "average:65"]].concat(), &["average:65", "64"]);
+    bad(&[&args[..], &["--pixel-batch", "0"]].concat(), &["--pixel-batch", "1 to 65536"]);
+}
+
 /// A fit that is asked to stop leaves a checkpoint; taken up it writes the file that an undisturbed one writes.
 #[cfg(unix)]
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::start::{MODEL, root, s};
 use crate::{bad, good};
@@ -87,6 +87,7 @@ fn info_tells_what_a_model_is_and_needs() {
         "shorter side to 64",
         "tokenizer.json",
         "training PiNI",
+        "training PiNI's noise on pixels",
     ] {
         assert!(text.contains(part), "no '{part}' in {text}");
     }
@@ -99,6 +100,11 @@ fn info_tells_what_a_model_is_and_needs() {
     let weights = |json: &Value| json["memory"]["weights"].as_u64().unwrap();
     assert!(weights(&half) < weights(&full) * 6 / 10);
     assert!(weights(&bytes_each) < weights(&half) * 6 / 10, "{}, {}", weights(&bytes_each), weights(&half));
+    // What stays in f16 is known only when the weights are read.
+    assert_eq!((&half["memory"]["at least"], &bytes_each["memory"]["at least"]), (&json!(false), &json!(true)));
+    let (bytes_text, _) = good(&["info", MODEL, "--precision", "int8"]);
+    let least = "at least: matrices that int8 would spoil";
+    assert!(bytes_text.contains(least) && !text.contains(least), "{bytes_text}");
     for what in full["memory"]["methods"].as_object().unwrap().keys() {
         assert!(bytes(&full, what) > weights(&full), "{what}");
         assert!(bytes(&large, what) >= bytes(&full, what), "{what}");

@@ -8,7 +8,9 @@ pub mod twins;
 
 use std::path::Path;
 
-use tipi::low_level::clip::{Clip, ClipConfig, ImageConfig, Pool, Source, TowerConfig};
+use tipi::low_level::clip::{
+    Checkpoint, Clip, ClipConfig, ImageConfig, Pool, Preprocess, ProjectionForm, Source, TextStem, TowerConfig,
+};
 use tipi::low_level::gpu::Gpu;
 use tipi::low_level::kernels::gemm::Precision;
 
@@ -18,19 +20,34 @@ pub fn root() -> &'static Path {
     own.ancestors().nth(2).unwrap_or(own)
 }
 
-/// The model in a folder. Where its configuration names a tower of timm's, whose sizes the name implies, and others stand
-/// beside it, those.
+/// The model in a folder. Where its configuration names a tower of timm's or of transformers', whose sizes the name implies, and
+/// others stand beside it, those.
 pub fn load(gpu: &Gpu, folder: &Path, precision: Precision) -> Clip {
+    merged(gpu, folder, None, precision)
+}
+
+/// As [`load`], merged with a LoRA where one is given.
+pub fn merged(gpu: &Gpu, folder: &Path, lora: Option<&Path>, precision: Precision) -> Clip {
+    let source = Source::of(folder, lora).unwrap_or_else(|e| panic!("{e}"));
     let Ok(sizes) = std::fs::read_to_string(folder.join("sizes.json")) else {
-        return Clip::load_as(gpu, folder, precision).unwrap_or_else(|e| panic!("{e}"));
+        return Clip::load_source(gpu, &source, precision).unwrap_or_else(|e| panic!("{e}"));
     };
     let sizes: serde_json::Value = serde_json::from_str(&sizes).unwrap();
     let size = |name: &str| usize::try_from(sizes[name].as_u64().unwrap()).unwrap();
-    let (checkpoint, mut config, preprocess) =
-        Source::of(folder, None).and_then(|source| ClipConfig::open(&source)).unwrap_or_else(|e| panic!("{e}"));
-    let ImageConfig::Vit(vit) = &mut config.image else { panic!("no vision transformer") };
+    let (checkpoint, mut config, preprocess) = ClipConfig::open(&source).unwrap_or_else(|e| panic!("{e}"));
     let (width, mlp, layers, heads) = (size("width"), size("mlp"), size("layers"), size("heads"));
-    vit.tower = TowerConfig { width, mlp, layers, heads, ..vit.tower.clone() };
+    let tower = |named: &TowerConfig| TowerConfig { width, mlp, layers, heads, ..named.clone() };
+    if let TextStem::Roberta { positions, .. } = &mut config.text_stem {
+        *positions = size("positions");
+        config.text = tower(&config.text);
+        config.vocabulary = size("vocabulary");
+        if let ProjectionForm::Mlp { hidden } = &mut config.text_projection {
+            *hidden = usize::midpoint(width, config.embedding);
+        }
+        return described(gpu, folder, precision, (checkpoint, config, preprocess));
+    }
+    let ImageConfig::Vit(vit) = &mut config.image else { panic!("no vision transformer") };
+    vit.tower = tower(&vit.tower);
     vit.patch = size("patch");
     if let Some(rotary) = &mut vit.rotary {
         rotary.reference = size("reference");
@@ -39,5 +56,9 @@ pub fn load(gpu: &Gpu, folder: &Path, precision: Precision) -> Clip {
         (*heads, *mlp) = (size("pool heads"), size("pool mlp"));
     }
     config.image_size = size("size");
-    Clip::load_described(gpu, folder, precision, (checkpoint, config, preprocess)).unwrap_or_else(|e| panic!("{e}"))
+    described(gpu, folder, precision, (checkpoint, config, preprocess))
+}
+
+fn described(gpu: &Gpu, folder: &Path, precision: Precision, opened: (Checkpoint, ClipConfig, Preprocess)) -> Clip {
+    Clip::load_described(gpu, folder, precision, opened).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from model import Shape
+from model import Clip, Shape
 from tokens import CONTEXT
 
 
@@ -22,10 +22,10 @@ def block(state: dict, ours: str, theirs: str, out: dict) -> None:
             out[f"{theirs}.{b}.{kind}"] = state[f"{ours}.{a}.{kind}"]
 
 
-def weights(state: dict, shape: Shape) -> dict[str, torch.Tensor]:
+def named(state: dict, shape: Shape) -> dict[str, torch.Tensor]:
     """All tensors by transformers' names."""
     out = {
-        "logit_scale": state["scale"].clamp(max=4.6051701),
+        "logit_scale": state["scale"],
         "visual_projection.weight": state["vision_out.weight"], "text_projection.weight": state["text_out.weight"],
         "vision_model.embeddings.class_embedding": state["cls"],
         "vision_model.embeddings.patch_embedding.weight": state["patches.weight"],
@@ -42,6 +42,24 @@ def weights(state: dict, shape: Shape) -> dict[str, torch.Tensor]:
     for i in range(shape.text_blocks):
         block(state, f"text.{i}", f"text_model.encoder.layers.{i}", out)
     return out
+
+
+def read(folder: Path, shape: Shape) -> dict[str, torch.Tensor]:
+    """The other way: an exported folder as a state of `Clip`, in f32."""
+    have = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
+    blank = Clip(shape).state_dict()
+    # Which of our numbers lie where in a tensor of theirs is found by exporting their places.
+    places, at = {}, 0
+    for name, x in blank.items():
+        places[name] = torch.arange(at, at + x.numel()).view(x.shape)
+        at += x.numel()
+    flat = torch.empty(at)
+    places["scale"] = places["scale"].view(())
+    for name, place in named(places, shape).items():
+        if have[name].shape != place.shape:
+            raise SystemExit(f"{folder}: {name} is {list(have[name].shape)}; {list(place.shape)} is asked for")
+        flat[place] = have[name]
+    return {name: flat[places[name]].view(x.shape) for name, x in blank.items()}
 
 
 def config(s: Shape) -> dict:
@@ -68,7 +86,7 @@ def main() -> None:
     have = torch.load(path, map_location="cpu", weights_only=False)
     shape = Shape(**have["shape"])
     to.mkdir(parents=True, exist_ok=True)
-    tensors = {k: (v.half() if v.dim() else v.float()).contiguous().clone() for k, v in weights(have["model"], shape).items()}
+    tensors = {k: (v.half() if v.dim() else v.float()).contiguous().clone() for k, v in named(have["model"], shape).items()}
     save_file(tensors, to / "model.safetensors", metadata={"format": "pt"})
     (to / "config.json").write_text(json.dumps(config(shape), indent=1) + "\n")
     (to / "preprocessor_config.json").write_text(json.dumps(preprocessing(shape), indent=1) + "\n")

@@ -2,6 +2,7 @@
 
     python train.py DIR                        starts or goes on; stop it at any moment with SIGTERM
     python train.py DIR --cooldown 3000        from the last state to rate zero; the state itself stays, to go on from later
+    python train.py DIR --from ../             starts from an exported model in place of random numbers
 
 `state.pt` is replaced every few minutes, as one; `cool.pt` is the cool-down's own. Nothing here reads the held-out sets.
 """
@@ -16,9 +17,12 @@ import torch
 import torch.nn.functional as F
 
 from data import Data, augment, plain
+from export import read
 from model import Clip, Shape
+from muon import Muon
 
 SAVE_EVERY = 300.0
+GROUPS = 6
 stop = False
 
 
@@ -35,11 +39,14 @@ def parse() -> argparse.Namespace:
     p.add_argument("--minutes", type=float, default=1e9, help="stop once trained for this long, all runs together")
     p.add_argument("--cooldown", type=int, default=0, help="go from the last state to rate zero in so many steps")
     p.add_argument("--batch", type=int, default=384)
-    p.add_argument("--rate", type=float, default=8e-4)
-    p.add_argument("--warmup", type=int, default=500)
-    p.add_argument("--decay", type=float, default=0.1)
+    p.add_argument("--from", dest="model", type=Path, help="a model folder to start from")
+    p.add_argument("--rate", type=float, default=1e-3, help="AdamW's: embeddings, norms, biases and what leads into and out of a tower")
+    p.add_argument("--decay", type=float, default=0.1, help="AdamW's")
+    p.add_argument("--muon-rate", type=float, default=0.01, help="that of the blocks' matrices")
+    p.add_argument("--muon-decay", type=float, default=0.02)
+    p.add_argument("--warmup", type=int, default=200)
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--keep", type=float, default=0.5, help="share of the patches that training sees; the cool-down sees all")
+    p.add_argument("--keep", type=float, default=0.4, help="share of the patches that training sees; the cool-down sees all")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--validate-every", type=int, default=1000)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -56,10 +63,21 @@ def save(path: Path, what: dict) -> None:
     os.replace(part, path)
 
 
-def rate(step: int, a: argparse.Namespace, cooled: int) -> float:
-    """Warm-up, then constant; in the cool-down 1 − √progress."""
-    base = a.rate * min(1.0, (step + 1) / a.warmup)
+def share(step: int, a: argparse.Namespace, cooled: int) -> float:
+    """Of the full rate: warm-up, then constant; in the cool-down 1 − √progress."""
+    base = min(1.0, (step + 1) / a.warmup)
     return base * (1.0 - math.sqrt(cooled / a.cooldown)) if a.cooldown else base
+
+
+def optimizers(net: Clip, a: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, AdamW for all else."""
+    named = dict(net.named_parameters())
+    inner = {n: 3 if ".qkv." in n else 1 for n, p in named.items() if n.startswith(("vision.", "text.")) and p.dim() == 2}
+    outer = [p for n, p in named.items() if n in ("patches.weight", "vision_out.weight", "text_out.weight")]
+    light = [p for n, p in named.items() if n not in inner and n not in ("patches.weight", "vision_out.weight", "text_out.weight")]
+    return [Muon([(named[n], parts) for n, parts in inner.items()], a.muon_rate, a.muon_decay),
+            torch.optim.AdamW([{"params": outer, "weight_decay": a.decay}, {"params": light, "weight_decay": 0.0}], lr=a.rate, betas=(0.9, 0.98),
+                              eps=1e-6, fused=True)]
 
 
 def text_batch(data: Data, indices, net: Clip, g: torch.Generator, device: str) -> torch.Tensor:
@@ -71,24 +89,33 @@ def text_batch(data: Data, indices, net: Clip, g: torch.Generator, device: str) 
     kind = data.random.random()
     context, width = net.shape.context, net.shape.text_width
     deviation = float(net.tokens.weight.detach().std())
-    junk = 18 if 0.5 <= kind < 0.7 or kind >= 0.85 else 0
+    junk = 18 if 0.6 <= kind < 0.75 or kind >= 0.9 else 0
     texts, counts = data.texts(indices, junk)
     noise = shift = None
     room = context
-    if 0.7 <= kind < 0.85:
+    if 0.75 <= kind < 0.9:
         n = data.random.randint(4, 16)
         room = context - n
         rows = len(indices) if data.random.random() < 0.5 else 1
         noise = torch.randn(rows, n, width, generator=g) * deviation * data.random.uniform(0.5, 1.5)
     ids, end = data.encode(texts, room)
-    if kind >= 0.85:
+    if kind >= 0.9:
         # As PiNI starts: a spread and a mean on the embeddings of the words in front, one draw for all texts.
         shift = torch.randn(1, ids.shape[1], width, generator=g) * deviation * data.random.uniform(0.3, 1.5)
         reach = torch.tensor(counts)[:, None] + data.random.randint(0, 3)
         place = torch.arange(ids.shape[1])[None]
         shift = shift * ((place >= 1) & (place <= torch.minimum(reach, end[:, None] - 1))).unsqueeze(2)
         shift = shift.to(device)
-    return net.encode_text(ids.to(device), end.to(device), None if noise is None else noise.to(device), shift)
+    if noise is not None:
+        noise = noise.to(device).expand(len(ids), -1, -1)
+    # In groups of like length: half of a padded batch would be padding.
+    order = end.argsort()
+    features = []
+    for rows in order.chunk(GROUPS):
+        long = int(end[rows].max()) + 1
+        features.append(net.encode_text(ids[rows, :long].to(device), end[rows].to(device), None if noise is None else noise[rows],
+                                        None if shift is None else shift[rows, :long]))
+    return torch.cat(features)[order.argsort()]
 
 
 def loss_of(pictures: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, concept: torch.Tensor) -> torch.Tensor:
@@ -141,41 +168,45 @@ def main() -> None:
     if have:
         shape = Shape(**have["shape"])
     net = Clip(shape).to(a.device)
-    heavy = [p for n, p in net.named_parameters() if p.dim() >= 2 and n not in ("where", "order", "tokens.weight")]
-    light = [p for n, p in net.named_parameters() if not (p.dim() >= 2 and n not in ("where", "order", "tokens.weight"))]
-    optimizer = torch.optim.AdamW([{"params": heavy, "weight_decay": a.decay}, {"params": light, "weight_decay": 0.0}], lr=a.rate,
-                                  betas=(0.9, 0.98), eps=1e-6, fused=True)
+    opts = optimizers(net, a)
+    full = [[group["lr"] for group in o.param_groups] for o in opts]
     g = torch.Generator().manual_seed(a.seed)
     step = cooled = 0
     seconds = worked = 0.0
     if have:
         net.load_state_dict(have["model"])
-        optimizer.load_state_dict(have["optimizer"])
+        for o, saved_state in zip(opts, have["optimizers"]):
+            o.load_state_dict(saved_state)
         data.set_rng_state(have["data"])
         g.set_state(have["generator"])
         step, cooled, seconds, worked = have["step"], have["cooled"], have["seconds"], have["worked"]
+    elif a.model:
+        net.load_state_dict(read(a.model, shape))
     half = a.device == "cuda"
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {shape.dict()}, {len(data.train)} icons, batch {a.batch}, "
           f"from step {step}", flush=True)
 
     def state() -> dict:
-        return {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "data": data.rng_state(), "generator": g.get_state(),
+        return {"model": net.state_dict(), "optimizers": [o.state_dict() for o in opts], "data": data.rng_state(), "generator": g.get_state(),
                 "step": step, "cooled": cooled, "start": start, "seconds": seconds, "worked": worked, "shape": shape.dict()}
 
     began = saved = said = time.time()
     before, worked_before, worked_began, total, count = seconds, worked, time.process_time(), 0.0, 0
     while not stop and step < a.steps and (a.cooldown or seconds < 60 * a.minutes) and (not a.cooldown or cooled < a.cooldown):
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, a, cooled)
+        now_share = share(step, a, cooled)
+        for o, rates in zip(opts, full):
+            for group, rate in zip(o.param_groups, rates):
+                group["lr"] = rate * now_share
         indices = data.draw(a.batch)
         pictures = augment(data.pixels(indices), torch.from_numpy(data.flips[indices]), g).to(a.device)
         with torch.autocast(a.device, dtype=torch.bfloat16, enabled=half):
             f, t = net.encode_image(pictures, 1.0 if a.cooldown else a.keep), text_batch(data, indices, net, g, a.device)
         loss = loss_of(f, t, net.logit_scale(), torch.from_numpy(data.concept[indices]).to(a.device))
-        optimizer.zero_grad(set_to_none=True)
+        net.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
+        for o in opts:
+            o.step()
         with torch.no_grad():
             net.scale.clamp_(0, math.log(100.0))
         step, cooled = step + 1, cooled + (1 if a.cooldown else 0)
@@ -186,7 +217,7 @@ def main() -> None:
             per = (now - said) / count
             goal = (a.cooldown - cooled) if a.cooldown else a.steps - step
             left = f"{goal * per / 3600:.1f} h left" if goal < 10 ** 8 else "until stopped"
-            print(f"step {step} loss {float(total) / count:.4f} scale {float(net.logit_scale().detach()):.1f} rate {rate(step, a, cooled):.2e} "
+            print(f"step {step} loss {float(total) / count:.4f} scale {float(net.logit_scale().detach()):.1f} rate {now_share:.3f} "
                   f"{a.batch / per:.0f}/s {seconds / 3600:.2f} h, {worked / 3600:.2f} h of cores, {left}", flush=True)
             said, total, count = now, 0.0, 0
         if step % a.validate_every == 0:

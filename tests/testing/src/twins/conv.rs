@@ -44,6 +44,28 @@ pub fn convolution<T: Real>(x: &[T], weight: &[T], s: Convolution) -> Vec<T> {
     y
 }
 
+/// Gradients of [`convolution`] by x and by the weight, term by term as the definition has them.
+pub fn convolution_backward<T: Real>(x: &[T], weight: &[T], dy: &[T], s: Convolution) -> (Vec<T>, Vec<T>) {
+    let n = s.positions();
+    let (mut dx, mut dw) = (vec![Vec::new(); x.len()], vec![Vec::new(); weight.len()]);
+    for (i, slope) in dy.iter().enumerate() {
+        let (out, at, image) = (i % s.output, i / s.output % (n * n), i / (s.output * n * n));
+        for (ky, kx) in (0..s.side * s.side).map(|at| (at / s.side, at % s.side)) {
+            let (py, px) = (at / n * s.stride + ky, at % n * s.stride + kx);
+            let inside = |p: usize| p >= s.pad && p - s.pad < s.size;
+            if inside(py) && inside(px) {
+                let a = ((image * s.size + py - s.pad) * s.size + px - s.pad) * s.input;
+                let w = ((out * s.side + ky) * s.side + kx) * s.input;
+                for c in 0..s.input {
+                    dx[a + c].push(*slope * weight[w + c]);
+                    dw[w + c].push(*slope * x[a + c]);
+                }
+            }
+        }
+    }
+    (dx.into_iter().map(sum).collect(), dw.into_iter().map(sum).collect())
+}
+
 /// [batch, area, channels] as [batch, channels, area].
 pub fn channels_first(x: &[f32], [batch, area, channels]: [usize; 3]) -> Vec<f32> {
     let mut y = Vec::with_capacity(x.len());

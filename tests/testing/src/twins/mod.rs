@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 pub mod attention;
+pub mod batchnorm;
 pub mod cache;
 pub mod conv;
 pub mod dino;
@@ -14,6 +15,7 @@ pub mod divergence;
 pub mod linear;
 pub mod nearest;
 pub mod noise;
+pub mod planes;
 pub mod real;
 pub mod rowwise;
 pub mod tokens;

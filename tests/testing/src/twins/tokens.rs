@@ -1,4 +1,6 @@
 //! Twins of `rotary`, `swiglu` and `pooling`.
+//!
+//! Texts are given by their lengths; their rows lie one after the other.
 
 use super::real::{Real, dot, sum};
 
@@ -124,4 +126,26 @@ impl Pooling {
         }
         dx
     }
+}
+
+/// The mean of each text's rows; x `[rows, width]`.
+pub fn mean_of_spans<T: Real>(x: &[T], lengths: &[usize], width: usize) -> Vec<T> {
+    let mut rest = x;
+    let mut y = Vec::new();
+    for &length in lengths {
+        let (text, later) = rest.split_at(length * width);
+        rest = later;
+        y.extend((0..width).map(|col| sum((0..length).map(|row| text[row * width + col])) / T::of(length as f64)));
+    }
+    y
+}
+
+pub fn mean_of_spans_backward<T: Real>(dy: &[T], lengths: &[usize], width: usize) -> Vec<T> {
+    let texts = lengths.iter().zip(dy.chunks(width));
+    texts
+        .flat_map(|(&length, dy)| {
+            let row: Vec<T> = dy.iter().map(|d| *d / T::of(length as f64)).collect();
+            row.repeat(length)
+        })
+        .collect()
 }
