@@ -4,8 +4,10 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tipi::low_level::adapt::overlap::{self, Config, Correction, Dropout, Trainer};
+use tipi::low_level::adapt::Place;
+use tipi::low_level::adapt::overlap::{self, Config, Correction, Dropout, Generic, Trainer};
 use tipi::low_level::clip::{Clip, ImageConfig, TowerConfig};
+use tipi::low_level::data::{Item, list_pictures};
 use tipi::low_level::gpu::{DeviceOptions, Gpu, Recorder, Tensor};
 use tipi::low_level::kernels::activation::Activation;
 use tipi::low_level::kernels::attention::Pattern;
@@ -376,4 +378,62 @@ fn training_learns_and_repeats_bit_by_bit() {
     assert!(error.contains("label 3") && error.contains("3 classes"), "{error}");
     let step = AdamW::new(1.0);
     assert_eq!(step.hyper(1)[1], 10.0, "at the first step the rate is over 1 − β1");
+}
+
+/// Stops after so many steps.
+struct Stop(usize);
+
+impl Watch for Stop {
+    fn begin(&mut self, _: &str, _: usize) {}
+    fn at(&mut self, _: usize) -> tipi::Result<()> {
+        self.0 = self.0.checked_sub(1).ok_or(tipi::Error::Stopped)?;
+        Ok(())
+    }
+    fn end(&mut self) {}
+    fn note(&mut self, _: &str) {}
+}
+
+/// A list of which nothing is read but for its step trains as one that was looked through before, goes on after a stop within its
+/// one epoch, and leaves out what cannot be decoded.
+#[test]
+fn a_list_that_streams_trains_as_one_that_was_looked_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut items = Vec::new();
+    for (i, path) in list_pictures(&folder("examples/pictos/shifted")).unwrap().into_iter().take(9).enumerate() {
+        let copy = dir.path().join(format!("{i}.png"));
+        std::fs::copy(path, &copy).unwrap();
+        items.push(Item { path: copy, label: i % 3 });
+    }
+    let names: Vec<String> = ["a", "b", "c"].map(String::from).into();
+    let config = Config { batch: 2, micro_batch: 2, bottleneck: 4, ..Config::paper(1) };
+    let stream = |items: &[Item], strict, place, watch: &mut dyn Watch| {
+        let (correction, _) =
+            overlap::learn_streaming(picto(), Generic::of_files(items, &names), (&config, strict), place, watch)?;
+        correction.download(gpu())
+    };
+    let (whole, _) = overlap::learn(picto(), Generic::of_files(&items, &names), &config, None, &mut Unwatched).unwrap();
+    let whole = whole.download(gpu()).unwrap();
+    assert!(stream(&items, true, None, &mut Unwatched).unwrap() == whole);
+
+    let path = dir.path().join("state");
+    let place = |resume| Some(Place { path: path.clone(), resume });
+    assert!(matches!(stream(&items, true, place(false), &mut Stop(1)), Err(tipi::Error::Stopped)));
+    assert!(matches!(stream(&items, true, place(true), &mut Stop(0)), Err(tipi::Error::Stopped)));
+    let kept = std::fs::read(&path).unwrap();
+    assert!(stream(&items, true, place(true), &mut Unwatched).unwrap() == whole, "other bits after two stops");
+    // A file that was written anew since is another list's, though its pixels are the same.
+    std::fs::write(&path, &kept).unwrap();
+    let time = std::fs::File::options().append(true).open(&items[4].path).unwrap();
+    time.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
+    let error = stream(&items, true, place(true), &mut Unwatched).unwrap_err().to_string();
+    assert!(error.contains("other pictures"), "{error}");
+
+    std::fs::write(&items[4].path, "no picture").unwrap();
+    let less = stream(&items, false, None, &mut Unwatched).unwrap();
+    assert!(less != whole && less == stream(&items, false, None, &mut Unwatched).unwrap());
+    let error = stream(&items, true, None, &mut Unwatched).unwrap_err().to_string();
+    assert!(error.contains("4.png"), "{error}");
+    let broken = vec![items[4].clone(), Item { label: 1, ..items[4].clone() }];
+    let error = stream(&broken, false, None, &mut Unwatched).unwrap_err().to_string();
+    assert!(error.contains("none of the 2 pictures"), "{error}");
 }

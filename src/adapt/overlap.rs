@@ -8,23 +8,24 @@
 //! AdamW at 8e-3, batch 128, one epoch, cross-entropy, dropout 0.1 after the ReLU. Only bottlenecks and head train, and the
 //! head is thrown away. Pixels are normalised as in evaluation (the authors' loader leaves that out in training).
 
+mod trainer;
+
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use self::trainer::{Dropout, Step, Trainer};
 use super::adapter_file::CORRECTION;
 use super::dino::{self, SelfSupervised};
 use super::lesson::Place;
 use super::train::{self, At, Course, Identity, Job, Kept, ReadTensor, Tensors, streams};
 use crate::clip::Clip;
 use crate::data::{Item, PythonRandom, Shelf, stream_seed};
-use crate::encode::source::digest_of;
+use crate::encode::source::{digest_of, listing_of};
 use crate::encode::{self, Views};
-use crate::gpu::{DType, Gpu, Plan, ReadBack, Recorder, Tensor, advise};
-use crate::kernels::optim::{self, AdamW};
-use crate::kernels::{dropout, loss, reduce};
+use crate::gpu::{Gpu, ReadBack, Tensor, advise};
+use crate::kernels::optim::AdamW;
 use crate::nn::{Bottleneck, TrainableLinear};
 use crate::watch::Watch;
 use crate::{Error, Result, numbers};
@@ -224,200 +225,6 @@ impl Correction {
     }
 }
 
-/// Where a step's dropout masks come from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Dropout {
-    /// There are none.
-    Off,
-    /// What is in [`Step::masks`].
-    Given,
-    /// Drawn anew each time, dropping this share.
-    Drawn(f32),
-}
-
-/// Forward and backward of one part of a batch, recorded once.
-pub struct Step {
-    /// `[n, 3, R, R]`, normalised.
-    pub pixels: Tensor,
-    /// u32 `[n]`.
-    pub labels: Tensor,
-    /// One mask `[n·tokens, bottleneck]` per block, where there is dropout.
-    pub masks: Vec<Tensor>,
-    /// `[n, D]`, un-normalised adapted features.
-    pub features: Tensor,
-    /// `[n, classes]`.
-    pub logits: Tensor,
-    /// `[1]`, mean cross-entropy.
-    pub loss: Tensor,
-    /// Gradients in the order of [`Trainer::parameters`].
-    pub grads: Vec<Tensor>,
-    /// The recorded step.
-    pub plan: Plan,
-    counter: Tensor,
-}
-
-/// A correction and its head in training.
-pub struct Trainer<'a> {
-    clip: &'a Clip,
-    /// What is kept.
-    pub correction: Correction,
-    /// What is thrown away: `[classes, D]` and its bias.
-    pub head: TrainableLinear,
-    /// Gradients of a batch, summed over its parts.
-    sums: Vec<Tensor>,
-    moments: Vec<Tensor>,
-    loss_sum: Tensor,
-    hyper: Tensor,
-    share: Tensor,
-    update: Plan,
-}
-
-impl<'a> Trainer<'a> {
-    /// A trainer that starts from `correction` and `head`.
-    ///
-    /// # Errors
-    /// A head that does not fit the model; out of memory.
-    pub fn new(clip: &'a Clip, correction: Correction, head: TrainableLinear) -> Result<Trainer<'a>> {
-        let gpu = &clip.gpu;
-        if head.weight.cols() != clip.config.embedding {
-            return Err(Error::invalid(format!(
-                "a head of shape {:?} for features of width {}",
-                head.weight.shape(),
-                clip.config.embedding
-            )));
-        }
-        let mut parameters: Vec<Tensor> = correction.tensors().into_iter().cloned().collect();
-        parameters.extend([head.weight.clone(), head.bias.clone()]);
-        let sums: Vec<Tensor> = parameters.iter().map(|t| gpu.zeros("gradient", t.shape())).collect::<Result<_>>()?;
-        let moments: Vec<Tensor> =
-            parameters.iter().map(|t| gpu.zeros("moments", &[2, t.len()])).collect::<Result<_>>()?;
-        let hyper = gpu.zeros("hyper", &[8])?;
-        let mut rec = Recorder::new(gpu);
-        for ((w, moments), sum) in parameters.iter().zip(&moments).zip(&sums) {
-            optim::adamw(&mut rec, &hyper, sum, moments, w)?;
-        }
-        let update = rec.finish()?;
-        let (loss_sum, share) = (gpu.zeros("loss", &[1])?, gpu.zeros("share", &[2])?);
-        Ok(Trainer { clip, correction, head, sums, moments, loss_sum, hyper, share, update })
-    }
-
-    /// A head for `classes`, uniform in ±1/√D as PyTorch's linear layers.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn fresh_head(clip: &Clip, classes: usize, seed: u64) -> Result<TrainableLinear> {
-        let d = clip.config.embedding;
-        let bound = 1.0 / (d as f64).sqrt();
-        let mut rng = PythonRandom::new(stream_seed(seed, streams::HEAD, 0));
-        let mut draw = |n: usize| (0..n).map(|_| rng.uniform(-bound, bound) as f32).collect::<Vec<_>>();
-        let (weight, bias) = (draw(classes * d), draw(classes));
-        TrainableLinear::upload(&clip.gpu, "head", classes, d, &weight, &bias)
-    }
-
-    /// What trains: the correction's tensors, then the head's weight and bias.
-    pub fn parameters(&self) -> Vec<&Tensor> {
-        let mut all = self.correction.tensors();
-        all.extend([&self.head.weight, &self.head.bias]);
-        all
-    }
-
-    /// Records forward and backward for `n` pictures. Nothing of the frozen tower gets a gradient, and below the first
-    /// block's bottleneck nothing is computed backward at all.
-    ///
-    /// # Errors
-    /// Out of memory: fewer pictures at once need less.
-    pub fn step(&self, n: usize, dropout: Dropout) -> Result<Step> {
-        let (clip, gpu) = (self.clip, &self.clip.gpu);
-        let size = clip.preprocess.size;
-        let pixels = gpu.empty("pixels", &[n, 3, size, size], DType::F32)?;
-        let labels = gpu.upload("labels", &vec![0u32; n], &[n])?;
-        let counter = gpu.upload("counter", &[0u32; 4], &[4])?;
-        let vit = clip.image.vit()?;
-        let pattern = vit.pattern(n)?;
-        let bottlenecks = &self.correction.blocks;
-        let shape = [n * vit.picture_tokens(), self.correction.bottleneck()];
-        let masks: Vec<Tensor> = match dropout {
-            Dropout::Off => Vec::new(),
-            _ => bottlenecks.iter().map(|_| gpu.zeros("dropout", &shape)).collect::<Result<_>>()?,
-        };
-        let mut rec = Recorder::new(gpu);
-        let r = &mut rec;
-        if let Dropout::Drawn(rate) = dropout {
-            for (i, mask) in masks.iter().enumerate() {
-                dropout::mask(r, &counter, streams::DROPOUT + i as u32, rate, mask)?;
-            }
-        }
-        let (features, saved) = vit.forward_adapted(r, &pixels, &pattern, bottlenecks, &masks)?;
-        let logits = self.head.forward(r, &features)?;
-        let ce = loss::cross_entropy(r, &logits, &labels)?;
-        let loss = reduce::mean_first(r, &ce.losses)?;
-        let head = self.head.backward_weight(r, &features, &ce.grad)?;
-        let dfeatures = self.head.backward_input(r, &ce.grad, None)?;
-        let blocks = vit.backward_adapted(r, &dfeatures, saved, &pattern, bottlenecks)?;
-        let mut grads: Vec<Tensor> =
-            blocks.into_iter().flat_map(|b| [b.down.weight, b.down.bias, b.up.weight, b.up.bias]).collect();
-        grads.extend([head.weight, head.bias]);
-        for (sum, grad) in self.sums.iter().zip(&grads) {
-            optim::accumulate(r, &self.share, grad, sum)?;
-        }
-        optim::accumulate(r, &self.share, &loss, &self.loss_sum)?;
-        Ok(Step { pixels, labels, masks, features, logits, loss, grads, plan: rec.finish()?, counter })
-    }
-
-    /// Runs forward and backward of one part of a batch: `share` is the part's share of the batch's pictures, `first`
-    /// says that it is the batch's first part, `number` tells this part's dropout from all others of the same `seed`.
-    /// Returns without waiting.
-    ///
-    /// # Errors
-    /// Lengths that do not fit, labels out of range; a lost device.
-    pub fn run(
-        &self,
-        step: &Step,
-        (pixels, labels): (&[f32], &[u32]),
-        (share, first): (f32, bool),
-        (seed, number): (u64, u32),
-    ) -> Result<()> {
-        let gpu = &self.clip.gpu;
-        super::check_labels("generic pictures", labels, step.labels.len(), self.head.bias.len())?;
-        gpu.write(&step.pixels, pixels)?;
-        gpu.write(&step.labels, labels)?;
-        gpu.write(&self.share, &[if first { 0.0 } else { 1.0 }, share])?;
-        gpu.write(&step.counter, &[seed as u32, (seed >> 32) as u32, number, 0])?;
-        step.plan.run()
-    }
-
-    /// One AdamW step with the batch's gradients, the `number`-th from 1 on. Returns without waiting.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn update(&self, optimizer: AdamW, number: u32) -> Result<()> {
-        self.clip.gpu.write(&self.hyper, &optimizer.hyper(number))?;
-        self.update.run()
-    }
-
-    /// Mean cross-entropy of the last batch.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn loss(&self) -> Result<f32> {
-        super::loss_of(self.begin_loss()?)
-    }
-
-    /// The same, on its way.
-    fn begin_loss(&self) -> Result<ReadBack<f32>> {
-        self.clip.gpu.begin_read(&self.loss_sum)
-    }
-
-    /// All that going on needs, by name.
-    fn state(&self) -> Vec<(String, &Tensor)> {
-        let parameters = self.parameters();
-        let mut names = parameter_names(self.correction.blocks.len());
-        names.extend(["head.weight".into(), "head.bias".into()]);
-        let moments = names.iter().zip(&self.moments).map(|(name, tensor)| (format!("moments.{name}"), tensor));
-        names.iter().cloned().zip(parameters).chain(moments).collect()
-    }
-}
-
 /// Gives the normalised pixels `[n, 3, R, R]` of the pictures with these numbers, in the epoch given first.
 pub type PixelSource<'a> = dyn FnMut(usize, &[usize]) -> Result<Vec<f32>> + 'a;
 
@@ -428,13 +235,22 @@ pub(crate) fn rehearse(clip: &Clip, classes: usize, config: &Config, n: usize) -
     Trainer::new(clip, Correction::init(clip, config)?, head)?.step(n, config.dropout()).map(drop)
 }
 
+/// Pixels of those of some pictures that there are, and which these are.
+struct Pixels {
+    values: Vec<f32>,
+    of: Vec<usize>,
+}
+
+/// As [`PixelSource`], some of the pictures left out.
+type Source<'a> = dyn FnMut(usize, &[usize]) -> Result<Pixels> + 'a;
+
 /// A training under way.
 struct Training<'a> {
     trainer: Trainer<'a>,
     config: &'a Config,
     course: &'a Course,
     labels: &'a [u32],
-    pixels: &'a mut PixelSource<'a>,
+    pixels: &'a mut Source<'a>,
     /// Steps for whole parts and for the shorter last parts of full and of partial batches, made when first needed.
     steps: BTreeMap<usize, Step>,
     classes: usize,
@@ -444,6 +260,14 @@ impl Training<'_> {
     /// Pictures at once.
     fn micro(&self) -> usize {
         self.config.micro_batch.min(self.course.batch())
+    }
+
+    /// Forward and backward of so many pictures.
+    fn record(&self, n: usize) -> Result<Step> {
+        let (config, classes, clip) = (self.config, self.classes, self.trainer.clip);
+        self.trainer
+            .step(n, config.dropout())
+            .map_err(|error| advise(error, "training the correction with", n, &|n| rehearse(clip, classes, config, n)))
     }
 
     /// The number of a step's first part among all parts.
@@ -461,25 +285,31 @@ impl Job for Training<'_> {
     }
 
     fn step(&mut self, at: At, pictures: &[usize]) -> Result<ReadBack<f32>> {
-        let (config, classes, clip) = (self.config, self.classes, self.trainer.clip);
+        let config = self.config;
         let (first, micro) = (self.first_part(at), self.micro());
+        let mut begun = false;
         for (i, part) in pictures.chunks(micro).enumerate() {
-            let step = match self.steps.entry(part.len()) {
-                Entry::Occupied(step) => step.into_mut(),
-                Entry::Vacant(place) => {
-                    let step = self.trainer.step(part.len(), config.dropout()).map_err(|error| {
-                        advise(error, "training the correction with", part.len(), &|n| {
-                            rehearse(clip, classes, config, n)
-                        })
-                    })?;
-                    place.insert(step)
-                }
-            };
-            let values = (self.pixels)(at.epoch, part)?;
+            // Made before the first picture is looked at, so that running out of memory is seen then.
+            if !self.steps.contains_key(&part.len()) {
+                let step = self.record(part.len())?;
+                self.steps.insert(part.len(), step);
+            }
+            let whole = part.len();
+            let Pixels { values, of: part } = (self.pixels)(at.epoch, part)?;
+            if part.is_empty() {
+                continue;
+            }
+            // Where pictures were left out; not kept, since there may be many sizes.
+            let shorter = if part.len() < whole { Some(self.record(part.len())?) } else { None };
+            let Some(step) = shorter.as_ref().or_else(|| self.steps.get(&whole)) else { continue };
             let chosen: Vec<u32> = part.iter().map(|i| self.labels[*i]).collect();
             let share = part.len() as f32 / pictures.len() as f32;
             let number = (config.seed, (first + i) as u32);
-            self.trainer.run(step, (&values, &chosen), (share, i == 0), number)?;
+            self.trainer.run(step, (&values, &chosen), (share, !begun), number)?;
+            begun = true;
+        }
+        if !begun {
+            return Err(Error::invalid(format!("none of the {} pictures of a step can be decoded", pictures.len())));
         }
         self.trainer.update(config.optimizer(), at.number as u32 + 1)?;
         self.trainer.begin_loss()
@@ -504,6 +334,19 @@ pub fn train(
     classes: usize,
     config: &Config,
     (labels, pixels): (&[u32], &mut PixelSource<'_>),
+    kept: Option<&mut Kept>,
+    watch: &mut dyn Watch,
+) -> Result<(Correction, Vec<f32>)> {
+    let mut pixels = |epoch: usize, which: &[usize]| Ok(Pixels { values: pixels(epoch, which)?, of: which.to_vec() });
+    train_from(clip, classes, config, (labels, &mut pixels), kept, watch)
+}
+
+/// [`train()`] where pictures may be left out.
+fn train_from(
+    clip: &Clip,
+    classes: usize,
+    config: &Config,
+    (labels, pixels): (&[u32], &mut Source<'_>),
     kept: Option<&mut Kept>,
     watch: &mut dyn Watch,
 ) -> Result<(Correction, Vec<f32>)> {
@@ -577,4 +420,42 @@ pub fn learn(
         kept = Some(Kept::new(&path, identity, resume));
     }
     train(clip, names.len(), config, (&labels, &mut pixels), kept.as_mut(), watch)
+}
+
+/// As [`learn`], for lists of very many pictures: none has been decoded before, and none is read but for its step. One that cannot
+/// be decoded takes no part in its step; with `strict` it is an error. What is put down belongs to the list and to its files' sizes
+/// and times. `watch` is told how many were left out since training began or went on.
+///
+/// # Errors
+/// As [`train()`]; settings for training without labels; a step of which no picture can be decoded; a file that is not there.
+pub fn learn_streaming(
+    clip: &Clip,
+    Generic { items, names, shelf }: Generic<'_>,
+    (config, strict): (&Config, bool),
+    place: Option<Place>,
+    watch: &mut dyn Watch,
+) -> Result<(Correction, Vec<f32>)> {
+    if config.self_supervised.is_some() {
+        return Err(Error::invalid("training without labels does not stream: decode its pictures before"));
+    }
+    let labels: Vec<u32> = items.iter().map(|item| item.label as u32).collect();
+    let mut skipped = 0;
+    let mut pixels = |_: usize, which: &[usize]| {
+        let chosen: Vec<Item> = which.iter().map(|i| items[*i].clone()).collect();
+        let sound = encode::sound_pixels(clip, &chosen, shelf, &Views::Center, strict)?;
+        for error in &sound.skipped {
+            tracing::warn!("skipped: {error}");
+        }
+        skipped += sound.skipped.len();
+        Ok(Pixels { values: sound.values, of: sound.which.iter().map(|i| which[*i]).collect() })
+    };
+    let mut kept = None;
+    if let Some(Place { path, resume }) = place {
+        kept = Some(Kept::new(&path, Identity::new(CORRECTION, clip, names, config, listing_of(items)?)?, resume));
+    }
+    let learned = train_from(clip, names.len(), config, (&labels, &mut pixels), kept.as_mut(), watch);
+    if skipped > 0 {
+        watch.note(&format!("{} skipped", crate::text::count(skipped, "picture", "pictures")));
+    }
+    learned
 }

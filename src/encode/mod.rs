@@ -59,8 +59,33 @@ impl Encoded {
 /// # Errors
 /// The first picture that cannot be decoded.
 pub fn pixels(clip: &Clip, items: &[Item], shelf: &Shelf, views: &Views) -> Result<Vec<f32>> {
-    let decoded = map_items(items, true, &|_| {}, |_, item| prepared(clip, shelf.open(&item.path)?, views))?;
-    Ok(decoded.items.iter().flat_map(|(_, views)| views).flat_map(|view| clip.view_pixels(view)).collect())
+    Ok(sound_pixels(clip, items, shelf, views, true)?.values)
+}
+
+/// Output of [`sound_pixels`].
+#[derive(Debug, Default)]
+pub struct SoundPixels {
+    /// `[sound pictures · views, 3, R, R]`.
+    pub values: Vec<f32>,
+    /// The places of the sound pictures among those given.
+    pub which: Vec<usize>,
+    /// Why the others could not be decoded.
+    pub skipped: Vec<Error>,
+}
+
+/// As [`pixels`], without pictures that cannot be decoded.
+///
+/// # Errors
+/// With `strict` the first picture that cannot be decoded.
+pub fn sound_pixels(clip: &Clip, items: &[Item], shelf: &Shelf, views: &Views, strict: bool) -> Result<SoundPixels> {
+    let make = |i: usize, item: &Item| Ok((i, prepared(clip, shelf.open(&item.path)?, views)?));
+    let Decoded { items, skipped } = map_items(items, strict, &|_| {}, make)?;
+    let mut sound = SoundPixels { skipped, ..SoundPixels::default() };
+    for (_, (i, views)) in items {
+        sound.which.push(i);
+        views.iter().for_each(|view| sound.values.extend(clip.view_pixels(view)));
+    }
+    Ok(sound)
 }
 
 /// A picture's views, R×R.

@@ -57,6 +57,10 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
+    /// For lists of very many pictures: decode none before training begins. One that cannot be decoded takes no part in its step
+    /// (--strict makes that an error), and --resume goes by the files' names, sizes and times.
+    #[arg(long, conflicts_with = "self_supervised")]
+    stream: bool,
     /// Passes over the pictures, from 1 to 1000000 [default: 1; without labels 10].
     #[arg(long, value_parser = common::count(1, common::MOST_EPOCHS))]
     epochs: Option<usize>,
@@ -163,13 +167,17 @@ pub fn fit(args: &Args) -> Result<()> {
     walk.refuse_picture(&args.out)?;
     let model = args.lora.source(&args.model)?;
     common::read_model(&output, &model)?;
-    let items = common::sound_pictures(&items, args.strict)?;
+    let items = if args.stream { items } else { common::sound_pictures(&items, args.strict)? };
     let gpu = args.gpu.open()?;
     let clip = args.depth.of(Clip::load_source(&gpu, &model, Precision::F32)?);
     common::announce(&gpu);
     stop::listen();
     let mut bars = Bars::new();
-    let correction = overlap::learn(&clip, overlap::Generic::of_files(&items, &names), &config, place, &mut bars);
+    let generic = overlap::Generic::of_files(&items, &names);
+    let correction = match args.stream {
+        true => overlap::learn_streaming(&clip, generic, (&config, args.strict), place, &mut bars),
+        false => overlap::learn(&clip, generic, &config, place, &mut bars),
+    };
     bars.clear();
     let (correction, losses) = correction.map_err(|error| say_stopped(error, kept.as_ref()))?;
     note!(

@@ -136,3 +136,33 @@ fn a_correction_is_trained_without_labels() {
         &["--head", "--self-supervised"],
     );
 }
+
+/// A list that is not looked through before: the same correction, but for what cannot be decoded.
+#[test]
+fn a_correction_is_trained_from_a_list_that_streams() {
+    let data = pictures(3);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("c.st");
+    let list = data.path().join("list.csv");
+    let mut lines = String::from("path,label\n");
+    for class in ["anchor", "credit_card", "umbrella"] {
+        for file in std::fs::read_dir(data.path().join(class)).unwrap() {
+            lines += &format!("{class}/{},{class}\n", file.unwrap().file_name().to_string_lossy());
+        }
+    }
+    std::fs::write(&list, &lines).unwrap();
+    let args =
+        ["fit", "overlap", "--model", MODEL, "--data", s(&list), "--out", s(&out), "--batch", "4", "--bottleneck", "4"];
+    let run = |more: &[&str]| {
+        let stderr = good(&[&args[..], more].concat()).1;
+        (std::fs::read(&out).unwrap(), stderr)
+    };
+    let (first, stderr) = run(&["--stream"]);
+    assert!(stderr.contains("9 pictures of 3 classes") && !stderr.contains("skipped"), "{stderr}");
+    assert!(run(&[]).0 == first, "the way through the list shows");
+    std::fs::write(data.path().join("broken.png"), "no picture").unwrap();
+    std::fs::write(&list, lines + "broken.png,anchor\n").unwrap();
+    assert!(run(&["--stream"]).1.contains("1 picture skipped"));
+    bad(&[&args[..], &["--stream", "--strict"]].concat(), &["broken.png"]);
+    bad(&[&args[..], &["--stream", "--self-supervised"]].concat(), &["--stream", "--self-supervised"]);
+}
