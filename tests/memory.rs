@@ -145,7 +145,9 @@ fn loading_holds_little_twice_and_needs_what_was_foreseen() {
     assert!(spread < 4_000_000, "{} bytes, {corrected} foreseen", gpu.peak_bytes());
     for n in &foreseen {
         let bytes = *n.bytes.as_ref().unwrap_or_else(|e| panic!("{}: {e}", n.what));
-        assert!(bytes > weights && bytes < 2 * weights, "{}: {bytes} bytes", n.what);
+        // What goes back through the whole image tower, with a network before it or a wide head behind it, holds more.
+        let most = if n.what.contains("pixels") || n.what.contains("without labels") { 8 } else { 2 };
+        assert!(bytes > weights && bytes < most * weights, "{}: {bytes} bytes", n.what);
     }
 }
 

@@ -154,7 +154,7 @@ fn parts_of_a_batch_add_up() {
         let top = a.iter().fold(0f32, |m, v| m.max(v.abs()));
         a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top
     };
-    let ((one, centre), (parts, of_parts)) = (grads(&[0..5]), grads(&[0..2, 2..5]));
+    let ((one, centre), (parts, of_parts)) = (grads(std::slice::from_ref(&(0..5))), grads(&[0..2, 2..5]));
     assert!(
         off(&one, &parts) < 1e-4 && off(&centre, &of_parts) < 1e-5,
         "{} {}",

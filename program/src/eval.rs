@@ -157,7 +157,7 @@ fn show(out: &Path, json: bool) -> Result<()> {
             Ok(())
         };
         for (name, title) in &written.datasets {
-            ablations(Some(name), &text::escaped(title).to_string())?;
+            ablations(Some(name), &text::escaped(title))?;
             if summary.select(Some(name)).is_empty() {
                 continue;
             }

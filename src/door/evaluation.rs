@@ -59,6 +59,7 @@ pub struct EvaluationOptions {
 
 /// Where an evaluation has its correction from.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them in a run")]
 pub enum EvaluationCorrection {
     /// There is none.
     #[default]

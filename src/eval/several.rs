@@ -14,6 +14,7 @@ pub const CORRECTION: &str = "correction.safetensors";
 
 /// Where the correction of ++ methods comes from.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them in a run")]
 pub enum Correcting<'a> {
     /// There is none.
     Nothing,

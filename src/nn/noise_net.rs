@@ -177,6 +177,9 @@ pub struct SavedNet {
     stages: Vec<SavedStage>,
 }
 
+/// What the way to the last maps leaves for the way back: of the stem, its maps, and of the stages.
+type Passed = (SavedConv, Maps, Vec<SavedStage>);
+
 /// The pictures that a convolution takes.
 enum Input<'a> {
     Pixels(&'a Tensor, &'a [Range<usize>]),
@@ -293,7 +296,7 @@ impl Stage {
     }
 
     /// The gradient by x, and those of the parameters in order.
-    fn backward(&self, rec: &mut Recorder, saved: SavedStage, dy: &[Tensor]) -> Result<(Maps, Vec<Tensor>)> {
+    fn backward(&self, rec: &mut Recorder, saved: &SavedStage, dy: &[Tensor]) -> Result<(Maps, Vec<Tensor>)> {
         let dsum = masked(rec, &saved.y, dy)?;
         let (second, draw) = self.second.backward(rec, &Input::Maps(&saved.middle), &saved.second, &dsum)?;
         let dmiddle = self.second.input(rec, &draw, None)?;
@@ -431,7 +434,7 @@ impl NoiseNet {
         pixels: &Tensor,
         groups: &[Range<usize>],
         by: Statistics,
-    ) -> Result<(Maps, (SavedConv, Maps, Vec<SavedStage>))> {
+    ) -> Result<(Maps, Passed)> {
         let (stem_y, stem) = self.stem.forward(rec, &Input::Pixels(pixels, groups), by, None, true)?;
         let mut x = stem_y.clone();
         let mut stages = Vec::with_capacity(self.stages.len());
@@ -497,7 +500,7 @@ impl NoiseNet {
         let mut of_stages = Vec::with_capacity(stages.len());
         for stage in self.stages.iter().rev() {
             let Some(saved) = stages.pop() else { return Err(Error::invalid("a stage without its forward pass")) };
-            let (next, grads) = stage.backward(rec, saved, &dx)?;
+            let (next, grads) = stage.backward(rec, &saved, &dx)?;
             of_stages.push(grads);
             dx = next;
         }
