@@ -3,7 +3,7 @@
 //! tower with bottlenecks of their own ([`crate::adapt::overlap`]), and look through one random head, which is frozen.
 //!
 //! loss = mean over pictures and over pairs (q, v), q a global crop of the teacher's and v another of the student's, of
-//! −Σ_k t_q[k]·log p_v[k], with t = softmax((teacher − centre)/τ) and p = softmax(student/0.1). The centre is a running mean of
+//! −Σ_k t_q\[k]·log p_v\[k], with t = softmax((teacher − centre)/τ) and p = softmax(student/0.1). The centre is a running mean of
 //! what the teacher says, the teacher a running mean of the student.
 //!
 //! As the authors ran it: no dropout, gradients clipped tensor by tensor, decay of matrices alone, flips and no changes of

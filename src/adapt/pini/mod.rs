@@ -9,7 +9,7 @@
 //! q = v·Wqᵀ + bq, k = t·Wkᵀ + bk, u = t·Wvᵀ + bv, A = softmax(q·kᵀ), z = A·u (no 1/√d),
 //! mean = z·Wmᵀ + bm, spread = |z·Wsᵀ + bs|, noisy v = v + spread·ε + mean, m draws a picture.
 //!
-//! Pixel noise, the paper's ablation: means and spreads of each pixel by a small network ([`NoiseNet`](crate::nn::NoiseNet)), each
+//! Pixel noise, the paper's ablation: means and spreads of each pixel by a small network ([`NoiseNet`]), each
 //! channel plane scaled to an RMS of 0.1, on the normalised pixels: x + |spread|·ε + mean. Texts are the plain template's, and the
 //! gradient passes through the whole frozen image tower ([`pixels`]).
 //!
