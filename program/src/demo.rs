@@ -338,7 +338,7 @@ impl Shown {
         let mut lines = vec![
             "tipi demo: pictures that nothing was learned from, and what each method says".to_string(),
             format!(
-                "Of each set, {} pictures that examples turn right, then {} that the names alone get right. All of them:",
+                "Of each set, up to {} pictures that examples turn right, then up to {} that were right before. All of them:",
                 DRAWN / 2,
                 DRAWN / 2
             ),

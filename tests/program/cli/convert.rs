@@ -43,8 +43,8 @@ fn a_converted_model_is_the_model() {
     let plain = fixture("lora/plain");
     bad(&["convert", s(&plain), s(&at("e"))], &["LoRA", "'../../hf'", &format!(": BASE --lora {}", s(&plain))]);
     let asked = format!(": --model BASE --lora {}", s(&plain));
-    bad(&["embed", "image", "--model", s(&plain), "--out", s(&at("e")), picture], &["'../../hf'", &asked]);
-    assert!(!at("e").exists());
+    bad(&["embed", "image", "--model", s(&plain), "--out", s(&at("e.npy")), picture], &["'../../hf'", &asked]);
+    assert!(!at("e").exists() && !at("e.npy").exists());
     // Nothing half-written is left.
     let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(left.filter(|name| name.starts_with('.')).count() == 0);
