@@ -130,7 +130,9 @@ fn a_correction_is_trained_without_labels() {
     refused(one.path(), &[], &["one picture", "two at least", s(one.path())]);
     refused(loose.path(), &["--dropout", "0.1"], &["--dropout", "--self-supervised"]);
     refused(loose.path(), &["--local-crops", "0"], &["--local-crops", "1"]);
-    refused(dir.path(), &[], &["no picture"]);
+    // Not in the folder above, where a plot lies.
+    let nothing = tempfile::tempdir().unwrap();
+    refused(nothing.path(), &[], &["no picture"]);
     bad(
         &["fit", "overlap", "--head", "40", "--model", MODEL, "--data", s(data.path()), "--out", s(&out)],
         &["--head", "--self-supervised"],
