@@ -135,7 +135,7 @@ fn a_correction_is_trained_without_labels() {
     refused(nothing.path(), &[], &[s(nothing.path())]);
     bad(
         &["fit", "overlap", "--head", "40", "--model", MODEL, "--data", s(data.path()), "--out", s(&out)],
-        &["--head", "--self-supervised"],
+        &["--self-supervised"],
     );
 }
 
