@@ -132,7 +132,7 @@ fn a_correction_is_trained_without_labels() {
     refused(loose.path(), &["--local-crops", "0"], &["--local-crops", "1"]);
     // Not in the folder above, where a plot lies.
     let nothing = tempfile::tempdir().unwrap();
-    refused(nothing.path(), &[], &[s(nothing.path())]);
+    refused(nothing.path(), &[], &["no picture", s(nothing.path())]);
     bad(
         &["fit", "overlap", "--head", "40", "--model", MODEL, "--data", s(data.path()), "--out", s(&out)],
         &["--self-supervised"],
