@@ -42,8 +42,10 @@ pub use names::Names;
 pub use pixel_noise::{Drawn, PixelNoise};
 pub use preprocess::{Preprocess, Resize};
 pub use resnet::ResNet;
+#[cfg(feature = "hub")]
+pub(crate) use source::DESCRIPTIONS;
 pub use source::Source;
-pub(crate) use source::{DESCRIPTIONS, is_local};
+pub(crate) use source::is_local;
 pub use text_tower::{Packed, Prompts, TextSaved, TextTower};
 pub use tokenizer::Tokenizer;
 pub use vit::{AdaptedTowerSaved, CropFeatures, CropSizes, Crops, TowerSaved, VisionTransformer};
