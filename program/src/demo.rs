@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde_json::json;
-use tipi::low_level::adapt::method::{Settings, baseline};
+use tipi::low_level::adapt::method::{Settings, baseline, find};
 use tipi::low_level::adapt::overlap::{self, Correction};
-use tipi::low_level::adapt::{How, METHODS, Method, adapter_file};
+use tipi::low_level::adapt::{How, Method, adapter_file};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::{Dataset, Folder, Shots, Walk, decode};
 use tipi::low_level::eval::correction::{Generic, kept};
@@ -285,7 +285,7 @@ impl Turns {
 
 /// The name that people read.
 fn title(method: &str) -> &str {
-    METHODS.iter().map(|m| m.info()).find(|info| info.name == method).map_or(method, |info| info.title)
+    find(method).map_or(method, |method| method.info().title)
 }
 
 impl Shown {

@@ -34,6 +34,13 @@ pub struct BottleneckGrads {
     pub up: LinearGrads,
 }
 
+impl BottleneckGrads {
+    /// In the order of a bottleneck's parameters: weight and bias of `down`, then of `up`.
+    pub fn tensors(self) -> [Tensor; 4] {
+        [self.down.weight, self.down.bias, self.up.weight, self.up.bias]
+    }
+}
+
 impl Bottleneck {
     /// Inference: x and base `[rows, width]` → `[rows, width]`.
     ///

@@ -162,8 +162,7 @@ impl<'a> Trainer<'a> {
         drop((loss, wanted, student, teacher));
         let grads = vit.backward_adapted(r, &dfeatures, saved, crops.pattern(), blocks)?;
         drop(dfeatures);
-        let of = |b: BottleneckGrads| [b.down.weight, b.down.bias, b.up.weight, b.up.bias];
-        let grads: Vec<Tensor> = grads.into_iter().flat_map(of).collect();
+        let grads: Vec<Tensor> = grads.into_iter().flat_map(BottleneckGrads::tensors).collect();
         for (sum, grad) in self.sums.iter().zip(&grads) {
             optim::accumulate(r, &self.share, grad, sum)?;
         }

@@ -119,12 +119,9 @@ impl<'a> Lesson<'a> {
     /// # Errors
     /// As [`Lesson::center`].
     pub fn support_for(&mut self, fitted: &dyn Fitted, watch: &mut dyn Watch) -> Result<Features> {
-        let support = self.choice.support;
-        match (fitted.tower(), fitted.pixels()) {
-            (_, Some(noise)) => self.noisy(noise, support, watch),
-            (Tower::Unprojected, _) if support.is_empty() => Ok(Features::default()),
-            (tower @ Tower::Unprojected, _) => self.source.features(tower, support, &Views::Center, watch),
-            (tower, _) => self.center(tower == Tower::Corrected, watch),
+        match self.own_features(fitted, self.choice.support, watch)? {
+            Some(features) => Ok(features),
+            None => self.center(fitted.tower() == Tower::Corrected, watch),
         }
     }
 

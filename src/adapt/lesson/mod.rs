@@ -330,12 +330,19 @@ impl<'a> Lesson<'a> {
     /// # Errors
     /// As [`Lesson::val`].
     pub fn val_for(&mut self, fitted: &dyn Fitted, watch: &mut dyn Watch) -> Result<Features> {
-        let val = self.choice.val;
-        match (fitted.tower(), fitted.pixels()) {
-            (_, Some(noise)) => self.noisy(noise, val, watch),
-            (Tower::Unprojected, _) if val.is_empty() => Ok(Features::default()),
-            (tower @ Tower::Unprojected, _) => self.source.features(tower, val, &Views::Center, watch),
-            (tower, _) => self.val(tower == Tower::Corrected, watch),
+        match self.own_features(fitted, self.choice.val, watch)? {
+            Some(features) => Ok(features),
+            None => self.val(fitted.tower() == Tower::Corrected, watch),
+        }
+    }
+
+    /// Features of pictures that only what has learned takes; none where those serve that are made once for all methods.
+    fn own_features(&mut self, fitted: &dyn Fitted, items: &[Item], watch: &mut dyn Watch) -> Result<Option<Features>> {
+        match (fitted.pixels(), fitted.tower()) {
+            (Some(noise), _) => self.noisy(noise, items, watch).map(Some),
+            (None, Tower::Unprojected) if items.is_empty() => Ok(Some(Features::default())),
+            (None, tower @ Tower::Unprojected) => self.source.features(tower, items, &Views::Center, watch).map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::data::{PythonRandom, stream_seed};
 use crate::gpu::{DType, Plan, ReadBack, Recorder, Tensor};
 use crate::kernels::optim::{self, AdamW};
 use crate::kernels::{dropout, loss, reduce};
-use crate::nn::TrainableLinear;
+use crate::nn::{BottleneckGrads, TrainableLinear};
 use crate::{Error, Result};
 
 /// Where a step's dropout masks come from.
@@ -141,8 +141,7 @@ impl<'a> Trainer<'a> {
         let head = self.head.backward_weight(r, &features, &ce.grad)?;
         let dfeatures = self.head.backward_input(r, &ce.grad, None)?;
         let blocks = vit.backward_adapted(r, &dfeatures, saved, &pattern, bottlenecks)?;
-        let mut grads: Vec<Tensor> =
-            blocks.into_iter().flat_map(|b| [b.down.weight, b.down.bias, b.up.weight, b.up.bias]).collect();
+        let mut grads: Vec<Tensor> = blocks.into_iter().flat_map(BottleneckGrads::tensors).collect();
         grads.extend([head.weight, head.bias]);
         for (sum, grad) in self.sums.iter().zip(&grads) {
             optim::accumulate(r, &self.share, grad, sum)?;

@@ -26,6 +26,7 @@ mod predict;
 mod prompts;
 mod train;
 
+use super::train::{Course, streams};
 use crate::nn::NoiseNet;
 use crate::{Error, Result, numbers};
 
@@ -138,6 +139,25 @@ impl Config {
         numbers::RATE.check("the learning rate", self.lr)?;
         numbers::DECAY.check("momentum", self.momentum)?;
         numbers::DECAY.check("weight decay", self.weight_decay).map(drop)
+    }
+
+    /// How training goes over so many pictures, wherever noise is.
+    ///
+    /// # Errors
+    /// As [`Course::check`].
+    fn course(&self, pictures: usize) -> Result<Course> {
+        let course = Course {
+            what: "PiNI",
+            pictures,
+            batch: self.batch,
+            whole_batches: true,
+            epochs: self.epochs,
+            seed: self.seed,
+            stream: streams::SHUFFLE,
+            rate: self.lr,
+        };
+        course.check()?;
+        Ok(course)
     }
 
     /// The paper's rate of 0.001 belongs to a logit scale of 100. Gradients are proportional to the scale, so a model

@@ -128,7 +128,7 @@ impl Params {
             let mut rng = PythonRandom::new(stream_seed(config.seed, streams::PINI, place as u64));
             let n: usize = shape.iter().product();
             if place < OF_TEXT {
-                (0..n).map(|_| (0.02 * normal(&mut rng)) as f32).collect::<Vec<f32>>()
+                (0..n).map(|_| (0.02 * rng.normal()) as f32).collect::<Vec<f32>>()
             } else {
                 // Of the five linear layers, three start from D, two from D/reduction.
                 let fan_in = if place < 8 { form.embedding } else { form.inner };
@@ -205,10 +205,4 @@ impl Params {
     pub fn download(&self, gpu: &Gpu) -> Result<Vec<Vec<f32>>> {
         self.tensors().into_iter().map(|t| gpu.read(t)).collect()
     }
-}
-
-/// A standard normal by Box–Muller.
-fn normal(rng: &mut PythonRandom) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.random()).cos()
 }

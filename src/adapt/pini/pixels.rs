@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Config, Evaluation, NoisyPrompts};
 use crate::adapt::overlap::PixelSource;
 use crate::adapt::plans::Plans;
-use crate::adapt::train::{self, At, Course, Job, Kept, ReadTensor, Tensors, streams};
+use crate::adapt::train::{self, At, Job, Kept, ReadTensor, Tensors, streams};
 use crate::adapt::{self, schedule};
 use crate::clip::{Clip, Drawn, Features, PixelNoise, VisionTransformer};
 use crate::data::{PythonRandom, stream_seed};
@@ -230,17 +230,7 @@ pub fn train(
     adapt::check_labels("support pictures", labels, labels.len(), classes.len())?;
     config.check()?;
     clip.image.to_pixels()?;
-    let course = Course {
-        what: "PiNI",
-        pictures: labels.len(),
-        batch: config.batch,
-        whole_batches: true,
-        epochs: config.epochs,
-        seed: config.seed,
-        stream: streams::SHUFFLE,
-        rate: config.lr,
-    };
-    course.check()?;
+    let course = config.course(labels.len())?;
     let (text, _) = NoisyPrompts::of(clip, config, classes)?.encode(clip)?;
     let trainer = PixelTrainer::new(clip, &text, fresh(&clip.gpu, config)?)?;
     let batch = course.batch();

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::params::{ImageNoise, Params};
 use super::{Config, Noise, NoisyPrompts, Pini};
-use crate::adapt::train::{self, At, Course, EpochSource, Fed, Job, Kept, ReadTensor, Tensors, streams};
+use crate::adapt::train::{self, At, EpochSource, Fed, Job, Kept, ReadTensor, Tensors, streams};
 use crate::adapt::{self, schedule};
 use crate::clip::{Clip, Packed};
 use crate::gpu::{Gpu, Plan, ReadBack, Recorder, Tensor, advise};
@@ -371,17 +371,7 @@ pub fn train(
         return Err(Error::invalid("noise on pixels is learned from pictures, and these are features"));
     }
     config.check()?;
-    let course = Course {
-        what: "PiNI",
-        pictures: labels.len(),
-        batch: config.batch,
-        whole_batches: true,
-        epochs: config.epochs,
-        seed: config.seed,
-        stream: streams::SHUFFLE,
-        rate: config.lr,
-    };
-    course.check()?;
+    let course = config.course(labels.len())?;
     let prompts = NoisyPrompts::of(clip, config, classes)?;
     let params = Params::fresh(clip, prompts.noisy, config)?;
     let trainer = Trainer::new(clip, prompts, params)?;

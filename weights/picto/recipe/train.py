@@ -73,10 +73,10 @@ def optimizers(net: Clip, a: argparse.Namespace) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for all else."""
     named = dict(net.named_parameters())
     inner = {n: 3 if ".qkv." in n else 1 for n, p in named.items() if n.startswith(("vision.", "text.")) and p.dim() == 2}
-    outer = [p for n, p in named.items() if n in ("patches.weight", "vision_out.weight", "text_out.weight")]
-    light = [p for n, p in named.items() if n not in inner and n not in ("patches.weight", "vision_out.weight", "text_out.weight")]
+    outer = ("patches.weight", "vision_out.weight", "text_out.weight")
+    light = [p for n, p in named.items() if n not in inner and n not in outer]
     return [Muon([(named[n], parts) for n, parts in inner.items()], a.muon_rate, a.muon_decay),
-            torch.optim.AdamW([{"params": outer, "weight_decay": a.decay}, {"params": light, "weight_decay": 0.0}], lr=a.rate, betas=(0.9, 0.98),
+            torch.optim.AdamW([{"params": [named[n] for n in outer], "weight_decay": a.decay}, {"params": light, "weight_decay": 0.0}], lr=a.rate, betas=(0.9, 0.98),
                               eps=1e-6, fused=True)]
 
 
