@@ -292,7 +292,7 @@ fn results() -> Vec<Seed> {
     };
     let record = |method: &'static dyn Method, correct: usize| Record {
         dataset: "set".into(),
-        task: Task { method, shots: 1.into(), seed: 1 },
+        task: Task::new(method, 1.into(), 1),
         accuracy: correct as f64 / 4.0,
         correct,
         test: 4,

@@ -24,7 +24,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SIZE = 16
 BOX = {"height": SIZE, "width": SIZE}
-PICTURES = ["tests/pictures/rgb-411-50x11.jpg", "tests/pictures/rgb-422-7x31.jpg", "docs/src/images/demo.png"]
+PICTURES = ["tests/pictures/rgb-411-50x11.jpg", "tests/pictures/rgb-422-7x31.jpg", "tests/fixtures/processors/large.png"]
 TRANSFORMERS = {
     "siglip": (SiglipImageProcessorPil, {"size": BOX, "resample": 3}),
     "siglip-bilinear": (SiglipImageProcessorPil, {"size": BOX, "resample": 2}),
