@@ -107,7 +107,14 @@ fn info_tells_what_a_model_is_and_needs() {
     assert!(bytes_text.contains(least) && !text.contains(least), "{bytes_text}");
     for what in full["memory"]["methods"].as_object().unwrap().keys() {
         assert!(bytes(&full, what) > weights(&full), "{what}");
-        assert!(bytes(&large, what) >= bytes(&full, what), "{what}");
+        let many = &large["memory"]["methods"][what];
+        // What 64 pictures' crops say through the wide head is more than a binding holds on some devices.
+        if what == "training a correction without labels" && many["error"].is_string() {
+            let error = many["error"].as_str().unwrap();
+            assert!(error.contains("one binding") && error.contains("at a time would fit"), "{error}");
+            continue;
+        }
+        assert!(many.as_u64().unwrap() >= bytes(&full, what), "{what}");
     }
     assert!(bytes(&large, "training PiNI") > bytes(&full, "training PiNI"));
     bad(&["info", "no/such/model/at/all"], &["no/such/model/at/all"]);
