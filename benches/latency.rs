@@ -15,7 +15,7 @@ use tipi::low_level::adapt::zero_shot::Classifier as Recorded;
 use tipi::low_level::data::decode;
 use tipi::{DeviceOptions, Gpu, Model, Picture};
 
-const CLASSES: [&str; 8] = ["anchor", "bell", "cat", "door", "feather", "hammer", "rocket", "umbrella"];
+const CLASSES: [&str; 8] = ["apple", "bell", "car", "dress", "fish", "hammer", "rocket", "umbrella"];
 const TEMPLATE: &str = "an icon of {}";
 
 fn milliseconds(time: Duration) -> f64 {

@@ -13,8 +13,8 @@
 //! # fn main() -> tipi::Result<()> {
 //! let gpu = Gpu::open(&DeviceOptions::default())?;
 //! let model = Model::load(&gpu, "weights/picto")?;
-//! let classifier = model.zero_shot(&["anchor", "bell", "umbrella"], &["an icon of {}"])?;
-//! let answer = classifier.predict(&Picture::file("examples/pictos/shifted/bell/mdi.png"))?;
+//! let classifier = model.zero_shot(&["apple", "bell", "umbrella"], &["an icon of {}"])?;
+//! let answer = classifier.predict(&Picture::file("examples/pictos/shifted/bell/lucide-bell.png"))?;
 //! println!("{} ({:.0} %)", answer.best().name, 100.0 * answer.best().probability);
 //! # assert_eq!(answer.best().name, "bell");
 //! # Ok(())
@@ -46,7 +46,7 @@
 //! classifier.save(&file)?;
 //! let classifier = model.open_adapter(&file)?;
 //! # std::fs::remove_dir_all(&folder).expect("a folder");
-//! for class in classifier.predict(&Picture::file("examples/pictos/shifted/bell/mdi.png"))?.top(3) {
+//! for class in classifier.predict(&Picture::file("examples/pictos/shifted/bell/lucide-bell.png"))?.top(3) {
 //!     println!("{} ({:.0} %)", class.name, 100.0 * class.probability);
 //! }
 //! # Ok(())

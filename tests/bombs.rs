@@ -208,7 +208,7 @@ fn a_tokenizer_that_asks_for_too_much_is_an_error_in_time() {
         let mut file = own.clone();
         *file.pointer_mut(field).unwrap() = value;
         std::fs::write(&path, file.to_string()).unwrap();
-        Tokenizer::open(&path, &Frame::clip(), 40)?.ids("an anchor and a bell")
+        Tokenizer::open(&path, &Frame::clip(), 40)?.ids("an apple and a bell")
     };
     let start = Instant::now();
     let plain = ids("/normalizer", own["normalizer"].clone()).unwrap();
@@ -252,10 +252,10 @@ fn a_token_whose_id_is_not_the_one_that_it_would_get_is_an_error() {
         token["content"] = json!(content);
         token
     };
-    open(&|added| added.as_array_mut().unwrap().push(extra(2048, "<extra>"))).unwrap();
+    open(&|added| added.as_array_mut().unwrap().push(extra(4096, "<extra>"))).unwrap();
     // A gap before it, the id of another, the same one twice, and the end token elsewhere.
     for (id, content, got) in
-        [(2050, "<extra>", 2048), (7, "<extra>", 2048), (2048, "<|endoftext|>", 2047), (2046, "<|endoftext|>", 2047)]
+        [(4098, "<extra>", 4096), (7, "<extra>", 4096), (4096, "<|endoftext|>", 4095), (4094, "<|endoftext|>", 4095)]
     {
         let error = open(&|added| added.as_array_mut().unwrap().push(extra(id, content))).unwrap_err().to_string();
         assert!(error.contains(&format!("'{content}' has id {id}, and would get {got}")), "{error}");

@@ -14,7 +14,7 @@ use tipi::low_level::encode::{Direct, Source, Tower, Views};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
 use tipi::low_level::watch::Unwatched;
 
-const CLASSES: [&str; 3] = ["bell", "cat", "umbrella"];
+const CLASSES: [&str; 3] = ["bell", "car", "umbrella"];
 
 /// Three pictures of each class to learn from, and one of each to validate on.
 fn pictures(root: &Path) -> (Vec<Item>, Vec<Item>) {

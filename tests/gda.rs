@@ -160,7 +160,7 @@ fn logits_are_text_and_gaussians_at_the_chosen_weight() {
     let gpu = Gpu::open(&DeviceOptions { tune: Some(false), ..DeviceOptions::default() }).unwrap();
     let clip = Clip::load(&gpu, &Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/picto")).unwrap();
     let d = clip.config.embedding;
-    let names: Vec<String> = ["anchor", "bell", "fish"].map(String::from).to_vec();
+    let names: Vec<String> = ["apple", "bell", "fish"].map(String::from).to_vec();
     let item = |label| Item { path: format!("{label}").into(), label };
     let support: Vec<Item> = [0, 1, 2, 0, 2].map(item).to_vec();
     let val: Vec<Item> = [0, 1, 2, 1].map(item).to_vec();

@@ -141,7 +141,7 @@ fn picto(gpu: &Gpu) -> Clip {
 /// Four classes of pictures.
 fn pictures() -> tempfile::TempDir {
     let data = tempfile::tempdir().unwrap();
-    for class in ["anchor", "umbrella", "bell", "fish"] {
+    for class in ["apple", "umbrella", "bell", "fish"] {
         let (from, to) = (root().join("examples/pictos/shifted").join(class), data.path().join(class));
         std::fs::create_dir(&to).unwrap();
         for picture in std::fs::read_dir(&from).unwrap().map(|entry| entry.unwrap()) {
@@ -447,7 +447,7 @@ impl<'c> Work<'c> {
     fn all(&self) -> Vec<Vec<f32>> {
         let (clip, gpu) = (self.clip, &self.clip.gpu);
         let features = self.encode();
-        let classes = ["anchor", "bell", "credit card", "fire extinguisher", "fish"].map(String::from);
+        let classes = ["apple", "bell", "credit card", "fire extinguisher", "fish"].map(String::from);
         let prompts = NoisyPrompts::new(clip, "an icon of", &classes).unwrap();
         let params = Params::init(clip, prompts.noisy, 1, 1).unwrap();
         let trainer = Trainer::new(clip, prompts, params).unwrap();

@@ -188,7 +188,7 @@ fn features_before_the_projection_become_the_models_own_by_it() {
 #[test]
 fn training_lowers_the_loss_and_the_penalty_holds_it_back() {
     let clip = &clips()[0];
-    let classes: Vec<String> = ["anchor", "bell", "fish"].map(String::from).to_vec();
+    let classes: Vec<String> = ["apple", "bell", "fish"].map(String::from).to_vec();
     let classifier = Classifier::new(clip, &classes, &["an icon of {}".to_string()]).unwrap();
     let own = clip.image.projection(gpu()).unwrap();
     let labels: Vec<u32> = (0..6).map(|i| i % 3).collect();

@@ -27,7 +27,7 @@ fn clip() -> &'static Clip {
 }
 
 fn classes() -> Vec<String> {
-    ["anchor", "bell", "credit card", "fire extinguisher", "fish"].map(String::from).to_vec()
+    ["apple", "bell", "credit card", "fire extinguisher", "fish"].map(String::from).to_vec()
 }
 
 /// Features with some structure: a direction per class, and a deterministic ripple.
@@ -133,8 +133,11 @@ fn gradients_are_slopes(trainer: &Trainer<'_>, draws: usize, config: &Config) {
             gpu().write(trainer.params.tensors()[i], &moved).unwrap();
             loss()
         };
+        // The cross-attention's softmax of features that nothing scales is so steep that the wider step may cross a bend; the narrow
+        // one has more rounding in it. A gradient that is wrong is wrong by both.
         let h = (3e-4 * length).max(2e-3);
-        let off = ((at(h) - at(-h)) / (2.0 * h) - norm).abs();
+        let off = |h: f64| ((at(h) - at(-h)) / (2.0 * h) - norm).abs();
+        let off = off(h).min(off(0.1 * h));
         gpu().write(trainer.params.tensors()[i], &start[i]).unwrap();
         println!("{name}: gradient {norm:.6}, finite difference off by {off:.6}");
         assert!(off < 1e-2 * norm + 1e-4, "{:?} {name}: gradient {norm}, off by {off}", config.noise);

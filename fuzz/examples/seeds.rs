@@ -207,14 +207,14 @@ fn adapters() -> Vec<Seed> {
             model,
             model_folder: "/models/b".into(),
             lora: None,
-            classes: vec!["anchor".into(), "bell".into()],
+            classes: vec!["apple".into(), "bell".into()],
             method,
             shots: Some(2),
             seed: 1,
             temperature: Some(0.7),
             evidence: None,
             thresholds: None,
-            pictures: vec!["anchor/1.png".into(), "bell/1.png".into()],
+            pictures: vec!["apple/1.png".into(), "bell/1.png".into()],
         };
         let text = serde_json::to_string(&meta).expect("it can be written");
         let tensors =

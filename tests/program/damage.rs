@@ -20,8 +20,7 @@ fn damaged_results_are_named_by_file_and_field() {
     for class in ["ant", "bear", "bell"] {
         let to = dir.path().join("set").join(class);
         fs::create_dir_all(&to).unwrap();
-        let from = root.join("examples/pictos-generic").join(class);
-        let from = if from.is_dir() { from } else { root.join("examples/pictos-generic/bomb") };
+        let from = root.join("examples/pictos").join(if class == "bell" { "shifted" } else { "novel" }).join(class);
         for entry in fs::read_dir(from).unwrap().take(6) {
             let entry = entry.unwrap();
             fs::copy(entry.path(), to.join(entry.file_name())).unwrap();

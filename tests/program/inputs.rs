@@ -85,7 +85,7 @@ fn what_is_no_file_is_refused_by_what_it_is_wherever_a_file_is_read() {
             let folder = at(&format!("model {kind} {file}"));
             model(Path::new(&folder));
             replace(&Path::new(&folder).join(file), kind);
-            let said = refusal(&["embed", "text", "--model", &folder, "--out", &out, "anchor"]);
+            let said = refusal(&["embed", "text", "--model", &folder, "--out", &out, "apple"]);
             assert!(said.contains(&named) && said.contains(file), "{file}: {said}");
         }
     }

@@ -14,7 +14,7 @@ fn tipi(args: &[&str], folder: &Path) -> Output {
 #[test]
 fn labels_of_equal_or_no_tokens_are_refused() {
     let root = tipi_testing::root();
-    let picture = "examples/pictos-generic/ant/emojione.png";
+    let picture = "examples/pictos/novel/ant/emojione-ant.png";
     let classify = |labels: &str| {
         let out = tipi(&["classify", "--model", "weights/picto", "--labels", labels, picture], root);
         (out.status.code(), String::from_utf8(out.stderr).unwrap())
@@ -41,7 +41,7 @@ fn labels_of_equal_or_no_tokens_are_refused() {
 #[test]
 fn a_text_may_have_the_name_of_a_file() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("anchor"), "a bell\na key\n").unwrap();
+    fs::write(dir.path().join("apple"), "a bell\na key\n").unwrap();
     let model = tipi_testing::root().join("weights/picto");
     let names = |texts: &[&str]| -> (serde_json::Value, String) {
         let args = ["embed", "text", "--model", model.to_str().unwrap(), "--out", "f.safetensors"];
@@ -52,9 +52,9 @@ fn a_text_may_have_the_name_of_a_file() {
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         (serde_json::from_str(&header.metadata().as_ref().unwrap()["inputs"]).unwrap(), stderr)
     };
-    let (inputs, stderr) = names(&["anchor", "@anchor", "@@anchor", "@@@"]);
-    assert_eq!(inputs, serde_json::json!(["anchor", "a bell", "a key", "@anchor", "@@"]));
-    assert!(stderr.contains("'anchor' is taken as a text: @anchor reads the file"), "{stderr}");
+    let (inputs, stderr) = names(&["apple", "@apple", "@@apple", "@@@"]);
+    assert_eq!(inputs, serde_json::json!(["apple", "a bell", "a key", "@apple", "@@"]));
+    assert!(stderr.contains("'apple' is taken as a text: @apple reads the file"), "{stderr}");
     let args = ["embed", "text", "--model", model.to_str().unwrap(), "--out", "g.safetensors", "@nowhere"];
     let out = tipi(&args, dir.path());
     assert_eq!(out.status.code(), Some(2));

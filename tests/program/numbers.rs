@@ -30,7 +30,7 @@ fn bad(args: &[&str], needles: &[&str]) {
     }
 }
 
-const PICTURES: &str = "examples/pictos/shifted/anchor";
+const PICTURES: &str = "examples/pictos/shifted/apple";
 
 /// A safetensors file in parts.
 struct Parts {
@@ -88,7 +88,7 @@ impl Parts {
 /// Fits an adapter to a few pictures.
 fn fit(folder: &Path, method: &str, extra: &[&str]) -> PathBuf {
     let data = folder.join("pictures");
-    for class in ["anchor", "umbrella"] {
+    for class in ["apple", "umbrella"] {
         let to = data.join(class);
         if to.is_dir() {
             continue;

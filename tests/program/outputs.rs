@@ -37,7 +37,7 @@ fn names(folder: &Path) -> Vec<String> {
 fn folders(count: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let (data, model) = (dir.path().join("data"), dir.path().join("model"));
-    for class in ["anchor", "umbrella"] {
+    for class in ["apple", "umbrella"] {
         let from = root().join("examples/pictos/shifted").join(class);
         fs::create_dir_all(data.join(class)).unwrap();
         for name in names(&from).iter().take(count) {
@@ -54,7 +54,7 @@ fn folders(count: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
 
 /// The pictures of a class.
 fn pictures(data: &Path) -> Vec<PathBuf> {
-    let class = data.join("anchor");
+    let class = data.join("apple");
     names(&class).iter().map(|name| class.join(name)).collect()
 }
 
@@ -255,7 +255,7 @@ fn what_cannot_be_written_is_found_before_the_work() {
     let long = dir.path().join("x".repeat(300));
     let slash = format!("{}/", dir.path().join("new").display());
     let missing = dir.path().join("nowhere/a.safetensors");
-    let through = data.join("anchor").join(&names(&data.join("anchor"))[0]).join("a");
+    let through = data.join("apple").join(&names(&data.join("apple"))[0]).join("a");
     for bad in [s(&folder), s(&long), &slash, s(&missing), s(&through), ""] {
         refused(&["embed", "text", "--model", MODEL, "a", "--out", bad], &[], &[]);
         refused(&["fit", "tip", "--model", MODEL, "--data", s(&data), "--shots", "1", "--out", bad], &[], &[]);
@@ -343,7 +343,7 @@ fn a_checkpoint_goes_through_no_link_and_over_nothing_of_others() {
 fn embedding_goes_on_after_a_stop_and_a_kill_with_the_same_bits() {
     let (dir, data, _) = folders(20);
     // One that cannot be decoded, and one picture twice.
-    fs::write(data.join("anchor/broken.png"), "no picture").unwrap();
+    fs::write(data.join("apple/broken.png"), "no picture").unwrap();
     fs::copy(&pictures(&data)[1], data.join("umbrella/again.png")).unwrap();
     let [whole, out] = ["whole.safetensors", "a.safetensors"].map(|name| dir.path().join(name));
     let embed = ["embed", "image", "--model", MODEL, "--labels", "--batch", "1", s(&data), "--out"];

@@ -38,7 +38,7 @@ fn pictures(classes: &[&str], count: usize) -> (tempfile::TempDir, PathBuf) {
     let set = dir.path().join("set");
     for class in classes {
         fs::create_dir_all(set.join(class)).unwrap();
-        let from = root().join("examples/pictos-generic").join(class);
+        let from = root().join("examples/pictos/novel").join(class);
         let mut files: Vec<PathBuf> = fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
         for file in &files[..count] {
@@ -86,7 +86,7 @@ fn thumbnails_are_no_pictures() {
     assert_eq!(json["equal"], serde_json::json!([]));
 
     // Patterns, on a command that walks and one that learns; the second says what it passed over, once.
-    let json = checked(&[s(&set), "--exclude", "emojione.png"]);
+    let json = checked(&[s(&set), "--exclude", "emojione-ant.png"]);
     assert!(counted(&json) == 5 && json["notes"].to_string().contains("excluded"), "{json}");
     assert!(bad(&["data", "check", s(&set), "--exclude", "a["]).contains("--exclude: 'a[' is no pattern"));
     let out = set.join("a.safetensors");

@@ -45,13 +45,13 @@ fn model(folder: &Path, other: &[(&str, &str)]) {
 /// An adapter fitted to two classes of `count` pictures.
 fn fit(folder: &Path, model: &str, count: usize) -> (PathBuf, String) {
     let data = folder.join("pictures");
-    for class in ["anchor", "umbrella"] {
+    for class in ["apple", "umbrella"] {
         let to = data.join(class);
         std::fs::create_dir_all(&to).unwrap();
         let from = std::fs::read_dir(root().join("examples/pictos/shifted").join(class)).unwrap();
         let mut from: Vec<PathBuf> = from.map(|e| e.unwrap().path()).collect();
         from.sort();
-        let count = if class == "anchor" { count } else { 1 };
+        let count = if class == "apple" { count } else { 1 };
         for path in &from[..count] {
             std::fs::copy(path, to.join(path.file_name().unwrap())).unwrap();
         }
@@ -77,7 +77,7 @@ fn described(file: &Path, to: &Path, change: impl FnOnce(&mut Value)) {
 #[test]
 fn errors_repeat_little_of_a_file() {
     let dir = tempfile::tempdir().unwrap();
-    let (picture, out) = ("examples/pictos/shifted/anchor", dir.path().join("o.safetensors"));
+    let (picture, out) = ("examples/pictos/shifted/apple", dir.path().join("o.safetensors"));
     let long = "x".repeat(70_000);
     let at = dir.path().join("model");
     let classify = ["classify", "--model", s(&at), "--labels", "a,b", picture];
@@ -135,7 +135,7 @@ fn the_folder_that_an_adapter_names_must_hold_its_model() {
     model(&other, &[("config.json", "{\"model_type\": \"look\"}"), ("tokenizer.json", "[")]);
     let (adapter, _) = fit(dir.path(), s(&own), 1);
     let changed = dir.path().join("changed.safetensors");
-    let predict = ["predict", "--adapter", s(&changed), "examples/pictos/shifted/anchor"];
+    let predict = ["predict", "--adapter", s(&changed), "examples/pictos/shifted/apple"];
     let with = |folder: &str| described(&adapter, &changed, |about| about["model_folder"] = folder.into());
     with(s(&own.canonicalize().unwrap()));
     let said = good(&predict);
@@ -151,7 +151,7 @@ fn the_folder_that_an_adapter_names_must_hold_its_model() {
     with(s(&dir.path().join("gone")));
     assert!(bad(&predict).contains("no longer in"));
     // Where it is said, that is what counts.
-    let args = ["predict", "--adapter", s(&changed), "--model", s(&own), "examples/pictos/shifted/anchor"];
+    let args = ["predict", "--adapter", s(&changed), "--model", s(&own), "examples/pictos/shifted/apple"];
     assert!(!good(&args).contains("model: "));
 }
 

@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use screen::{Screen, tools};
 use serde_json::Value;
 
-const CLASSES: [&str; 4] = ["bell", "cat", "hammer", "umbrella"];
+const CLASSES: [&str; 4] = ["bell", "car", "hammer", "umbrella"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()

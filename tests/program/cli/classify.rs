@@ -7,7 +7,7 @@ use crate::{bad, good, pictures, right};
 
 #[test]
 fn classify_names_what_is_in_the_pictures() {
-    let labels = "anchor,credit card,umbrella";
+    let labels = "apple,credit card,umbrella";
     let dir = pictures(4);
     let (json, stderr) = good(&[
         "classify",

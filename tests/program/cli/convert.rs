@@ -13,7 +13,7 @@ fn fixture(name: &str) -> PathBuf {
 fn a_converted_model_is_the_model() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let picture = "examples/pictos/shifted/anchor/mdi.png";
+    let picture = "examples/pictos/shifted/apple/lucide-apple.png";
     let embed = |model: &str, out: &str, more: &[&str]| {
         good(&[&["embed", "image", "--model", model, "--out", s(&at(out)), picture][..], more].concat());
         features(&at(out))
@@ -59,10 +59,10 @@ fn an_adapter_remembers_the_lora() {
     std::fs::create_dir(&lora).unwrap();
     // A pair of matrices of rank 1.
     let file = |name: &str, shape: [usize; 2]| {
-        let bytes: Vec<u8> = (0..192).flat_map(|n| (n as f32 * 0.1).sin().to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..128).flat_map(|n| (n as f32 * 0.1).sin().to_le_bytes()).collect();
         (format!("base_model.model.vision_model.encoder.layers.0.self_attn.q_proj.{name}.weight"), shape, bytes)
     };
-    let pair = [file("lora_A", [1, 192]), file("lora_B", [192, 1])];
+    let pair = [file("lora_A", [1, 128]), file("lora_B", [128, 1])];
     let views = pair.iter().map(|(name, shape, bytes)| {
         (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes).unwrap())
     });
@@ -96,7 +96,7 @@ fn an_adapter_remembers_the_lora() {
 fn files_are_taken_as_they_are() {
     let (text, _) = good(&["info", s(&fixture("openai.pt"))]);
     assert!(text.contains("patches of 8 on 16×16") && text.contains("F16"), "{text}");
-    let picture = "examples/pictos/shifted/anchor/mdi.png";
+    let picture = "examples/pictos/shifted/apple/lucide-apple.png";
     let classify = ["classify", "--labels", "a,b", picture, "--model"];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("evil.pt");

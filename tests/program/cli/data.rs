@@ -8,7 +8,7 @@ use crate::{bad, features, good, pictures};
 #[test]
 fn corrupt_pictures_are_named_skipped_and_counted_unless_strict() {
     let data = pictures(5);
-    let broken = data.path().join("anchor/aaa.png");
+    let broken = data.path().join("apple/aaa.png");
     std::fs::write(&broken, b"\x89PNG\r\n\x1a\n and then nothing").unwrap();
     let out = tempfile::tempdir().unwrap();
     let f = out.path().join("f.safetensors");

@@ -108,7 +108,7 @@ fn everything_else_works_where_there_is_no_repository() {
     };
     copied(&root().join("weights/picto"), &dir.path().join("model"));
     let (all, generic) = (root().join("examples/pictos/shifted"), root().join("examples/pictos-generic"));
-    for class in ["anchor", "bell", "umbrella"] {
+    for class in ["apple", "bell", "umbrella"] {
         copied(&all.join(class), &dir.path().join("pictures").join(class));
     }
     let mut classes: Vec<_> = std::fs::read_dir(&generic).unwrap().map(|class| class.unwrap().path()).collect();
@@ -120,12 +120,12 @@ fn everything_else_works_where_there_is_no_repository() {
     for args in [
         "devices",
         "info model",
-        "classify --model model --labels anchor,bell pictures/bell/mdi.png",
+        "classify --model model --labels apple,bell pictures/bell/lucide-bell.png",
         "embed image --model model --out features.safetensors pictures/bell",
-        "embed text --model model --out texts.safetensors bell anchor",
+        "embed text --model model --out texts.safetensors bell apple",
         "fit overlap --model model --data generic --bottleneck 8 --out correction.safetensors",
         "fit tip-adapter --model model --data pictures --shots 1 --correction correction.safetensors --out a.safetensors",
-        "predict --adapter a.safetensors pictures/bell/mdi.png",
+        "predict --adapter a.safetensors pictures/bell/lucide-bell.png",
         "overlap --model model --data pictures --adapter correction.safetensors",
         "data check pictures",
         "eval --dataset pictures --model model --methods zero-shot,tip-adapter --shots 1 --seeds 1 --grid standard --out out",

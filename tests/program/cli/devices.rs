@@ -16,7 +16,7 @@ fn devices_are_listed() {
 
 #[test]
 fn a_device_that_is_not_there_is_an_error() {
-    let picture = "examples/pictos/shifted/anchor";
+    let picture = "examples/pictos/shifted/apple";
     bad(
         &["classify", "--model", MODEL, "--labels", "a,b", picture, "--device", "no such card"],
         &["no such card", "tipi devices", "0: "],
@@ -113,7 +113,7 @@ fn every_kernel_is_timed_against_the_devices_peaks() {
 fn a_kernel_can_be_forced_and_a_wrong_name_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("features.safetensors");
-    let args = ["embed", "text", "--model", MODEL, "an anchor", "--out", s(&out), "--profile"];
+    let args = ["embed", "text", "--model", MODEL, "an apple", "--out", s(&out), "--profile"];
     let embed = |kernel: &str| {
         let run = tipi_with(&[("TIPI_KERNEL", kernel)], &args);
         let said = [run.stdout, run.stderr].concat();

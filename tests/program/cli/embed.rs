@@ -35,22 +35,22 @@ fn embed_writes_what_the_reference_has() {
 fn embed_keeps_the_order_of_files_folders_lines_and_arguments() {
     let dir = pictures(2);
     let out = dir.path().join("f.safetensors");
-    let (anchor, umbrella) = (dir.path().join("anchor"), dir.path().join("umbrella"));
-    good(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&umbrella), s(&anchor)]);
+    let (apple, umbrella) = (dir.path().join("apple"), dir.path().join("umbrella"));
+    good(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&umbrella), s(&apple)]);
     let (shape, both) = features(&out);
     assert_eq!(shape, [4, 192]);
-    good(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&anchor)]);
+    good(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&apple)]);
     let (_, alone) = features(&out);
     let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
     assert!(close(&both[2 * 192..], &alone));
     assert!(!close(&both[..2 * 192], &alone));
 
     let lines = dir.path().join("lines.txt");
-    std::fs::write(&lines, "a bell\nan anchor\n").unwrap();
+    std::fs::write(&lines, "a bell\nan apple\n").unwrap();
     good(&["embed", "text", "--model", MODEL, "--out", s(&out), "an umbrella", &format!("@{}", s(&lines))]);
     let (shape, mixed) = features(&out);
     assert_eq!(shape, [3, 192]);
-    good(&["embed", "text", "--model", MODEL, "--out", s(&out), "an anchor"]);
+    good(&["embed", "text", "--model", MODEL, "--out", s(&out), "an apple"]);
     assert!(close(&mixed[2 * 192..], &features(&out).1));
 }
 
@@ -67,16 +67,16 @@ fn inputs_of_the_wrong_form_are_errors() {
     bad(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&input)], &["pixel_values", "[n, 3, 64, 64]"]);
     write("other", F32, vec![1], &[0; 4]);
     bad(&["embed", "image", "--model", MODEL, "--out", s(&out), s(&input)], &["pixel_values", "missing"]);
-    let ids: Vec<u8> = [2046i32, 5000, 2047].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let ids: Vec<u8> = [4094i32, 5000, 4095].iter().flat_map(|v| v.to_le_bytes()).collect();
     write("input_ids", I32, vec![1, 3], &ids);
-    bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["5000", "2048"]);
-    let ids: Vec<u8> = [2046i32, -1, 2047].iter().flat_map(|v| v.to_le_bytes()).collect();
+    bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["5000", "4096"]);
+    let ids: Vec<u8> = [4094i32, -1, 4095].iter().flat_map(|v| v.to_le_bytes()).collect();
     write("input_ids", I32, vec![1, 3], &ids);
     bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["input_ids"]);
-    let ids: Vec<u8> = [2046i32, 7, 7].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let ids: Vec<u8> = [4094i32, 7, 7].iter().flat_map(|v| v.to_le_bytes()).collect();
     write("input_ids", I32, vec![1, 3], &ids);
     bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["end token"]);
-    let ids: Vec<u8> = std::iter::repeat_n(7i32, 60).chain([2047]).flat_map(i32::to_le_bytes).collect();
+    let ids: Vec<u8> = std::iter::repeat_n(7i32, 60).chain([4095]).flat_map(i32::to_le_bytes).collect();
     write("input_ids", I32, vec![1, 61], &ids);
     bad(&["embed", "text", "--model", MODEL, "--out", s(&out), s(&input)], &["context of 40"]);
     assert!(!out.exists());

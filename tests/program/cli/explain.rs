@@ -56,7 +56,7 @@ fn keys_that_spoke_are_named() {
         let names: Vec<&str> = meta["pictures"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
         assert_eq!(names.len(), 6, "{names:?}");
         let folders: Vec<&str> = names.iter().map(|name| name.split('/').next().unwrap()).collect();
-        assert_eq!(folders, ["anchor", "anchor", "credit_card", "credit_card", "umbrella", "umbrella"]);
+        assert_eq!(folders, ["apple", "apple", "credit_card", "credit_card", "umbrella", "umbrella"]);
         assert!(names.iter().all(|name| data.path().join(name).is_file()), "{names:?}");
         let (rows, _) = explained(&adapter, data.path());
         assert_eq!(rows.len(), 15);

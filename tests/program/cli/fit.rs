@@ -23,7 +23,7 @@ fn fit_and_predict_with_tip_adapter() {
     let dir = pictures(6);
     let (a, b) = (dir.path().join("a.safetensors"), dir.path().join("b.safetensors"));
     let data = tempfile::tempdir().unwrap();
-    for class in ["anchor", "credit_card", "umbrella"] {
+    for class in ["apple", "credit_card", "umbrella"] {
         std::fs::rename(dir.path().join(class), data.path().join(class)).unwrap();
     }
     let fit = |out: &Path| {
@@ -94,7 +94,7 @@ fn fit_and_predict_with_every_cache() {
         assert_eq!(rows.len(), 18);
         assert!(right(&rows) >= 14, "{method} {options:?}: {} of 18", right(&rows));
         // Each picture's answer is its own: alone it is the same.
-        let one = data.path().join("anchor");
+        let one = data.path().join("apple");
         let (alone, _) = good(&["predict", "--adapter", s(&a), "--json", s(&one), "--batch", "1"]);
         let alone: Vec<Value> = serde_json::from_str(&alone).unwrap();
         for row in &alone {
@@ -171,7 +171,7 @@ fn fit_and_predict_with_noise_on_pixels() {
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
     assert_eq!(rows.len(), 6);
     // Neighbours change nothing of an answer.
-    let (alone, _) = good(&["predict", "--adapter", s(&a), "--json", s(&data.path().join("anchor")), "--batch", "1"]);
+    let (alone, _) = good(&["predict", "--adapter", s(&a), "--json", s(&data.path().join("apple")), "--batch", "1"]);
     for row in serde_json::from_str::<Vec<Value>>(&alone).unwrap() {
         let same = rows.iter().find(|r| r["path"] == row["path"]).unwrap();
         let off = (row["probability"].as_f64().unwrap() - same["probability"].as_f64().unwrap()).abs();

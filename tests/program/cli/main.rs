@@ -68,10 +68,11 @@ fn right(rows: &[Value]) -> usize {
 /// Three classes of the bundled pictures, `count` pictures each.
 fn pictures(count: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for class in ["anchor", "credit_card", "umbrella"] {
+    for class in ["apple", "credit_card", "umbrella"] {
         let folder = dir.path().join(class);
         std::fs::create_dir(&folder).unwrap();
-        let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("examples/pictos/shifted").join(class))
+        let set = if class == "credit_card" { "pictos-generic" } else { "pictos/shifted" };
+        let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("examples").join(set).join(class))
             .unwrap()
             .map(|e| e.unwrap().path())
             .collect();

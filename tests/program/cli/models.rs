@@ -29,7 +29,7 @@ fn replace(bytes: &mut Vec<u8>, from: &str, to: &str) {
 
 #[test]
 fn broken_models_are_errors_that_name_file_and_tensor() {
-    let picture = "examples/pictos/shifted/anchor";
+    let picture = "examples/pictos/shifted/apple";
     let check = |dir: &Path, needles: &[&str]| {
         bad(&["classify", "--model", s(dir), "--labels", "a,b", picture], needles);
     };
@@ -78,11 +78,11 @@ fn broken_models_are_errors_that_name_file_and_tensor() {
 fn info_tells_what_a_model_is_and_needs() {
     let (text, _) = good(&["info", MODEL]);
     for part in [
-        "6 blocks of width 192",
-        "patches of 16 on 64×64",
-        "vocabulary 2048",
+        "6 blocks of width 128",
+        "patches of 8 on 64×64",
+        "vocabulary 4096",
         "QuickGELU",
-        "5.08 M",
+        "3.86 M",
         "F16",
         "shorter side to 64",
         "tokenizer.json",

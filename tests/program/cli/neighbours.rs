@@ -54,7 +54,7 @@ fn neighbours_are_those_of_the_features() {
         assert_eq!(found(answer).len(), 4);
     }
     // A picture that is looked among is not its own neighbour, however its path is written; a copy of it is.
-    let own = data.path().join("anchor/../anchor").join(Path::new(names[0]).file_name().unwrap());
+    let own = data.path().join("apple/../apple").join(Path::new(names[0]).file_name().unwrap());
     let copy = tempfile::tempdir().unwrap();
     let copied = copy.path().join("copy.png");
     std::fs::copy(names[0], &copied).unwrap();
@@ -84,9 +84,9 @@ fn near_duplicates_come_in_groups() {
         all.sort();
         all.remove(0)
     };
-    let (anchor, umbrella) = (first("anchor"), first("umbrella"));
-    std::fs::copy(&anchor, data.path().join("umbrella/z-anchor.png")).unwrap();
-    std::fs::copy(&anchor, data.path().join("credit_card/z-anchor.png")).unwrap();
+    let (apple, umbrella) = (first("apple"), first("umbrella"));
+    std::fs::copy(&apple, data.path().join("umbrella/z-apple.png")).unwrap();
+    std::fs::copy(&apple, data.path().join("credit_card/z-apple.png")).unwrap();
     std::fs::copy(&umbrella, data.path().join("umbrella/z, \"umbrella\".png")).unwrap();
     let args = ["neighbours", "--model", MODEL, "--above", "1", s(data.path())];
     let groups: Value = serde_json::from_str(&good(&[&args[..], &["--json"]].concat()).0).unwrap();
@@ -97,7 +97,7 @@ fn near_duplicates_come_in_groups() {
     };
     let groups = groups.as_array().unwrap();
     assert_eq!(groups.len(), 2, "{groups:?}");
-    assert_eq!(names(&groups[0]), [&name(&anchor), "credit_card/z-anchor.png", "umbrella/z-anchor.png"]);
+    assert_eq!(names(&groups[0]), [&name(&apple), "credit_card/z-apple.png", "umbrella/z-apple.png"]);
     assert_eq!(names(&groups[1]), [&name(&umbrella), "umbrella/z, \"umbrella\".png"]);
     let (table, _) = good(&args);
     assert!(table.contains("cosine with the first") && table.contains("2 groups of 12 pictures, 3 besides"), "{table}");
@@ -108,9 +108,9 @@ fn near_duplicates_come_in_groups() {
     let (csv, _) = good(&[&args[..], &["--csv", "--k", "2"]].concat());
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!((lines[0], lines.len()), ("query,rank,neighbour,cosine", 1 + 3 * 2 + 2), "{csv}");
-    let few = ["neighbours", "--model", MODEL, "--above", "1", s(&anchor), s(&umbrella)];
+    let few = ["neighbours", "--model", MODEL, "--above", "1", s(&apple), s(&umbrella)];
     assert!(good(&few).0.contains("no two of 2 pictures have a cosine of 1 or more"));
-    let one = ["neighbours", "--model", MODEL, s(&anchor)];
+    let one = ["neighbours", "--model", MODEL, s(&apple)];
     assert!(good(&one).0.contains("1 picture: there is nothing to compare with"));
 }
 
@@ -194,13 +194,13 @@ fn what_cannot_be_compared_is_an_error() {
     std::fs::write(&weights, bytes).unwrap();
     let args = ["neighbours", "--model", s(&other), "--features", s(&made)];
     bad(&args, &["--features", "made.safetensors", "another model"]);
-    good(&["neighbours", "--model", MODEL, "--features", s(&made), "--text", "an anchor"]);
+    good(&["neighbours", "--model", MODEL, "--features", s(&made), "--text", "an apple"]);
 }
 
 #[test]
 fn broken_pictures_in_a_folder_are_skipped() {
     let data = pictures(2);
-    std::fs::write(data.path().join("anchor/0-broken.png"), "no picture").unwrap();
+    std::fs::write(data.path().join("apple/0-broken.png"), "no picture").unwrap();
     let args = ["neighbours", "--model", MODEL, "--json", s(data.path())];
     let (json, stderr) = good(&args);
     let answers: Vec<Value> = serde_json::from_str(&json).unwrap();

@@ -17,7 +17,7 @@ fn a_wrong_option_is_one_line_too() {
 #[test]
 fn precision_and_batch_are_options_and_memory_is_foreseen() {
     let dir = tempfile::tempdir().unwrap();
-    let picture = "examples/pictos/shifted/anchor";
+    let picture = "examples/pictos/shifted/apple";
     let embed = |out: &Path, more: &[&str]| {
         let out = s(out).to_string();
         let mut args = vec!["embed", "image", "--model", MODEL, "--out", &out, picture];
@@ -43,7 +43,16 @@ fn precision_and_batch_are_options_and_memory_is_foreseen() {
         (out.status.code(), String::from_utf8(out.stderr).unwrap())
     };
     let out = dir.path().join("c.safetensors");
-    let args = ["embed", "image", "--model", MODEL, "--out", s(&out), "examples/pictos/shifted"];
+    let args = [
+        "embed",
+        "image",
+        "--model",
+        MODEL,
+        "--out",
+        s(&out),
+        "examples/pictos/shifted/bell",
+        "examples/pictos/shifted/car",
+    ];
     let (code, stderr) = limited(&args);
     assert_eq!(code, Some(0), "{stderr}");
     let (code, stderr) = limited(&[&args[..], &["--batch", "32"]].concat());

@@ -64,7 +64,7 @@ fn overlap_is_measured_before_and_after() {
     let (table, _) = good(&args);
     assert!(table.contains("before") && !table.contains("after"), "{table}");
     let one = tempfile::tempdir().unwrap();
-    std::fs::rename(data.path().join("anchor"), one.path().join("anchor")).unwrap();
+    std::fs::rename(data.path().join("apple"), one.path().join("apple")).unwrap();
     bad(&["overlap", "--model", MODEL, "--data", s(one.path()), "--plot", s(&plot)], &["one class"]);
     bad(&["overlap", "--model", MODEL, "--data", s(one.path()), "--plot", "no/such/place"], &["no/such"]);
 }
@@ -77,7 +77,7 @@ fn a_correction_is_trained_without_labels() {
     let loose = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(loose.path().join("deep/er")).unwrap();
     for (i, (class, to)) in
-        [("anchor", "a.png"), ("umbrella", "deep/b.png"), ("credit_card", "deep/er/c.png")].iter().enumerate()
+        [("apple", "a.png"), ("umbrella", "deep/b.png"), ("credit_card", "deep/er/c.png")].iter().enumerate()
     {
         let mut files: Vec<_> =
             std::fs::read_dir(data.path().join(class)).unwrap().map(|file| file.unwrap().path()).collect();
@@ -110,7 +110,7 @@ fn a_correction_is_trained_without_labels() {
     // A set in parts gives its train part.
     let parts = tempfile::tempdir().unwrap();
     for part in ["train", "test"] {
-        for class in ["anchor", "umbrella"] {
+        for class in ["apple", "umbrella"] {
             let to = parts.path().join(part).join(class);
             std::fs::create_dir_all(&to).unwrap();
             for file in std::fs::read_dir(data.path().join(class)).unwrap() {
@@ -147,7 +147,7 @@ fn a_correction_is_trained_from_a_list_that_streams() {
     let out = dir.path().join("c.st");
     let list = data.path().join("list.csv");
     let mut lines = String::from("path,label\n");
-    for class in ["anchor", "credit_card", "umbrella"] {
+    for class in ["apple", "credit_card", "umbrella"] {
         for file in std::fs::read_dir(data.path().join(class)).unwrap() {
             lines += &format!("{class}/{},{class}\n", file.unwrap().file_name().to_string_lossy());
         }
@@ -163,7 +163,7 @@ fn a_correction_is_trained_from_a_list_that_streams() {
     assert!(stderr.contains("9 pictures of 3 classes") && !stderr.contains("skipped"), "{stderr}");
     assert!(run(&[]).0 == first, "the way through the list shows");
     std::fs::write(data.path().join("broken.png"), "no picture").unwrap();
-    std::fs::write(&list, lines + "broken.png,anchor\n").unwrap();
+    std::fs::write(&list, lines + "broken.png,apple\n").unwrap();
     assert!(run(&["--stream"]).1.contains("1 picture skipped"));
     bad(&[&args[..], &["--stream", "--strict"]].concat(), &["broken.png"]);
     bad(&[&args[..], &["--stream", "--self-supervised"]].concat(), &["--stream", "--self-supervised"]);

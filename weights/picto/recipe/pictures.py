@@ -25,17 +25,26 @@ LICENCES = {
 }
 
 
+def brands() -> tuple[set[str], set[str]]:
+    """Concepts, and names of files, that are marks of brands. They stay in the split, so that what is held out stays what it was."""
+    lines = [line.partition(":") for line in (Path(__file__).parent / "brands.txt").read_text().splitlines() if line and line[0] != "#"]
+    return {c for c, colon, _ in lines if not colon}, {name for _, _, names in lines for name in names.split()}
+
+
 def write(store: Store, chosen: dict[str, list[int]], to: Path) -> Counter:
     """The pictures, a folder a class; how many of each set."""
-    count, bad = Counter(), wrong()
+    count, bad, (marks, marked) = Counter(), wrong(), brands()
     for concept, indices in chosen.items():
+        if concept in marks:
+            continue
         folder = to / concept.replace(" ", "_")
         folder.mkdir(parents=True)
         for i in indices:
             e = store.entries[i]
-            if (e["set"], e["name"]) in bad:
+            name = f"{e['set']}-{e['name']}"
+            if (e["set"], e["name"]) in bad or name in marked:
                 continue
-            Image.fromarray((store.on_white(i) + 0.5).astype(np.uint8)).save(folder / f"{e['set']}-{e['name']}.png", optimize=True)
+            Image.fromarray((store.on_white(i) + 0.5).astype(np.uint8)).save(folder / f"{name}.png", optimize=True)
             count[e["set"]] += 1
     return count
 
