@@ -142,6 +142,7 @@ cp $data/cat/*.png "$work/fuzz/icons/cat/"
 cp $data/bell/mdi.png "$work/fuzz/bell.png"
 cp $data/cat/mdi.png "$work/fuzz/cat.png"
 cp "$work/c.safetensors" "$work/fuzz/adapter.safetensors"
-(cd "$work/fuzz" && "$work/random" "$fuzz" "$seed" "$root/$model")
+(cd "$work/fuzz" && "$work/random" "$fuzz" "$seed" "$root/$model" >"$work/random.txt") || { cat "$work/random.txt"; exit 1; }
+tail -n 1 "$work/random.txt"
 
 say 'all is well'

@@ -149,12 +149,12 @@ static void predict(TipiModel *model, const char *adapter, TipiPictures *picture
         check(tipi_predictions_get(predictions, i, &answer));
         if (answer.status != TIPI_OK) {
             // One broken picture does not spoil the others.
-            printf("%s: %s\n", path.data, answer.message.data);
+            printf("%s\n", answer.message.data);
         } else {
             printf("%s: %s", path.data, answer.unknown ? "unknown" : answer.best.name.data);
             check(tipi_predictions_top(predictions, i, 3, top, &written));
             for (size_t j = 0; j < written; j++) {
-                printf("%s %s %.1f %%", j == 0 ? " (" : ",", top[j].name.data, 100.0 * top[j].probability);
+                printf("%s%s %.1f %%", j == 0 ? " (" : ", ", top[j].name.data, 100.0 * top[j].probability);
             }
             printf(")\n");
         }

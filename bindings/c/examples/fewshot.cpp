@@ -142,11 +142,11 @@ void predict(const Handle<TipiClassifier> &classifier, const std::vector<std::st
     for (std::size_t i = 0; i < paths.size(); ++i) {
         TipiPrediction answer;
         check(tipi_predictions_get(answers.get(), i, &answer));
-        std::cout << paths[i] << ": "
-                  << (answer.status != TIPI_OK ? view(answer.message)
-                      : answer.unknown         ? std::string_view("unknown")
-                                               : view(answer.best.name))
-                  << '\n';
+        if (answer.status != TIPI_OK) {
+            std::cout << view(answer.message) << '\n';
+        } else {
+            std::cout << paths[i] << ": " << (answer.unknown ? std::string_view("unknown") : view(answer.best.name)) << '\n';
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! tipi for C and C++. `include/tipi.h` is made of this crate's public functions and says what they do; the rules at its top hold
 //! for all of them. Each function wraps one of the library's door, and has no logic of its own but to check what C hands over:
 //!
-//! * [`handle`](mod@handle) keeps what handles stand for, so that a handle that was freed is an error and not a crash.
-//! * [`status`](mod@status) turns errors and panics into a status and a message per thread.
-//! * [`foreign`](mod@foreign) reads what comes by pointers, and writes results.
-//! * [`watch`](mod@watch) calls back, and stops.
+//! * `handle` keeps what handles stand for, so that a handle that was freed is an error and not a crash.
+//! * `status` turns errors and panics into a status and a message per thread.
+//! * `foreign` reads what comes by pointers, and writes results.
+//! * `watch` calls back, and stops.
 //!
 //! It is a Rust library, too, so that its tests can call what C calls.
 

@@ -2,7 +2,7 @@
 
 use tipi::{Classifier, Prediction, Scored};
 
-use crate::foreign::{Kept, Place, TipiStr, item, kept, place, slice};
+use crate::foreign::{Kept, TipiStr, item, kept, place, slice};
 use crate::handle::{Held, held};
 use crate::status::{Failure, Result, TipiStatus, guard};
 

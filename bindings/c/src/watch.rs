@@ -115,8 +115,11 @@ impl Watch for Calling {
     }
 
     fn end(&mut self) {
-        self.done = self.total;
-        self.tell();
+        // Most work has told so already.
+        if self.done != self.total {
+            self.done = self.total;
+            self.tell();
+        }
     }
 
     fn note(&mut self, text: &str) {

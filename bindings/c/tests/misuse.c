@@ -44,7 +44,7 @@ int main(int count, char **arguments)
     FAILS(tipi_gpu_open(TIPI_ABI_VERSION + 1, NULL, &gpu), TIPI_ABI, "header");
     FAILS(tipi_gpu_open(TIPI_ABI_VERSION, NULL, NULL), TIPI_INVALID, "gpu is NULL");
     check(tipi_gpu_open(TIPI_ABI_VERSION, NULL, &gpu));
-    FAILS(tipi_model_load(gpu, tipi_str("/no/such/model"), NULL, NULL, &model), TIPI_IO, "/no/such/model");
+    FAILS(tipi_model_load(gpu, tipi_str("/no/such/model"), NULL, NULL, &model), TIPI_CONFIG, "/no/such/model");
     FAILS(tipi_model_load(NULL, tipi_str(arguments[1]), NULL, NULL, &model), TIPI_INVALID, "gpu is NULL");
     check(tipi_model_load(gpu, tipi_str(arguments[1]), NULL, NULL, &model));
     check(tipi_pictures_new(&pictures));

@@ -1,7 +1,7 @@
 //! Callbacks: progress, notes, and stopping from within and from without.
 
-// A test that cannot go on should stop where it stands; helpers here are tests too.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// A test that cannot go on should stop where it stands; helpers here are tests too. What they call by pointers keeps to the header's rules.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::undocumented_unsafe_blocks)]
 
 #[macro_use]
 mod common;
@@ -56,9 +56,7 @@ fn progress_is_told_to_the_end() {
     let list = folder();
     let mut seen = Seen::default();
     let watching = watch(&mut seen, null());
-    // SAFETY: the header's rules are kept to.
     let _features = Own::of(|made| unsafe { tipi_model_encode(model(), list.0, &raw const watching, made) });
-    // SAFETY: likewise.
     let count = common::got(|count| unsafe { tipi_pictures_count(list.0, count) }) as u64;
     let done: Vec<u64> = seen.progress.iter().map(|told| told.1).collect();
     assert!(done.len() > 3 && done.is_sorted() && done.first() == Some(&0) && done.last() == Some(&count), "{done:?}");
@@ -96,7 +94,6 @@ fn another_thread_stops_the_work() {
     let (examples, _) = common::examples();
     let templates = [s("an icon of {}")];
     let options = TipiFitOptions { settings: s(r#"{"epochs": 1000000}"#), ..fit_options("tip-adapter-f", &templates) };
-    // SAFETY: the header's rules are kept to.
     let stop = Own::of(|stop| unsafe { tipi_stop_new(stop) });
     let silent = TipiWatch { size: size_of::<TipiWatch>(), progress: None, note: None, data: null_mut(), stop: stop.0 };
     std::thread::scope(|scope| {
@@ -119,7 +116,6 @@ fn another_thread_stops_the_work() {
     let list = folder();
     fails!(tipi_model_encode(model(), list.0, &raw const silent, &raw mut features), TipiStopped, "stopped");
     // From within a callback, by the same way.
-    // SAFETY: the header's rules are kept to.
     let own = Own::of(|stop| unsafe { tipi_stop_new(stop) });
     let handle = own.0;
     let mut seen = Seen { stop: Some(own), ..Seen::default() };
@@ -142,7 +138,6 @@ fn notes_are_told() {
     let (examples, _) = common::examples();
     let mut seen = Seen::default();
     let watching = watch(&mut seen, null());
-    // SAFETY: the header's rules are kept to.
     let _chosen =
         Own::of(|chosen| unsafe { tipi_examples_choose(examples.0, 50, 1, &raw const watching, chosen, null_mut()) });
     assert!(seen.notes.iter().any(|note| note.contains("fewer") || note.contains("50")), "{:?}", seen.notes);

@@ -124,7 +124,7 @@ pub fn got<T>(get: impl FnOnce(*mut T) -> TipiStatus) -> T {
 pub fn gpu() -> *mut TipiGpu {
     static GPU: OnceLock<Own<TipiGpu>> = OnceLock::new();
     // SAFETY: the header's rules are kept to.
-    GPU.get_or_init(|| Own::of(|gpu| unsafe { tipi_gpu_open(ABI_VERSION, &raw const device_options(), gpu) })).0
+    GPU.get_or_init(|| Own::of(|gpu| unsafe { tipi_gpu_open(ABI_VERSION, &device_options(), gpu) })).0
 }
 
 pub fn load(gpu: *const TipiGpu) -> Own<TipiModel> {
