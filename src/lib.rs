@@ -77,7 +77,9 @@
 //!
 //! # In an application
 //!
-//! * [`Job`] does long work on a thread of its own, says how far it is, and stops it within one submission to the GPU.
+//! * [`Job`] does long work on a thread of its own, says how far it is, and stops it within one submission to the GPU. [`Stop`]
+//!   stops work on a thread of the application's in the same way.
+//! * Settings come from text as well: [`FitOptions::with_settings`], [`FitOptions::with_how`], [`CorrectionOptions::of_json`].
 //! * [`Picture`] takes files, a file's bytes and buffers of pixels.
 //! * [`Classifier::predict`] records the way from pixels to probabilities once; calls after the first only run it.
 //! * [`Model`], [`Classifier`] and [`Gpu`] are cheap to clone, and `Send + Sync`.
@@ -144,7 +146,7 @@ pub use error::{Error, Result};
 #[doc(inline)]
 pub use eval::{Coverage, Foreign};
 #[doc(inline)]
-pub use gpu::{DeviceOptions, DeviceReport, Hold, HostDevice, HostOptions, HostRequest, list_devices};
+pub use gpu::{DeviceOptions, DeviceReport, Hold, HostDevice, HostOptions, HostRequest, Stop, list_devices};
 #[doc(inline)]
 pub use kernels::gemm::Precision;
 #[doc(inline)]

@@ -111,6 +111,7 @@ fn what_is_promised_of_threads_is_so() {
     both::<Prediction>();
     both::<ImageFeatures>();
     both::<Error>();
+    both::<tipi::Stop>();
     both::<Progress>();
     send::<Job<(Classifier, tipi::Report)>>();
 }

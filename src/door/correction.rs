@@ -4,7 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 use super::checkpoint::Checkpoint;
+use super::json::{merged, object};
 use super::{Examples, Model, Report};
 use crate::adapt::adapter_file::{self, Adapter, Description, File, Meta};
 use crate::adapt::dino::SelfSupervised;
@@ -28,8 +32,11 @@ struct Inner {
     meta: OnceLock<Meta>,
 }
 
+/// Pictures in a step of the authors' training without labels.
+const AUTHORS_BATCH: usize = 120;
+
 /// How a correction learns.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CorrectionOptions {
     /// Passes over the pictures.
     pub epochs: usize,
@@ -56,7 +63,7 @@ pub struct CorrectionOptions {
 
 /// What training without labels has besides: a student learns to say of crops of a picture what its own running mean says of
 /// others (DINO, arXiv 2104.14294).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SelfSupervision {
     /// Outputs of the random head that crops are compared through, from 2 to 1048576. It takes most of the memory.
     pub head: usize,
@@ -97,6 +104,24 @@ impl CorrectionOptions {
     /// steps are of 120.
     pub fn without_labels(batch: usize) -> CorrectionOptions {
         CorrectionOptions::of(&Config::without_labels(1, batch))
+    }
+
+    /// Options from a JSON object with the names of the fields: `{"epochs": 3, "rate": 0.0001}`. What is not in it has the paper's
+    /// settings: with a `self_supervision` those for training without labels, in steps of the object's `batch`, else of the authors'.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for text that is no JSON object, a field that there is not, or a value of another form.
+    pub fn of_json(json: &str) -> Result<CorrectionOptions> {
+        const WHAT: &str = "the correction's options";
+        let fields = object(WHAT, json)?;
+        let base = match fields.get("self_supervision") {
+            None | Some(Value::Null) => CorrectionOptions::default(),
+            Some(_) => {
+                let given = fields.get("batch").and_then(Value::as_u64).and_then(|batch| usize::try_from(batch).ok());
+                CorrectionOptions::without_labels(given.unwrap_or(AUTHORS_BATCH))
+            }
+        };
+        merged(WHAT, &base, json)
     }
 
     fn of(config: &Config) -> CorrectionOptions {
@@ -257,4 +282,26 @@ pub(super) fn fit(
     let correction = Correction::new(model, correction, (classes, config));
     checkpoint.map_or(Ok(()), Checkpoint::remove)?;
     Ok((correction, Report { losses, ..Report::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_come_from_text() {
+        let of = CorrectionOptions::of_json;
+        assert_eq!(of("{}").unwrap(), CorrectionOptions::default());
+        let wanted = CorrectionOptions { epochs: 7, rate: 0.25, ..CorrectionOptions::default() };
+        assert_eq!(of(r#"{"epochs": 7, "rate": 0.25}"#).unwrap(), wanted);
+        let mut wanted = CorrectionOptions::without_labels(16);
+        assert_eq!(of(r#"{"batch": 16, "self_supervision": {}}"#).unwrap(), wanted);
+        wanted = CorrectionOptions::without_labels(AUTHORS_BATCH);
+        wanted.self_supervision = Some(SelfSupervision { local_crops: 3, ..SelfSupervision::default() });
+        assert_eq!(of(r#"{"self_supervision": {"local_crops": 3}}"#).unwrap(), wanted);
+        let says = |json| of(json).unwrap_err().to_string();
+        assert!(says(r#"{"lr": 1}"#).contains("options: there is no 'lr'; there are batch"));
+        assert!(says(r#"{"self_supervision": {"crops": 1}}"#).contains("there is no 'self_supervision.crops'"));
+        assert!(says(r#"{"batch": "many"}"#).contains("invalid type"));
+    }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
 use super::classifier::Story;
+use super::json::{merged, object};
 use super::{Classifier, Correction, Examples, Method, Model};
 use crate::adapt::adapter_file::Description;
 use crate::adapt::method::Settings;
@@ -61,6 +62,26 @@ impl FitOptions {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Result<FitOptions> {
         self.settings.insert(name.into(), value.into());
         self.method.settled(&self.settings)?;
+        Ok(self)
+    }
+
+    /// The same with the settings in a JSON object, by their names: `{"epochs": 20, "lr": 0.001}`. What is not in it stays.
+    ///
+    /// # Errors
+    /// As [`FitOptions::with`]; [`Error::Invalid`] for text that is no JSON object.
+    pub fn with_settings(mut self, json: &str) -> Result<FitOptions> {
+        self.settings.extend(object("the settings", json)?);
+        self.method.settled(&self.settings)?;
+        Ok(self)
+    }
+
+    /// The same with the fields of [`FitOptions::how`] that a JSON object names: `{"key_views": 4, "judge_by": "validation"}`.
+    /// What is not in it stays.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for text that is no JSON object, a field that [`How`] does not have, or a value of another form.
+    pub fn with_how(mut self, json: &str) -> Result<FitOptions> {
+        self.how = merged("how", &self.how, json)?;
         Ok(self)
     }
 
@@ -139,4 +160,28 @@ pub(super) fn fit(
     checkpoint.map_or(Ok(()), Checkpoint::remove)?;
     let report = Report { validation_accuracy: val_accuracy, validation_pictures: val.len(), losses };
     Ok((Classifier::new(model, fitted, classes, learned), report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::JudgeBy;
+
+    #[test]
+    fn settings_come_from_text() {
+        let options = FitOptions::new(Method::named("prolip").unwrap());
+        let options = options.with("epochs", 3).unwrap().with_settings(r#"{"lr": 0.5}"#).unwrap();
+        assert_eq!((&options.settings["epochs"], &options.settings["lr"]), (&3.into(), &0.5.into()));
+        let options = options.with_how(r#"{"key_views": 4, "judge_by": "validation"}"#).unwrap();
+        assert_eq!(options.how, How { key_views: 4, judge_by: JudgeBy::Validation, ..How::default() });
+        let says = |result: Result<FitOptions>| result.unwrap_err().to_string();
+        assert!(says(options.clone().with_settings(r#"{"epoch": 3}"#)).contains("no setting 'epoch'; it has"));
+        assert!(says(options.clone().with_settings("[3]")).contains("the settings are no JSON object"));
+        assert!(says(options.clone().with_settings("{")).contains("the settings are no JSON object: EOF"));
+        assert!(
+            says(options.clone().with_how(r#"{"keys": 3}"#))
+                .contains("how: there is no 'keys'; there are augment, grid")
+        );
+        assert!(says(options.with_how(r#"{"views": -1}"#)).contains("how: "));
+    }
 }

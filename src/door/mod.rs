@@ -14,6 +14,7 @@ mod fit;
 mod gallery;
 mod gpu;
 mod job;
+mod json;
 mod method;
 mod model;
 mod prediction;
