@@ -150,8 +150,8 @@ fn models_are_loaded() {
 
 #[test]
 fn pictures_come_from_files_bytes_and_pixels() {
-    let list = pictures(&[icon("bell/mdi")]);
-    let bytes = fs::read(icon("bell/mdi")).unwrap();
+    let list = pictures(&[icon("bell/lucide-bell")]);
+    let bytes = fs::read(icon("bell/lucide-bell")).unwrap();
     ok!(tipi_pictures_add_encoded(list.0, s("bell.png"), bytes.as_ptr(), bytes.len()));
     let pixels: Vec<u8> = (0..5u8 * 4 * 3).collect();
     ok!(tipi_pictures_add_rgb(list.0, s("tight"), 5, 4, 15, pixels.as_ptr(), pixels.len()));
@@ -167,7 +167,7 @@ fn pictures_come_from_files_bytes_and_pixels() {
         let name = Own::of(|name| unsafe { tipi_pictures_name(list.0, number, name) });
         text(got(|content| unsafe { tipi_text_get(name.0, content) }))
     };
-    assert_eq!([name(0), name(1), name(2)], [icon("bell/mdi"), "bell.png".into(), "tight".into()]);
+    assert_eq!([name(0), name(1), name(2)], [icon("bell/lucide-bell"), "bell.png".into(), "tight".into()]);
     let (mut width, mut height) = (0, 0);
     ok!(tipi_pictures_check(list.0, 3, &raw mut width, &raw mut height));
     assert_eq!((width, height), (5, 4));
@@ -229,7 +229,7 @@ fn same(lists: &[Vec<tipi::Neighbour>]) -> Vec<Vec<(usize, u32)>> {
 
 #[test]
 fn features_and_galleries_are_the_doors() {
-    let paths = ["bell/mdi", "bell/ph", "cat/mdi", "anchor/mdi", "anchor/ph"].map(icon);
+    let paths = ["bell/lucide-bell", "bell/ph-bell-bold", "car/lucide-car", "apple/lucide-apple", "apple/ph"].map(icon);
     let list = pictures(&paths);
     let wanted = door().encode(&paths.clone().map(Picture::file), &mut Unwatched).unwrap();
     assert_eq!(bits(&encode(&list)), bits(wanted.values()));
@@ -303,7 +303,7 @@ fn features_and_galleries_are_the_doors() {
 
 #[test]
 fn words_alone_classify() {
-    let (classes, templates) = (["anchor", "bell", "cat"], ["an icon of {}"]);
+    let (classes, templates) = (["apple", "bell", "car"], ["an icon of {}"]);
     let (c_classes, c_templates) = (classes.map(s), templates.map(s));
     let classifier =
         Own::of(|made| unsafe { tipi_model_zero_shot(model(), c_classes.as_ptr(), 3, c_templates.as_ptr(), 1, made) });
@@ -316,12 +316,12 @@ fn words_alone_classify() {
     assert_eq!(text(got(|name| unsafe { tipi_classifier_class(classifier.0, 1, name) })), "bell");
 
     // One that cannot be decoded is in the answers.
-    let list = pictures(&[icon("bell/mdi"), path("Cargo.toml"), icon("cat/ph")]);
+    let list = pictures(&[icon("bell/lucide-bell"), path("Cargo.toml"), icon("car/ph-car-bold")]);
     let answers = Own::of(|answers| unsafe { tipi_classifier_predict(classifier.0, list.0, null(), answers) });
     assert_eq!(got(|count| unsafe { tipi_predictions_count(answers.0, count) }), 3);
     let answer =
         |number| -> TipiPrediction { got(|answer| unsafe { tipi_predictions_get(answers.0, number, answer) }) };
-    for (number, name) in [(0, "bell/mdi"), (2, "cat/ph")] {
+    for (number, name) in [(0, "bell/lucide-bell"), (2, "car/ph-car-bold")] {
         let (answer, wanted) = (answer(number), wanted.predict(&Picture::file(icon(name))).unwrap());
         assert_eq!((answer.status, text(answer.message), answer.unknown), (TipiStatus::TipiOk, String::new(), false));
         assert_eq!(bits(&values(answer.scores, answer.classes)), bits(wanted.scores()));
@@ -350,7 +350,7 @@ fn words_alone_classify() {
     fails!(tipi_predictions_top(answers.0, 0, 2, null_mut(), &raw mut written), TipiInvalid, "top is NULL");
 
     // The same from features.
-    let of_file = pictures(&[icon("bell/mdi")]);
+    let of_file = pictures(&[icon("bell/lucide-bell")]);
     let features = Own::of(|features| unsafe { tipi_model_encode(model(), of_file.0, null(), features) });
     let again = Own::of(|answers| unsafe { tipi_classifier_predict_features(classifier.0, features.0, answers) });
     let again: TipiPrediction = got(|answer| unsafe { tipi_predictions_get(again.0, 0, answer) });
@@ -365,15 +365,15 @@ fn words_alone_classify() {
     ok!(tipi_classifier_release(classifier.0));
 
     // Classes with prompts of their own.
-    let prompts = ["an icon of an anchor", "an icon of a bell", "a bell", "an icon of a cat"];
+    let prompts = ["an icon of an apple", "an icon of a bell", "a bell", "an icon of a cat"];
     let of = |counts: [usize; 3], count, made| unsafe {
         tipi_model_zero_shot_of(model(), c_classes.as_ptr(), counts.as_ptr(), 3, prompts.map(s).as_ptr(), count, made)
     };
     let own = Own::of(|made| of([1, 2, 1], 4, made));
-    let wanted = [("anchor", &prompts[..1]), ("bell", &prompts[1..3]), ("cat", &prompts[3..])];
+    let wanted = [("apple", &prompts[..1]), ("bell", &prompts[1..3]), ("car", &prompts[3..])];
     let wanted =
         wanted.map(|(class, prompts)| (class, prompts.iter().map(ToString::to_string).collect::<Vec<String>>()));
-    let wanted = door().zero_shot_of(&wanted).unwrap().predict(&Picture::file(icon("bell/mdi"))).unwrap();
+    let wanted = door().zero_shot_of(&wanted).unwrap().predict(&Picture::file(icon("bell/lucide-bell"))).unwrap();
     let answers = Own::of(|answers| unsafe { tipi_classifier_predict(own.0, of_file.0, null(), answers) });
     let answer: TipiPrediction = got(|answer| unsafe { tipi_predictions_get(answers.0, 0, answer) });
     assert_eq!(bits(&values(answer.scores, 3)), bits(wanted.scores()));
@@ -485,7 +485,7 @@ fn corrections_are_trained_and_kept() {
         (text(info.facts), info.epochs, info.classes),
         ("4 wide, scale 0.03, 1 epoch over 3 classes".into(), 1, 3)
     );
-    assert_eq!(text(got(|name| unsafe { tipi_correction_class(trained.0, 2, name) })), "cat");
+    assert_eq!(text(got(|name| unsafe { tipi_correction_class(trained.0, 2, name) })), "car");
     let bytes_of = |correction: &Own<TipiCorrection>| {
         contents(&Own::of(|bytes| unsafe { tipi_correction_to_bytes(correction.0, bytes) }))
     };
@@ -555,8 +555,8 @@ fn adapters_are_kept_and_say_unknown() {
     assert_eq!(fs::read_to_string(&notes).unwrap(), "mine");
 
     let wanted = door().open_adapter(file).unwrap();
-    let picture = Picture::file(icon("bell/tabler"));
-    let list = pictures(&[icon("bell/tabler")]);
+    let picture = Picture::file(icon("bell/iconoir-bell"));
+    let list = pictures(&[icon("bell/iconoir-bell")]);
     let ask = |classifier: &Own<TipiClassifier>| {
         Own::of(|answers| unsafe { tipi_classifier_predict(classifier.0, list.0, null(), answers) })
     };
@@ -611,7 +611,7 @@ fn adapters_are_kept_and_say_unknown() {
 #[test]
 fn examples_are_chosen_as_at_the_door() {
     let folder = tempfile::tempdir().unwrap();
-    for class in ["bell", "cat"] {
+    for class in ["bell", "car"] {
         let to = folder.path().join(class);
         fs::create_dir(&to).unwrap();
         for name in ["mdi", "ph", "tabler"] {
@@ -626,7 +626,7 @@ fn examples_are_chosen_as_at_the_door() {
     };
     assert_eq!(info(all.0), TipiExamplesInfo { classes: 2, support: 7, validation: 0 });
     let name = Own::of(|name| unsafe { tipi_examples_class(all.0, 1, name) });
-    assert_eq!(text(got(|content| unsafe { tipi_text_get(name.0, content) })), "cat");
+    assert_eq!(text(got(|content| unsafe { tipi_text_get(name.0, content) })), "car");
 
     let (mut chosen, mut left_out) = (null_mut(), null_mut());
     ok!(tipi_examples_choose(all.0, 2, 5, null(), &raw mut chosen, &raw mut left_out));
@@ -691,13 +691,13 @@ fn handles_outlive_nothing_and_are_never_followed() {
     // What was made goes on without what it was made of.
     let other = Own::of(|gpu| unsafe { tipi_gpu_open(ABI_VERSION, &device_options(), gpu) });
     let loaded = load(other.0);
-    let (classes, templates) = (["bell", "cat"].map(s), [s("an icon of {}")]);
+    let (classes, templates) = (["bell", "car"].map(s), [s("an icon of {}")]);
     let classifier =
         Own::of(|made| unsafe { tipi_model_zero_shot(loaded.0, classes.as_ptr(), 2, templates.as_ptr(), 1, made) });
     let (gone, gone_gpu) = (loaded.0, other.0);
     drop(other);
     drop(loaded);
-    let list = pictures(&[icon("bell/mdi")]);
+    let list = pictures(&[icon("bell/lucide-bell")]);
     let answers = Own::of(|answers| unsafe { tipi_classifier_predict(classifier.0, list.0, null(), answers) });
     let answer: TipiPrediction = got(|answer| unsafe { tipi_predictions_get(answers.0, 0, answer) });
     assert_eq!(text(answer.best.name), "bell");

@@ -96,7 +96,7 @@ static unsigned char *some_bytes(size_t *length)
 }
 
 static const char *const WORDS[] = {
-    "bell", "cat", "", "an icon of {}", "a photo of a {}.", "{}", "bell.png", "cat.png", "icons", "model",
+    "bell", "car", "", "an icon of {}", "a photo of a {}.", "{}", "bell.png", "cat.png", "icons", "model",
     "adapter.safetensors", "out.safetensors", "tip-adapter", "zero-shot", "tip-adapter-f", "tip-x", "gda", "pini", "prolip",
     "tip-adapter++", "auto", "{\"epochs\": 1}", "{\"epochs\": 2, \"lr\": 0.01}", "{\"key_views\": 1, \"views\": 1}",
     "{\"epochs\": 1, \"bottleneck\": 4, \"batch\": 2}", "{\"self_supervision\": {}, \"epochs\": 1, \"batch\": 2}",
@@ -320,7 +320,7 @@ static TipiStatus one(size_t call, TipiStr model)
     case 19: MAKES(TEXT, TipiText, tipi_pictures_name(handle(PICTURES), number(), at)); break;
     case 20: status = tipi_pictures_check(handle(PICTURES), number(), once_in(20) ? NULL : &a, &b); break;
     case 21: case 22: MAKES(FEATURES, TipiFeatures, tipi_model_encode(handle(MODEL), handle(PICTURES), some_watch(), at)); break;
-    case 23: { TipiStr *texts = some_texts(&a, "bell", "cat"); MAKES(FEATURES, TipiFeatures, tipi_model_encode_texts(handle(MODEL), texts, a, at)); break; }
+    case 23: { TipiStr *texts = some_texts(&a, "bell", "car"); MAKES(FEATURES, TipiFeatures, tipi_model_encode_texts(handle(MODEL), texts, a, at)); break; }
     case 24: case 25: {
         size_t rows = below(4), width = once_in(3) ? below(9) : 512;
         float *values = room_for(rows * width * sizeof *values);
@@ -354,12 +354,12 @@ static TipiStatus one(size_t call, TipiStr model)
     case 34: MAKES(NEIGHBOURS, TipiNeighbours, tipi_gallery_nearest_others(handle(GALLERY), number(), some_watch(), at)); break;
     case 35: MAKES(NEIGHBOURS, TipiNeighbours, tipi_gallery_duplicates(handle(GALLERY), share(), some_watch(), at)); break;
     case 36: {
-        TipiStr *classes = some_texts(&a, "bell", "cat"), *templates = some_texts(&b, "an icon of {}", "a {}");
+        TipiStr *classes = some_texts(&a, "bell", "car"), *templates = some_texts(&b, "an icon of {}", "a {}");
         MAKES(CLASSIFIER, TipiClassifier, tipi_model_zero_shot(handle(MODEL), classes, a, templates, b, at));
         break;
     }
     case 37: {
-        TipiStr *classes = some_texts(&a, "bell", "cat"), *prompts = some_texts(&b, "a bell", "a cat");
+        TipiStr *classes = some_texts(&a, "bell", "car"), *prompts = some_texts(&b, "a bell", "a cat");
         size_t counts[3], left = b;
         for (size_t i = 0; i < a; i++) {
             counts[i] = once_in(10) ? (size_t)any() : i + 1 == a ? left : left > 0 ? 1 : 0;
@@ -372,8 +372,8 @@ static TipiStatus one(size_t call, TipiStr model)
     case 39: MAKES(TEXT, TipiText, tipi_method_settings(some_text(), at)); break;
     case 40: MAKES(EXAMPLES, TipiExamples, tipi_examples_new(at)); break;
     case 41: MAKES(EXAMPLES, TipiExamples, tipi_examples_of_folder(once_in(2) ? tipi_str("icons") : some_path(), at)); break;
-    case 42: case 43: status = tipi_examples_add(handle(EXAMPLES), ONE_OF("bell", "cat"), handle(PICTURES)); break;
-    case 44: status = tipi_examples_add_validation(handle(EXAMPLES), ONE_OF("bell", "cat"), handle(PICTURES)); break;
+    case 42: case 43: status = tipi_examples_add(handle(EXAMPLES), ONE_OF("bell", "car"), handle(PICTURES)); break;
+    case 44: status = tipi_examples_add_validation(handle(EXAMPLES), ONE_OF("bell", "car"), handle(PICTURES)); break;
     case 45: status = once_in(4) ? tipi_examples_clear(handle(EXAMPLES)) : TIPI_OK; break;
     case 46: READS(TipiExamplesInfo, tipi_examples_info(handle(EXAMPLES), at)); break;
     case 47: MAKES(TEXT, TipiText, tipi_examples_class(handle(EXAMPLES), number(), at)); break;

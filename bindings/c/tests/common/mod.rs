@@ -159,7 +159,7 @@ pub fn examples() -> (Own<TipiExamples>, tipi::Examples) {
     // SAFETY: the header's rules are kept to.
     let examples = Own::of(|examples| unsafe { tipi_examples_new(examples) });
     let mut same = tipi::Examples::new();
-    for class in ["anchor", "bell", "cat"] {
+    for class in ["apple", "bell", "car"] {
         let of = |name: &str| icon(&format!("{class}/{name}"));
         ok!(tipi_examples_add(examples.0, s(class), pictures(&[of("mdi"), of("ph")]).0));
         ok!(tipi_examples_add_validation(examples.0, s(class), pictures(&[of("tabler")]).0));

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Stands in for cargo where maturin builds the module for tests. A package built alone has its dependencies built anew, with fewer
+# features than the workspace's tests have them with; so all packages are asked for, and everything that is there already is used.
+set -euo pipefail
+if [[ ${1:-} != rustc ]]; then
+    exec cargo "$@"
+fi
+format=()
+for argument in "$@"; do
+    case $argument in
+    --) break ;;
+    --message-format*) format=("$argument") ;;
+    esac
+done
+# An example brings the features that tests ask for. The program is what the module is compared with.
+exec cargo build --workspace --lib --bin tipi --example classify "${format[@]}"
