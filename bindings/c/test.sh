@@ -72,7 +72,7 @@ cc -std=c11 $strict bindings/c/examples/fewshot.c -I"$work/prefix/include" "$wor
 
 say 'the examples, and equal bits with the program'
 model=weights/picto data=examples/pictos/shifted
-pictures=("$data"/bell/*.png "$data"/cat/*.png "$data"/apple/*.png)
+pictures=("$data"/bell/*.png "$data"/car/*.png "$data"/apple/*.png)
 cp Cargo.toml "$work/broken.png"
 "$work/fewshot" $model $data tip-adapter "$work/c.safetensors" "${pictures[@]}" "$work/broken.png" /no/such.png >"$work/c.txt"
 "$work/fewshot-cpp" $model $data tip-adapter "$work/cpp.safetensors" "${pictures[@]}" "$work/broken.png" /no/such.png >"$work/cpp.txt" 2>"$work/cpp.err"
@@ -138,9 +138,9 @@ fi
 say "$fuzz s of random calls"
 mkdir -p "$work/fuzz/icons/bell" "$work/fuzz/icons/car"
 cp $data/bell/*.png "$work/fuzz/icons/bell/"
-cp $data/cat/*.png "$work/fuzz/icons/car/"
+cp $data/car/*.png "$work/fuzz/icons/car/"
 cp $data/bell/lucide-bell.png "$work/fuzz/bell.png"
-cp $data/car/lucide-car.png "$work/fuzz/cat.png"
+cp $data/car/lucide-car.png "$work/fuzz/car.png"
 cp "$work/c.safetensors" "$work/fuzz/adapter.safetensors"
 (cd "$work/fuzz" && "$work/random" "$fuzz" "$seed" "$root/$model" >"$work/random.txt") || { cat "$work/random.txt"; exit 1; }
 tail -n 1 "$work/random.txt"

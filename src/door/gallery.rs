@@ -17,7 +17,7 @@ use crate::{Error, Result};
 ///
 /// # fn main() -> tipi::Result<()> {
 /// let model = Model::load(&Gpu::open(&DeviceOptions::default())?, "weights/picto")?;
-/// let pictures: Vec<Picture> = ["bell/lucide-bell", "bell/ph-bell-bold-bell-bold", "car/lucide-car"]
+/// let pictures: Vec<Picture> = ["bell/lucide-bell", "bell/ph-bell-bold", "car/lucide-car"]
 ///     .iter()
 ///     .map(|name| Picture::file(format!("examples/pictos/shifted/{name}.png")))
 ///     .collect();

@@ -62,7 +62,7 @@ fn new_formats_are_pictures_in_folders() {
     for (name, to) in [("rgba.avif", "a.avif"), ("photo.jxl", "b.JXL"), ("grid.avif", "no-name.png")] {
         fs::copy(sample(name), dir.path().join(to)).unwrap();
     }
-    fs::copy(root().join("examples/pictos/shifted/bell/ph-bell-bold-bell-bold.png"), dir.path().join("d.png")).unwrap();
+    fs::copy(root().join("examples/pictos/shifted/bell/ph-bell-bold.png"), dir.path().join("d.png")).unwrap();
     let (stdout, _) = good(&classify(&[s(dir.path())]));
     assert_eq!(classified(&stdout), ["a.avif", "b.JXL", "d.png", "no-name.png"]);
 }
@@ -89,7 +89,7 @@ fn heic_is_read_by_libheif_or_says_how_to_convert_it() {
 /// A folder with a sound picture, some that are not read, and files that are none.
 fn mixed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let png = fs::read(root().join("examples/pictos/shifted/bell/ph-bell-bold-bell-bold.png")).unwrap();
+    let png = fs::read(root().join("examples/pictos/shifted/bell/ph-bell-bold.png")).unwrap();
     for (name, bytes) in [
         ("bell.png", &png[..]),
         ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
@@ -195,7 +195,7 @@ fn grey_of_16_bits_is_clipped_with_a_note_or_scaled() {
     fs::create_dir(at("in")).unwrap();
     deep_grey(&at("in/a.png"));
     deep_grey(&at("in/b.tif"));
-    fs::copy(root().join("examples/pictos/shifted/bell/ph-bell-bold-bell-bold.png"), at("in/c.png")).unwrap();
+    fs::copy(root().join("examples/pictos/shifted/bell/ph-bell-bold.png"), at("in/c.png")).unwrap();
     // What the grey looks like at 8 bits, and white.
     let shown = image::open(at("in/a.png")).unwrap().into_luma16();
     fs::create_dir(at("out")).unwrap();

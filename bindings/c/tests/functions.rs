@@ -229,12 +229,12 @@ fn same(lists: &[Vec<tipi::Neighbour>]) -> Vec<Vec<(usize, u32)>> {
 
 #[test]
 fn features_and_galleries_are_the_doors() {
-    let paths = ["bell/lucide-bell", "bell/ph-bell-bold", "car/lucide-car", "apple/lucide-apple", "apple/ph"].map(icon);
+    let paths = ["bell/lucide-bell", "bell/ph-bell-bold", "car/lucide-car", "apple/lucide-apple", "apple/iconoir-apple"].map(icon);
     let list = pictures(&paths);
     let wanted = door().encode(&paths.clone().map(Picture::file), &mut Unwatched).unwrap();
     assert_eq!(bits(&encode(&list)), bits(wanted.values()));
 
-    let asked = ["an icon of a bell", "an icon of a cat"];
+    let asked = ["an icon of a bell", "an icon of a car"];
     let texts = Own::of(|features| unsafe { tipi_model_encode_texts(model(), asked.map(s).as_ptr(), 2, features) });
     let matrix: TipiMatrix = got(|matrix| unsafe { tipi_features_get(texts.0, matrix) });
     let wanted_texts = door().encode_texts(&asked).unwrap();
@@ -365,7 +365,7 @@ fn words_alone_classify() {
     ok!(tipi_classifier_release(classifier.0));
 
     // Classes with prompts of their own.
-    let prompts = ["an icon of an apple", "an icon of a bell", "a bell", "an icon of a cat"];
+    let prompts = ["an icon of an apple", "an icon of a bell", "a bell", "an icon of a car"];
     let of = |counts: [usize; 3], count, made| unsafe {
         tipi_model_zero_shot_of(model(), c_classes.as_ptr(), counts.as_ptr(), 3, prompts.map(s).as_ptr(), count, made)
     };
@@ -618,7 +618,7 @@ fn examples_are_chosen_as_at_the_door() {
             fs::copy(icon(&format!("{class}/{name}")), to.join(name).with_extension("png")).unwrap();
         }
     }
-    fs::write(folder.path().join("cat/broken.png"), "no picture").unwrap();
+    fs::write(folder.path().join("car/broken.png"), "no picture").unwrap();
     let at = folder.path().to_str().unwrap();
     let all = Own::of(|examples| unsafe { tipi_examples_of_folder(s(at), examples) });
     let info = |examples: *const TipiExamples| -> TipiExamplesInfo {

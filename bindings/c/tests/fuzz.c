@@ -3,7 +3,7 @@
 // many is a fault. Pointers and lengths are true, as the header asks; all else is not. Fails at a defect, a status without a
 // message, a handle that is not NULL after a failure, and handles that are left.
 //
-//   fuzz SECONDS SEED MODEL        in a folder with bell.png, cat.png, icons/ and adapter.safetensors, to which it writes
+//   fuzz SECONDS SEED MODEL        in a folder with bell.png, car.png, icons/ and adapter.safetensors, to which it writes
 
 #define _DEFAULT_SOURCE
 #include <stdio.h>
@@ -60,7 +60,7 @@ static void *copy_of(const void *bytes, size_t length)
 // Whole files, to be damaged.
 static unsigned char *files[3];
 static size_t lengths[3];
-static const char *const NAMES[3] = {"bell.png", "cat.png", "adapter.safetensors"};
+static const char *const NAMES[3] = {"bell.png", "car.png", "adapter.safetensors"};
 
 static void read_files(void)
 {
@@ -96,7 +96,7 @@ static unsigned char *some_bytes(size_t *length)
 }
 
 static const char *const WORDS[] = {
-    "bell", "car", "", "an icon of {}", "a photo of a {}.", "{}", "bell.png", "cat.png", "icons", "model",
+    "bell", "car", "", "an icon of {}", "a photo of a {}.", "{}", "bell.png", "car.png", "icons", "model",
     "adapter.safetensors", "out.safetensors", "tip-adapter", "zero-shot", "tip-adapter-f", "tip-x", "gda", "pini", "prolip",
     "tip-adapter++", "auto", "{\"epochs\": 1}", "{\"epochs\": 2, \"lr\": 0.01}", "{\"key_views\": 1, \"views\": 1}",
     "{\"epochs\": 1, \"bottleneck\": 4, \"batch\": 2}", "{\"self_supervision\": {}, \"epochs\": 1, \"batch\": 2}",
@@ -305,7 +305,7 @@ static TipiStatus one(size_t call, TipiStr model)
     case 8: READS(TipiStr, tipi_model_digest(handle(MODEL), at)); break;
     case 9: status = once_in(10) ? tipi_model_release(handle(MODEL)) : TIPI_OK; break;
     case 10: MAKES(PICTURES, TipiPictures, tipi_pictures_new(at)); break;
-    case 11: status = tipi_pictures_add_file(handle(PICTURES), once_in(2) ? ONE_OF("bell.png", "cat.png") : some_path()); break;
+    case 11: status = tipi_pictures_add_file(handle(PICTURES), once_in(2) ? ONE_OF("bell.png", "car.png") : some_path()); break;
     case 12: status = tipi_pictures_add_folder(handle(PICTURES), some_path(), once_in(2) ? NULL : &a); break;
     case 13: case 14: bytes = some_bytes(&a); status = tipi_pictures_add_encoded(handle(PICTURES), some_text(), bytes, a); break;
     case 15: case 16: {
@@ -359,7 +359,7 @@ static TipiStatus one(size_t call, TipiStr model)
         break;
     }
     case 37: {
-        TipiStr *classes = some_texts(&a, "bell", "car"), *prompts = some_texts(&b, "a bell", "a cat");
+        TipiStr *classes = some_texts(&a, "bell", "car"), *prompts = some_texts(&b, "a bell", "a car");
         size_t counts[3], left = b;
         for (size_t i = 0; i < a; i++) {
             counts[i] = once_in(10) ? (size_t)any() : i + 1 == a ? left : left > 0 ? 1 : 0;
