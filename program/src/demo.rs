@@ -186,7 +186,8 @@ pub fn run(args: &Args) -> Result<()> {
         let Some(dataset) = datasets.iter().find(|dataset| dataset.name == set) else { continue };
         let checked = eval::check(dataset, &protocol, true)?;
         let features = folder.path().join("features");
-        eval::run(&clip, checked, Some((&correction, &digest)), ("f32", folder.path(), &features), &mut bars)?;
+        let corrections = Some((&correction, &digest[..])).into();
+        eval::run(&clip, checked, &corrections, ("f32", folder.path(), &features), &mut bars)?;
         shown.add(set, &folder.path().join(set), &protocol)?;
     }
     bars.clear();
@@ -220,6 +221,7 @@ impl Args {
             setup: Setup::new(how, &methods, &settings)?,
             methods,
             ablation: None,
+            taught: Vec::new(),
             shots: self.shots.iter().copied().map(Shots::UpTo).collect(),
             seeds: self.seeds.clone(),
             adapters: false,
@@ -244,7 +246,7 @@ impl Args {
         let (pictures, names) = generic.without(&tested);
         let config = overlap::Config { epochs: self.correction_epochs, scale: SCALE, ..overlap::Config::paper(1) };
         let generic = Generic { pictures: overlap::Generic::of_files(&pictures, &names), config, place: None };
-        Ok(kept(clip, &generic, (&folder.join("correction.safetensors"), true), bars)?)
+        Ok(kept(clip, &generic, (&folder.join("correction.safetensors"), &[], true), bars)?)
     }
 }
 

@@ -1,21 +1,22 @@
 //! `tipi eval` and `tipi report`.
 
+mod corrections;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tipi::Error;
 use tipi::low_level::adapt::method::{self, Method};
-use tipi::low_level::adapt::{adapter_file, overlap};
 use tipi::low_level::clip::Clip;
 use tipi::low_level::data::walk::mark_results;
 use tipi::low_level::data::{Dataset, ELEVEN, SHIFTS, Shots, Walk};
-use tipi::low_level::eval::ablation::{Ablation, find_ablation};
-use tipi::low_level::eval::correction::Generic;
-use tipi::low_level::eval::{self, Correcting, Evaluation, Protocol, Setup};
-use tipi::low_level::numbers;
+use tipi::low_level::eval::ablation::{self, Ablation, find_ablation};
+use tipi::low_level::eval::summary::Summary;
+use tipi::low_level::eval::{self, Evaluation, Protocol, Setup};
 use tipi::low_level::output::{Kind, Output};
 use tipi::low_level::text;
 
+use self::corrections::{CorrectionArgs, Corrections};
 use crate::bars::Bars;
 use crate::common::{self, DepthArgs, FormerGpuArgs, LoraArgs, PrecisionArgs, WalkArgs};
 use crate::options::{HowArgs, OfMethods};
@@ -43,7 +44,8 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_parser = one_method)]
     methods: Vec<&'static dyn Method>,
     /// Run a paper's ablation in place of methods: pini (where the noise goes, pixels among it, draws, reduction, and how
-    /// predictions treat the noise, one changed at a time).
+    /// predictions treat the noise, one changed at a time), or overlap (Tip-Adapter and Tip-X without a correction, with one that
+    /// was trained with labels, and with one that was trained without, beside overlap and feature variance).
     #[arg(long, value_name = "NAME", conflicts_with = "methods", value_parser = one_ablation)]
     ablation: Option<&'static Ablation>,
     /// Numbers of pictures per class to learn from, each from 1 to 1000000, or all. A class that has fewer gives all it has.
@@ -60,20 +62,8 @@ pub struct Args {
     /// Folder for features, which several runs can share. By default `features` in --out.
     #[arg(long, value_name = "DIR")]
     features: Option<PathBuf>,
-    /// Overlap correction from `tipi fit overlap`, for the ++ methods.
-    #[arg(long, value_name = "FILE")]
-    correction: Option<PathBuf>,
-    /// Train a correction first, on this folder of generic pictures with one sub-folder per class. Classes that are evaluated
-    /// are left out.
-    #[arg(long, value_name = "FOLDER", conflicts_with = "correction")]
-    generic: Option<PathBuf>,
-    /// Passes over the generic pictures, from 1 to 1000000.
-    #[arg(long, default_value_t = 1, requires = "generic", value_parser = common::count(1, common::MOST_EPOCHS))]
-    correction_epochs: usize,
-    /// How strongly the correction that is trained acts: a factor on its branch, from 1e-6 to 1000.
-    #[arg(long, default_value_t = 0.03, requires = "generic", allow_negative_numbers = true,
-        value_parser = common::within(numbers::BRANCH))]
-    correction_scale: f64,
+    #[command(flatten)]
+    corrections: CorrectionArgs,
     /// Prompt, with {} in place of the class. Give several to average them. By default the dataset's own.
     #[arg(long = "template")]
     templates: Vec<String>,
@@ -149,12 +139,14 @@ fn show(out: &Path, json: bool) -> Result<()> {
     if json {
         terminal::print_json(summary, true)?;
     } else {
+        let count = written.datasets.len();
         let ablations = |of: Option<&str>, whose: &str| -> Result<()> {
             for (ablation, table) in summary.ablations(of) {
                 let heading = format!("\n{whose}: {}, accuracy in percent\n", ablation.title);
                 terminal::print(&(heading + &ui::show_table(&table).to_string()))?;
             }
-            Ok(())
+            let whose = of.map_or_else(|| format!("{count} datasets"), |_| whose.into());
+            ablation::ALL.iter().try_for_each(|ablation| show_correlation(summary, ablation, (of, &whose)))
         };
         for (name, title) in &written.datasets {
             ablations(Some(name), &text::escaped(title))?;
@@ -172,13 +164,21 @@ fn show(out: &Path, json: bool) -> Result<()> {
             let parts: Vec<String> = parts.iter().flatten().map(|table| ui::show_table(table).to_string()).collect();
             terminal::print(&parts.join("\n"))?;
         }
-        ablations(None, &format!("mean over {} datasets", written.datasets.len()))?;
+        ablations(None, &format!("mean over {count} datasets"))?;
         if !summary.average.is_empty() {
-            let count = written.datasets.len();
             terminal::print(&format!("\nmean over {count} datasets\n{}", ui::show_table(&summary.accuracies(None))))?;
         }
     }
     note!("report: {}", written.html.display());
+    Ok(())
+}
+
+/// Prints how overlap and accuracy go together, where that was measured.
+fn show_correlation(summary: &Summary, ablation: &Ablation, (of, whose): (Option<&str>, &str)) -> Result<()> {
+    if let Some(table) = summary.correlation_table(ablation, of) {
+        let heading = format!("\n{whose}: Pearson's correlation of overlap and accuracy (points)\n");
+        terminal::print(&(heading + &ui::show_table(&table).to_string()))?;
+    }
     Ok(())
 }
 
@@ -198,7 +198,7 @@ impl Args {
         }
         for path in eval::report::FILES.map(|name| self.out.join(name)).iter().filter(|path| path.exists()) {
             let output = Output::open(path, Kind::Html, true)?;
-            self.correction.iter().try_for_each(|read| output.reads(read, "a correction"))?;
+            self.corrections.files().iter().try_for_each(|read| output.reads(read, "a correction"))?;
             self.dataset.iter().try_for_each(|read| output.reads(Path::new(read), "a list of pictures"))?;
         }
         Ok(())
@@ -249,7 +249,8 @@ impl Args {
         Ok(datasets)
     }
 
-    fn protocol(&self, clip: &Clip, corrected: bool, walk: &Walk) -> Result<Protocol> {
+    fn protocol(&self, clip: &Clip, corrections: &Corrections, walk: &Walk) -> Result<Protocol> {
+        let corrected = corrections.some();
         let methods = match self.ablation {
             Some(ablation) => ablation.methods()?,
             None if self.methods.is_empty() => eval::methods(clip, corrected),
@@ -266,6 +267,7 @@ impl Args {
             setup: Setup::new(self.how.0.clone(), &methods, &self.settings.0)?,
             methods,
             ablation: self.ablation,
+            taught: self.compared().map_or_else(Vec::new, |_| corrections.taught()),
             shots: self.shots.clone(),
             seeds: self.seeds.clone(),
             adapters: self.adapters,
@@ -275,15 +277,9 @@ impl Args {
         })
     }
 
-    /// How a correction is trained on generic pictures.
-    fn generic<'a>(&self, pictures: overlap::Generic<'a>) -> Generic<'a> {
-        let config = overlap::Config {
-            epochs: self.correction_epochs,
-            scale: self.correction_scale as f32,
-            // One correction serves all seeds of the choice, also those that are added later.
-            ..overlap::Config::paper(1)
-        };
-        Generic { pictures, config, place: None }
+    /// The ablation, where it compares corrections.
+    fn compared(&self) -> Option<&'static Ablation> {
+        self.ablation.filter(|ablation| ablation.compares_corrections())
     }
 }
 
@@ -292,7 +288,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.look_at_folders()?;
     let walk = args.walk.walk(args.strict)?;
     let datasets = args.datasets(&walk)?;
-    let generic = args.generic.as_ref().map(|folder| common::open_folder(folder, &walk)).transpose()?;
+    let corrections = args.corrections.open(args.ablation, &walk)?;
     let features = args.features.clone().unwrap_or_else(|| args.out.join("features"));
     walk.refuse_folder(&args.out)?;
     walk.refuse_folder(&features)?;
@@ -300,18 +296,11 @@ pub fn run(args: &Args) -> Result<()> {
     tipi::low_level::output::check_writable(&args.out.join("report.html"))?;
     let gpu = args.gpu.open()?;
     let clip = args.depth.of(args.precision.load(&gpu, &args.lora.source(&args.model)?)?);
-    let with_correction = args.correction.is_some() || args.generic.is_some();
     // Check all options before anything is trained.
-    let protocol = args.protocol(&clip, with_correction, &walk)?;
-    let given = args.correction.as_ref().map(|path| common::correction(&adapter_file::File::open(path)?, &clip));
-    let given = given.transpose()?;
+    let protocol = args.protocol(&clip, &corrections, &walk)?;
     let tested: Vec<String> = datasets.iter().flat_map(|d| d.classes.iter().cloned()).collect();
-    let generic = generic.map(|folder| folder.without(&tested));
-    let correcting = match (&given, &generic) {
-        (Some(correction), _) => Correcting::With(correction),
-        (None, Some((items, names))) => Correcting::Trained(args.generic(overlap::Generic::of_files(items, names))),
-        (None, None) => Correcting::Nothing,
-    };
+    let ready = corrections.ready(&clip, &tested)?;
+    let correcting = args.corrections.correcting(&ready, args.compared().is_some());
     let evaluation = Evaluation::new(&datasets, &protocol, correcting)?;
     common::announce(&gpu);
     stop::listen();

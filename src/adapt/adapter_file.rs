@@ -77,6 +77,10 @@ pub struct Description {
 /// The name that an overlap correction has in place of a method's.
 pub const CORRECTION: &str = "overlap";
 
+/// Why a method's file is refused where a correction is wanted.
+pub(crate) const NO_CORRECTION: &str =
+    "this is an adapter that classifies, and no overlap correction; `tipi fit overlap` writes corrections";
+
 impl Description {
     /// Of a method that has learned.
     ///
@@ -228,9 +232,7 @@ impl Adapter {
     pub fn into_correction(self) -> Result<Correction> {
         match self {
             Adapter::Correction(correction) => Ok(correction),
-            Adapter::Method(..) => Err(Error::invalid(
-                "this is an adapter that classifies, and no overlap correction; `tipi fit overlap` writes corrections",
-            )),
+            Adapter::Method(..) => Err(Error::invalid(NO_CORRECTION)),
         }
     }
 

@@ -32,7 +32,8 @@ pub mod tip_x;
 pub mod train;
 pub mod zero_shot;
 
-pub use learn::{Learned, learn};
+pub(crate) use learn::shared;
+pub use learn::{Learned, learn, learn_each};
 pub use lesson::{Choice, How, JudgeBy, Lesson, Place, Texts};
 pub use method::{Facts, Fitted, METHODS, Method};
 

@@ -32,7 +32,7 @@ pub const WORDS: &str = "a photo of a";
 
 pub use augment::{Augment, stream_seed};
 #[cfg(feature = "eval")]
-pub use dataset::{Dataset, ELEVEN, Found, PartSummary, SHIFTS, Several};
+pub use dataset::{Dataset, ELEVEN, Found, PartSummary, SHIFTS, Several, equal_files};
 pub use decode::{Depth, decode, decode_as, decode_from, is_picture};
 #[cfg(feature = "eval")]
 pub(crate) use folder::without;

@@ -140,6 +140,7 @@ impl EvaluationOptions {
             setup: Setup::new(self.how.clone(), &methods, &given)?,
             methods,
             ablation: None,
+            taught: Vec::new(),
             shots: self.shots.clone(),
             seeds: self.seeds.clone(),
             adapters: self.adapters,

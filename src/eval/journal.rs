@@ -3,7 +3,7 @@
 //! A line counts once its newline is there and the file has been flushed to the disk; whatever an ended program left
 //! behind it is cut off. Details are written before their line, so a result that counts has them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -80,6 +80,16 @@ fn nothing_of_others(folder: &Path) -> Result<()> {
     }
 }
 
+/// Gives both maps what only one of them has.
+fn complete<K: Ord + Clone, V: Clone>(one: &mut BTreeMap<K, V>, other: &mut BTreeMap<K, V>) {
+    for (key, value) in other.iter() {
+        one.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    for (key, value) in one.iter() {
+        other.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+}
+
 impl Journal {
     /// Opens or begins the results in `folder` for writing.
     ///
@@ -109,12 +119,10 @@ impl Journal {
             if before.correction.is_none() {
                 before.correction.clone_from(&now.correction);
             }
-            // Methods that are here for the first time, and those that are not asked for now, stand in nobody's way.
-            let (had, have) = (before.setup.methods.clone(), now.setup.methods.clone());
-            before.setup.methods.extend(have.into_iter().filter(|(name, _)| !had.contains_key(name)));
-            now.setup
-                .methods
-                .extend(had.into_iter().filter(|(name, _)| !now.setup.methods.contains_key(name)).collect::<Vec<_>>());
+            // Methods and compared corrections that are here for the first time, and those that are not asked for now, stand in
+            // nobody's way.
+            complete(&mut before.setup.methods, &mut now.setup.methods);
+            complete(&mut before.compared, &mut now.compared);
             if let Some(difference) = difference(&before, &now) {
                 let reason = format!(
                     "holds results of other settings ({difference}): take another folder for results, or give the former settings"

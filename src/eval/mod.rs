@@ -11,6 +11,8 @@
 
 pub mod ablation;
 pub mod correction;
+mod corrections;
+pub mod correlation;
 pub mod journal;
 pub mod published;
 pub mod report;
@@ -27,6 +29,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use ablation::{Ablation, Variant};
+pub use correction::Teaching;
+pub use corrections::Corrections;
 pub use run::{Checked, Watch, check, run};
 pub use several::{Correcting, Evaluation};
 pub use trust::{Coverage, Foreign};
@@ -57,6 +61,7 @@ pub fn methods(clip: &Clip, corrected: bool) -> Vec<&'static dyn Method> {
 
 /// One thing to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "WrittenTask")]
 pub struct Task {
     /// Method.
     pub method: &'static dyn Method,
@@ -65,8 +70,27 @@ pub struct Task {
     /// Seed of the few-shot choice, of views and of training.
     pub seed: u64,
     /// What of an ablation it is, where it is of one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<&'static Variant>,
+}
+
+/// A task as it is read: variants have names among those of their method.
+#[derive(Deserialize)]
+struct WrittenTask {
+    method: &'static dyn Method,
+    shots: Shots,
+    seed: u64,
+    #[serde(default)]
+    variant: Option<String>,
+}
+
+impl TryFrom<WrittenTask> for Task {
+    type Error = Error;
+
+    fn try_from(WrittenTask { method, shots, seed, variant }: WrittenTask) -> Result<Task> {
+        let variant = variant.map(|name| ablation::find_variant(method, &name)).transpose()?;
+        Ok(Task { method, shots, seed, variant })
+    }
 }
 
 impl Task {
@@ -98,6 +122,8 @@ pub struct Protocol {
     pub methods: Vec<&'static dyn Method>,
     /// An ablation, whose variants are run in place of the methods as they are set.
     pub ablation: Option<&'static Ablation>,
+    /// How the corrections were taught that an ablation compares; variants with others are left out.
+    pub taught: Vec<Teaching>,
     /// Pictures per class: numbers of them, or all.
     pub shots: Vec<Shots>,
     /// Seeds.
@@ -124,6 +150,7 @@ impl Protocol {
                 match self.ablation {
                     None => tasks.extend(self.methods.iter().map(|method| of(*method))),
                     Some(ablation) => tasks.extend(ablation.variants.iter().filter_map(|variant| {
+                        variant.teaching.is_none_or(|teaching| self.taught.contains(&teaching)).then_some(())?;
                         let method = self.methods.iter().find(|method| method.info().name == variant.method)?;
                         Some(Task { variant: Some(variant), ..of(*method) })
                     })),
@@ -131,6 +158,11 @@ impl Protocol {
             }
         }
         tasks
+    }
+
+    /// Whether it is an ablation that compares corrections.
+    pub fn compares_corrections(&self) -> bool {
+        self.ablation.is_some_and(Ablation::compares_corrections)
     }
 
     /// Checks that there is something to run and nothing twice.
@@ -150,6 +182,9 @@ impl Protocol {
         distinct("methods", &self.methods)?;
         distinct("shots", &self.shots)?;
         distinct("seeds", &self.seeds)?;
+        if self.compares_corrections() {
+            distinct("taught", &self.taught)?;
+        }
         self.shots.iter().try_for_each(|shots| shots.check())
     }
 }
@@ -211,6 +246,9 @@ pub struct Settings {
     pub depth: Depth,
     /// SHA-256 of the overlap correction, where there is one.
     pub correction: Option<String>,
+    /// That of each correction that an ablation compares.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub compared: BTreeMap<Teaching, String>,
     /// Zero-shot templates.
     pub templates: Vec<String>,
     /// PiNI's template words.
@@ -288,6 +326,13 @@ pub struct Record {
     /// How well pictures of no class are told from the others; nothing where there are none.
     #[serde(default)]
     pub foreign: Vec<Foreign>,
+    /// Where corrections are compared, how much alike test pictures of different classes are by the features that the method compares:
+    /// the share that two histograms of similarities have in common ([`Similarities::overlap`](crate::adapt::similarity::Similarities)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<f64>,
+    /// The variance of these features, where overlap is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_variance: Option<f64>,
     /// Seconds to learn from features: training and search, and encoding where training takes fresh views.
     pub fit_seconds: f64,
     /// Seconds to classify the test pictures from their features.
@@ -383,6 +428,7 @@ mod tests {
         let protocol = Protocol {
             methods: vec![METHODS[0], find("pini").unwrap()],
             ablation: None,
+            taught: Vec::new(),
             shots: vec![Shots::UpTo(1), Shots::All],
             seeds: vec![1, 2],
             setup: Setup::default(),
@@ -399,8 +445,25 @@ mod tests {
         let ablation = Protocol { ablation: Some(ablation::find_ablation("pini").unwrap()), ..protocol.clone() };
         let tasks = ablation.tasks();
         assert!(tasks.len() == 40 && tasks[..10].iter().all(|t| t.seed == 1 && t.variant.is_some()));
-        assert_eq!((&tasks[1].file()[..], &tasks[1].what()[..]), ("pini-pixels-1shot-seed1", "pini pixels"));
-        assert_eq!(Setup::default().of(tasks[1])["noise"], "pixels");
+        assert_eq!((&tasks[3].file()[..], &tasks[3].what()[..]), ("pini-pixels-1shot-seed1", "pini pixels"));
+        assert_eq!(Setup::default().of(tasks[3])["noise"], "pixels");
+        let overlap = ablation::find_ablation("overlap").unwrap();
+        let compared = Protocol { ablation: Some(overlap), methods: overlap.methods().unwrap(), ..protocol.clone() };
+        assert_eq!(compared.tasks().len(), 8, "without corrections what needs none");
+        let error = compared.check().unwrap_err().to_string();
+        assert!(error.contains("taught names nothing to run"), "{error}");
+        let compared = Protocol { taught: Teaching::ALL.to_vec(), ..compared };
+        let tasks = compared.tasks();
+        assert!(compared.check().is_ok() && tasks.len() == 24);
+        assert_eq!(tasks[5].what(), "tip-x++ self-supervised");
+        // What is written is read again: two methods have variants of one name.
+        for task in tasks {
+            let text = serde_json::to_string(&task).unwrap();
+            assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task, "{text}");
+        }
+        let other = r#"{"method": "pini", "shots": 1, "seed": 1, "variant": "supervised"}"#;
+        let error = serde_json::from_str::<Task>(other).unwrap_err().to_string();
+        assert!(error.contains("there is no variant 'supervised' of pini"), "{error}");
         let twice = Protocol { shots: vec![Shots::UpTo(1); 2], ..protocol.clone() };
         assert!(twice.check().unwrap_err().to_string().contains("shots has 1 twice"));
         assert!(Protocol { seeds: Vec::new(), ..protocol }.check().is_err());

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Record;
 use super::ablation::{self, Ablation, Variant};
+use super::correlation::{Correlation, correlations};
 use super::trust::{COVERAGES, Coverage, Foreign};
 use crate::Result;
 use crate::adapt::{METHODS, Method};
@@ -51,6 +52,12 @@ pub struct Cell {
     pub coverage: Vec<Coverage>,
     /// How well pictures of no class are told from the others, on the mean; nothing where there were none.
     pub foreign: Vec<Foreign>,
+    /// Mean overlap of test pictures' similarities, where corrections are compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<f64>,
+    /// Mean variance of their features, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_variance: Option<f64>,
     /// Mean seconds to learn.
     pub fit_seconds: f64,
     /// Mean milliseconds to classify a picture from its features.
@@ -69,12 +76,16 @@ pub struct Summary {
     /// What is of ablations, likewise: of single datasets, then means.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Cell>,
+    /// How overlap and accuracy go together where corrections are compared: of single datasets, then of all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub correlations: Vec<Correlation>,
 }
 
 impl Summary {
     /// Of the records of each dataset.
     pub fn of(datasets: &[&[Record]]) -> Summary {
-        let mut summary = Summary { cells: Vec::new(), average: Vec::new(), variants: Vec::new() };
+        let mut summary =
+            Summary { cells: Vec::new(), average: Vec::new(), variants: Vec::new(), correlations: Vec::new() };
         let mut shots: Vec<Shots> = datasets.iter().flat_map(|d| d.iter().map(|r| r.task.shots)).collect();
         shots.sort_unstable();
         shots.dedup();
@@ -98,6 +109,7 @@ impl Summary {
                 summary.variants.extend(cells.into_iter().chain(mean));
             }
         }
+        summary.correlations = correlations(&summary.variants);
         summary
     }
 
@@ -243,10 +255,13 @@ impl Summary {
             "calibration_error",
             "calibration_error_fitted",
             "log_loss_fitted",
+            "overlap",
+            "feature_variance",
             "fit_seconds",
             "predict_milliseconds",
             "peak_bytes",
         ];
+        let maybe = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let rows = self.cells.iter().chain(&self.average).chain(&self.variants).map(|cell| {
             let variant = cell.variant.map_or_else(String::new, |variant| format!(" {variant}"));
             vec![
@@ -257,8 +272,10 @@ impl Summary {
                 cell.mean.to_string(),
                 cell.deviation.to_string(),
                 cell.calibration_error.to_string(),
-                cell.calibration_error_fitted.map_or_else(String::new, |e| e.to_string()),
-                cell.log_loss_fitted.map_or_else(String::new, |e| e.to_string()),
+                maybe(cell.calibration_error_fitted),
+                maybe(cell.log_loss_fitted),
+                maybe(cell.overlap),
+                maybe(cell.feature_variance),
                 cell.fit_seconds.to_string(),
                 cell.predict_milliseconds.to_string(),
                 cell.peak_bytes.to_string(),
@@ -297,8 +314,7 @@ fn cell(
     let first = of.first()?;
     let values = |get: &dyn Fn(&Record) -> f64| of.iter().map(|r| get(r)).collect::<Vec<f64>>();
     let accuracies = values(&|r| r.accuracy);
-    let fitted: Vec<f64> = of.iter().filter_map(|r| r.calibration_error_fitted).collect();
-    let losses: Vec<f64> = of.iter().filter_map(|r| r.log_loss_fitted).collect();
+    let of_all = |get: fn(&Record) -> Option<f64>| mean_of_all(of.iter().map(|r| get(r)));
     Some(Cell {
         dataset: Some(first.dataset.clone()),
         method,
@@ -309,14 +325,22 @@ fn cell(
         deviation: deviation(&accuracies),
         accuracies,
         calibration_error: mean(&values(&|r| r.calibration_error)),
-        calibration_error_fitted: (fitted.len() == of.len()).then(|| mean(&fitted)),
-        log_loss_fitted: (losses.len() == of.len()).then(|| mean(&losses)),
+        calibration_error_fitted: of_all(|r| r.calibration_error_fitted),
+        log_loss_fitted: of_all(|r| r.log_loss_fitted),
         coverage: mean_coverage(&of.iter().map(|r| &r.coverage[..]).collect::<Vec<_>>()),
         foreign: mean_foreign(&of.iter().map(|r| &r.foreign[..]).collect::<Vec<_>>()),
+        overlap: of_all(|r| r.overlap),
+        feature_variance: of_all(|r| r.feature_variance),
         fit_seconds: mean(&values(&|r| r.fit_seconds)),
         predict_milliseconds: mean(&values(&|r| 1e3 * r.predict_seconds / r.test.max(1) as f64)),
         peak_bytes: of.iter().map(|r| r.peak_bytes).max().unwrap_or_default(),
     })
+}
+
+/// The mean of what all have; none where one has it not.
+fn mean_of_all(all: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values: Vec<f64> = all.collect::<Option<_>>()?;
+    Some(mean(&values))
 }
 
 /// The mean coverage; nothing where not all have one.
@@ -352,8 +376,7 @@ fn average(cells: &[Cell]) -> Cell {
     let seeds = cells[0].seeds.clone();
     let of = |get: &dyn Fn(&Cell) -> f64| mean(&cells.iter().map(get).collect::<Vec<f64>>());
     let accuracies: Vec<f64> = (0..seeds.len()).map(|i| of(&|c| c.accuracies[i])).collect();
-    let fitted: Vec<f64> = cells.iter().filter_map(|c| c.calibration_error_fitted).collect();
-    let losses: Vec<f64> = cells.iter().filter_map(|c| c.log_loss_fitted).collect();
+    let of_all = |get: fn(&Cell) -> Option<f64>| mean_of_all(cells.iter().map(get));
     Cell {
         dataset: None,
         method: cells[0].method,
@@ -364,10 +387,12 @@ fn average(cells: &[Cell]) -> Cell {
         accuracies,
         seeds,
         calibration_error: of(&|c| c.calibration_error),
-        calibration_error_fitted: (fitted.len() == cells.len()).then(|| mean(&fitted)),
-        log_loss_fitted: (losses.len() == cells.len()).then(|| mean(&losses)),
+        calibration_error_fitted: of_all(|c| c.calibration_error_fitted),
+        log_loss_fitted: of_all(|c| c.log_loss_fitted),
         coverage: mean_coverage(&cells.iter().map(|c| &c.coverage[..]).collect::<Vec<_>>()),
         foreign: mean_foreign(&cells.iter().map(|c| &c.foreign[..]).collect::<Vec<_>>()),
+        overlap: of_all(|c| c.overlap),
+        feature_variance: of_all(|c| c.feature_variance),
         fit_seconds: of(&|c| c.fit_seconds),
         predict_milliseconds: of(&|c| c.predict_milliseconds),
         peak_bytes: cells.iter().map(|c| c.peak_bytes).max().unwrap_or_default(),
@@ -399,6 +424,8 @@ pub(super) mod tests {
             evidence: EvidenceCounts::default(),
             coverage: Vec::new(),
             foreign: Vec::new(),
+            overlap: None,
+            feature_variance: None,
             calibration_error: 0.1,
             calibration_error_fitted: Some(0.05),
             log_loss: 1.0,

@@ -71,6 +71,9 @@ pub(super) fn settings(settings: &Settings, format: &str) -> Checked {
         format!("{} is not from 2 to {CLASSES}", settings.classes)
     })?;
     that(!settings.templates.is_empty(), "templates", || "there is none".into())?;
+    for (teaching, sha256) in &settings.compared {
+        digest(&format!("compared.{teaching}"), sha256)?;
+    }
     for (name, settings) in methods {
         let method = find(name).map_err(|error| format!("how.methods: {error}"))?;
         settled(method, settings).map_err(|error| format!("how.methods.{name}: {error}"))?;
@@ -142,6 +145,8 @@ pub(super) fn record(record: &Record, settings: &Settings, about: &About) -> Che
         ("calibration_error_fitted", record.calibration_error_fitted, share),
         ("log_loss", Some(record.log_loss), number),
         ("log_loss_fitted", record.log_loss_fitted, number),
+        ("overlap", record.overlap, share),
+        ("feature_variance", record.feature_variance, share),
         ("fit_seconds", Some(record.fit_seconds), number),
         ("predict_seconds", Some(record.predict_seconds), number),
     ] {

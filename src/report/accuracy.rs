@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::escape;
-use super::style::{self, EDGE, GRID, PAPER, SERIES, SMALL, SOFT, TEXT, WIDTH};
+use super::style::{self, EDGE, GRID, SERIES, SMALL, SOFT, TEXT, WIDTH};
 use crate::adapt::method::baseline;
 use crate::data::Shots;
 
@@ -69,34 +69,7 @@ impl Look {
     /// The mark around a point, with what to say about it.
     fn mark(&self, x: f64, y: f64, title: &str) -> String {
         let Some(mark) = self.mark else { return String::new() };
-        let path = |points: &[(f64, f64)]| {
-            let places: Vec<String> = points.iter().map(|(dx, dy)| format!("{:.1} {:.1}", x + dx, y + dy)).collect();
-            format!("M{}Z", places.join("L"))
-        };
-        let shape = match mark {
-            1 => path(&[(-4.0, -4.0), (4.0, -4.0), (4.0, 4.0), (-4.0, 4.0)]),
-            2 => path(&[(0.0, -5.4), (5.2, 4.0), (-5.2, 4.0)]),
-            3 => path(&[(0.0, -5.8), (5.8, 0.0), (0.0, 5.8), (-5.8, 0.0)]),
-            4 => path(&[(0.0, 5.4), (5.2, -4.0), (-5.2, -4.0)]),
-            5 => path(&[(-5.4, 0.0), (4.0, 5.2), (4.0, -5.2)]),
-            6 => path(&[(5.4, 0.0), (-4.0, 5.2), (-4.0, -5.2)]),
-            7 => path(&[
-                (-1.9, -5.4),
-                (1.9, -5.4),
-                (1.9, -1.9),
-                (5.4, -1.9),
-                (5.4, 1.9),
-                (1.9, 1.9),
-                (1.9, 5.4),
-                (-1.9, 5.4),
-                (-1.9, 1.9),
-                (-5.4, 1.9),
-                (-5.4, -1.9),
-                (-1.9, -1.9),
-            ]),
-            _ => format!("M{:.1} {y:.1}a4.4 4.4 0 1 0 8.8 0a4.4 4.4 0 1 0 -8.8 0Z", x - 4.4),
-        };
-        format!("<path d=\"{shape}\" fill=\"{}\" stroke=\"{PAPER}\" stroke-width=\"1\">{title}</path>", self.colour)
+        style::mark(mark, (x, y), self.colour, title)
     }
 }
 

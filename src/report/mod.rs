@@ -10,6 +10,7 @@ mod lines;
 pub mod reliability;
 #[cfg(test)]
 mod sample;
+pub mod scatter;
 pub(crate) mod strip;
 mod style;
 pub mod table;
@@ -20,6 +21,7 @@ pub use heat::{Heat, heat_map};
 pub use html::{Card, Page, Pair, Tile};
 pub use lines::{Curve, line_plot};
 pub use reliability::{Bin, reliability};
+pub use scatter::{Dot, Dots, scatter};
 pub use table::Table;
 
 use std::sync::Arc;

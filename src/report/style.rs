@@ -114,6 +114,38 @@ pub(crate) fn wrap(text: &str, size: f64, room: f64) -> Vec<String> {
     lines.iter().map(|line| cut(line, size, room).into_owned()).collect()
 }
 
+/// One of eight marks around a point; `title` is an element that says what it is of.
+pub(crate) fn mark(which: usize, (x, y): (f64, f64), colour: &str, title: &str) -> String {
+    let path = |points: &[(f64, f64)]| {
+        let places: Vec<String> = points.iter().map(|(dx, dy)| format!("{:.1} {:.1}", x + dx, y + dy)).collect();
+        format!("M{}Z", places.join("L"))
+    };
+    let shape = match which {
+        1 => path(&[(-4.0, -4.0), (4.0, -4.0), (4.0, 4.0), (-4.0, 4.0)]),
+        2 => path(&[(0.0, -5.4), (5.2, 4.0), (-5.2, 4.0)]),
+        3 => path(&[(0.0, -5.8), (5.8, 0.0), (0.0, 5.8), (-5.8, 0.0)]),
+        4 => path(&[(0.0, 5.4), (5.2, -4.0), (-5.2, -4.0)]),
+        5 => path(&[(-5.4, 0.0), (4.0, 5.2), (4.0, -5.2)]),
+        6 => path(&[(5.4, 0.0), (-4.0, 5.2), (-4.0, -5.2)]),
+        7 => path(&[
+            (-1.9, -5.4),
+            (1.9, -5.4),
+            (1.9, -1.9),
+            (5.4, -1.9),
+            (5.4, 1.9),
+            (1.9, 1.9),
+            (1.9, 5.4),
+            (-1.9, 5.4),
+            (-1.9, 1.9),
+            (-5.4, 1.9),
+            (-5.4, -1.9),
+            (-1.9, -1.9),
+        ]),
+        _ => format!("M{:.1} {y:.1}a4.4 4.4 0 1 0 8.8 0a4.4 4.4 0 1 0 -8.8 0Z", x - 4.4),
+    };
+    format!("<path d=\"{shape}\" fill=\"{colour}\" stroke=\"{PAPER}\" stroke-width=\"1\">{title}</path>")
+}
+
 /// Where the entries of a legend go that are `widths` wide: from the left of `room`, in as many rows as it takes.
 pub(crate) fn flow(widths: &[f64], room: Range<f64>) -> Vec<(f64, usize)> {
     let (mut x, mut row) = (room.start, 0);

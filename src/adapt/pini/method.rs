@@ -64,7 +64,7 @@ impl Options {
 }
 
 /// What its file says.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Words {
     config: Config,
     /// Noisy tokens.
@@ -89,6 +89,15 @@ struct Trained {
 struct OnPixels {
     predictor: PixelPredictor,
     words: Words,
+}
+
+impl Words {
+    /// The same, predicting as settings of the method say.
+    fn predicting(&self, settings: &Settings) -> Result<Words> {
+        let options: Options = method::typed(settings)?;
+        let evaluation = options.evaluate.parse::<Evaluation>()?.seeded(self.config.seed);
+        Ok(Words { evaluation, ..self.clone() })
+    }
 }
 
 impl Method for PiniMethod {
@@ -206,6 +215,10 @@ impl Method for PiniMethod {
         Ok(Fit { losses, ..Fit::new(Trained { predictor: pini.predictor(clip, words.evaluation)?, words }) })
     }
 
+    fn of_prediction(&self) -> &'static [&'static str] {
+        &["evaluate"]
+    }
+
     fn check_words(&self, words: &Settings) -> Result<()> {
         let Words { config, evaluation, .. } = method::typed::<Words>(words)?;
         match config.noise {
@@ -262,6 +275,11 @@ impl Fitted for Trained {
         self.predictor.draws()
     }
 
+    fn predicting(&self, clip: &Clip, settings: &Settings) -> Result<Box<dyn Fitted>> {
+        let words = self.words.predicting(settings)?;
+        Ok(Box::new(Trained { predictor: self.predictor.pini.predictor(clip, words.evaluation)?, words }))
+    }
+
     fn facts(&self) -> Facts {
         Facts::default()
     }
@@ -315,6 +333,11 @@ impl Fitted for OnPixels {
 
     fn pixels(&self) -> Option<&PixelNoise> {
         Some(&self.predictor.noise)
+    }
+
+    fn predicting(&self, _clip: &Clip, settings: &Settings) -> Result<Box<dyn Fitted>> {
+        let words = self.words.predicting(settings)?;
+        Ok(Box::new(OnPixels { predictor: self.predictor.predicting(words.evaluation)?, words }))
     }
 
     fn facts(&self) -> Facts {

@@ -265,14 +265,19 @@ impl PixelPredictor {
         evaluation: Evaluation,
     ) -> Result<PixelPredictor> {
         clip.image.to_pixels()?;
-        check_evaluation(evaluation)?;
-        let drawn = match evaluation {
-            Evaluation::Mean => None,
-            Evaluation::Draws { count, seed } => Some(Drawn { count, seed, stream: streams::DRAWN_PIXEL_NOISE }),
-        };
+        let drawn = drawn(evaluation)?;
         let (_, text) = NoisyPrompts::of(clip, config, classes)?.encode(clip)?;
         let noise = PixelNoise { net, level: LEVEL, drawn };
         Ok(PixelPredictor { noise, text, scale: clip.logit_scale, plans: Plans::default() })
+    }
+
+    /// The same noise, which enters predictions by another `evaluation`.
+    ///
+    /// # Errors
+    /// More draws than [`MOST_AVERAGED`].
+    pub fn predicting(&self, evaluation: Evaluation) -> Result<PixelPredictor> {
+        let noise = PixelNoise { drawn: drawn(evaluation)?, ..self.noise.clone() };
+        Ok(PixelPredictor { noise, text: self.text.clone(), scale: self.scale, plans: Plans::default() })
     }
 
     /// Draws of each picture.
@@ -326,6 +331,15 @@ impl PixelPredictor {
             false => Ok(all),
         }
     }
+}
+
+/// What is drawn for an evaluation.
+fn drawn(evaluation: Evaluation) -> Result<Option<Drawn>> {
+    check_evaluation(evaluation)?;
+    Ok(match evaluation {
+        Evaluation::Mean => None,
+        Evaluation::Draws { count, seed } => Some(Drawn { count, seed, stream: streams::DRAWN_PIXEL_NOISE }),
+    })
 }
 
 /// Checks the draws of an evaluation of noise on pixels.

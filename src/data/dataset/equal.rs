@@ -1,6 +1,6 @@
 //! Pictures that a set has more than once: the same bytes in two of its parts, or under two of its classes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -37,6 +37,35 @@ impl Dataset {
         groups = divide(groups, |path| digest(path, TAIL));
         divide(groups, |path| digest(path, u64::MAX))
     }
+}
+
+/// Which of `items` are, byte for byte, among `others`. As in [`Dataset::equal_pictures`] little is read of files that no other is like;
+/// what cannot be read is among none.
+pub fn equal_files(items: &[Item], others: &[&Item]) -> Vec<bool> {
+    let length = |path: &Path| {
+        let found = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some(found.len().to_le_bytes().to_vec())
+    };
+    let end = |path: &Path| Some(digest(path, TAIL)?.to_vec());
+    let whole = |path: &Path| Some(digest(path, u64::MAX)?.to_vec());
+    let keys: [&(dyn Fn(&Path) -> Option<Vec<u8>> + Sync); 3] = [&length, &end, &whole];
+    let (mut ours, mut theirs): (Vec<usize>, Vec<usize>) = ((0..items.len()).collect(), (0..others.len()).collect());
+    for key in keys {
+        let of_ours: Vec<_> = ours.par_iter().map(|i| (*i, key(&items[*i].path))).collect();
+        let of_theirs: Vec<_> = theirs.par_iter().map(|i| (*i, key(&others[*i].path))).collect();
+        ours = alike(&of_ours, &of_theirs);
+        theirs = alike(&of_theirs, &of_ours);
+    }
+    let mut found = vec![false; items.len()];
+    ours.into_iter().for_each(|i| found[i] = true);
+    found
+}
+
+/// The numbers of those that have a key in common with one of the others.
+fn alike(own: &[(usize, Option<Vec<u8>>)], others: &[(usize, Option<Vec<u8>>)]) -> Vec<usize> {
+    let others: HashSet<&Vec<u8>> = others.iter().filter_map(|(_, key)| key.as_ref()).collect();
+    let is_there = |(i, key): &(usize, Option<Vec<u8>>)| key.as_ref().filter(|key| others.contains(key)).map(|_| *i);
+    own.iter().filter_map(is_there).collect()
 }
 
 /// Divides groups by something that equal files have in common; only what may still be of interest is left.
@@ -80,5 +109,28 @@ fn digest(path: &Path, bytes: u64) -> Option<[u8; 32]> {
             0 => return Some(hasher.finalize().into()),
             n => hasher.update(&buffer[..n]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_files_are_found_whatever_they_are_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let item = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            Item { path, label: 0 }
+        };
+        // Of one length and with one end, but different at the beginning.
+        let (mut first, mut second) = (vec![7u8; 9000], vec![7u8; 9000]);
+        (first[0], second[0]) = (1, 2);
+        let ours = [item("a", &first), item("b", &second), item("c", b"short"), Item { path: "gone".into(), label: 0 }];
+        let theirs = [item("d", &second), item("e", b"other"), Item { path: "gone".into(), label: 0 }];
+        let theirs: Vec<&Item> = theirs.iter().collect();
+        assert_eq!(equal_files(&ours, &theirs), [false, true, false, false]);
+        assert_eq!(equal_files(&ours, &[]), [false; 4]);
     }
 }

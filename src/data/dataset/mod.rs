@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 pub use check::PartSummary;
-pub use equal::Placed;
+pub use equal::{Placed, equal_files};
 pub use found::{Found, Whole};
 pub use known::{ELEVEN, SHIFTS};
 pub use several::Several;

@@ -1,33 +1,29 @@
 //! The report: one HTML page, its plots as SVG and PNG, and all numbers as CSV and JSON, made of what a run left on disk.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+mod ablations;
+mod confusions;
 mod noisy;
 mod plots;
 mod tables;
 
+use self::ablations::{ablations, noisy_pictures};
+use self::confusions::confusions;
 use self::plots::{noise_plots, reliability_plot, search_plot};
 use self::tables::{published_table, results_table, settings_section};
-use super::ablation::{self, Ablation};
 use super::journal::Journal;
 use super::summary::{Cell, Summary, mean, shots};
-use super::{About, Detail, NoisyPicture, Record, Settings, Task, TestSet};
+use super::{About, Detail, Record, Settings, Task, TestSet};
 use crate::adapt::method::baseline;
 use crate::adapt::{METHODS, Method};
 use crate::data::walk::{self, mark_results};
-use crate::data::{ELEVEN, Rgb, SHIFTS, decode_as};
+use crate::data::{ELEVEN, SHIFTS};
 use crate::files::write_atomic;
 use crate::output::Kind;
 use crate::report::histogram::{self, Panel};
-use crate::report::{Card, Page, Pair, Point, Series, Table, Tile, accuracy_plot, png};
+use crate::report::{Page, Point, Series, Tile, accuracy_plot, png};
 use crate::{Error, Result, text};
-
-/// Pairs of classes and mistakes that are shown.
-const PAIRS: usize = 6;
-const MISTAKES: usize = 12;
-/// Pictures of each side of a pair.
-const OF_PAIR: usize = 3;
 
 /// A dataset's results as they lie on disk.
 struct Set {
@@ -100,7 +96,7 @@ pub fn write(out: &Path) -> Result<Written> {
     let mut drawing = Drawing { folder: out.join("plots"), page: Page::new(&title(&sets), &subtitle(&sets)) };
     mark_results(&drawing.folder)?;
     overview(&mut drawing, &sets, &summary)?;
-    ablations(&mut drawing.page, &sets, &summary);
+    ablations(&mut drawing, &sets, &summary)?;
     for set in &sets {
         of_set(&mut drawing, set, &summary, sets.len() > 1)?;
         noisy_pictures(&mut drawing, set, sets.len() > 1)?;
@@ -200,57 +196,6 @@ fn curves(cells: &[&Cell]) -> Vec<Series> {
 fn best<'c>(cells: &[&'c Cell]) -> Option<&'c Cell> {
     let most = shots(cells).last().copied()?;
     cells.iter().copied().filter(|c| c.shots == most).reduce(|a, b| if b.mean > a.mean { b } else { a })
-}
-
-/// The tables of ablations: of one dataset, or of each and of the mean over all.
-fn ablations(page: &mut Page, sets: &[Set], summary: &Summary) {
-    let mut parts: Vec<(String, Vec<(&Ablation, Table)>)> = Vec::new();
-    if sets.len() > 1 {
-        parts.push((format!("mean over {} datasets", sets.len()), summary.ablations(None)));
-    }
-    parts.extend(sets.iter().map(|set| (set.about.title.clone(), summary.ablations(Some(&set.name)))));
-    for ablation in ablation::ALL {
-        let mut begun = false;
-        for (title, tables) in &parts {
-            let Some((_, table)) = tables.iter().find(|(other, _)| other.name == ablation.name) else { continue };
-            if !begun {
-                page.section(&format!("ablation-{}", ablation.name), ablation.title, ablation.about);
-                begun = true;
-            }
-            page.table(&format!("{title}: accuracy in percent; the best of each part of a column is bold."), table);
-        }
-    }
-}
-
-/// Pictures with learned noise on their pixels: of PiNI as a method or of its ablation, at the largest number of shots and the
-/// first seed.
-fn noisy_pictures(drawing: &mut Drawing, set: &Set, several: bool) -> Result<()> {
-    let on_pixels = |task: &Task| match task.variant {
-        Some(variant) => variant.name == "pixels",
-        None => set
-            .settings
-            .setup
-            .methods
-            .get(task.method.info().name)
-            .is_some_and(|of| of.get("noise").and_then(serde_json::Value::as_str) == Some("pixels")),
-    };
-    let tasks = set.journal.records.iter().map(|record| record.task).filter(on_pixels);
-    let Some(task) = tasks.max_by_key(|task| (task.shots, std::cmp::Reverse(task.seed))) else { return Ok(()) };
-    let detail = set.journal.detail_of(task, &set.test)?;
-    let Some(noise) = detail.noise.filter(|noise| !noise.pictures.is_empty()) else { return Ok(()) };
-    let name = file_name(&set.name);
-    let lead = format!(
-        "Test pictures, the means and spreads of the noise that was learned for their pixels, {} times as strong as they are, and the \
-         pictures with the means added, {}, seed {}.",
-        NoisyPicture::LOUDER,
-        task.shots.title(),
-        task.seed
-    );
-    let title = if several { format!("Noise on pixels: {}", set.about.title) } else { "Noise on pixels".into() };
-    drawing.page.section(&format!("{name}-pixels"), &title, &lead);
-    let svg = drawing.plot(&format!("{name}-pini-pixels"), noisy::svg(&set.about.title, &noise.pictures)?)?;
-    drawing.page.figures(&[svg]);
-    Ok(())
 }
 
 fn overview(drawing: &mut Drawing, sets: &[Set], summary: &Summary) -> Result<()> {
@@ -466,82 +411,4 @@ fn of_set(drawing: &mut Drawing, set: &Set, summary: &Summary, several: bool) ->
     );
     drawing.page.table("Time and memory of each method.", &summary.costs(Some(&set.name)));
     Ok(())
-}
-
-/// Confused pairs and the most confident mistakes of a method.
-fn confusions(
-    drawing: &mut Drawing,
-    set: &Set,
-    (method, detail): (&'static dyn Method, &Detail),
-    shown: &[(&'static dyn Method, &Detail)],
-    part: &mut dyn FnMut(&mut Drawing, &str, &str, &str),
-) {
-    let test = &set.test;
-    let wrong: Vec<usize> = (0..test.labels.len().min(detail.predicted.len()))
-        .filter(|i| detail.predicted[*i] != test.labels[*i])
-        .collect();
-    if wrong.is_empty() {
-        return;
-    }
-    let class = |label: u32| test.classes.get(label as usize).cloned().unwrap_or_else(|| label.to_string());
-    let mut counts: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
-    for i in &wrong {
-        counts.entry((test.labels[*i], detail.predicted[*i])).or_default().push(*i);
-    }
-    let mut pairs: Vec<_> = counts.into_iter().collect();
-    // Of equally frequent pairs, the first classes.
-    pairs.sort_by_key(|((truth, said), which)| (std::cmp::Reverse(which.len()), *truth, *said));
-    let picture = |path: &Path| -> Option<Rgb> { decode_as(path, set.settings.depth).ok() };
-    let pairs: Vec<Pair> = pairs
-        .into_iter()
-        .take(PAIRS)
-        .map(|((truth, said), which)| Pair {
-            truth: class(truth),
-            said: class(said),
-            count: which.len(),
-            of: test.labels.iter().filter(|label| **label == truth).count(),
-            mistaken: which.iter().filter_map(|i| picture(&test.paths[*i])).take(OF_PAIR).collect(),
-            like: detail
-                .support
-                .iter()
-                .filter(|(_, label)| *label == said as usize)
-                .filter_map(|(path, _)| picture(path))
-                .take(OF_PAIR)
-                .collect(),
-        })
-        .collect();
-    part(
-        drawing,
-        "confused",
-        "Confused classes",
-        &format!(
-            "The pairs that {} takes for each other most often, with pictures that it learned from.",
-            method.info().title
-        ),
-    );
-    drawing.page.heading("Most frequent pairs");
-    drawing.page.pairs(&pairs);
-
-    let mut by_confidence = wrong;
-    by_confidence.sort_by(|a, b| detail.confidence[*b].total_cmp(&detail.confidence[*a]).then(a.cmp(b)));
-    let cards: Vec<Card> = by_confidence
-        .into_iter()
-        .take(MISTAKES)
-        .map(|i| Card {
-            picture: picture(&test.paths[i]),
-            title: class(test.labels[i]),
-            lines: shown
-                .iter()
-                .filter(|(_, d)| i < d.predicted.len())
-                .map(|(m, d)| {
-                    let said = d.predicted[i];
-                    // The percent sign stays on its number's line.
-                    let text = format!("{}: {} {:.0}\u{a0}%", m.info().title, class(said), 100.0 * d.confidence[i]);
-                    (text, said == test.labels[i])
-                })
-                .collect(),
-        })
-        .collect();
-    drawing.page.heading(&format!("The most confident mistakes of {}", method.info().title));
-    drawing.page.pictures(&cards);
 }

@@ -73,6 +73,8 @@ pub(super) fn settings_section(page: &mut Page, sets: &[Set]) {
         if let Some(correction) = &set.settings.correction {
             items.push(format!("overlap correction: sha256 {}…", first(correction)));
         }
+        let compared = set.settings.compared.iter();
+        items.extend(compared.map(|(teaching, sha256)| format!("{teaching} correction: sha256 {}…", first(sha256))));
         items.extend(set.about.notes.iter().cloned());
         items.extend(set.test.unreadable.iter().map(|reason| format!("left out: {reason}")));
         page.list(&items);
@@ -115,6 +117,8 @@ pub(super) fn results_table(sets: &[Set]) -> Table {
         "auroc_probability",
         "auroc_energy",
         "auroc_distance",
+        "overlap",
+        "feature_variance",
         "fit_seconds",
         "predict_seconds",
         "peak_bytes",
@@ -154,6 +158,8 @@ pub(super) fn results_table(sets: &[Set]) -> Table {
             told(UnknownBy::Probability),
             told(UnknownBy::Energy),
             told(UnknownBy::Distance),
+            maybe(r.overlap),
+            maybe(r.feature_variance),
             r.fit_seconds.to_string(),
             r.predict_seconds.to_string(),
             r.peak_bytes.to_string(),

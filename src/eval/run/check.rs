@@ -6,8 +6,7 @@ use super::Checked;
 use crate::adapt::zero_shot::prompts;
 use crate::clip::Clip;
 use crate::data::{Dataset, Item, too_few};
-use crate::encode::source::Corrected;
-use crate::eval::{FORMAT, Protocol, Settings};
+use crate::eval::{Corrections, FORMAT, Protocol, Settings};
 use crate::{Error, Result, hex, text};
 
 /// Looks for what would end a run later: options that contradict each other or the dataset, and missing files. Asks the system
@@ -51,8 +50,18 @@ pub fn check<'a>(dataset: &'a Dataset, protocol: &'a Protocol, corrected: bool) 
     Ok(Checked { dataset, protocol })
 }
 
-/// Fails for ++ methods without a correction.
+/// Fails for ++ methods, and for an ablation that compares corrections, without a correction.
 pub(super) fn needs_correction(protocol: &Protocol, corrected: bool) -> Result<()> {
+    if let Some(ablation) = protocol.ablation.filter(|ablation| ablation.compares_corrections()) {
+        return match corrected {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "the ablation {} compares overlap corrections: give some (`tipi fit overlap` makes them), or generic pictures to \
+                 train them on",
+                ablation.name
+            ))),
+        };
+    }
     match protocol.methods.iter().find(|m| m.info().needs.correction) {
         Some(method) if !corrected => Err(Error::invalid(format!(
             "{method} needs an overlap correction: give one (`tipi fit overlap` makes it), or generic pictures to train one on"
@@ -76,7 +85,7 @@ pub(super) fn settings(
     clip: &Clip,
     dataset: &Dataset,
     protocol: &Protocol,
-    corrected: Option<Corrected<'_>>,
+    corrections: &Corrections<'_>,
     precision: &str,
 ) -> Result<Settings> {
     let mut hasher = Sha256::new();
@@ -100,6 +109,7 @@ pub(super) fn settings(
         hasher.update(class);
         hasher.update([0]);
     }
+    let (correction, compared) = corrections.digests(protocol);
     Ok(Settings {
         format: FORMAT.into(),
         dataset: dataset.name.clone(),
@@ -108,7 +118,8 @@ pub(super) fn settings(
         model: clip.id()?.sha256.clone(),
         precision: precision.into(),
         depth: clip.preprocess.depth,
-        correction: corrected.map(|c| c.digest.to_string()),
+        correction,
+        compared,
         templates: dataset.templates.clone(),
         words: dataset.words.clone(),
         setup: protocol.setup.clone(),

@@ -1,21 +1,25 @@
-//! What is measured beside accuracy: PiNI's noise, and how alike pictures of different classes are.
+//! What is measured: accuracy, and beside it PiNI's noise, and how alike pictures of different classes are.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use base64::Engine;
 use sha2::{Digest, Sha256};
 
-use super::{BLOCK, Run, Watch, features_by};
+use super::{BLOCK, Run, Shot, Watch, features_by};
+use crate::adapt::adapter_file::{self, Adapter, Description, Meta};
 use crate::adapt::method::{Fitted, Noise};
-use crate::adapt::similarity;
+use crate::adapt::similarity::{self, Similarities};
+use crate::adapt::{Learned, calibrate, names};
 use crate::clip::{Features, PixelNoise};
 use crate::data::Item;
 use crate::encode::source::Corrected;
 use crate::encode::{RowId, Source, Tower, Views};
 use crate::eval::journal::Overlap;
+use crate::eval::score::Score;
 use crate::eval::trust::Trusting;
-use crate::eval::{NoiseMap, NoisyPicture};
-use crate::{Result, hex};
+use crate::eval::{Detail, NoiseMap, NoisyPicture, Record, Task};
+use crate::{Error, Result, hex};
 
 /// Test pictures whose similarities are measured: their pairs grow with the square.
 const OVERLAP: usize = 4096;
@@ -28,6 +32,108 @@ const NOISY_CLASSES: usize = 24;
 type Near<'n> = dyn Fn(&Features) -> Result<Vec<f32>> + 'n;
 
 impl Run<'_> {
+    /// Classifies the test pictures by what was learned in so many seconds.
+    pub(super) fn measure(
+        &mut self,
+        task: Task,
+        shot: &Shot,
+        (learned, fit_seconds): (Learned, f64),
+        watch: &mut dyn Watch,
+    ) -> Result<(Record, Detail)> {
+        let Learned { method, fitted, search, losses, calibration, val_accuracy, .. } = learned;
+        let temperature = calibration.temperature;
+        let (clip, classes) = (self.clip, self.dataset.classes.len());
+        let tower = fitted.tower();
+        if tower != Tower::Noisy {
+            self.source.provide(tower, &self.test_items, &self.test, watch)?;
+        }
+        let start = Instant::now();
+        watch.begin(task.method.info().title, self.test.len());
+        let mut score = Score::new(classes, self.dataset.subset.as_deref(), temperature);
+        let mut trusting = Trusting::new(&calibration, classes);
+        let near = |features: &Features| match &calibration.known {
+            Some(known) => known.similarity(&clip.gpu, features.affinity()),
+            None => Ok(Vec::new()),
+        };
+        for (block, rows) in self.test.chunks(BLOCK).enumerate() {
+            let first = block * BLOCK;
+            let items = &self.test_items[first..first + rows.len()];
+            let features = features_by(&mut self.source, &*fitted, (items, rows))?;
+            let logits = fitted.logits(clip, &features, first)?;
+            let labels = &self.test_labels[first..first + rows.len()];
+            score.add(&logits, labels);
+            trusting.add(&logits, labels);
+            if !self.foreign.is_empty() {
+                trusting.compare(false, &logits, &near(&features)?)?;
+            }
+            watch.at(first + rows.len())?;
+        }
+        watch.end();
+        let predict_seconds = start.elapsed().as_secs_f64();
+        let peak_bytes = clip.gpu.peak_bytes();
+        // Among some of the classes the evidence on all of them says nothing.
+        let (coverage, foreign) = match self.dataset.subset {
+            Some(_) => (Vec::new(), Vec::new()),
+            None => {
+                self.compare_foreign(&*fitted, &mut trusting, &near, watch)?;
+                trusting.finish()?
+            }
+        };
+        let compared = match self.protocol.compares_corrections() {
+            true => self.alike(tower, watch)?,
+            false => None,
+        };
+        let (noise, facts, evidence) = (self.noise(&*fitted)?, fitted.facts(), calibration.counts);
+        if self.protocol.adapters {
+            let description = Description::new(method.info().name, &*fitted)?;
+            let meta = Meta::new(clip, &self.dataset.classes, description, task.shots.number(), task.seed)?;
+            let path = self.journal.adapter(task);
+            let folder = path.parent().unwrap_or(&path);
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+            let meta = meta.calibrated(&calibration).with_pictures(names::of_keys(&shot.support));
+            adapter_file::save(&path, clip, &meta, &Adapter::Method(fitted, calibration))?;
+        }
+        let record = Record {
+            dataset: self.dataset.name.clone(),
+            task,
+            accuracy: score.correct as f64 / self.test.len() as f64,
+            correct: score.correct,
+            test: self.test.len(),
+            support: shot.support.len(),
+            val: shot.val.len(),
+            val_accuracy,
+            alpha: facts.alpha,
+            beta: facts.beta,
+            gamma: facts.gamma,
+            epoch: facts.epoch,
+            temperature,
+            calibration_error: score.reliability.error(),
+            calibration_error_fitted: score.fitted.as_ref().map(calibrate::Reliability::error),
+            log_loss: score.reliability.mean_log_loss(),
+            log_loss_fitted: score.fitted.as_ref().map(calibrate::Reliability::mean_log_loss),
+            evidence,
+            coverage,
+            foreign,
+            overlap: compared.map(|(overlap, _)| overlap),
+            feature_variance: compared.map(|(_, variance)| variance),
+            fit_seconds,
+            predict_seconds,
+            peak_bytes,
+            data: shot.data.clone(),
+        };
+        let detail = Detail {
+            predicted: score.predicted,
+            confidence: score.confidence,
+            reliability: score.reliability,
+            reliability_fitted: score.fitted,
+            search,
+            losses,
+            noise,
+            support: shot.support.iter().map(|item| (item.path.clone(), item.label)).collect(),
+        };
+        Ok((record, detail))
+    }
+
     /// Compares pictures of no class with the test pictures.
     pub(super) fn compare_foreign(
         &mut self,
@@ -120,6 +226,40 @@ impl Run<'_> {
         Ok(all)
     }
 
+    /// Similarities of test pictures, or of some of very many, by the plain tower and, with a correction, by the corrected one. None
+    /// where no class has two pictures, or there is but one class.
+    fn similarities(&mut self, towers: &[Tower], watch: &mut dyn Watch) -> Result<Option<Vec<Similarities>>> {
+        let count = self.test.len().min(OVERLAP);
+        let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
+        let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
+        let labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
+        let mut per_class: HashMap<u32, usize> = HashMap::new();
+        labels.iter().for_each(|label| *per_class.entry(*label).or_default() += 1);
+        if per_class.len() < 2 || per_class.values().all(|n| *n < 2) {
+            return Ok(None);
+        }
+        watch.begin("measuring overlap", 100);
+        let mut all = Vec::with_capacity(towers.len());
+        for tower in towers {
+            let features = self.source.rows_of(*tower, &rows)?;
+            let (gpu, width) = (&self.clip.gpu, self.clip.config.embedding);
+            all.push(similarity::measure(gpu, features.affinity(), &labels, width, &mut |_| {})?);
+        }
+        watch.end();
+        Ok(Some(all))
+    }
+
+    /// Overlap and variance of test pictures' features by a tower, measured once.
+    fn alike(&mut self, tower: Tower, watch: &mut dyn Watch) -> Result<Option<(f64, f64)>> {
+        if let Some(there) = self.alike.get(&tower) {
+            return Ok(*there);
+        }
+        let measured = self.similarities(&[tower], watch)?;
+        let alike = measured.and_then(|all| all.first().map(|s| (s.overlap(), s.variance)));
+        self.alike.insert(tower, alike);
+        Ok(alike)
+    }
+
     /// Measures how much alike test pictures of different classes are, unless that is there already.
     pub(super) fn overlap(&mut self, corrected: Option<Corrected<'_>>, watch: &mut dyn Watch) -> Result<()> {
         let mut hasher = Sha256::new();
@@ -131,24 +271,16 @@ impl Run<'_> {
         if self.journal.overlap()?.is_some_and(|there| enough(&there.of)) {
             return Ok(());
         }
-        let count = self.test.len().min(OVERLAP);
-        let which: Vec<usize> = (0..count).map(|i| i * self.test.len() / count).collect();
-        let rows: Vec<RowId> = which.iter().map(|i| self.test[*i]).collect();
-        let labels: Vec<u32> = which.iter().map(|i| self.test_labels[*i]).collect();
-        let mut per_class: HashMap<u32, usize> = HashMap::new();
-        labels.iter().for_each(|label| *per_class.entry(*label).or_default() += 1);
-        if per_class.len() < 2 || per_class.values().all(|n| *n < 2) {
+        let towers = [Tower::Plain, Tower::Corrected];
+        let towers = if corrected.is_some() { &towers[..] } else { &towers[..1] };
+        let Some(mut all) = self.similarities(towers, watch)? else {
             watch.note("overlap is not measured: no class has two test pictures");
             return Ok(());
-        }
-        let features = self.source.rows(&rows)?;
-        watch.begin("measuring overlap", 100);
-        let mut measure = |features: &[f32]| {
-            similarity::measure(&self.clip.gpu, features, &labels, self.clip.config.embedding, &mut |_| {})
         };
-        let before = measure(&features.original)?;
-        let after = features.adapted.as_deref().map(&mut measure).transpose()?;
-        watch.end();
-        self.journal.keep_overlap(&Overlap { of, before, after })
+        let after = (all.len() > 1).then(|| all.pop()).flatten();
+        match all.pop() {
+            Some(before) => self.journal.keep_overlap(&Overlap { of, before, after }),
+            None => Ok(()),
+        }
     }
 }

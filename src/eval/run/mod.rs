@@ -12,17 +12,13 @@ use sha2::{Digest, Sha256};
 pub use self::check::check;
 use self::check::{needs_causal, needs_correction, settings};
 use super::journal::Journal;
-use super::score::Score;
-use super::trust::{Trusting, of_no_class};
-use super::{About, Detail, Protocol, Record, Task, TestSet};
-use crate::adapt::adapter_file::{self, Adapter, Description, Meta};
-use crate::adapt::calibrate;
+use super::trust::of_no_class;
+use super::{About, Corrections, Protocol, Record, Task, TestSet};
 use crate::adapt::lesson::{Choice, Lesson, Made, Place, Texts};
-use crate::adapt::method::Fitted;
-use crate::adapt::names;
+use crate::adapt::method::{Fitted, Settings};
 use crate::adapt::overlap::Correction;
 use crate::adapt::zero_shot::Classifier;
-use crate::adapt::{Learned, learn};
+use crate::adapt::{learn_each, shared};
 use crate::clip::{Clip, Features};
 use crate::data::sampling::ALL_TAKEN;
 use crate::data::{Dataset, FewShot, Item, Shots, coop_few_shot, too_few};
@@ -84,27 +80,27 @@ pub struct Checked<'a> {
 }
 
 /// Evaluates a dataset and keeps the results in `out`/its name; features go to `features`. What is there already is not run
-/// again. Afterwards [`super::report`] has all it needs. `correction` comes with the digest that tells it from others.
+/// again. Afterwards [`super::report`] has all it needs.
 ///
 /// # Errors
-/// Results of other settings in `out`, changed pictures, ++ methods without a correction: before anything long is begun.
+/// Results of other settings in `out`, changed pictures, a correction that is missing: before anything long is begun.
 /// [`Error::Stopped`] when `watch` stops it. A lost device, too
 /// little memory, a training that diverges.
 pub fn run(
     clip: &Clip,
     Checked { dataset, protocol }: Checked<'_>,
-    correction: Option<(&Correction, &str)>,
+    corrections: &Corrections<'_>,
     (precision, out, features): (&str, &Path, &Path),
     watch: &mut dyn Watch,
 ) -> Result<()> {
-    needs_correction(protocol, correction.is_some())?;
+    needs_correction(protocol, corrections.of_methods.is_some() || !corrections.taught.is_empty())?;
     needs_causal(protocol, clip)?;
-    for task in protocol.tasks() {
-        task.method.check_model(&protocol.setup.of(task), clip)?;
+    let (tasks, parts) = (protocol.tasks(), corrections.parts(protocol)?);
+    for task in &tasks {
+        task.method.check_model(&protocol.setup.of(*task), clip)?;
     }
     let watch: &mut dyn Watch = &mut Titled { title: &dataset.title, watch };
-    let corrected = correction.map(|(correction, digest)| Corrected { bottlenecks: &correction.blocks, digest });
-    let settings = settings(clip, dataset, protocol, corrected, precision)?;
+    let settings = settings(clip, dataset, protocol, corrections, precision)?;
     let mut notes = dataset.notes.clone();
     let short = protocol.shots.iter().filter_map(|shots| too_few(&dataset.train, &dataset.classes, *shots));
     notes.extend(short.map(|text| format!("{text}; {ALL_TAKEN}")));
@@ -116,9 +112,8 @@ pub fn run(
         device: format!("{} ({})", clip.gpu.name(), clip.gpu.kind()),
         notes,
     };
-    let journal = Journal::open(&out.join(&dataset.name), &settings, &about)?;
+    let mut journal = Journal::open(&out.join(&dataset.name), &settings, &about)?;
     about.notes.iter().for_each(|note| watch.note(note));
-    let tasks = protocol.tasks();
     let left = tasks.iter().filter(|task| journal.of(**task).is_none()).count();
     // A run that ended after its last result still owes what comes behind it.
     if left == 0 && journal.overlap()?.is_some() {
@@ -131,22 +126,46 @@ pub fn run(
     unclear.iter().for_each(|reason| watch.note(reason));
     let pictures = dataset.test.len().max(dataset.train.len());
     let keeping = Keeping { folder: features, precision, batch: protocol.batch, pictures };
-    let mut run = Run {
-        clip,
-        dataset,
-        protocol,
-        classifier,
-        journal,
-        correction: correction.map(|(correction, _)| correction),
-        source: Stored::new(clip, corrected, keeping),
-        rows: HashMap::new(),
-        test: Vec::new(),
-        test_items: Vec::new(),
-        test_labels: Vec::new(),
-        foreign: Vec::new(),
-    };
-    run.all(&tasks, watch)?;
-    run.overlap(corrected, watch)
+    for (number, (correction, part)) in parts.into_iter().enumerate() {
+        let corrected = correction.map(|(correction, digest)| Corrected { bottlenecks: &correction.blocks, digest });
+        let mut run = Run {
+            clip,
+            dataset,
+            protocol,
+            classifier: classifier.clone(),
+            journal,
+            correction: correction.map(|(correction, _)| correction),
+            source: Stored::new(clip, corrected, keeping),
+            rows: HashMap::new(),
+            test: Vec::new(),
+            test_items: Vec::new(),
+            test_labels: Vec::new(),
+            foreign: Vec::new(),
+            alike: HashMap::new(),
+        };
+        run.all(&part, tasks.len(), watch)?;
+        // Where corrections are compared, overlap with each of them stands in its results.
+        match protocol.compares_corrections() {
+            true if number > 0 => {}
+            true => run.overlap(None, watch)?,
+            false => run.overlap(corrected, watch)?,
+        }
+        journal = run.journal;
+    }
+    Ok(())
+}
+
+/// Tasks of one choice of pictures, those together that are learned at once since they only predict otherwise.
+fn learned_together(tasks: impl Iterator<Item = Task>, protocol: &Protocol) -> Vec<Vec<Task>> {
+    let mut all: Vec<(Settings, Vec<Task>)> = Vec::new();
+    for task in tasks {
+        let learned = shared(task.method, &protocol.setup.of(task));
+        match all.iter_mut().find(|(other, tasks)| *other == learned && tasks[0].method == task.method) {
+            Some((_, tasks)) => tasks.push(task),
+            None => all.push((learned, vec![task])),
+        }
+    }
+    all.into_iter().map(|(_, tasks)| tasks).collect()
 }
 
 /// Features of pictures as what has learned takes them, from the rows that are kept; with noise on pixels they are encoded.
@@ -174,6 +193,9 @@ struct Run<'a> {
     test_labels: Vec<u32>,
     /// Readable pictures of no class, and their rows.
     foreign: Vec<(Item, RowId)>,
+    /// Overlap and variance of test pictures' features by the plain and by the corrected tower, once they were measured; none where
+    /// they cannot be.
+    alike: HashMap<Tower, Option<(f64, f64)>>,
 }
 
 /// A choice of pictures, those that can be decoded.
@@ -185,7 +207,8 @@ struct Shot {
 }
 
 impl<'a> Run<'a> {
-    fn all(&mut self, tasks: &[Task], watch: &mut dyn Watch) -> Result<()> {
+    /// Runs tasks, of `all` in the run.
+    fn all(&mut self, tasks: &[Task], all: usize, watch: &mut dyn Watch) -> Result<()> {
         // Every choice that is asked for, those whose results are there too: their pictures must still be what they were.
         let mut choices: Vec<(u64, Shots, FewShot)> = Vec::new();
         for task in tasks {
@@ -215,11 +238,8 @@ impl<'a> Run<'a> {
         }
         // Only now: results that no longer stand were left as they are.
         self.journal.keep_test(&test)?;
-        let all = tasks.len();
         for (seed, shots, choice) in &choices {
-            let left: Vec<Task> =
-                of_choice(*seed, *shots).filter(|task| self.journal.of(**task).is_none()).copied().collect();
-            if left.is_empty() {
+            if of_choice(*seed, *shots).all(|task| self.journal.of(*task).is_some()) {
                 continue;
             }
             let shot = self.shot(choice);
@@ -232,26 +252,31 @@ impl<'a> Run<'a> {
             };
             let choice = Choice { support: &shot.support, val: &shot.val, seed: *seed };
             let mut made = Made::from(self.classifier.clone());
-            for task in left {
+            for together in learned_together(of_choice(*seed, *shots).copied(), protocol) {
+                let missing = |task: &&Task| self.journal.of(**task).is_none();
+                let left: Vec<Task> = together.iter().filter(missing).copied().collect();
+                let Some(Task { method, .. }) = left.first().copied() else { continue };
                 let source: &mut dyn Source = &mut self.source;
                 let lesson = Lesson::new(clip, texts, choice, &protocol.setup.how, (correction, source))?;
                 let mut lesson = lesson.with(made).with_settings(&protocol.setup.methods);
-                let path = self.journal.checkpoint(task);
-                lesson.keep_at(task.method.info().needs.training.then_some(Place { path, resume: true }));
-                lesson.prepare(task.method, watch)?;
+                let path = self.journal.checkpoint(together[0]);
+                lesson.keep_at(method.info().needs.training.then(|| Place { path: path.clone(), resume: true }));
+                lesson.prepare(method, watch)?;
                 clip.gpu.forget_peak();
                 let start = Instant::now();
-                let learned = learn(task.method, &protocol.setup.of(task), &mut lesson, watch)?;
+                let settings: Vec<Settings> = left.iter().map(|task| protocol.setup.of(*task)).collect();
+                let learned = learn_each(method, &settings, &mut lesson, watch)?;
                 let fit_seconds = start.elapsed().as_secs_f64();
                 made = lesson.into_made();
-                let (record, detail) = self.measure(task, &shot, (learned, fit_seconds), watch)?;
-                self.journal.append(record.clone(), &detail)?;
-                let saved = self.journal.checkpoint(task);
-                if saved.is_file() {
-                    std::fs::remove_file(&saved).map_err(|e| Error::io(&saved, e))?;
+                for (task, learned) in left.into_iter().zip(learned) {
+                    let (record, detail) = self.measure(task, &shot, (learned, fit_seconds), watch)?;
+                    self.journal.append(record.clone(), &detail)?;
+                    let done = protocol.tasks().iter().filter(|task| self.journal.of(**task).is_some()).count();
+                    watch.result(&record, done, all);
                 }
-                let done = tasks.iter().filter(|task| self.journal.of(**task).is_some()).count();
-                watch.result(&record, done, all);
+                if path.is_file() {
+                    std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+                }
             }
         }
         Ok(())
@@ -337,101 +362,5 @@ impl<'a> Run<'a> {
         }
         let owned = |items: Vec<&Item>| items.into_iter().cloned().collect();
         Shot { support: owned(support), val: owned(val), data: hex(&hasher.finalize()) }
-    }
-
-    /// Classifies the test pictures by what was learned in so many seconds.
-    fn measure(
-        &mut self,
-        task: Task,
-        shot: &Shot,
-        (learned, fit_seconds): (Learned, f64),
-        watch: &mut dyn Watch,
-    ) -> Result<(Record, Detail)> {
-        let Learned { method, fitted, search, losses, calibration, val_accuracy, .. } = learned;
-        let temperature = calibration.temperature;
-        let (clip, classes) = (self.clip, self.dataset.classes.len());
-        let tower = fitted.tower();
-        if tower != Tower::Noisy {
-            self.source.provide(tower, &self.test_items, &self.test, watch)?;
-        }
-        let start = Instant::now();
-        watch.begin(task.method.info().title, self.test.len());
-        let mut score = Score::new(classes, self.dataset.subset.as_deref(), temperature);
-        let mut trusting = Trusting::new(&calibration, classes);
-        let near = |features: &Features| match &calibration.known {
-            Some(known) => known.similarity(&clip.gpu, features.affinity()),
-            None => Ok(Vec::new()),
-        };
-        for (block, rows) in self.test.chunks(BLOCK).enumerate() {
-            let first = block * BLOCK;
-            let items = &self.test_items[first..first + rows.len()];
-            let features = features_by(&mut self.source, &*fitted, (items, rows))?;
-            let logits = fitted.logits(clip, &features, first)?;
-            let labels = &self.test_labels[first..first + rows.len()];
-            score.add(&logits, labels);
-            trusting.add(&logits, labels);
-            if !self.foreign.is_empty() {
-                trusting.compare(false, &logits, &near(&features)?)?;
-            }
-            watch.at(first + rows.len())?;
-        }
-        watch.end();
-        let predict_seconds = start.elapsed().as_secs_f64();
-        let peak_bytes = clip.gpu.peak_bytes();
-        // Among some of the classes the evidence on all of them says nothing.
-        let (coverage, foreign) = match self.dataset.subset {
-            Some(_) => (Vec::new(), Vec::new()),
-            None => {
-                self.compare_foreign(&*fitted, &mut trusting, &near, watch)?;
-                trusting.finish()?
-            }
-        };
-        let (noise, facts, evidence) = (self.noise(&*fitted)?, fitted.facts(), calibration.counts);
-        if self.protocol.adapters {
-            let description = Description::new(method.info().name, &*fitted)?;
-            let meta = Meta::new(clip, &self.dataset.classes, description, task.shots.number(), task.seed)?;
-            let path = self.journal.adapter(task);
-            let folder = path.parent().unwrap_or(&path);
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-            let meta = meta.calibrated(&calibration).with_pictures(names::of_keys(&shot.support));
-            adapter_file::save(&path, clip, &meta, &Adapter::Method(fitted, calibration))?;
-        }
-        let record = Record {
-            dataset: self.dataset.name.clone(),
-            task,
-            accuracy: score.correct as f64 / self.test.len() as f64,
-            correct: score.correct,
-            test: self.test.len(),
-            support: shot.support.len(),
-            val: shot.val.len(),
-            val_accuracy,
-            alpha: facts.alpha,
-            beta: facts.beta,
-            gamma: facts.gamma,
-            epoch: facts.epoch,
-            temperature,
-            calibration_error: score.reliability.error(),
-            calibration_error_fitted: score.fitted.as_ref().map(calibrate::Reliability::error),
-            log_loss: score.reliability.mean_log_loss(),
-            log_loss_fitted: score.fitted.as_ref().map(calibrate::Reliability::mean_log_loss),
-            evidence,
-            coverage,
-            foreign,
-            fit_seconds,
-            predict_seconds,
-            peak_bytes,
-            data: shot.data.clone(),
-        };
-        let detail = Detail {
-            predicted: score.predicted,
-            confidence: score.confidence,
-            reliability: score.reliability,
-            reliability_fitted: score.fitted,
-            search,
-            losses,
-            noise,
-            support: shot.support.iter().map(|item| (item.path.clone(), item.label)).collect(),
-        };
-        Ok((record, detail))
     }
 }

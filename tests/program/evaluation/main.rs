@@ -1,12 +1,15 @@
-//! Features on disk, and the papers' protocol from pictures to tables: interrupted and not, on every dataset's layout.
+//! The papers' protocol from pictures to tables: interrupted and not, on every dataset's layout; ablations, and features on disk.
 
 // A test that cannot go on should stop where it stands; helpers here are tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use tipi_testing::miniatures;
+#[path = "../start/mod.rs"]
 mod start;
 
-use std::collections::HashSet;
+mod ablations;
+mod overlap;
+mod store;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,13 +20,12 @@ use tipi::Error;
 use tipi::low_level::adapt::method::{baseline, find};
 use tipi::low_level::adapt::{METHODS, Method, overlap};
 use tipi::low_level::clip::Clip;
-use tipi::low_level::data::{Augment, Dataset, ELEVEN, Folder, Item, SHIFTS, Shots};
-use tipi::low_level::encode::store::{Key, Progress, Store};
-use tipi::low_level::encode::{self, Views};
+use tipi::low_level::data::{Dataset, ELEVEN, Folder, SHIFTS, Shots};
 use tipi::low_level::eval::journal::Journal;
 use tipi::low_level::eval::{self, How, Protocol, Record, Setup};
 use tipi::low_level::gpu::{DeviceOptions, Gpu};
 use tipi::low_level::watch::Watch;
+use tipi_testing::miniatures;
 
 use start::{root, tipi};
 
@@ -52,135 +54,27 @@ fn pictures(classes: usize, count: usize) -> (tempfile::TempDir, Folder) {
     (dir, folder)
 }
 
-fn fill(store: &mut Store, items: &[Item], views: &Views) -> tipi::low_level::encode::store::Filled {
-    let mut encoder = clip().image_encoder(4).unwrap();
-    let items: Vec<&Item> = items.iter().collect();
-    store.fill(&mut encoder, &items, views, false, &mut |_| Ok(())).unwrap()
-}
-
-const RANDOM: Views = Views::Random { augment: Augment::TIP, count: 3, first: 0, seed: 7 };
-
-#[test]
-fn pictures_are_encoded_once_whatever_they_are_called() {
-    let (dir, folder) = pictures(3, 3);
-    let at = tempfile::tempdir().unwrap();
-    let key = Key::new(clip(), "f32", None).unwrap();
-    let width = clip().config.embedding;
-    let open = || Store::open(at.path(), &key, width).unwrap();
-    let mut store = open();
-    let mut encoder = clip().image_encoder(4).unwrap();
-    for views in [Views::Center, RANDOM] {
-        let filled = fill(&mut store, &folder.items, &views);
-        assert_eq!((filled.encoded, filled.skipped.len()), (9 * views.count(), 0));
-        let rows: Vec<_> = filled.rows.iter().flatten().flatten().copied().collect();
-        let features = store.rows(&rows).unwrap().original;
-        if views == Views::Center {
-            // The bits of encoding without a store.
-            let plain = encode::encode(&mut encoder, &folder.items, &views, true, &mut |_| {}).unwrap();
-            assert_eq!(features, plain.features.original);
-        } else {
-            let distinct: HashSet<Vec<u32>> =
-                features.chunks_exact(width).map(|row| row.iter().map(|v| v.to_bits()).collect()).collect();
-            assert_eq!(distinct.len(), 27, "views differ from each other");
-        }
-        // Again, in another order and by another program: nothing is left to do, rows follow their pictures.
-        let mut other = open();
-        let mut items = folder.items.clone();
-        items.reverse();
-        let again = fill(&mut other, &items, &views);
-        assert_eq!(again.encoded, 0);
-        let last: Vec<_> = again.rows[8].clone().unwrap();
-        assert_eq!(last, filled.rows[0].clone().unwrap());
-        assert_eq!(other.rows(&last).unwrap().original[..], features[..views.count() * width]);
-    }
-    assert_eq!(open().len(), 9 + 27);
-
-    // A new name changes nothing, new contents do; a copy is the same picture; what is no picture is named.
-    let first = &folder.items[0].path;
-    let renamed = first.with_file_name("renamed.png");
-    fs::rename(first, &renamed).unwrap();
-    fs::copy(&renamed, first.with_file_name("copy.png")).unwrap();
-    image::RgbImage::from_fn(20, 20, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 40]))
-        .save(first.with_file_name("new.png"))
-        .unwrap();
-    fs::write(first.with_file_name("broken.png"), "no picture").unwrap();
-    let items = Folder::open(dir.path().join("novel")).unwrap().items;
-    let mut store = open();
-    let filled = fill(&mut store, &items, &Views::Center);
-    assert_eq!(filled.encoded, 1, "of the new picture alone");
-    assert_eq!(filled.skipped.len(), 1);
-    assert!(filled.skipped[0].to_string().contains("broken.png"));
-    let at_of = |name: &str| items.iter().position(|i| i.path.ends_with(name)).unwrap();
-    assert_eq!(filled.rows[at_of("copy.png")], filled.rows[at_of("renamed.png")]);
-    assert_eq!(filled.rows[at_of("broken.png")], None);
-    let mut encoder = clip().image_encoder(4).unwrap();
-    let all: Vec<&Item> = items.iter().collect();
-    let strict = store.fill(&mut encoder, &all, &Views::Center, true, &mut |_| Ok(())).unwrap_err().to_string();
-    assert!(strict.contains("broken.png"), "{strict}");
-
-    // Another precision, model or correction has rows of its own.
-    let other = Key { precision: "f16".into(), ..key.clone() };
-    assert!(Store::open(at.path(), &other, width).unwrap().is_empty());
-}
-
-#[test]
-fn a_store_keeps_what_is_encoded_when_it_is_stopped_and_merges_small_files() {
-    let (_dir, folder) = pictures(5, 8);
-    let at = tempfile::tempdir().unwrap();
-    let key = Key::new(clip(), "f32", None).unwrap();
-    let open = || Store::open(at.path(), &key, clip().config.embedding).unwrap();
-    let mut store = open();
-    let mut encoder = clip().image_encoder(4).unwrap();
-    let items: Vec<&Item> = folder.items.iter().collect();
-    let mut stop = |p: Progress| if p.pictures >= 16 { Err(Error::Stopped) } else { Ok(()) };
-    let stopped = store.fill(&mut encoder, &items, &Views::Center, false, &mut stop).unwrap_err();
-    assert!(matches!(stopped, Error::Stopped));
-    let kept = open().len();
-    assert_eq!(kept, 16);
-    assert_eq!(store.len(), 16, "the store itself goes on, too");
-    assert_eq!(fill(&mut store, &folder.items, &Views::Center).encoded, 40 - 16);
-
-    // Many small files become few, and no row is lost or changed.
-    let rows: Vec<_> = fill(&mut store, &folder.items, &Views::Center).rows.into_iter().flatten().flatten().collect();
-    let before = store.rows(&rows).unwrap();
-    for item in &folder.items[..30] {
-        let views = Views::Random { augment: Augment::PINI, count: 1, first: 3, seed: 1 };
-        fill(&mut store, std::slice::from_ref(item), &views);
-    }
-    let files = || fs::read_dir(store.folder()).unwrap().filter(|e| is_shard(&e.as_ref().unwrap().path())).count();
-    assert!(files() < 18, "{} files", files());
-    let again = open();
-    assert_eq!(again.len(), 70);
-    assert_eq!(again.rows(&rows).unwrap(), before);
-
-    // A damaged file is named, with the remedy.
-    let shard = fs::read_dir(store.folder()).unwrap().map(|e| e.unwrap().path()).find(|p| is_shard(p)).unwrap();
-    let bytes = fs::read(&shard).unwrap();
-    fs::write(&shard, &bytes[..bytes.len() - 5]).unwrap();
-    let error = Store::open(at.path(), &key, clip().config.embedding).unwrap_err().to_string();
-    assert!(error.contains(shard.file_name().unwrap().to_str().unwrap()) && error.contains("remove it"), "{error}");
-    fs::remove_file(&shard).unwrap();
-    assert!(open().len() < 70);
-}
-
-fn is_shard(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "safetensors")
-}
-
 /// Notes what it is told, and can stop.
 #[derive(Default)]
 struct Notes {
     notes: Vec<String>,
+    /// What was begun.
+    begun: Vec<String>,
     results: Vec<Record>,
     steps: usize,
     stop_after: Option<usize>,
+    /// Whether it stops as soon as it can after a result.
+    stop_after_result: bool,
 }
 
 impl Watch for Notes {
-    fn begin(&mut self, _: &str, _: usize) {}
+    fn begin(&mut self, what: &str, _: usize) {
+        self.begun.push(what.into());
+    }
     fn at(&mut self, _: usize) -> tipi::Result<()> {
         self.steps += 1;
-        if self.stop_after.is_some_and(|limit| self.steps > limit) { Err(Error::Stopped) } else { Ok(()) }
+        let stops = self.stop_after_result && !self.results.is_empty();
+        if stops || self.stop_after.is_some_and(|limit| self.steps > limit) { Err(Error::Stopped) } else { Ok(()) }
     }
     fn end(&mut self) {}
     fn note(&mut self, text: &str) {
@@ -220,6 +114,7 @@ fn protocol(methods: &[&'static dyn Method], shots: &[usize], seeds: &[u64]) -> 
     Protocol {
         methods: methods.to_vec(),
         ablation: None,
+        taught: Vec::new(),
         shots: shots.iter().copied().map(Shots::UpTo).collect(),
         seeds: seeds.to_vec(),
         setup: Setup::new(how, methods, &given).unwrap(),
@@ -254,7 +149,7 @@ fn evaluate(
     paths: (&str, &Path, &Path),
     watch: &mut Notes,
 ) -> tipi::Result<()> {
-    eval::run(clip(), eval::check(dataset, protocol, corrected.is_some())?, corrected, paths, watch)
+    eval::run(clip(), eval::check(dataset, protocol, corrected.is_some())?, &corrected.into(), paths, watch)
 }
 
 /// Every layout of every known dataset, through all methods or some, to a report.
@@ -326,74 +221,6 @@ fn every_dataset_runs_from_its_layout_to_the_report() {
     assert_eq!(csv.lines().count(), 1 + 14 * 4 + 2 * single().len());
     let json: serde_json::Value = serde_json::from_slice(&fs::read(out.path().join("results.json")).unwrap()).unwrap();
     assert_eq!(json["datasets"].as_array().unwrap().len(), 15);
-}
-
-/// PiNI's ablation: each variant once, stopped and gone on with, then its table, and the noise beside its pictures.
-#[test]
-fn an_ablation_runs_to_its_table() {
-    let (dir, _) = pictures(3, 6);
-    let dataset = Dataset::open(dir.path().join("novel").to_str().unwrap(), None).unwrap();
-    let ablation = eval::ablation::find_ablation("pini").unwrap();
-    let mut protocol = protocol(&[pini()], &[1], &[1]);
-    protocol.ablation = Some(ablation);
-    protocol.setup.how.judge_by = eval::JudgeBy::Validation;
-    let out = tempfile::tempdir().unwrap();
-    let run = |watch: &mut Notes| {
-        evaluate(&dataset, &protocol, None, ("f32", out.path(), &out.path().join("features")), watch)
-    };
-    let (mut results, mut stops) = (Vec::new(), 0);
-    loop {
-        let mut watch = Notes { stop_after: Some([15, 23, 61][stops % 3]), ..Notes::default() };
-        let outcome = run(&mut watch);
-        results.extend(watch.results);
-        match outcome {
-            Ok(()) => break,
-            Err(Error::Stopped) => stops += 1,
-            Err(error) => panic!("{error}"),
-        }
-        assert!(stops < 100, "it does not come to an end");
-    }
-    assert!(stops > 0, "no stop is no test");
-    let names: Vec<&str> = results.iter().map(|record| record.task.variant.unwrap().name).collect();
-    assert_eq!(names, ablation.variants.iter().map(|variant| variant.name).collect::<Vec<_>>(), "each once, in order");
-    // Variants differ in what they say, but for those that only predict otherwise in how they were learned.
-    let loss = |name: &str| results.iter().find(|r| r.task.variant.unwrap().name == name).unwrap().log_loss;
-    for other in &names[1..] {
-        assert_ne!(loss("both"), loss(other), "{other}");
-    }
-
-    let written = eval::report::write(out.path()).unwrap();
-    assert!(written.summary.cells.is_empty() && written.summary.variants.len() == 10);
-    let (_, table) = &written.summary.ablations(Some("novel"))[0];
-    assert_eq!(table.rows.len(), 4 + 3 + 3 + 3);
-    assert!(table.rows.iter().all(|row| row[2] != "–"), "{:?}", table.rows);
-    let html = fs::read_to_string(&written.html).unwrap();
-    for needle in ["PiNI's ablation", "evaluated by", "Noise on pixels", ">picture with<"] {
-        assert!(html.contains(needle) || html.contains(&needle.replace('\'', "&#39;")), "no '{needle}' in the report");
-    }
-    assert!(out.path().join("plots/novel-pini-pixels.png").is_file());
-    let csv = fs::read_to_string(out.path().join("results.csv")).unwrap();
-    assert!(csv.contains("novel,pini pixels,1,1,") && csv.contains("novel,pini draws-4,1,1,"), "{csv}");
-    // What was written is read again, and damage to a picture is told.
-    let (journal, ..) = Journal::look(&out.path().join("novel")).unwrap();
-    let task = results[1].task;
-    assert_eq!(journal.detail(task).unwrap().noise.unwrap().pictures.len(), 3);
-    let path = out.path().join("novel/details/pini-pixels-1shot-seed1.json");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replacen("\"size\":64", "\"size\":63", 1)).unwrap();
-    let error = journal.detail(task).unwrap_err().to_string();
-    assert!(error.contains("pini-pixels-1shot-seed1.json") && error.contains("noise.pictures"), "{error}");
-
-    // The methods as they are may join it in one folder, and keep to their own tables.
-    let plain = Protocol { ablation: None, methods: vec![baseline()], ..protocol.clone() };
-    let features = out.path().join("features");
-    evaluate(&dataset, &plain, None, ("f32", out.path(), &features), &mut Notes::default()).unwrap();
-    fs::write(&path, text).unwrap();
-    let summary = eval::report::write(out.path()).unwrap().summary;
-    assert_eq!((summary.cells.len(), summary.variants.len()), (1, 10));
-    let refused = tipi(&["eval", "--ablation", "nothing", "--dataset", "x", "--model", "x", "--out", "x"]);
-    let stderr = String::from_utf8(refused.stderr).unwrap();
-    assert!(stderr.contains("there is no ablation 'nothing'") && stderr.contains("pini"), "{stderr}");
 }
 
 /// A run that is stopped after every few steps, again and again, ends with the results of one that was not, and runs
