@@ -29,8 +29,8 @@ def few_shot(folder: Path, paths: list[Path], pixels: npt.NDArray[np.uint8]) -> 
         print(answer.best.name, answer.best.probability, [one.name for one in answer.set or []], wrong)
     rows, near = tipi.Gallery(features).nearest(texts, most=5)
     print(rows[0].tolist(), near.max())
-    own = model.zero_shot({"car": ["a cat", "a kitten"], "dog": ["a dog"]})
-    return model.zero_shot(["car", "dog"], "an icon of {}").predict(paths).labels + own.predict(paths).labels
+    own = model.zero_shot({"cat": ["a cat", "a kitten"], "dog": ["a dog"]})
+    return model.zero_shot(["cat", "dog"], "an icon of {}").predict(paths).labels + own.predict(paths).labels
 
 
 def told(progress: tipi.Progress) -> None:

@@ -3,7 +3,7 @@
     import tipi
 
     model = tipi.Model("openai/clip-vit-base-patch32")
-    adapter = model.fit({"car": ["tom.jpg", "kitty.jpg"], "dog": ["rex.jpg", "fido.jpg"]})
+    adapter = model.fit({"cat": ["tom.jpg", "kitty.jpg"], "dog": ["rex.jpg", "fido.jpg"]})
     print(adapter.predict(["who.jpg"]).labels)
 
 Everything that takes long lets other threads run, stops at Ctrl-C within one submission to the GPU, and tells how far it is to a

@@ -58,7 +58,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     settings : dict or None
         The method's settings by name; None takes the paper's.
     class_names : dict or None
-        What a label is called in prompts: ``{0: "car", 1: "dog"}``. None takes the labels as they are, which helps where they are
+        What a label is called in prompts: ``{0: "cat", 1: "dog"}``. None takes the labels as they are, which helps where they are
         words.
     templates : str, sequence of str or None
         Prompts with ``{}`` where the class's name goes. None takes "a photo of a {}.".
