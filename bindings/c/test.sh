@@ -3,6 +3,7 @@
 #   test.sh                                             what CI runs
 #   ROUNDS=1000 GPU_ROUNDS=100 FUZZ=600 test.sh         by hand
 #   VALGRIND=1 test.sh                                  runs an example and the wrong calls under valgrind, too
+#   BUILT=FOLDER test.sh                                builds nothing: libraries and program are in the folder
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
@@ -20,8 +21,8 @@ say 'the header is what the sources make'
 cargo run --quiet --manifest-path bindings/c/header/Cargo.toml -- --check
 
 say 'the libraries and the program, as the tests have them'
-cargo build --workspace --lib --bins --tests
-built=${CARGO_TARGET_DIR:-target}/debug
+built=${BUILT:-${CARGO_TARGET_DIR:-target}/debug}
+[[ -n ${BUILT:-} ]] || cargo build --workspace --lib --bins --tests
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bindings/c/install.sh "$work/prefix" "$built"
@@ -71,7 +72,11 @@ c++ -std=c++17 $strict $sanitize bindings/c/examples/fewshot.cpp $flags -o "$wor
 cc -std=c11 $strict bindings/c/examples/fewshot.c -I"$work/prefix/include" "$work/prefix/lib/libtipi_c.a" $private -o "$work/fewshot-static"
 
 say 'the examples, and equal bits with the program'
-model=weights/picto data=examples/pictos/shifted
+model=weights/picto data=$work/icons
+mkdir "$data"
+for class in anchor bell bird cat fish dog; do
+    cp -r "examples/pictos/shifted/$class" "$data/"
+done
 pictures=("$data"/bell/*.png "$data"/cat/*.png "$data"/anchor/*.png)
 cp Cargo.toml "$work/broken.png"
 "$work/fewshot" $model $data tip-adapter "$work/c.safetensors" "${pictures[@]}" "$work/broken.png" /no/such.png >"$work/c.txt"
