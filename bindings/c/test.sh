@@ -25,6 +25,7 @@ built=${BUILT:-${CARGO_TARGET_DIR:-target}/debug}
 [[ -n ${BUILT:-} ]] || cargo build --workspace --lib --bins --tests
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'echo "line $LINENO of bindings/c/test.sh failed; what was said last:" >&2; tail -n 5 "$work"/*.err >&2 || true' ERR
 bindings/c/install.sh "$work/prefix" "$built"
 export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig LD_LIBRARY_PATH=$work/prefix/lib DYLD_LIBRARY_PATH=$work/prefix/lib
 if command -v pkg-config >/dev/null; then
@@ -88,16 +89,16 @@ grep -q 'broken.png: cannot decode picture' "$work/c.txt"
 [[ $(wc -l <"$work/c.txt") == $((${#pictures[@]} + 2)) ]]
 # Both say the same classes.
 diff <(sed 's/ (.*//' "$work/c.txt" | head -n ${#pictures[@]}) <(head -n ${#pictures[@]} "$work/cpp.txt")
-"$built/tipi" fit tip-adapter --model $model --data $data --shots 2 --seed 1 --template 'an icon of {}' --out "$work/tipi.safetensors" 2>/dev/null
+"$built/tipi" fit tip-adapter --model $model --data $data --shots 2 --seed 1 --template 'an icon of {}' --out "$work/tipi.safetensors" 2>"$work/tipi.err"
 for of in c cpp static; do
     cmp "$work/$of.safetensors" "$work/tipi.safetensors"
 done
 "$work/answers" $model "$work/c.safetensors" "$work/features" "${pictures[@]}" >"$work/answers.txt"
-"$built/tipi" embed image --model $model --out "$work/features.npy" "${pictures[@]}" 2>/dev/null
+"$built/tipi" embed image --model $model --out "$work/features.npy" "${pictures[@]}" 2>"$work/tipi.err"
 tail -c "$(wc -c <"$work/features")" "$work/features.npy" | cmp - "$work/features"
 echo "${#pictures[@]} pictures: adapters and features are the program's, byte for byte"
 if command -v python3 >/dev/null; then
-    "$built/tipi" predict --model $model --adapter "$work/tipi.safetensors" --jsonl --top 3 --scores "${pictures[@]}" >"$work/predict.jsonl" 2>/dev/null
+    "$built/tipi" predict --model $model --adapter "$work/tipi.safetensors" --jsonl --top 3 --scores "${pictures[@]}" >"$work/predict.jsonl" 2>"$work/tipi.err"
     python3 - "$work/answers.txt" "$work/predict.jsonl" <<'EOF'
 import json, struct, sys
 
