@@ -3,6 +3,7 @@
 #   test.sh                                             what CI runs
 #   ROUNDS=1000 GPU_ROUNDS=100 FUZZ=600 test.sh         by hand
 #   VALGRIND=1 test.sh                                  runs an example and the wrong calls under valgrind, too
+#   BUILT=FOLDER test.sh                                builds nothing: libraries and program are in the folder
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
@@ -20,10 +21,11 @@ say 'the header is what the sources make'
 cargo run --quiet --manifest-path bindings/c/header/Cargo.toml -- --check
 
 say 'the libraries and the program, as the tests have them'
-cargo build --workspace --lib --bins --tests
-built=${CARGO_TARGET_DIR:-target}/debug
+built=${BUILT:-${CARGO_TARGET_DIR:-target}/debug}
+[[ -n ${BUILT:-} ]] || cargo build --workspace --lib --bins --tests
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'echo "line $LINENO of bindings/c/test.sh failed; what was said last:" >&2; tail -n 5 "$work"/*.err >&2 || true' ERR
 bindings/c/install.sh "$work/prefix" "$built"
 export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig LD_LIBRARY_PATH=$work/prefix/lib DYLD_LIBRARY_PATH=$work/prefix/lib
 if command -v pkg-config >/dev/null; then
@@ -71,7 +73,11 @@ c++ -std=c++17 $strict $sanitize bindings/c/examples/fewshot.cpp $flags -o "$wor
 cc -std=c11 $strict bindings/c/examples/fewshot.c -I"$work/prefix/include" "$work/prefix/lib/libtipi_c.a" $private -o "$work/fewshot-static"
 
 say 'the examples, and equal bits with the program'
-model=weights/picto data=examples/pictos/shifted
+model=weights/picto data=$work/icons
+mkdir "$data"
+for class in apple bell camera car fish umbrella; do
+    cp -r "examples/pictos/shifted/$class" "$data/"
+done
 pictures=("$data"/bell/*.png "$data"/car/*.png "$data"/apple/*.png)
 cp Cargo.toml "$work/broken.png"
 "$work/fewshot" $model $data tip-adapter "$work/c.safetensors" "${pictures[@]}" "$work/broken.png" /no/such.png >"$work/c.txt"
@@ -83,16 +89,16 @@ grep -q 'broken.png: cannot decode picture' "$work/c.txt"
 [[ $(wc -l <"$work/c.txt") == $((${#pictures[@]} + 2)) ]]
 # Both say the same classes.
 diff <(sed 's/ (.*//' "$work/c.txt" | head -n ${#pictures[@]}) <(head -n ${#pictures[@]} "$work/cpp.txt")
-"$built/tipi" fit tip-adapter --model $model --data $data --shots 2 --seed 1 --template 'an icon of {}' --out "$work/tipi.safetensors" 2>/dev/null
+"$built/tipi" fit tip-adapter --model $model --data $data --shots 2 --seed 1 --template 'an icon of {}' --out "$work/tipi.safetensors" 2>"$work/tipi.err"
 for of in c cpp static; do
     cmp "$work/$of.safetensors" "$work/tipi.safetensors"
 done
 "$work/answers" $model "$work/c.safetensors" "$work/features" "${pictures[@]}" >"$work/answers.txt"
-"$built/tipi" embed image --model $model --out "$work/features.npy" "${pictures[@]}" 2>/dev/null
+"$built/tipi" embed image --model $model --out "$work/features.npy" "${pictures[@]}" 2>"$work/tipi.err"
 tail -c "$(wc -c <"$work/features")" "$work/features.npy" | cmp - "$work/features"
 echo "${#pictures[@]} pictures: adapters and features are the program's, byte for byte"
 if command -v python3 >/dev/null; then
-    "$built/tipi" predict --model $model --adapter "$work/tipi.safetensors" --jsonl --top 3 --scores "${pictures[@]}" >"$work/predict.jsonl" 2>/dev/null
+    "$built/tipi" predict --model $model --adapter "$work/tipi.safetensors" --jsonl --top 3 --scores "${pictures[@]}" >"$work/predict.jsonl" 2>"$work/tipi.err"
     python3 - "$work/answers.txt" "$work/predict.jsonl" <<'EOF'
 import json, struct, sys
 

@@ -100,7 +100,7 @@ fn another_thread_stops_the_work() {
         let stop = &stop;
         let asked = scope.spawn(move || {
             std::thread::sleep(Duration::from_secs(2));
-            ok!(tipi_stop_now(stop.0));
+            ok!(tipi_stop_now(stop.get()));
             Instant::now()
         });
         let mut made = null_mut();

@@ -98,6 +98,11 @@ unsafe impl<T> Send for Own<T> {}
 unsafe impl<T> Sync for Own<T> {}
 
 impl<T> Own<T> {
+    /// The handle, for threads: closures take the whole of this.
+    pub fn get(&self) -> *mut T {
+        self.0
+    }
+
     /// What a function makes.
     pub fn of(make: impl FnOnce(*mut *mut T) -> TipiStatus) -> Own<T> {
         let mut made = null_mut();
