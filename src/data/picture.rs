@@ -97,7 +97,10 @@ impl Picture {
         }
         let mut data = Vec::with_capacity(width * height * 3);
         for line in bytes.chunks(stride) {
-            line[..row].chunks_exact(per).for_each(|pixel| data.extend_from_slice(&pixel[..3]));
+            match per {
+                3 => data.extend_from_slice(&line[..row]),
+                _ => line[..row].chunks_exact(per).for_each(|pixel| data.extend_from_slice(&pixel[..3])),
+            }
         }
         Ok(Picture(Held::Pixels { name, picture: Arc::new(Rgb::new(width, height, data)?) }))
     }

@@ -127,11 +127,21 @@ fn is_pil(given: &Bound<'_, PyAny>) -> Answer<bool> {
 
 /// An image of PIL's as a file of the same picture would be taken: upright, in red, green and blue, alpha dropped.
 fn pil(name: &str, given: &Bound<'_, PyAny>) -> Answer<Picture> {
+    const ORIENTATION: u16 = 0x0112;
     let rgb = || -> PyResult<(Bound<'_, PyAny>, [usize; 2])> {
-        let upright = given.py().import("PIL.ImageOps")?.call_method1("exif_transpose", (given,))?;
-        let rgb = upright.call_method1("convert", ("RGB",))?;
+        // Both steps copy the pixels, also where there is nothing to do.
+        let orientation = given.call_method0("getexif")?.call_method1("get", (ORIENTATION, 1))?;
+        let upright = match orientation.eq(1)? {
+            true => given.clone(),
+            false => given.py().import("PIL.ImageOps")?.call_method1("exif_transpose", (given,))?,
+        };
+        let rgb = match upright.getattr("mode")?.eq("RGB")? {
+            true => upright,
+            false => upright.call_method1("convert", ("RGB",))?,
+        };
+        let bytes = rgb.call_method0("tobytes")?;
         let (width, height) = rgb.getattr("size")?.extract::<(usize, usize)>()?;
-        Ok((rgb.call_method0("tobytes")?, [width, height]))
+        Ok((bytes, [width, height]))
     };
     // PIL reads a file's pixels late, so that what is wrong with it is found here.
     let unreadable = |error: PyErr| match error.is_instance_of::<pyo3::exceptions::PyException>(given.py()) {

@@ -206,12 +206,12 @@ def test_kept_and_opened_again(model, adapter, paths, tmp_path):
 
 def test_a_model_is_pickled_by_its_name(model, paths, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    named = pickle.dumps(tipi.Model("weights/picto", precision="f16"))
+    named = pickle.dumps(tipi.Model("weights/picto", precision="int8"))
     monkeypatch.chdir(tmp_path)
     again = pickle.loads(named)
     assert again.folder == ROOT / "weights/picto"
-    f16, f32 = again.encode_images(paths[:1]), model.encode_images(paths[:1])
-    assert not np.array_equal(f16, f32) and np.allclose(f16, f32, atol=0.05 * np.abs(f32).max())
+    int8, f32 = again.encode_images(paths[:1]), model.encode_images(paths[:1])
+    assert not np.array_equal(int8, f32) and np.allclose(int8, f32, atol=0.1 * np.abs(f32).max())
     device = pickle.loads(pickle.dumps(tipi.Device(memory=1 << 30)))
     assert device.memory == 1 << 30
 

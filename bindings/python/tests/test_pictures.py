@@ -62,7 +62,7 @@ def test_no_pictures_have_no_features(model, adapter):
     [
         (np.zeros((4, 4, 3), np.float32), TypeError, "images[1]: an array of float32: expected uint8"),
         (np.zeros((4, 4, 3), np.int64), TypeError, "images[1]: an array of int64"),
-        (np.zeros((3, 4, 4), np.uint8), ValueError, "images[1]: an array of shape (3, 4, 4): expected (height, width, 3)"),
+        (np.zeros((3, 8, 9), np.uint8), ValueError, "images[1]: an array of shape (3, 8, 9): expected (height, width, 3)"),
         (np.zeros((4,), np.uint8), ValueError, "images[1]: an array of shape (4,)"),
         (np.zeros((), np.uint8), ValueError, "images[1]: an array of shape ()"),
         (np.zeros((0, 4, 3), np.uint8), ValueError, "images[1]"),
@@ -95,7 +95,7 @@ def test_truncated_files_in_bytes_are_named(model, paths):
         with pytest.raises(tipi.errors.ImageError) as raised:
             model.encode_images([whole, whole[:cut]])
         assert str(raised.value.path) == "images[1]" and "cannot decode picture" in str(raised.value)
-        if cut > 20:
+        if cut == len(whole) // 2:
             # PIL finds it when the pixels are asked for.
             with pytest.raises(tipi.errors.ImageError, match=r"images\[0\].*PIL"):
                 model.encode_images([Image.open(io.BytesIO(whole[:cut]))])

@@ -2,54 +2,38 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict, overload
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, final, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from tipi.types import Evidence, Features, How, OnProgress, Picture, Pictures, Settings, Texts
+
+__all__ = [
+    "Adapter",
+    "Correction",
+    "Device",
+    "DeviceReport",
+    "Examples",
+    "Gallery",
+    "Method",
+    "Model",
+    "Prediction",
+    "Predictions",
+    "Progress",
+    "Report",
+    "Scored",
+    "Setting",
+    "__version__",
+    "_model",
+    "devices",
+    "methods",
+]
+
 __version__: str
 
-class _PilImage(Protocol):
-    """An image of PIL's."""
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-    def convert(self, mode: str) -> Any: ...
-    def tobytes(self) -> bytes: ...
-
-Picture: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8] | _PilImage
-"""A path, a file's bytes, a PIL image, or uint8 (height, width, 3), (height, width, 4) or (height, width)."""
-
-Pictures: TypeAlias = Iterable[Picture] | npt.NDArray[Any]
-"""A list of pictures, or an array (n, height, width, 3)."""
-
-Texts: TypeAlias = Sequence[str] | npt.NDArray[np.str_]
-Features: TypeAlias = npt.NDArray[np.float32]
-"""float32 (n, width), C-contiguous, un-normalised."""
-
-OnProgress: TypeAlias = Callable[[Progress], object]
-Value: TypeAlias = bool | int | float | str | None | Sequence[Value] | Mapping[str, Value]
-Settings: TypeAlias = Mapping[str, Value]
-
-class How(TypedDict, total=False):
-    """How pictures are seen and weights searched."""
-
-    key_views: int
-    """Random views averaged into each cache key; 0 takes the picture itself."""
-    augment: bool
-    """Whether training sees random views, or the pictures as they are."""
-    views: int
-    """Random views that training draws from; 0 for a fresh view of each picture every epoch."""
-    grid: str
-    """The search's grid: paper, standard, tip-adapter or ranges."""
-    judge_by: Literal["left-out", "validation"]
-    """What weights and confidence rest on."""
-
-class Evidence(TypedDict):
-    validation: int
-    left_out: int
-
+@final
 class Progress:
     """How far long work is."""
 
@@ -66,6 +50,7 @@ class Progress:
     @property
     def share(self) -> float: ...
 
+@final
 class DeviceReport:
     """A device that is there."""
 
@@ -87,6 +72,7 @@ class DeviceReport:
 def devices() -> list[DeviceReport]:
     """The devices that there are."""
 
+@final
 class Device:
     """An open device."""
 
@@ -112,6 +98,7 @@ class Device:
     def release(self) -> None: ...
     def check(self) -> None: ...
 
+@final
 class Setting:
     """A setting of a method."""
 
@@ -122,6 +109,7 @@ class Setting:
     @property
     def default(self) -> Any: ...
 
+@final
 class Method:
     """A way to learn from few pictures."""
 
@@ -143,6 +131,7 @@ class Method:
 def methods() -> list[Method]:
     """All methods, in the order in which tables have them."""
 
+@final
 class Examples:
     """Pictures with their classes, to learn from and to validate on."""
 
@@ -164,6 +153,7 @@ class Examples:
     @property
     def validation(self) -> list[tuple[int, pathlib.Path]]: ...
 
+@final
 class Report:
     """How learning went."""
 
@@ -174,6 +164,7 @@ class Report:
     @property
     def losses(self) -> list[float]: ...
 
+@final
 class Scored:
     """A class, and what is said of it."""
 
@@ -186,6 +177,7 @@ class Scored:
     @property
     def score(self) -> float: ...
 
+@final
 class Prediction:
     """What is said of a picture."""
 
@@ -203,6 +195,7 @@ class Prediction:
     @property
     def scores(self) -> npt.NDArray[np.float32]: ...
 
+@final
 class Predictions:
     """What is said of pictures, in their order."""
 
@@ -217,9 +210,10 @@ class Predictions:
     @property
     def errors(self) -> list[Exception | None]: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Prediction: ...
+    def __getitem__(self, index: int, /) -> Prediction: ...
     def __iter__(self) -> Iterator[Prediction]: ...
 
+@final
 class Adapter:
     """A method that has learned, bound to its model: it tells classes apart."""
 
@@ -253,7 +247,10 @@ class Adapter:
     def save(self, path: str | os.PathLike[str]) -> None: ...
     def to_bytes(self) -> bytes: ...
     def release(self) -> None: ...
+    def __copy__(self) -> Adapter: ...
+    def __deepcopy__(self, _memo: object) -> Adapter: ...
 
+@final
 class Correction:
     """An overlap correction bound to its model."""
 
@@ -268,6 +265,7 @@ class Correction:
     def save(self, path: str | os.PathLike[str]) -> None: ...
     def to_bytes(self) -> bytes: ...
 
+@final
 class Gallery:
     """Pictures' features on a device, to look for those most like others."""
 
@@ -283,6 +281,7 @@ class Gallery:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
     def duplicates(self, least: float, *, progress: OnProgress | None = None) -> list[list[tuple[int, float]]]: ...
 
+@final
 class Model:
     """A frozen CLIP on a device."""
 
@@ -334,3 +333,14 @@ class Model:
     def device(self) -> Device: ...
     def digest(self) -> str: ...
     def release(self) -> None: ...
+    def __copy__(self) -> Model: ...
+    def __deepcopy__(self, _memo: object) -> Model: ...
+
+def _model(
+    model: str | os.PathLike[str],
+    device: Device | str | int | None,
+    precision: Literal["f32", "f16", "int8"],
+    lora: str | os.PathLike[str] | None,
+    depth: Literal["clip", "scale"],
+) -> Model:
+    """What a pickle calls."""

@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 import tipi
-from tipi._native import How, OnProgress, Pictures, Settings
+from tipi.types import How, OnProgress, Pictures, Settings
 
 # Of each model what was computed of pictures, so that folds that share pictures compute each once.
 _remembered: weakref.WeakKeyDictionary[tipi.Model, tipi.Examples] = weakref.WeakKeyDictionary()
