@@ -165,11 +165,11 @@ pub fn examples() -> (Own<TipiExamples>, tipi::Examples) {
     let examples = Own::of(|examples| unsafe { tipi_examples_new(examples) });
     let mut same = tipi::Examples::new();
     for class in ["apple", "bell", "car"] {
-        let of = |name: &str| icon(&format!("{class}/{name}"));
-        ok!(tipi_examples_add(examples.0, s(class), pictures(&[of("mdi"), of("ph")]).0));
-        ok!(tipi_examples_add_validation(examples.0, s(class), pictures(&[of("tabler")]).0));
-        same.add(class, tipi::Picture::file(of("mdi"))).add(class, tipi::Picture::file(of("ph")));
-        same.add_validation(class, tipi::Picture::file(of("tabler")));
+        let of = |set: &str| icon(&format!("{class}/{set}-{class}"));
+        ok!(tipi_examples_add(examples.0, s(class), pictures(&[of("lucide"), of("iconoir")]).0));
+        ok!(tipi_examples_add_validation(examples.0, s(class), pictures(&[of("glyphs-poly")]).0));
+        same.add(class, tipi::Picture::file(of("lucide"))).add(class, tipi::Picture::file(of("iconoir")));
+        same.add_validation(class, tipi::Picture::file(of("glyphs-poly")));
     }
     (examples, same)
 }
