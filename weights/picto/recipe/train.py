@@ -42,7 +42,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--from", dest="model", type=Path, help="a model folder to start from")
     p.add_argument("--rate", type=float, default=1e-3, help="AdamW's: embeddings, norms, biases and what leads into and out of a tower")
     p.add_argument("--decay", type=float, default=0.1, help="AdamW's")
-    p.add_argument("--muon-rate", type=float, default=0.01, help="that of the blocks' matrices")
+    p.add_argument("--muon-rate", type=float, default=0.02, help="that of the blocks' matrices")
     p.add_argument("--muon-decay", type=float, default=0.02)
     p.add_argument("--warmup", type=int, default=200)
     p.add_argument("--seed", type=int, default=0)
