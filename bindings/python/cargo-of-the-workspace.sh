@@ -5,12 +5,5 @@ set -euo pipefail
 if [[ ${1:-} != rustc ]]; then
     exec cargo "$@"
 fi
-format=()
-for argument in "$@"; do
-    case $argument in
-    --) break ;;
-    --message-format*) format=("$argument") ;;
-    esac
-done
 # An example brings the features that tests ask for. The program is what the module is compared with.
-exec cargo build --workspace --lib --bin tipi --example classify "${format[@]}"
+exec cargo build --workspace --lib --bin tipi --example classify --message-format json-render-diagnostics
