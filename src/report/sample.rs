@@ -2,7 +2,9 @@
 //! `TIPI_SAMPLE=page.html cargo test --lib report::sample -- --ignored`.
 
 use super::html::{Card, Page, Pair, Tile};
-use super::{Bin, Heat, Point, Series, Table, accuracy_plot, heat_map, histogram, line_plot, reliability};
+use super::{
+    Bin, Dot, Dots, Heat, Point, Series, Table, accuracy_plot, heat_map, histogram, line_plot, reliability, scatter,
+};
 use crate::adapt::similarity::{BINS, Similarities};
 use crate::data::Rgb;
 
@@ -58,6 +60,24 @@ fn accuracy() -> [String; 2] {
         accuracy_plot("Accuracy with more pictures per class", &series(3, true)),
         accuracy_plot("All eight methods on a data set with a rather long name, without seeds", &series(8, false)),
     ]
+}
+
+fn scattered() -> String {
+    let series = |i: usize| {
+        let dot = |k: usize| {
+            let x = 0.31 - 0.05 * (i % 3) as f64 + 0.002 * ((k * 37) % 11) as f64;
+            Dot {
+                x,
+                y: 61.0 + 8.0 * (i / 3) as f64 + 3.0 * (i % 3) as f64 + ((k * 53) % 7) as f64,
+                name: format!("number {k}"),
+            }
+        };
+        let correction = ["no correction", "supervised", "self-supervised"][i % 3];
+        let name = format!("{}, {correction}", ["Tip-Adapter", "Tip-X"][i / 3]);
+        Dots { name, colour: i % 3, mark: i / 3, dots: (0..4).map(dot).collect() }
+    };
+    let series: Vec<Dots> = (0..6).map(series).collect();
+    scatter("Overlap and accuracy, 16 shot", "r = −0.612 over 24 points", ("overlap", "accuracy in percent"), &series)
 }
 
 fn heats() -> Vec<String> {
@@ -237,6 +257,7 @@ fn a_page_with_all_there_is() {
         reliability("Reliability", (&before, 0.0843), Some((&after, 0.0123, 1.43))),
         reliability("Reliability without scaling", (&before, 0.0843), None),
         overlap(),
+        scattered(),
         line_plot(
             "Time by number of pictures",
             "pictures",

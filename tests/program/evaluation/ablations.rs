@@ -1,13 +1,12 @@
 //! Ablations.
 
-use std::collections::HashSet;
 use std::fs;
 
 use tipi::Error;
 use tipi::low_level::adapt::adapter_file::{self, Adapter, Description, Meta};
 use tipi::low_level::adapt::lesson::{Choice, Lesson, Texts};
 use tipi::low_level::adapt::method::{Settings, settled};
-use tipi::low_level::adapt::{How, Learned, Method, learn_each};
+use tipi::low_level::adapt::{How, Learned, learn_each};
 use tipi::low_level::data::Dataset;
 use tipi::low_level::encode::source::Direct;
 use tipi::low_level::eval::ablation::{Given, Variant};
@@ -65,7 +64,7 @@ fn an_ablation_runs_to_its_table() {
     assert!(csv.contains("novel,pini pixels,1,1,") && csv.contains("novel,pini draws-4,1,1,"), "{csv}");
     // What was written is read again, and damage to a picture is told.
     let (journal, ..) = Journal::look(&out.path().join("novel")).unwrap();
-    let task = results[1].task;
+    let task = results.iter().find(|record| record.task.variant.unwrap().name == "pixels").unwrap().task;
     assert_eq!(journal.detail(task).unwrap().noise.unwrap().pictures.len(), 3);
     let path = out.path().join("novel/details/pini-pixels-1shot-seed1.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -176,12 +175,14 @@ fn what_only_predicts_otherwise_is_trained_once() {
 #[test]
 fn noise_on_pixels_is_trained_once_for_several_ways_to_predict() {
     let (_dir, folder) = pictures(2, 3);
-    let (templates, how) = (["an icon of {}".to_string()], How { augment: false, ..How::default() });
+    // Each training goes through the image tower and back: no more of them than it takes.
+    let how = How { augment: false, judge_by: eval::JudgeBy::Validation, ..How::default() };
+    let templates = ["an icon of {}".to_string()];
     let texts = Texts { classes: &folder.classes, templates: &templates, words: "an icon of", dataset: "icons" };
     let choice = Choice { support: &folder.items, val: &[], seed: 3 };
     let settings = |json: serde_json::Value| settled(pini(), json.as_object().unwrap()).unwrap();
     let of = |evaluate: &str| settings(serde_json::json!({"noise": "pixels", "epochs": 1, "evaluate": evaluate}));
-    let all = [of("mean"), of("draw"), of("average:2")];
+    let all = [of("mean"), of("draw")];
     let learned = |settings: &[Settings], watch: &mut Notes| {
         let mut source = Direct::new(clip(), None, None);
         let mut lesson = Lesson::new(clip(), texts, choice, &how, (None, &mut source)).unwrap();
@@ -189,21 +190,16 @@ fn noise_on_pixels_is_trained_once_for_several_ways_to_predict() {
     };
     let mut watch = Notes::default();
     let once = learned(&all, &mut watch).unwrap();
-    assert_eq!(watch.begun.iter().filter(|what| what.contains("training PiNI")).count(), 1 + 2, "{:?}", watch.begun);
+    assert_eq!(watch.begun.iter().filter(|what| what.contains("training PiNI")).count(), 1, "{:?}", watch.begun);
     let bytes = |one: Learned| {
         let description = Description::new("pini", &*one.fitted).unwrap();
         let meta = Meta::new(clip(), &folder.classes, description, None, 3).unwrap().calibrated(&one.calibration);
         let adapter = Adapter::Method(one.fitted, one.calibration);
         adapter_file::to_bytes("x".as_ref(), clip(), &meta, &adapter).unwrap()
     };
-    let mut files = HashSet::new();
-    for (settings, one) in all.iter().zip(once) {
-        let file = bytes(one);
-        let alone = learned(std::slice::from_ref(settings), &mut watch).unwrap().pop().unwrap();
-        assert!(bytes(alone) == file, "{settings:?}");
-        files.insert(file);
-    }
-    assert_eq!(files.len(), 3);
+    let files: Vec<Vec<u8>> = once.into_iter().map(bytes).collect();
+    let alone = learned(&all[1..], &mut watch).unwrap().pop().unwrap();
+    assert!(bytes(alone) == files[1] && files[0] != files[1]);
     let other = settings(serde_json::json!({"noise": "pixels", "epochs": 2}));
     let error = learned(&[of("mean"), other], &mut watch).err().unwrap().to_string();
     assert!(error.contains("differ in what is learned"), "{error}");

@@ -7,7 +7,7 @@
 mod start;
 
 mod ablations;
-mod overlap;
+mod corrections;
 mod store;
 
 use std::fs;
