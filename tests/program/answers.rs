@@ -176,11 +176,15 @@ fn labels_come_from_a_file_with_prompts_of_their_own() {
     assert_eq!(plain, rows(&["--label", "bell", "--label", "cat, small", "--scores"]));
     // Prompts that say what the template says change nothing, and others do.
     let own = of_file("bell\tan icon of {}\ncat, small\tan icon of cat, small\n");
-    let cosine = |rows: &[Value]| rows[0]["cosine"].as_f64().unwrap();
+    // Of a bell that is taken for one.
+    let cosine = |rows: &[Value]| {
+        assert_eq!(rows[5]["likeliest"], "bell");
+        rows[5]["cosine"].as_f64().unwrap()
+    };
     assert!((cosine(&plain) - cosine(&own)).abs() < 1e-5, "{} {}", cosine(&plain), cosine(&own));
     // Two prompts are averaged, as two templates are; a label without its own takes the template.
-    let two = of_file("bell\tan icon of {}\ta large black {}\ncat, small\n");
-    let templates = rows(&["--template", "a large black {}", "--label", "bell", "--label", "cat, small", "--scores"]);
+    let two = of_file("bell\tan icon of {}\ta drawing of {}\ncat, small\n");
+    let templates = rows(&["--template", "a drawing of {}", "--label", "bell", "--label", "cat, small", "--scores"]);
     let [two, templates, own] = [&two, &templates, &own].map(|rows| cosine(rows));
     assert!((two - templates).abs() < 1e-5 && (two - own).abs() > 1e-4, "{two} {templates} {own}");
     let refused = |text: &[u8]| {

@@ -235,7 +235,9 @@ fn same(lists: &[Vec<tipi::Neighbour>]) -> Vec<Vec<(usize, u32)>> {
 
 #[test]
 fn features_and_galleries_are_the_doors() {
-    let paths = ["bell/lucide-bell", "bell/ph-bell-bold", "car/lucide-car", "apple/lucide-apple", "apple/iconoir-apple"].map(icon);
+    let paths =
+        ["bell/lucide-bell", "bell/ph-bell-bold", "car/lucide-car", "apple/lucide-apple", "apple/iconoir-apple"]
+            .map(icon);
     let list = pictures(&paths);
     let wanted = door().encode(&paths.clone().map(Picture::file), &mut Unwatched).unwrap();
     assert_eq!(bits(&encode(&list)), bits(wanted.values()));
