@@ -76,7 +76,7 @@ fn nearest(dots: &[&Dot]) -> Option<(f64, f64)> {
     let (mx, my) = (mean(&|dot| dot.x), mean(&|dot| dot.y));
     let (xx, xy) = (mean(&|dot| (dot.x - mx).powi(2)), mean(&|dot| (dot.x - mx) * (dot.y - my)));
     let slope = xy / xx;
-    (dots.len() > 1 && slope.is_finite()).then(|| (slope, my - slope * mx))
+    (dots.len() > 1 && slope.is_finite()).then_some((slope, my - slope * mx))
 }
 
 /// An SVG document with the points, the line nearest to all of them, and a note below the title.

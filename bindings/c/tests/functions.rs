@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::undocumented_unsafe_blocks,
+    clippy::macro_metavars_in_unsafe,
     clippy::float_cmp
 )]
 

@@ -2,6 +2,7 @@
 
 // A test that cannot go on should stop where it stands; helpers here are tests too. What they call by pointers keeps to the header's rules.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::macro_metavars_in_unsafe)]
 
 #[macro_use]
 mod common;

@@ -39,6 +39,9 @@ impl Dataset {
     }
 }
 
+/// Something of a file that equal files have in common.
+type Trait<'a> = &'a (dyn Fn(&Path) -> Option<Vec<u8>> + Sync);
+
 /// Which of `items` are, byte for byte, among `others`. As in [`Dataset::equal_pictures`] little is read of files that no other is like;
 /// what cannot be read is among none.
 pub fn equal_files(items: &[Item], others: &[&Item]) -> Vec<bool> {
@@ -48,7 +51,7 @@ pub fn equal_files(items: &[Item], others: &[&Item]) -> Vec<bool> {
     };
     let end = |path: &Path| Some(digest(path, TAIL)?.to_vec());
     let whole = |path: &Path| Some(digest(path, u64::MAX)?.to_vec());
-    let keys: [&(dyn Fn(&Path) -> Option<Vec<u8>> + Sync); 3] = [&length, &end, &whole];
+    let keys: [Trait<'_>; 3] = [&length, &end, &whole];
     let (mut ours, mut theirs): (Vec<usize>, Vec<usize>) = ((0..items.len()).collect(), (0..others.len()).collect());
     for key in keys {
         let of_ours: Vec<_> = ours.par_iter().map(|i| (*i, key(&items[*i].path))).collect();
