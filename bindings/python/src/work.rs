@@ -70,8 +70,8 @@ impl Bell {
     /// Waits for the end, at most until it is time to look; with `changes` for any change as well. Whether it is the end.
     fn wait(&self, changes: bool) -> bool {
         let mut state = self.state();
-        if !state.ended && !(changes && state.changed) {
-            let quiet = |state: &mut Rung| !state.ended && !(changes && state.changed);
+        if !(state.ended || changes && state.changed) {
+            let quiet = |state: &mut Rung| !(state.ended || changes && state.changed);
             let waited = self.ringing.wait_timeout_while(state, LOOK, quiet);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
