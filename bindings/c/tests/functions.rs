@@ -623,8 +623,8 @@ fn examples_are_chosen_as_at_the_door() {
     for class in ["bell", "car"] {
         let to = folder.path().join(class);
         fs::create_dir(&to).unwrap();
-        for name in ["mdi", "ph", "tabler"] {
-            fs::copy(icon(&format!("{class}/{name}")), to.join(name).with_extension("png")).unwrap();
+        for set in ["lucide", "iconoir", "glyphs-poly"] {
+            fs::copy(icon(&format!("{class}/{set}-{class}")), to.join(set).with_extension("png")).unwrap();
         }
     }
     fs::write(folder.path().join("car/broken.png"), "no picture").unwrap();
