@@ -18,7 +18,7 @@ use super::source::{DESCRIPTIONS, Source};
 use super::text_tower::TextTower;
 use super::tokenizer::Tokenizer;
 use crate::data::Rgb;
-use crate::gpu::{Gpu, advise, largest};
+use crate::gpu::{Gpu, advise, heed_stop, largest};
 use crate::kernels::gemm::Precision;
 use crate::nn::Bottleneck;
 use crate::{Error, Result, input, numbers};
@@ -257,8 +257,9 @@ impl Clip {
     /// A tokenizer or device that fails.
     pub fn encode_texts<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<f32>> {
         let tokenizer = self.tokenizer()?;
-        let ids = texts.iter().map(|t| tokenizer.prompt(t.as_ref())).collect::<Result<Vec<_>>>()?;
-        self.text.encode(&ids, self.config.end)
+        // Many texts take long before the first of them is on the GPU.
+        let ids = texts.iter().map(|text| heed_stop().and_then(|()| tokenizer.prompt(text.as_ref())));
+        self.text.encode(&ids.collect::<Result<Vec<_>>>()?, self.config.end)
     }
 
     /// An encoder of pictures in batches of up to `batch`.

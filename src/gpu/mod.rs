@@ -49,6 +49,7 @@ pub use plan::Plan;
 pub use profile::{Profile, ProfileRow};
 pub use recorder::{Dispatch, Grid, Recorder};
 pub use stop::Stop;
+pub(crate) use stop::check as heed_stop;
 pub use tensor::{DType, Element, Tensor};
 pub use transfer::ReadBack;
 pub use wgsl::{Binding, Wgsl};

@@ -59,7 +59,7 @@ impl Stop {
 ///
 /// # Errors
 /// [`Error::Stopped`].
-pub(super) fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     HEEDED.with_borrow(|heeded| if heeded.iter().any(Stop::is_wished) { Err(Error::Stopped) } else { Ok(()) })
 }
 

@@ -48,6 +48,14 @@ pub(crate) fn wrong_type(reason: impl Into<String>) -> Failure {
     Failure::Python(PyTypeError::new_err(reason.into()))
 }
 
+/// What Python says of an argument of a wrong type, in tipi's words. What else it raises, as for Ctrl-C, goes on as it is.
+pub(crate) fn if_type(error: PyErr, py: Python<'_>, reason: impl FnOnce() -> String) -> Failure {
+    match error.is_instance_of::<PyTypeError>(py) {
+        true => wrong_type(reason()),
+        false => Failure::Python(error),
+    }
+}
+
 /// The name of a value's type, for messages.
 pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
     value.get_type().name().map_or_else(|_| "an object".into(), |name: Bound<'_, PyString>| name.to_string())

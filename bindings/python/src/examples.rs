@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyMapping;
 use tipi::Shots;
 
-use crate::errors::{Answer, exception, type_name, wrong_type};
+use crate::errors::{Answer, exception, if_type, type_name, wrong_type};
 use crate::pictures::{picture, pictures};
 use crate::work::watched;
 
@@ -58,8 +58,8 @@ fn of_dict(argument: &str, given: &Bound<'_, PyAny>) -> Answer<Vec<(String, tipi
     let mut all = Vec::new();
     for item in dict.items()? {
         let (class, of_class): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
-        let name: String = class.extract().map_err(|_: PyErr| {
-            wrong_type(format!("{argument}: a class's name is a str, not {}", type_name(&class)))
+        let name: String = class.extract().map_err(|error: PyErr| {
+            if_type(error, given.py(), || format!("{argument}: a class's name is a str, not {}", type_name(&class)))
         })?;
         let found = pictures(&format!("{argument}[{name:?}]"), &of_class)?;
         all.extend(found.into_iter().map(|picture| (name.clone(), picture)));

@@ -11,7 +11,7 @@ use crate::adapter::{self, Adapter};
 use crate::arrays::matrix;
 use crate::correction::{self, Correction};
 use crate::device::Device;
-use crate::errors::{Answer, invalid, type_name, wrong_type};
+use crate::errors::{Answer, if_type, invalid, type_name, wrong_type};
 use crate::examples::Examples;
 use crate::method::json;
 use crate::pictures::pictures;
@@ -61,11 +61,12 @@ fn texts(argument: &str, given: &Bound<'_, PyAny>) -> Answer<Vec<String>> {
     if given.is_instance_of::<PyString>() {
         return Err(wrong_type(format!("{argument}: expected a list of str: write [text] for one")));
     }
-    let wrong = |what: &str| wrong_type(format!("{argument}: expected a list of str, not {what}"));
-    let each = given.try_iter().map_err(|_| wrong(&type_name(given)))?;
+    let wrong = |what: String| format!("{argument}: expected a list of str, not {what}");
+    let each = given.try_iter().map_err(|error| if_type(error, given.py(), || wrong(type_name(given))))?;
     each.map(|item| {
         let item = item?;
-        item.extract().map_err(|_: PyErr| wrong(&format!("one with {}", type_name(&item))))
+        let reason = || wrong(format!("one with {}", type_name(&item)));
+        item.extract().map_err(|error: PyErr| if_type(error, item.py(), reason))
     })
     .collect()
 }
@@ -160,8 +161,9 @@ impl Model {
             }
             let of = |item: Bound<'_, PyAny>| -> Answer<(String, Vec<String>)> {
                 let (class, prompts): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
-                let name: String = class.extract().map_err(|_: PyErr| {
-                    wrong_type(format!("classes: a class's name is a str, not {}", type_name(&class)))
+                let name: String = class.extract().map_err(|error: PyErr| {
+                    let reason = || format!("classes: a class's name is a str, not {}", type_name(&class));
+                    if_type(error, py, reason)
                 })?;
                 let prompts = texts(&format!("classes[{name:?}]"), &prompts)?;
                 Ok((name, prompts))

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 use tipi::{Error, Picture};
 
 use crate::arrays::{of_type, shape_of};
-use crate::errors::{Answer, invalid, type_name, wrong_type};
+use crate::errors::{Answer, if_type, invalid, type_name, wrong_type};
 
 const FORMS: &str = "expected a path, a file's bytes, a PIL image or an array of uint8";
 
@@ -30,9 +29,8 @@ pub(crate) fn pictures(argument: &str, given: &Bound<'_, PyAny>) -> Answer<Vec<P
     } else if is_one(given)? {
         return Err(alone());
     }
-    let each = given.try_iter().map_err(|_| {
-        PyTypeError::new_err(format!("{argument}: expected a list of pictures, not {}", type_name(given)))
-    })?;
+    let reason = || format!("{argument}: expected a list of pictures, not {}", type_name(given));
+    let each = given.try_iter().map_err(|error| if_type(error, given.py(), reason))?;
     each.enumerate().map(|(i, item)| picture(&format!("{argument}[{i}]"), &item?)).collect()
 }
 
@@ -70,7 +68,8 @@ pub(crate) fn picture(name: &str, given: &Bound<'_, PyAny>) -> Answer<Picture> {
 
 /// A path. `argument` names it in errors.
 pub(crate) fn path(argument: &str, given: &Bound<'_, PyAny>) -> Answer<PathBuf> {
-    given.extract().map_err(|_: PyErr| wrong_type(format!("{argument}: expected a path, not {}", type_name(given))))
+    let reason = || format!("{argument}: expected a path, not {}", type_name(given));
+    given.extract().map_err(|error: PyErr| if_type(error, given.py(), reason))
 }
 
 fn pixels(name: &str, array: &Bound<'_, PyUntypedArray>) -> Answer<Picture> {

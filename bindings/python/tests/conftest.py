@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 
 # Nothing is measured while tests run, so that they take the same kernels every time.
@@ -28,6 +29,17 @@ def classes():
     """Paths by class, six of each."""
     names = sorted(folder.name for folder in PICTURES.iterdir() if folder.is_dir() and folder.name != "bell")
     return {name: sorted((PICTURES / name).glob("*.png"))[:6] for name in ["bell", *names[:3]]}
+
+
+@pytest.fixture(scope="session")
+def folder(classes, tmp_path_factory):
+    """The same in a folder of their own."""
+    root = tmp_path_factory.mktemp("pictures")
+    for name, of_class in classes.items():
+        (root / name).mkdir()
+        for path in of_class:
+            shutil.copy(path, root / name)
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -34,11 +34,11 @@ def test_features_are_the_programs(program, model, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "more", "settings"), [("tip", [], {}), ("gda", [], {}), ("tip-f", ["--epochs", "2"], {"epochs": 2})])
-def test_adapters_and_answers_are_the_programs(program, model, paths, tmp_path, name, more, settings):
+def test_adapters_and_answers_are_the_programs(program, model, folder, paths, tmp_path, name, more, settings):
     file = tmp_path / "program.safetensors"
     quick = ["--key-views", "0", "--template", TEMPLATE] + (["--grid", "standard"] if name.startswith("tip") else [])
-    program("fit", name, *MODEL, "--data", PICTURES, "--shots", "2", "--seed", "3", *quick, *more, "--out", file)
-    examples = tipi.Examples.from_folder(PICTURES).choose(2, seed=3)
+    program("fit", name, *MODEL, "--data", folder, "--shots", "2", "--seed", "3", *quick, *more, "--out", file)
+    examples = tipi.Examples.from_folder(folder).choose(2, seed=3)
     adapter = model.fit(examples, name, templates=TEMPLATE, how=QUICK, settings=settings, seed=3)
     ours = tmp_path / "python.safetensors"
     adapter.save(ours)

@@ -74,25 +74,54 @@ def test_a_bar_is_drawn(model, paths, capsys):
 @pytest.mark.parametrize("what", ["encode", "fit", "texts"])
 def test_ctrl_c_stops_within_a_submission(model, classes, paths, what):
     few = {name: of_class[:2] for name, of_class in classes.items()}
-    longs = {
-        "encode": lambda: model.encode_images(paths * 1000),
-        "fit": lambda: model.fit(few, "pini", templates=TEMPLATE, how=QUICK, settings={"epochs": 10000}),
-        "texts": lambda: model.encode_texts([f"an icon of number {i}" for i in range(100000)]),
-    }
-    pressed = []
+    begun, pressed = threading.Event(), []
+
+    def fit(epochs, progress=None):
+        model.fit(few, "pini", templates=TEMPLATE, how=QUICK, settings={"epochs": epochs}, progress=progress)
+
+    def tell(progress):
+        # Before, pictures are made of paths, which Ctrl-C ends as it ends all of Python's.
+        if progress.done and (what != "fit" or progress.beside):
+            begun.set()
 
     def press():
+        begun.wait(60)
+        time.sleep(0.3)
         pressed.append(time.perf_counter())
         _thread.interrupt_main()
 
-    timer = threading.Timer(1.5, press)
-    timer.start()
+    if what == "fit":
+        # Kernels are compiled when they are first used, which nothing stops.
+        fit(1)
+    thread = threading.Thread(target=press)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
-        longs[what]()
+        if what == "encode":
+            model.encode_images(paths * 1000, progress=tell)
+        elif what == "fit":
+            fit(10000, tell)
+        else:
+            begun.set()
+            model.encode_texts([f"an icon of number {i}" for i in range(100000)])
     late = time.perf_counter() - pressed[0]
-    assert late < 2, f"{late:.2f} s after Ctrl-C"
+    thread.join()
+    # One submission takes some milliseconds; a machine that does other things besides may take longer.
+    assert late < 3, f"{late:.2f} s after Ctrl-C"
     # What was stopped left nothing behind that is wrong.
     assert np.array_equal(model.encode_images(paths[:2]), model.encode_images(paths[:2]))
+
+
+def test_ctrl_c_is_not_taken_for_a_wrong_argument(model):
+    class Slow:
+        def __fspath__(self):
+            raise KeyboardInterrupt
+
+        def __iter__(self):
+            raise KeyboardInterrupt
+
+    for call in (lambda: model.encode_images([Slow()]), lambda: model.encode_texts(Slow()), lambda: model.open_adapter(Slow())):
+        with pytest.raises(KeyboardInterrupt):
+            call()
 
 
 def test_other_threads_run_meanwhile(model, paths):
@@ -158,18 +187,17 @@ def test_memory_is_flat_over_rounds_of_load_encode_drop(paths):
 
 
 def test_importing_is_quick_and_brings_no_torch():
+    # Time of the processor, since a machine may do other things besides.
     script = """
 import sys, time
-begun = time.perf_counter()
+begun = time.process_time()
 import tipi
-took = time.perf_counter() - begun
-heavy = sorted({"torch", "transformers", "sklearn", "PIL", "tqdm", "pandas"} & set(sys.modules))
-print(took, heavy)
+took = time.process_time() - begun
+print(took, sorted({"torch", "transformers", "sklearn", "numpy", "PIL", "tqdm", "pandas"} & set(sys.modules)))
 """
-    best = min(float(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout.split()[0]) for _ in range(5))
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout.decode()
-    assert said.strip().endswith("[]"), said
-    assert best < 0.2, best
+    said = [subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout.decode() for _ in range(5)]
+    assert all(one.strip().endswith("[]") for one in said), said
+    assert min(float(one.split()[0]) for one in said) < 0.2, said
 
 
 def test_a_program_ends_in_good_order(paths):
