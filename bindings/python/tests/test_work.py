@@ -105,8 +105,7 @@ def test_ctrl_c_stops_within_a_submission(model, classes, paths, what):
             model.encode_texts([f"an icon of number {i}" for i in range(100000)])
     late = time.perf_counter() - pressed[0]
     thread.join()
-    # One submission takes some milliseconds; a machine that does other things besides may take longer.
-    assert late < 3, f"{late:.2f} s after Ctrl-C"
+    assert late < 2, f"{late:.2f} s after Ctrl-C"
     # What was stopped left nothing behind that is wrong.
     assert np.array_equal(model.encode_images(paths[:2]), model.encode_images(paths[:2]))
 
