@@ -153,7 +153,7 @@ impl Frame {
             let _ = write!(
                 out,
                 "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"{GRID}\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{tick:.places$}%</text>",
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{tick:.places$}%</text>",
                 WIDTH - RIGHT,
                 LEFT - 9.0,
                 at + 4.5
@@ -163,7 +163,7 @@ impl Frame {
             out,
             "<path d=\"M{LEFT} {base:.1}H{:.1}\" stroke=\"{SOFT}\"/>\
              <text x=\"{EDGE}\" y=\"{:.1}\" font-size=\"{SMALL}\" fill=\"{SOFT}\">accuracy</text>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"middle\" fill=\"{SOFT}\" font-size=\"{SMALL}\">pictures per class</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{SOFT}\" font-size=\"{SMALL}\">pictures per class</text>",
             WIDTH - RIGHT,
             self.head - 12.0,
             (LEFT + WIDTH - RIGHT) / 2.0,
@@ -178,7 +178,7 @@ impl Frame {
             if i % every == 0 {
                 let _ = write!(
                     out,
-                    "<text x=\"{at:.1}\" y=\"{:.1}\" text-apple=\"middle\" font-size=\"{SMALL}\">{count}</text>",
+                    "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\">{count}</text>",
                     base + 20.0
                 );
             }

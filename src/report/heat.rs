@@ -242,7 +242,7 @@ fn row_labels(out: &mut String, heat: &Heat<'_>, frame: &Frame) {
     for (row, label) in heat.y.iter().enumerate().step_by(step) {
         let _ = write!(
             out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"end\" font-size=\"{SMALL}\">{}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\">{}</text>",
             frame.left - 7.0,
             frame.y(row) + frame.cell.1 / 2.0 + 4.5,
             escape(&cut(label, LABEL))
@@ -259,7 +259,7 @@ fn column_labels(out: &mut String, heat: &Heat<'_>, frame: &Frame) {
         let _ = if frame.slant {
             write!(
                 out,
-                "<text transform=\"translate({:.1} {:.1}) rotate(-45)\" text-apple=\"end\" font-size=\"{SMALL}\">{}</text>",
+                "<text transform=\"translate({:.1} {:.1}) rotate(-45)\" text-anchor=\"end\" font-size=\"{SMALL}\">{}</text>",
                 x + 4.0,
                 base + 14.0,
                 escape(&cut(label, SLANT))
@@ -269,7 +269,7 @@ fn column_labels(out: &mut String, heat: &Heat<'_>, frame: &Frame) {
             let half = style::width(label, SMALL) / 2.0;
             write!(
                 out,
-                "<text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"middle\" font-size=\"{SMALL}\">{}</text>",
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\">{}</text>",
                 x.min(WIDTH - 2.0 - half).max(half + 2.0),
                 base + 17.0,
                 escape(&cut(label, LABEL))
@@ -285,7 +285,7 @@ fn axis_names(out: &mut String, heat: &Heat<'_>, frame: &Frame) {
         let middle = frame.left + wide / 2.0;
         let _ = write!(
             out,
-            "<text x=\"{middle:.1}\" y=\"{:.1}\" text-apple=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}</text>",
+            "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}</text>",
             frame.below - 2.0,
             escape(&cut(heat.x_name, 2.0 * (WIDTH - middle).min(middle)))
         );
@@ -293,7 +293,7 @@ fn axis_names(out: &mut String, heat: &Heat<'_>, frame: &Frame) {
     if !heat.y_name.is_empty() {
         let _ = write!(
             out,
-            "<text transform=\"translate({:.1} {:.1}) rotate(-90)\" text-apple=\"middle\" font-size=\"{SMALL}\" \
+            "<text transform=\"translate({:.1} {:.1}) rotate(-90)\" text-anchor=\"middle\" font-size=\"{SMALL}\" \
              fill=\"{SOFT}\">{}</text>",
             EDGE + 10.0,
             frame.top + tall / 2.0,
@@ -366,7 +366,7 @@ fn cells(out: &mut String, heat: &Heat<'_>, ends: (f64, f64), frame: &Frame) {
         }
     }
     // The pointer means the cell, not the number on it.
-    let _ = write!(out, "</g><g text-apple=\"middle\" font-size=\"{SMALL}\" pointer-events=\"none\">{numbers}</g>");
+    let _ = write!(out, "</g><g text-anchor=\"middle\" font-size=\"{SMALL}\" pointer-events=\"none\">{numbers}</g>");
 }
 
 /// The bar of colours with the values of its ends.

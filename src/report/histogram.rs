@@ -92,7 +92,7 @@ pub fn svg(title: &str, panels: &[Panel<'_>]) -> String {
         let _ = write!(
             out,
             "<text x=\"{LEFT}\" y=\"{:.1}\" font-size=\"{SMALL}\">{}</text>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"end\" font-size=\"{SMALL}\">overlap {:.4}, feature variance {:.4}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\">overlap {:.4}, feature variance {:.4}</text>",
             base - CURVES - 10.0,
             escape(&style::cut(panel.title, SMALL, 150.0)),
             LEFT + PLOT,
@@ -118,7 +118,7 @@ pub fn svg(title: &str, panels: &[Panel<'_>]) -> String {
             let _ = write!(
                 out,
                 "<path d=\"M{x:.1} {base:.1}v5\" stroke=\"{SOFT}\"/>\
-                 <text x=\"{x:.1}\" y=\"{:.1}\" text-apple=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{value:.1}</text>",
+                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{value:.1}</text>",
                 base + 20.0
             );
             tick += 1;

@@ -62,7 +62,7 @@ pub fn line_plot(title: &str, x_name: &str, y_name: &str, curves: &[Curve]) -> S
         let _ = write!(
             out,
             "<path d=\"M{x:.1} {top:.1}V{base:.1}\" stroke=\"{GRID}\"/>\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-apple=\"middle\">{}</text>",
+             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             base + 20.0,
             label(*tick),
             x = x(*tick)
@@ -72,7 +72,7 @@ pub fn line_plot(title: &str, x_name: &str, y_name: &str, curves: &[Curve]) -> S
         let _ = write!(
             out,
             "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"{GRID}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"end\">{}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             WIDTH - RIGHT,
             LEFT - 8.0,
             y(*tick) + 4.0,
@@ -82,8 +82,8 @@ pub fn line_plot(title: &str, x_name: &str, y_name: &str, curves: &[Curve]) -> S
     }
     let _ = write!(
         out,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"middle\">{}</text>\
-         <text transform=\"translate(22 {:.1}) rotate(-90)\" text-apple=\"middle\">{}</text>",
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+         <text transform=\"translate(22 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
         (LEFT + WIDTH - RIGHT) / 2.0,
         base + 42.0,
         escape(x_name),

@@ -64,7 +64,7 @@ fn panel(out: &mut String, bins: &[Bin], (left, top): (f64, f64), side: f64, fir
         if first && tick != 0.25 && tick != 0.75 {
             let _ = write!(
                 out,
-                "<text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}%</text>",
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}%</text>",
                 left - 8.0,
                 y(tick) + 4.5,
                 100.0 * tick
@@ -112,10 +112,10 @@ fn panel(out: &mut String, bins: &[Bin], (left, top): (f64, f64), side: f64, fir
          <path d=\"M{left:.1} {base:.1}h{side:.1}M{left:.1} {floor:.1}h{side:.1}\" stroke=\"{SOFT}\" fill=\"none\"/>",
         left + side
     );
-    for (share, apple) in [(0.0, "start"), (0.5, "middle"), (1.0, "end")] {
+    for (share, anchor) in [(0.0, "start"), (0.5, "middle"), (1.0, "end")] {
         let _ = write!(
             out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"{apple}\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}%</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}%</text>",
             x(share),
             base + 18.0,
             100.0 * share
@@ -123,7 +123,7 @@ fn panel(out: &mut String, bins: &[Bin], (left, top): (f64, f64), side: f64, fir
     }
     let _ = write!(
         out,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">confidence</text>",
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\" fill=\"{SOFT}\">confidence</text>",
         left + side / 2.0,
         floor + 20.0
     );

@@ -190,6 +190,43 @@ fn overlap() -> String {
     )
 }
 
+fn calibration() -> Vec<String> {
+    let (before, after) = (bins(0.35), bins(0.03));
+    vec![
+        reliability("Reliability", (&before, 0.0843), Some((&after, 0.0123, 1.43))),
+        reliability("Reliability without scaling", (&before, 0.0843), None),
+        overlap(),
+        scattered(),
+        line_plot(
+            "Time by number of pictures",
+            "pictures",
+            "seconds",
+            &[super::Curve { name: "measured".into(), points: vec![(10.0, 0.2), (100.0, 1.3), (1000.0, 11.0)] }],
+        ),
+    ]
+}
+
+/// Those that plots have, of what SVG 2 and HTML know.
+const ATTRIBUTES: &str = "\
+    aria-label class cx cy d dominant-baseline fill fill-opacity font-family font-size font-weight height href \
+    image-rendering opacity pointer-events preserveAspectRatio r role rx shape-rendering stroke stroke-dasharray \
+    stroke-linecap stroke-linejoin stroke-opacity stroke-width text-anchor transform viewBox width x x1 x2 y y1 y2";
+
+#[test]
+fn plots_say_nothing_that_svg_does_not_know() {
+    let plots = accuracy().into_iter().chain(heats()).chain(calibration());
+    let mut anchors = 0;
+    for svg in plots {
+        let tree = resvg::usvg::roxmltree::Document::parse(&svg).unwrap();
+        for attribute in tree.descendants().flat_map(|node| node.attributes()) {
+            let name = attribute.name();
+            assert!(ATTRIBUTES.split_whitespace().any(|known| known == name), "{name} in {}", &svg[..200]);
+            anchors += usize::from(name == "text-anchor");
+        }
+    }
+    assert!(anchors > 50, "{anchors}");
+}
+
 #[test]
 #[ignore = "writes a page to look at"]
 fn a_page_with_all_there_is() {
@@ -252,19 +289,7 @@ fn a_page_with_all_there_is() {
     page.heading("All of it");
     page.figures(&heats[1..]);
     page.section("calibration", "Calibration", "Whether a confidence of 80% is right four times of five.");
-    let (before, after) = (bins(0.35), bins(0.03));
-    let calibration = [
-        reliability("Reliability", (&before, 0.0843), Some((&after, 0.0123, 1.43))),
-        reliability("Reliability without scaling", (&before, 0.0843), None),
-        overlap(),
-        scattered(),
-        line_plot(
-            "Time by number of pictures",
-            "pictures",
-            "seconds",
-            &[super::Curve { name: "measured".into(), points: vec![(10.0, 0.2), (100.0, 1.3), (1000.0, 11.0)] }],
-        ),
-    ];
+    let calibration = calibration();
     page.figures(&calibration);
     plots.extend(heats.into_iter().chain(calibration));
     page.section(

@@ -110,7 +110,7 @@ pub fn scatter(title: &str, note: &str, (x_name, y_name): (&str, &str), series: 
         let _ = write!(
             out,
             "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"{GRID}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}</text>",
             WIDTH - RIGHT,
             LEFT - 9.0,
             at + 4.5,
@@ -121,7 +121,7 @@ pub fn scatter(title: &str, note: &str, (x_name, y_name): (&str, &str), series: 
         let _ = write!(
             out,
             "<path d=\"M{at:.1} {base:.1}v5\" stroke=\"{SOFT}\"/>\
-             <text x=\"{at:.1}\" y=\"{:.1}\" text-apple=\"middle\" font-size=\"{SMALL}\">{}</text>",
+             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"{SMALL}\">{}</text>",
             base + 20.0,
             across.label(*tick),
             at = across.place(*tick)
@@ -131,7 +131,7 @@ pub fn scatter(title: &str, note: &str, (x_name, y_name): (&str, &str), series: 
         out,
         "<path d=\"M{LEFT} {base:.1}H{:.1}\" stroke=\"{SOFT}\"/>\
          <text x=\"{EDGE}\" y=\"{:.1}\" font-size=\"{SMALL}\" fill=\"{SOFT}\">{}</text>\
-         <text x=\"{:.1}\" y=\"{:.1}\" text-apple=\"middle\" fill=\"{SOFT}\" font-size=\"{SMALL}\">{}</text>",
+         <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{SOFT}\" font-size=\"{SMALL}\">{}</text>",
         WIDTH - RIGHT,
         head - 12.0,
         escape(y_name),
