@@ -336,6 +336,7 @@ impl Desk {
                 "version": lore.version, "pictures": lore.from_pictures, "seconds": lore.seconds,
             })),
             "method": session.settings.method.name(),
+            "least": session.settings.least,
             "selected": self.view.selection,
             "message": self.message.as_ref().map(|message| message.text.clone()),
             "error": self.message.as_ref().is_some_and(|message| message.error),

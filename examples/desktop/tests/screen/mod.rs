@@ -218,11 +218,12 @@ impl Screen {
         self.release();
     }
 
-    /// Clicks at a share of a thing's width from its left.
-    pub fn click_at(&mut self, name: &str, share: f64) {
+    /// Sets a slider to a share of its width from its left. It goes by the frames in which it is held.
+    pub fn slide(&mut self, name: &str, share: f64) {
         let [x, y, width, _] = self.find(name);
         self.to(x - width / 2.0 + width * share, y);
-        self.tap();
+        self.press();
+        self.release();
     }
 
     pub fn text(&mut self, text: &str) {
