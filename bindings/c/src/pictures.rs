@@ -33,6 +33,16 @@ impl Pictures {
     }
 }
 
+/// Adds what `make` makes to the list.
+fn add(pictures: *mut TipiPictures, make: impl FnOnce() -> Result<Picture>) -> TipiStatus {
+    guard(|| {
+        let pictures = held::<Pictures>("pictures", pictures)?;
+        let picture = make()?;
+        pictures.lock().push(picture);
+        Ok(())
+    })
+}
+
 /// Makes an empty list.
 ///
 /// Ownership: `*pictures` is the caller's, to be freed with `tipi_free`.
@@ -52,12 +62,7 @@ pub unsafe extern "C" fn tipi_pictures_new(pictures: *mut *mut TipiPictures) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tipi_pictures_add_file(pictures: *mut TipiPictures, path: TipiStr) -> TipiStatus {
     // SAFETY: what the header asks of callers.
-    guard(|| unsafe {
-        let pictures = held::<Pictures>("pictures", pictures)?;
-        let picture = Picture::file(path.text("path")?);
-        pictures.lock().push(picture);
-        Ok(())
-    })
+    add(pictures, || unsafe { Ok(Picture::file(path.text("path")?)) })
 }
 
 /// Adds all pictures in a folder and the folders below it, in the order of their paths. What systems and photo programs hide is passed over.
@@ -93,12 +98,7 @@ pub unsafe extern "C" fn tipi_pictures_add_encoded(
     length: usize,
 ) -> TipiStatus {
     // SAFETY: what the header asks of callers.
-    guard(|| unsafe {
-        let pictures = held::<Pictures>("pictures", pictures)?;
-        let picture = Picture::encoded(name.text("name")?, slice("bytes", bytes, length)?);
-        pictures.lock().push(picture);
-        Ok(())
-    })
+    add(pictures, || unsafe { Ok(Picture::encoded(name.text("name")?, slice("bytes", bytes, length)?)) })
 }
 
 /// Adds the picture of `height` rows of `width` pixels of three bytes (red, green, blue), the rows `stride` bytes apart: `3 * width`
@@ -116,11 +116,8 @@ pub unsafe extern "C" fn tipi_pictures_add_rgb(
     length: usize,
 ) -> TipiStatus {
     // SAFETY: what the header asks of callers.
-    guard(|| unsafe {
-        let pictures = held::<Pictures>("pictures", pictures)?;
-        let picture = Picture::rgb8(name.text("name")?, [width, height], stride, slice("bytes", bytes, length)?)?;
-        pictures.lock().push(picture);
-        Ok(())
+    add(pictures, || unsafe {
+        Ok(Picture::rgb8(name.text("name")?, [width, height], stride, slice("bytes", bytes, length)?)?)
     })
 }
 
@@ -138,11 +135,8 @@ pub unsafe extern "C" fn tipi_pictures_add_rgba(
     length: usize,
 ) -> TipiStatus {
     // SAFETY: what the header asks of callers.
-    guard(|| unsafe {
-        let pictures = held::<Pictures>("pictures", pictures)?;
-        let picture = Picture::rgba8(name.text("name")?, [width, height], stride, slice("bytes", bytes, length)?)?;
-        pictures.lock().push(picture);
-        Ok(())
+    add(pictures, || unsafe {
+        Ok(Picture::rgba8(name.text("name")?, [width, height], stride, slice("bytes", bytes, length)?)?)
     })
 }
 

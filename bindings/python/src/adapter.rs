@@ -9,7 +9,7 @@ use tipi::{Classifier, UnknownBy};
 use crate::arrays::features;
 use crate::errors::{Answer, Failure, exception, invalid};
 use crate::model::Model;
-use crate::pictures::{path, pictures};
+use crate::pictures::pictures;
 use crate::prediction::Predictions;
 use crate::work::watched;
 
@@ -237,20 +237,5 @@ impl Adapter {
     /// It never changes, so that one serves for both.
     fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
         slf
-    }
-}
-
-/// An adapter in a file or its bytes.
-pub(crate) fn open(py: Python<'_>, model: &tipi::Model, given: &Bound<'_, PyAny>) -> Answer<Classifier> {
-    let model = model.clone();
-    match given.cast::<PyBytes>() {
-        Ok(bytes) => {
-            let bytes = bytes.as_bytes().to_vec();
-            watched(py, None, move |_| model.adapter_from_bytes("adapter", bytes))
-        }
-        Err(_) => {
-            let path = path("adapter", given)?;
-            watched(py, None, move |_| model.open_adapter(path))
-        }
     }
 }

@@ -7,7 +7,6 @@ use pyo3::types::PyBytes;
 
 use crate::adapter::Report;
 use crate::errors::Answer;
-use crate::pictures::path;
 use crate::work::watched;
 
 /// An overlap correction (arXiv 2409.11338) bound to its model: with one, Tip-Adapter becomes Tip-Adapter++, and Tip-X Tip-X++.
@@ -66,20 +65,5 @@ impl Correction {
 
     fn __repr__(&self) -> String {
         format!("Correction({})", self.inner.facts())
-    }
-}
-
-/// A correction in a file or its bytes.
-pub(crate) fn open(py: Python<'_>, model: &tipi::Model, given: &Bound<'_, PyAny>) -> Answer<tipi::Correction> {
-    let model = model.clone();
-    match given.cast::<PyBytes>() {
-        Ok(bytes) => {
-            let bytes = bytes.as_bytes().to_vec();
-            watched(py, None, move |_| model.correction_from_bytes("correction", bytes))
-        }
-        Err(_) => {
-            let path = path("correction", given)?;
-            watched(py, None, move |_| model.open_correction(path))
-        }
     }
 }

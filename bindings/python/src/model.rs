@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 
 use numpy::PyArray2;
 use pyo3::prelude::*;
-use pyo3::types::{PyMapping, PyString};
+use pyo3::types::{PyBytes, PyMapping, PyString};
 use tipi::{CorrectionOptions, Depth, FitOptions, Precision};
 
-use crate::adapter::{self, Adapter};
+use crate::adapter::Adapter;
 use crate::arrays::matrix;
-use crate::correction::{self, Correction};
+use crate::correction::Correction;
 use crate::device::Device;
 use crate::errors::{Answer, if_type, invalid, type_name, wrong_type};
 use crate::examples::Examples;
 use crate::method::json;
-use crate::pictures::pictures;
+use crate::pictures::{path, pictures};
 use crate::work::watched;
 
 /// A frozen CLIP on a device. It can be used from several threads at once, which then take turns.
@@ -251,13 +251,17 @@ impl Model {
 
     /// Reads an adapter that `Adapter.save` or `tipi fit` wrote for this model: a path, or the file's bytes.
     fn open_adapter(slf: &Bound<'_, Self>, adapter: &Bound<'_, PyAny>) -> Answer<Adapter> {
-        let made = adapter::open(slf.py(), &slf.get().inner, adapter)?;
+        let model = (slf.py(), &slf.get().inner);
+        let of_bytes = |model: &tipi::Model, bytes| model.adapter_from_bytes("adapter", bytes);
+        let made = of_file_or_bytes(model, ("adapter", adapter), of_bytes, |model, path| model.open_adapter(path))?;
         Adapter::new(slf.py(), slf.clone().unbind(), (made, None))
     }
 
     /// Reads a correction that `Correction.save` or `tipi fit overlap` wrote for this model: a path, or the file's bytes.
     fn open_correction(&self, py: Python<'_>, correction: &Bound<'_, PyAny>) -> Answer<Correction> {
-        Correction::new(py, (correction::open(py, &self.inner, correction)?, None))
+        let of_bytes = |model: &tipi::Model, bytes| model.correction_from_bytes("correction", bytes);
+        let of_file = |model: &tipi::Model, path| model.open_correction(path);
+        Correction::new(py, (of_file_or_bytes((py, &self.inner), ("correction", correction), of_bytes, of_file)?, None))
     }
 
     /// Values of a picture's or a text's features.
@@ -329,4 +333,24 @@ pub(crate) fn _model(
     depth: &str,
 ) -> Answer<Model> {
     Model::new(py, model, device, precision, lora, depth, None)
+}
+
+/// What is in a file or in its bytes, read by the one way or the other. `argument` names it in errors.
+fn of_file_or_bytes<T: Send + 'static>(
+    (py, model): (Python<'_>, &tipi::Model),
+    (argument, given): (&str, &Bound<'_, PyAny>),
+    of_bytes: impl FnOnce(&tipi::Model, Vec<u8>) -> tipi::Result<T> + Send + 'static,
+    of_file: impl FnOnce(&tipi::Model, PathBuf) -> tipi::Result<T> + Send + 'static,
+) -> Answer<T> {
+    let model = model.clone();
+    match given.cast::<PyBytes>() {
+        Ok(bytes) => {
+            let bytes = bytes.as_bytes().to_vec();
+            watched(py, None, move |_| of_bytes(&model, bytes))
+        }
+        Err(_) => {
+            let path = path(argument, given)?;
+            watched(py, None, move |_| of_file(&model, path))
+        }
+    }
 }
