@@ -170,15 +170,9 @@ fn left_out(
         for (i, evidence) in evidence.iter_mut().enumerate() {
             let other = if i > 0 { Some(learned.predicting(clip, &settings[i])?) } else { None };
             let fitted = other.as_ref().unwrap_or(&learned);
-            let width = fitted.width(clip);
             // What has learned without them has noise of its own on pixels.
             let own = fitted.pixels().map(|noise| lesson.noisy(noise, items, &mut fold)).transpose()?;
-            let support = own.as_ref().unwrap_or(&support[i]);
-            let of = |which: &[usize]| which.iter().map(|i| lesson.labels()[*i]).collect::<Vec<u32>>();
-            let asked = support.rows(&out, width)?;
-            let known = Known::new(&clip.gpu, support.rows(&rest, width)?.affinity(), &of(&rest), width)?;
-            let logits = fitted.logits(clip, &asked, 0)?;
-            evidence.add(clip, (logits, &of(&out)), (&asked, known.as_ref()))?;
+            ask(&**fitted, (&*lesson, own.as_ref().unwrap_or(&support[i])), (&out, &rest), evidence)?;
         }
     }
     Ok(())
@@ -193,21 +187,30 @@ fn unlearned(
     if !lesson.thin() {
         return Ok(());
     }
-    let clip = lesson.clip();
     for ((fitted, support), evidence) in all.iter().zip(support).zip(evidence) {
-        let width = fitted.width(clip);
         for half in 0..2 {
             let (out, rest): (Vec<usize>, Vec<usize>) = (0..lesson.labels().len()).partition(|i| i % 2 == half);
             if out.is_empty() {
                 continue;
             }
-            let of = |which: &[usize]| which.iter().map(|i| lesson.labels()[*i]).collect::<Vec<u32>>();
-            let asked = support.rows(&out, width)?;
-            let known = Known::new(&clip.gpu, support.rows(&rest, width)?.affinity(), &of(&rest), width)?;
-            evidence.add(clip, (fitted.logits(clip, &asked, 0)?, &of(&out)), (&asked, known.as_ref()))?;
+            ask(&**fitted, (&*lesson, support), (&out, &rest), evidence)?;
         }
     }
     Ok(())
+}
+
+/// Adds what the support pictures `out` say of `fitted`, which knows the pictures `rest`.
+fn ask(
+    fitted: &dyn Fitted,
+    (lesson, support): (&Lesson<'_>, &Features),
+    (out, rest): (&[usize], &[usize]),
+    evidence: &mut Evidence,
+) -> Result<()> {
+    let (clip, width) = (lesson.clip(), fitted.width(lesson.clip()));
+    let of = |which: &[usize]| which.iter().map(|i| lesson.labels()[*i]).collect::<Vec<u32>>();
+    let asked = support.rows(out, width)?;
+    let known = Known::new(&clip.gpu, support.rows(rest, width)?.affinity(), &of(rest), width)?;
+    evidence.add(clip, (fitted.logits(clip, &asked, 0)?, &of(out)), (&asked, known.as_ref()))
 }
 
 /// Says that what is done is done to judge what was learned; what it finds has been said before.

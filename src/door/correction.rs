@@ -11,7 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::json::{merged, object};
 use super::{Examples, Model, Report};
 use crate::adapt::adapter_file::{self, Adapter, Description, File, Meta};
-use crate::adapt::dino::SelfSupervised;
+use crate::adapt::dino::{self, SelfSupervised};
 use crate::adapt::overlap::{self, Config, Generic};
 use crate::data::{Item, Shelf};
 use crate::output::{Kind, Output};
@@ -31,9 +31,6 @@ struct Inner {
     /// What a file says of it: made when first asked for, since the model's identity takes reading all its weights.
     meta: OnceLock<Meta>,
 }
-
-/// Pictures in a step of the authors' training without labels.
-const AUTHORS_BATCH: usize = 120;
 
 /// How a correction learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,7 +115,7 @@ impl CorrectionOptions {
             None | Some(Value::Null) => CorrectionOptions::default(),
             Some(_) => {
                 let given = fields.get("batch").and_then(Value::as_u64).and_then(|batch| usize::try_from(batch).ok());
-                CorrectionOptions::without_labels(given.unwrap_or(AUTHORS_BATCH))
+                CorrectionOptions::without_labels(given.unwrap_or(dino::BATCH))
             }
         };
         merged(WHAT, &base, json)
@@ -296,7 +293,7 @@ mod tests {
         assert_eq!(of(r#"{"epochs": 7, "rate": 0.25}"#).unwrap(), wanted);
         let mut wanted = CorrectionOptions::without_labels(16);
         assert_eq!(of(r#"{"batch": 16, "self_supervision": {}}"#).unwrap(), wanted);
-        wanted = CorrectionOptions::without_labels(AUTHORS_BATCH);
+        wanted = CorrectionOptions::without_labels(dino::BATCH);
         wanted.self_supervision = Some(SelfSupervision { local_crops: 3, ..SelfSupervision::default() });
         assert_eq!(of(r#"{"self_supervision": {"local_crops": 3}}"#).unwrap(), wanted);
         let says = |json| of(json).unwrap_err().to_string();
