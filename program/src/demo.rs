@@ -32,9 +32,10 @@ const TEMPLATE: &str = "an icon of {}";
 const WORDS: &str = "an icon of";
 /// Shortcuts: a coarser grid than the papers'.
 const GRID: &str = "standard";
-/// The paper's factor for training without labels. With its 0.03 for training with them overlap fell more on `shifted`, but rose on
-/// `novel`, with the former bundled model.
+/// How strongly a correction that is trained here acts, as with the bundled one.
 const SCALE: f32 = 0.1;
+/// Pictures in a step of its training: with the paper's 128 there would be a dozen steps in a pass.
+const BATCH: usize = 32;
 /// Test pictures of each set that are drawn: half of them learning turned right, half were right before.
 const DRAWN: usize = 12;
 /// Methods that are drawn, one of each kind.
@@ -47,6 +48,10 @@ const SETS: [(&str, &str); 2] = [
     ("shifted", "things that the model knows, in styles that it has never seen"),
     ("novel", "things that it has never seen"),
 ];
+/// The set whose names mean nothing to the model. What learns on the side of names, and takes longest, is left out there.
+const NAMELESS: &str = "novel";
+/// Most classes of a set.
+const MOST_CLASSES: usize = 60;
 /// Most pictures a class to learn from: as many again are set aside for searching, and some must be left to test.
 const MOST_SHOTS: usize = 8;
 
@@ -59,8 +64,11 @@ pub struct Args {
     /// Sets to run: shifted, novel.
     #[arg(long, value_delimiter = ',', default_value = "shifted,novel")]
     sets: Vec<String>,
+    /// Classes of each set, from 2 to 60 (all), spread evenly over it.
+    #[arg(long, default_value_t = 20, value_parser = common::count(2, MOST_CLASSES))]
+    classes: usize,
     /// Numbers of pictures per class to learn from, from 1 to 8.
-    #[arg(long, value_delimiter = ',', default_value = "2", value_parser = common::count(1, MOST_SHOTS))]
+    #[arg(long, value_delimiter = ',', default_value = "4", value_parser = common::count(1, MOST_SHOTS))]
     shots: Vec<usize>,
     /// Seeds for choosing pictures and for training. Accuracies are averaged over them.
     #[arg(long, value_delimiter = ',', default_value = "1")]
@@ -74,15 +82,16 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// PiNI's passes over the pictures, from 1 to 1000000. The paper has 100.
-    #[arg(long, default_value_t = 10, value_parser = common::count(1, common::MOST_EPOCHS))]
+    /// PiNI's passes over the pictures, from 1 to 1000000.
+    #[arg(long, default_value_t = 100, value_parser = common::count(1, common::MOST_EPOCHS))]
     epochs: usize,
-    /// Overlap correction to use for the ++ methods, instead of training one.
+    /// Overlap correction to use for the ++ methods, instead of the bundled one.
     #[arg(long, value_name = "FILE")]
     correction: Option<PathBuf>,
-    /// Passes over the pictures that the overlap correction learns from, from 1 to 1000000.
-    #[arg(long, default_value_t = 1, value_parser = common::count(1, common::MOST_EPOCHS))]
-    correction_epochs: usize,
+    /// Train the overlap correction here instead, with so many passes over the generic pictures, from 1 to 1000000. A pass takes minutes
+    /// without a GPU.
+    #[arg(long, value_name = "N", conflicts_with = "correction", value_parser = common::count(1, common::MOST_EPOCHS))]
+    correction_epochs: Option<usize>,
     #[command(flatten)]
     gpu: FormerGpuArgs,
 }
@@ -104,6 +113,8 @@ struct Overlap {
 
 /// What the demonstration needs, which is in the repository and in no package: the model, and the pictures.
 const BUNDLED: [&str; 3] = ["weights/picto", "examples/pictos", "examples/pictos-generic"];
+/// The overlap correction that lies in the model's folder.
+const CORRECTION: &str = "overlap/correction.safetensors";
 
 impl Args {
     /// Where [`BUNDLED`] is: in the folder that was named, else in the working folder or one that the program lies in, as below a
@@ -169,22 +180,24 @@ pub fn run(args: &Args) -> Result<()> {
     let gpu = args.gpu.open()?;
     let clip = Clip::load(&gpu, &model)?;
     common::announce(&gpu);
-    let epochs = text::count(args.epochs, "epoch", "epochs");
     note!(
-        "shortcuts: training sees the pictures as they are, PiNI {epochs}; α, β and γ are searched on the {GRID} grid"
+        "shortcuts: {} of each set's classes; all pictures as they are, without random views; α, β and γ are searched on the \
+         {GRID} grid; no PiNI on {NAMELESS}, whose names mean nothing",
+        args.classes
     );
     stop::listen();
     let mut bars = Bars::new().quiet();
     let folder = tempfile::tempdir()?;
     let clock = Instant::now();
-    let correction = args.correction(&clip, (&generic, &datasets), folder.path(), &mut bars)?;
+    let correction = args.correction(&clip, (&generic, &datasets), (&model, folder.path()), &mut bars)?;
     let correction_seconds = clock.elapsed().as_secs_f64();
     let digest = correction.digest(&gpu)?;
     let mut shown = Shown::default();
-    let protocol = args.protocol(&clip)?;
     for set in sets {
         let Some(dataset) = datasets.iter().find(|dataset| dataset.name == set) else { continue };
-        let checked = eval::check(dataset, &protocol, true)?;
+        let protocol = args.protocol(&clip, set)?;
+        let dataset = few(dataset, args.classes);
+        let checked = eval::check(&dataset, &protocol, true)?;
         let features = folder.path().join("features");
         let corrections = Some((&correction, &digest[..])).into();
         eval::run(&clip, checked, &corrections, ("f32", folder.path(), &features), &mut bars)?;
@@ -208,10 +221,19 @@ fn dataset(folder: &Path, walk: &Walk) -> Result<Dataset> {
     Ok(dataset)
 }
 
+/// The task of telling `most` of a set's classes apart, taken evenly from all of them.
+fn few(dataset: &Dataset, most: usize) -> Dataset {
+    let all = dataset.classes.len();
+    let taken: HashSet<usize> = (0..most.min(all)).map(|i| i * all / most.min(all)).collect();
+    let left = dataset.classes.iter().enumerate().filter(|(class, _)| !taken.contains(class));
+    dataset.without(&left.map(|(_, name)| name.clone()).collect::<Vec<_>>())
+}
+
 impl Args {
-    fn protocol(&self, clip: &Clip) -> Result<Protocol> {
-        let methods = eval::methods(clip, true);
-        let how = How { augment: false, grid: GRID.into(), ..How::default() };
+    fn protocol(&self, clip: &Clip, set: &str) -> Result<Protocol> {
+        let mut methods = eval::methods(clip, true);
+        methods.retain(|method| set != NAMELESS || !method.info().needs.words);
+        let how = How { augment: false, key_views: 0, grid: GRID.into(), ..How::default() };
         // What takes longest: each step goes through the text tower.
         let epochs: Settings = [("epochs".to_string(), json!(self.epochs))].into_iter().collect();
         let through_text = |m: &&&dyn Method| m.info().needs.words && m.info().needs.training;
@@ -231,20 +253,21 @@ impl Args {
         })
     }
 
-    /// The correction asked for, or one trained on generic pictures whose concepts are not among those tested.
+    /// The correction asked for, the bundled one, or one trained on generic pictures whose concepts are not among those tested.
     fn correction(
         &self,
         clip: &Clip,
         (generic, datasets): (&Folder, &[Dataset]),
-        folder: &Path,
+        (model, folder): (&Path, &Path),
         bars: &mut Bars,
     ) -> Result<Correction> {
-        if let Some(path) = &self.correction {
-            return common::correction(&adapter_file::File::open(path)?, clip);
-        }
+        let Some(epochs) = self.correction_epochs else {
+            let path = self.correction.clone().unwrap_or_else(|| model.join(CORRECTION));
+            return common::correction(&adapter_file::File::open(&path)?, clip);
+        };
         let tested: Vec<String> = datasets.iter().flat_map(|dataset| dataset.classes.iter().cloned()).collect();
         let (pictures, names) = generic.without(&tested);
-        let config = overlap::Config { epochs: self.correction_epochs, scale: SCALE, ..overlap::Config::paper(1) };
+        let config = overlap::Config { epochs, batch: BATCH, scale: SCALE, ..overlap::Config::paper(1) };
         let generic = Generic { pictures: overlap::Generic::of_files(&pictures, &names), config, place: None };
         Ok(kept(clip, &generic, (&folder.join("correction.safetensors"), &[], true), bars)?)
     }
@@ -438,10 +461,13 @@ fn print(args: &Args, gpu: &Gpu, results: &Shown, (seconds, correction): (f64, f
     let lines = [
         turns.iter().map(Turns::say).collect::<Vec<_>>().join("\n"),
         format!("overlap of similarities within and between classes: {}", corrected.join("; ")),
-        format!(
-            "{}; {seconds:.0} s in all, {correction:.0} s of them for the correction of the ++ methods",
-            gpu.describe()
-        ),
+        match args.correction_epochs {
+            None => format!("{}; {seconds:.0} s in all", gpu.describe()),
+            Some(_) => format!(
+                "{}; {seconds:.0} s in all, {correction:.0} s of them for the correction of the ++ methods",
+                gpu.describe()
+            ),
+        },
         format!("pictures and answers: {}", shown(&args.out)),
     ];
     terminal::print(&format!("{table}\n{}", lines.join("\n")))?;

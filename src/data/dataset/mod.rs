@@ -110,6 +110,14 @@ impl Dataset {
         Ok(dataset)
     }
 
+    /// A smaller task of the same set: without the classes in `names`, compared by [`class_key`], and with labels from 0 among those
+    /// that are left. For a set all of whose classes are told apart.
+    pub fn without(&self, names: &[String]) -> Self {
+        let part = |items: &[Item]| crate::data::folder::without(items, &self.classes, names);
+        let (train, classes) = part(&self.train);
+        Self { train, classes, val: part(&self.val).0, test: part(&self.test).0, ..self.clone() }
+    }
+
     /// Where a known set lies below `root`, whether or not it is there; nothing for other names.
     pub fn folder(name: &str, root: &Path) -> Option<PathBuf> {
         Known::find(name).map(|known| root.join(known.folder))

@@ -12,9 +12,6 @@ use crate::{bad, fit_overlap, good};
 fn demo_reports_in_json() {
     let dir = tempfile::tempdir().unwrap();
     let picture = dir.path().join("grid.png");
-    // A correction from a few classes: the demonstration's own takes a minute here.
-    let correction = dir.path().join("c.safetensors");
-    fit_overlap(&correction, 8);
     let (json, _) = good(&[
         "demo",
         "--json",
@@ -24,8 +21,8 @@ fn demo_reports_in_json() {
         "1",
         "--epochs",
         "1",
-        "--correction",
-        s(&correction),
+        "--classes",
+        "12",
         "--out",
         s(&picture),
     ]);
@@ -45,13 +42,13 @@ fn demo_reports_in_json() {
     for row in rows {
         assert_eq!((row["set"].as_str(), row["shots"].as_u64()), (Some("shifted"), Some(1)));
         let accuracy = row["accuracy"].as_f64().unwrap();
-        // Sixty classes: guessing gives 0.017.
-        assert!(accuracy > 0.1 && accuracy < 0.9, "{row}");
+        // Twelve classes: guessing gives 0.08.
+        assert!(accuracy > 0.4 && accuracy < 1.0, "{row}");
         assert!(row["seconds"].as_f64().unwrap() > 0.0);
     }
     let overlap = &json["overlap"][0];
     assert_eq!(overlap["set"], "shifted");
-    assert!((0.3..0.6).contains(&overlap["before"].as_f64().unwrap()) && overlap["before"] != overlap["after"]);
+    assert!(overlap["after"].as_f64().unwrap() < overlap["before"].as_f64().unwrap());
     assert!(image::open(&picture).unwrap().width() > 300);
     bad(&["demo", "--sets", "nowhere"], &["nowhere", "shifted"]);
     bad(&["demo", "--out", "no/such/folder/grid.png"], &["no/such/folder/grid.png"]);
@@ -89,7 +86,20 @@ fn demo_outside_the_repository_says_what_it_needs() {
     let correction = tempfile::tempdir().unwrap();
     let correction = correction.path().join("c.safetensors");
     fit_overlap(&correction, 4);
-    let args = ["demo", "--json", "--sets", "shifted", "--shots", "1", "--epochs", "1", "--correction", s(&correction)];
+    let args = [
+        "demo",
+        "--json",
+        "--sets",
+        "shifted",
+        "--classes",
+        "2",
+        "--shots",
+        "1",
+        "--epochs",
+        "1",
+        "--correction",
+        s(&correction),
+    ];
     let (printed, said, code) = start(dir.path(), &[&args[..], &["--from", s(root())]].concat());
     assert_eq!(code, Some(0), "{said}");
     assert!(serde_json::from_str::<Value>(&printed).unwrap()["rows"].as_array().unwrap().len() > 5);
