@@ -348,7 +348,7 @@ fn training_learns_and_repeats_bit_by_bit() {
     let patterns: Vec<Vec<f32>> = (0..classes).map(|c| (0..size).map(|i| colour(c, i)).collect()).collect();
     let pictures: Vec<Vec<f32>> =
         labels.iter().map(|l| patterns[*l as usize].iter().map(|p| p + random.uniform(-0.5, 0.5)).collect()).collect();
-    let config = Config { batch: 8, micro_batch: 3, epochs: 6, bottleneck: 16, lr: 2e-3, ..Config::paper(5) };
+    let config = Config { batch: 8, micro_batch: 3, epochs: 6, bottleneck: 16, lr: 4e-3, ..Config::paper(5) };
     let train = |config: &Config| {
         let mut pixels = |_: usize, which: &[usize]| Ok(which.iter().flat_map(|i| pictures[*i].clone()).collect());
         let mut watch = Losses(Vec::new());

@@ -181,9 +181,10 @@ pub fn run(args: &Args) -> Result<()> {
     let clip = Clip::load(&gpu, &model)?;
     common::announce(&gpu);
     note!(
-        "shortcuts: {} of each set's classes; all pictures as they are, without random views; α, β and γ are searched on the \
-         {GRID} grid; no PiNI on {NAMELESS}, whose names mean nothing",
-        args.classes
+        "shortcuts: {} of each set's classes; {} sees the pictures as they are; α, β and γ are searched on the {GRID} grid; no PiNI \
+         on {NAMELESS}, whose names mean nothing",
+        args.classes,
+        if args.key_views() == 0 { "all learning" } else { "training" }
     );
     stop::listen();
     let mut bars = Bars::new().quiet();
@@ -233,7 +234,7 @@ impl Args {
     fn protocol(&self, clip: &Clip, set: &str) -> Result<Protocol> {
         let mut methods = eval::methods(clip, true);
         methods.retain(|method| set != NAMELESS || !method.info().needs.words);
-        let how = How { augment: false, key_views: 0, grid: GRID.into(), ..How::default() };
+        let how = How { augment: false, key_views: self.key_views(), grid: GRID.into(), ..How::default() };
         // What takes longest: each step goes through the text tower.
         let epochs: Settings = [("epochs".to_string(), json!(self.epochs))].into_iter().collect();
         let through_text = |m: &&&dyn Method| m.info().needs.words && m.info().needs.training;
@@ -251,6 +252,11 @@ impl Args {
             batch: None,
             foreign: Vec::new(),
         })
+    }
+
+    /// Random views averaged into a cache key. None, to save time, but of a single picture GDA needs several.
+    fn key_views(&self) -> usize {
+        if self.shots.contains(&1) { How::default().key_views } else { 0 }
     }
 
     /// The correction asked for, the bundled one, or one trained on generic pictures whose concepts are not among those tested.
