@@ -190,6 +190,20 @@ fn actions_are_middle_frames() {
 }
 
 #[test]
+fn a_smaller_task_keeps_pictures_with_their_classes() {
+    let all = Dataset::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pictos/shifted"), None).unwrap();
+    let few = all.without(&all.classes[1..].iter().step_by(2).cloned().collect::<Vec<_>>());
+    assert_eq!(few.classes, all.classes.iter().step_by(2).cloned().collect::<Vec<_>>());
+    for ((part, left), (_, items)) in few.parts().into_iter().zip(all.parts()) {
+        let expected: Vec<_> = items.iter().filter(|item| item.label % 2 == 0).collect();
+        assert!(!left.is_empty() && left.len() == expected.len(), "{part}");
+        for (item, from) in left.iter().zip(expected) {
+            assert_eq!((&item.path, item.label), (&from.path, from.label / 2), "{part}");
+        }
+    }
+}
+
+#[test]
 fn class_folders_are_divided() {
     let caltech: &[&str] = &["face", "airplane", "crocodile head", "wrench"];
     let eurosat: &[&str] = &["Annual Crop Land", "Forest", "Highway or Road", "Sea or Lake"];
