@@ -322,6 +322,9 @@ impl Desk {
                 Some((photo.path().to_string_lossy().into(), json!([session.name(place), probability, by_hand, best])))
             })
             .collect();
+        let selected: Vec<_> = (self.view.selection.iter())
+            .filter_map(|number| Some(session.photos.get(*number)?.path().to_string_lossy()))
+            .collect();
         json!({
             "task": self.task.as_ref().map(|task| format!("{:?}", task.kind)),
             "model": self.model.is_some(),
@@ -337,7 +340,7 @@ impl Desk {
             })),
             "method": session.settings.method.name(),
             "least": session.settings.least,
-            "selected": self.view.selection,
+            "selected": selected,
             "message": self.message.as_ref().map(|message| message.text.clone()),
             "error": self.message.as_ref().is_some_and(|message| message.error),
             "places": places,

@@ -247,7 +247,9 @@ fn training_goes_on_beside_the_window_and_stops_when_told() {
         let name = names_of(&folder).into_iter().find(|name| name.starts_with(class)).unwrap();
         screen.bring(&format!("photo:{name}"));
         screen.click(&format!("photo:{name}"));
-        screen.wait("it is chosen", |state| state["selected"].as_array().unwrap().len() == 1);
+        let path = folder.join(&name);
+        // Not the one before.
+        screen.wait("it is chosen", |state| state["selected"] == serde_json::json!([path]));
         screen.key(key);
         screen.wait("it is an example", |state| places(state).get(&name).is_some_and(|place| place.2));
     }
