@@ -224,8 +224,7 @@ fn dataset(folder: &Path, walk: &Walk) -> Result<Dataset> {
 
 /// The task of telling `most` of a set's classes apart, taken evenly from all of them.
 fn few(dataset: &Dataset, most: usize) -> Dataset {
-    let all = dataset.classes.len();
-    let taken: HashSet<usize> = (0..most.min(all)).map(|i| i * all / most.min(all)).collect();
+    let taken: HashSet<usize> = evenly(most, dataset.classes.len()).collect();
     let left = dataset.classes.iter().enumerate().filter(|(class, _)| !taken.contains(class));
     dataset.without(&left.map(|(_, name)| name.clone()).collect::<Vec<_>>())
 }
@@ -384,8 +383,13 @@ fn spread(among: &[usize], labels: &[u32], most: usize) -> Vec<usize> {
     let mut seen = HashSet::new();
     let (first, rest): (Vec<usize>, Vec<usize>) = among.iter().partition(|&&at| seen.insert(labels[at]));
     let from = if first.len() >= most { first } else { [first, rest].concat() };
-    let count = most.min(from.len());
-    (0..count).map(|i| from[i * from.len() / count]).collect()
+    evenly(most, from.len()).map(|i| from[i]).collect()
+}
+
+/// At most `most` of the numbers below `all`, spread over them.
+fn evenly(most: usize, all: usize) -> impl Iterator<Item = usize> {
+    let count = most.min(all);
+    (0..count).map(move |i| i * all / count)
 }
 
 /// A test picture with what the drawn methods say.
