@@ -1,12 +1,15 @@
 //! Opening and reading the user's files: regular files only, and never more of one than its kind may have.
 //!
-//! Everything that tipi reads from a disk comes through here. A pipe, a device or a socket under a file's name could
+//! Everything that tipi reads comes through here, from a disk or from files that a program has itself ([`Files`]). A pipe, a device or a socket under a file's name could
 //! block for ever or never end, so each is refused by what it is; a link to a regular file is as good as the file.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use crate::named::{Files, ReadAt};
 use crate::{Error, Result};
 
 /// The most bytes that a file of each kind may have: far more than any honest one has.
@@ -45,7 +48,10 @@ pub fn open(path: &Path) -> Result<File> {
 ///
 /// As [`open`]; [`Error::Io`] if the file is larger or cannot be read.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    read_open(&open(path)?, path, limit)
+    match open_stored(path)? {
+        Stored::Disk(file) => read_open(&file, path, limit),
+        Stored::Named(bytes) => read_named(&*bytes, limit).map_err(|error| Error::io(path, error)),
+    }
 }
 
 /// [`read`] of a file that [`open`] opened.
@@ -75,10 +81,102 @@ pub fn read_stream(stream: impl Read, limit: u64) -> io::Result<String> {
     String::from_utf8(read_at_most(stream, 0, limit)?).map_err(|error| no_text(&error))
 }
 
+/// Something that is open: a file on a disk, or one that the program has.
+pub(crate) enum Stored {
+    Disk(File),
+    Named(Arc<dyn ReadAt>),
+}
+
+/// [`open`] of whatever a path leads to.
+pub(crate) fn open_stored(path: &Path) -> Result<Stored> {
+    match Files::at(path) {
+        None => open(path).map(Stored::Disk),
+        Some(files) => match files.file(path) {
+            Some(bytes) => Ok(Stored::Named(bytes)),
+            None => Err(Error::io(path, ErrorKind::NotFound.into())),
+        },
+    }
+}
+
+impl Stored {
+    /// Bytes that there are.
+    pub fn size(&self) -> io::Result<u64> {
+        match self {
+            Stored::Disk(file) => Ok(file.metadata()?.len()),
+            Stored::Named(bytes) => Ok(bytes.size()),
+        }
+    }
+
+    /// When it was last written to, where that is kept.
+    pub fn changed(&self) -> io::Result<Option<SystemTime>> {
+        match self {
+            // Where a system keeps no times, the size has to do.
+            Stored::Disk(file) => Ok(file.metadata()?.modified().ok()),
+            Stored::Named(_) => Ok(None),
+        }
+    }
+
+    /// Fills `bytes` from a place in it.
+    pub fn read_exact_at(&self, bytes: &mut [u8], start: u64) -> io::Result<()> {
+        match self {
+            Stored::Disk(file) => read_exact_at(file, bytes, start),
+            Stored::Named(named) => named.read_exact_at(bytes, start),
+        }
+    }
+}
+
+/// Whether there is anything at a path.
+pub(crate) fn exists(path: &Path) -> bool {
+    match Files::at(path) {
+        None => path.exists(),
+        Some(files) => files.path() == path || files.file(path).is_some(),
+    }
+}
+
+/// Whether there is a file at a path.
+pub(crate) fn is_file(path: &Path) -> bool {
+    Files::at(path).map_or_else(|| path.is_file(), |files| files.file(path).is_some())
+}
+
+/// Whether there is a folder at a path.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    Files::at(path).map_or_else(|| path.is_dir(), |files| files.path() == path)
+}
+
+/// What is in a folder, sorted; nothing where there is none.
+pub(crate) fn list(folder: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = match Files::at(folder) {
+        Some(files) => return files.list().into_iter().collect(),
+        None => std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
+    };
+    all.sort();
+    all
+}
+
+/// All of what a program has.
+fn read_named(named: &dyn ReadAt, limit: u64) -> io::Result<Vec<u8>> {
+    let size = named.size();
+    if size > limit {
+        return Err(too_large(limit));
+    }
+    let size = usize::try_from(size).map_err(|_| ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size)?;
+    bytes.resize(size, 0);
+    named.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
 /// Fills `bytes` from a place in a file.
-pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+fn read_exact_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_exact_at(file, bytes, start);
+    // A page has no disk, and no file was opened there.
+    #[cfg(not(any(unix, windows)))]
+    return {
+        _ = (file, bytes, start);
+        Err(ErrorKind::Unsupported.into())
+    };
     #[cfg(windows)]
     {
         let mut done = 0;

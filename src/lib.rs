@@ -113,6 +113,8 @@ mod error;
 mod files;
 mod identity;
 pub mod low_level;
+mod named;
+mod platform;
 mod settings;
 
 // The house calls its rooms by their short names.
@@ -149,6 +151,8 @@ pub use eval::{Coverage, Foreign};
 pub use gpu::{DeviceOptions, DeviceReport, Hold, HostDevice, HostOptions, HostRequest, Stop, list_devices};
 #[doc(inline)]
 pub use kernels::gemm::Precision;
+#[doc(inline)]
+pub use named::{Files, ReadAt};
 #[doc(inline)]
 pub use watch::{Unwatched, Watch};
 

@@ -5,7 +5,7 @@
 //! they are few, pictures that were left out. What chooses something on many validation pictures is judged on each half of them by
 //! what it chose on the other.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use super::learn::{Learned, learn};
 use super::lesson::Lesson;
 use super::method::{self, Fit, Fitted, Info, Kind, METHODS, Method, Needs, Setting, Settings, Tried};
 use crate::data::Item;
+use crate::platform::Instant;
 use crate::watch::Watch;
 use crate::{Error, Result};
 

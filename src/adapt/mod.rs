@@ -32,6 +32,7 @@ pub mod tip_x;
 pub mod train;
 pub mod zero_shot;
 
+#[cfg(feature = "eval")]
 pub(crate) use learn::shared;
 pub use learn::{Learned, learn, learn_each};
 pub use lesson::{Choice, How, JudgeBy, Lesson, Place, Texts};

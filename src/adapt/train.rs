@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::clip::{Clip, ModelId};
 use crate::data::{PythonRandom, stream_seed};
 use crate::files::write_own;
 use crate::gpu::{Gpu, ReadBack, Tensor};
+use crate::platform::Instant;
 use crate::watch::Watch;
 use crate::{Error, Result, input, numbers};
 

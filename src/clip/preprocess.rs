@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::json::{parse, typed};
 use crate::data::{Depth, Filter, Normalize, Rgb, resize, resize_center_crop_with, resize_longest_pad, to_pixels};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// How a picture comes to the size of the model's pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,14 +198,14 @@ impl Preprocess {
 /// before preprocessor_config.json.
 fn described(folder: &Path) -> Result<Option<(PathBuf, Hf)>> {
     let [processor, own] = FILES.map(|name| folder.join(name));
-    if processor.exists() {
+    if input::exists(&processor) {
         let json: Value = parse(&processor)?;
         if let Some(part) = json.get("image_processor").filter(|part| !part.is_null()) {
             let hf = typed(&processor, part.clone())?;
             return Ok(Some((processor, hf)));
         }
     }
-    if own.exists() { parse(&own).map(|hf| Some((own, hf))) } else { Ok(None) }
+    if input::exists(&own) { parse(&own).map(|hf| Some((own, hf))) } else { Ok(None) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::path::{Component, Path, PathBuf, Prefix};
 
 use super::checkpoint::{Checkpoint, is_lora, lora_base};
-use crate::{Error, Result, text};
+use crate::named::Files;
+use crate::{Error, Result, input, text};
 
 /// What describes a model beside its weights, and is read with them. All of it counts in the model's identity, the first three
 /// even where they are not there. None of them has more than [`crate::input::limit::TOKENIZER`] bytes.
@@ -23,6 +24,8 @@ pub struct Source {
     /// The folder or file of the weights.
     weights: PathBuf,
     lora: Option<PathBuf>,
+    /// Keeps the model's files there, where a program gave them.
+    files: Option<Files>,
 }
 
 impl Source {
@@ -33,15 +36,16 @@ impl Source {
     /// # Errors
     /// [`Error::Config`] where there is no such file or folder, or where a LoRA's model is not to be found; [`Error::Io`].
     pub fn of(model: &Path, lora: Option<&Path>) -> Result<Source> {
-        if !model.exists() {
+        if !input::exists(model) {
             return Err(Error::config(
                 model,
                 "no such model; give the folder that holds model.safetensors, or a file of weights",
             ));
         }
         let given = model.to_path_buf();
+        let files = Files::at(model);
         let source =
-            |weights: PathBuf, lora: Option<&Path>| Source { given, weights, lora: lora.map(Path::to_path_buf) };
+            |weights: PathBuf, lora: Option<&Path>| Source { given, weights, lora: lora.map(Path::to_path_buf), files };
         if !Source::is_lora(model) {
             return Ok(source(model.to_path_buf(), lora));
         }
@@ -53,7 +57,7 @@ impl Source {
 
     /// Whether a folder holds a LoRA and no weights of its own.
     pub fn is_lora(folder: &Path) -> bool {
-        folder.is_dir() && is_lora(folder) && !Checkpoint::is_in(folder)
+        input::is_folder(folder) && is_lora(folder) && !Checkpoint::is_in(folder)
     }
 
     /// What was given as the model.
@@ -78,7 +82,7 @@ impl Source {
 
     /// The folder of what describes the weights.
     pub fn folder(&self) -> &Path {
-        if self.weights.is_dir() {
+        if input::is_folder(&self.weights) {
             return &self.weights;
         }
         match self.weights.parent() {
@@ -89,14 +93,14 @@ impl Source {
 
     /// The file of the weights, where one was given and not a folder.
     pub fn file(&self) -> Option<&Path> {
-        (!self.weights.is_dir()).then_some(self.weights.as_path())
+        (!input::is_folder(&self.weights)).then_some(self.weights.as_path())
     }
 
     /// What people call it.
     pub(super) fn name(&self) -> String {
         let of = |path: &Path| {
             let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-            let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+            let name = if input::is_folder(&path) { path.file_name() } else { path.file_stem() };
             name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
         };
         match &self.lora {

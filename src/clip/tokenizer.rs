@@ -113,13 +113,13 @@ impl Tokenizer {
     /// [`Error::Config`] when the file is malformed or lacks the frame's markers, or is missing and cannot be done without.
     pub fn of_folder(folder: &Path, config: &ClipConfig) -> Result<Tokenizer> {
         let [json, pieces] = FILES.map(|name| folder.join(name));
-        if config.frame.clean == Clean::Siglip && pieces.exists() {
+        if config.frame.clean == Clean::Siglip && input::exists(&pieces) {
             return Tokenizer::open_pieces(&pieces, &config.frame, config.context);
         }
-        if json.exists() || config.vocabulary != VOCABULARY || !config.frame.is_clips() {
+        if input::exists(&json) || config.vocabulary != VOCABULARY || !config.frame.is_clips() {
             return Tokenizer::open(&json, &config.frame, config.context);
         }
-        let markers = if folder.join(OPEN_CLIP).exists() { Markers::OpenClip } else { Markers::OpenAi };
+        let markers = if input::exists(&folder.join(OPEN_CLIP)) { Markers::OpenClip } else { Markers::OpenAi };
         Tokenizer::built_in(markers, &config.frame, config.context)
     }
 
@@ -139,7 +139,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Config`] when the file is missing, malformed, or lacks the frame's markers.
     pub fn open(path: &Path, frame: &Frame, context: usize) -> Result<Tokenizer> {
-        if !path.exists() {
+        if !input::exists(path) {
             return Err(Error::config(path, missing(path)));
         }
         let text = input::read(path, input::limit::TOKENIZER)?;
@@ -289,7 +289,7 @@ impl Tokenizer {
 
 /// What is said where there is no tokenizer.json.
 fn missing(path: &Path) -> String {
-    let beside = OTHERS.iter().find(|name| path.with_file_name(name).exists());
+    let beside = OTHERS.iter().find(|name| input::exists(&path.with_file_name(name)));
     let have = beside.map_or(String::new(), |name| format!(", and {name} cannot be used in its place"));
     format!(
         "no tokenizer here{have}; fetch the tokenizer.json of the model's repository, or have transformers write one: \

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::gpu::Stop;
+use crate::platform::Instant;
 use crate::watch::Watch;
 use crate::{Error, Result};
 

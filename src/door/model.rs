@@ -33,7 +33,8 @@ struct Inner {
 
 impl Model {
     /// Loads the model in a folder: Hugging Face's layout, open_clip's, or OpenAI's names, in safetensors or PyTorch's files. A
-    /// file of weights is loaded with what lies beside it, and a LoRA's folder with the model that it names.
+    /// file of weights is loaded with what lies beside it, and a LoRA's folder with the model that it names. [`Files`](crate::Files)
+    /// stand for a folder whose files the program has itself.
     ///
     /// # Errors
     /// Every broken or contradictory file is an error that names the file and the tensor or key; too little GPU memory.

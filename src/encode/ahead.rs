@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::Result;
+use crate::platform::THREADS;
 
 /// Makes something of every picture, on all cores, and gives it to `take` in the order of the pictures, with them, `at_once` at a
 /// time; the next ones are made while `take` has the last. Ends at the first error of `take`, which is also the one to say what
@@ -37,6 +38,9 @@ fn ahead<T: Send, E>(
     source: impl Iterator<Item = T> + Send,
     mut take: impl FnMut(T) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
+    if !THREADS {
+        return { source }.try_for_each(take);
+    }
     std::thread::scope(|scope| {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         scope.spawn(move || {

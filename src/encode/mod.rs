@@ -19,6 +19,7 @@ use crate::data::folder::map_items;
 #[cfg(feature = "eval")]
 use crate::data::{Dataset, coop_few_shot};
 use crate::data::{Decoded, Folder, Item, Rgb, Shelf, Shots, Split, decode_map, few_shot, too_few};
+use crate::platform::THREADS;
 use crate::watch::Watch;
 use crate::{Error, Result, numbers};
 
@@ -154,6 +155,12 @@ pub(crate) fn sound<T: Send>(
     };
     let look = |i: usize, item: &Item| if ended.load(Ordering::Relaxed) { Err(Error::Stopped) } else { check(i, item) };
     let mut stopped = Ok(());
+    if !THREADS {
+        let checked = map_items(items, strict, &progress, look);
+        watch.at(items.len())?;
+        watch.end();
+        return checked;
+    }
     let checked = std::thread::scope(|scope| {
         let work = scope.spawn(|| map_items(items, strict, &progress, look));
         while !work.is_finished() {

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::files::write_cache;
 use crate::input;
+use crate::platform::{SystemTime, UNIX_EPOCH};
 
 /// Looks that are taken of their own accord.
 const LOOKS: u32 = 3;

@@ -2,6 +2,7 @@
 
 use super::capabilities::{Capabilities, Matrices};
 use super::environment;
+use super::wait;
 use crate::{Error, Result};
 
 /// What tipi knows of a device, and what it would use of it.
@@ -109,9 +110,10 @@ pub(super) fn choose(devices: &[(String, wgpu::DeviceType)], wanted: Option<&str
 
 pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
     let mut desc = wgpu::InstanceDescriptor::new_without_display_handle();
-    desc.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    desc.backends =
+        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
     let instance = wgpu::Instance::new(desc);
-    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
+    wait::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
 }
 
 pub(super) fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType)> {

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::wait;
 use crate::{Error, Result};
 
 /// All kinds of errors that scopes can catch.
@@ -94,7 +95,7 @@ fn scoped<T>(device: &wgpu::Device, noted: &Mutex<Noted>, work: impl FnOnce() ->
     let scopes = KINDS.map(|kind| device.push_error_scope(kind));
     let done = work();
     for scope in scopes.into_iter().rev() {
-        if let Some(error) = pollster::block_on(scope.pop()) {
+        if let Some(error) = wait::block_on(scope.pop()) {
             Noted::note(noted, &error);
         }
     }

@@ -78,7 +78,7 @@ pub(super) fn installed(adapter: &wgpu::Adapter, cpu: bool) -> Option<u64> {
 }
 
 /// The sum of Vulkan's memory heaps on the device.
-#[cfg(not(target_vendor = "apple"))]
+#[cfg(not(any(target_vendor = "apple", target_arch = "wasm32")))]
 fn device_local(adapter: &wgpu::Adapter) -> Option<u64> {
     // SAFETY: the handles live as long as the guard, and are only asked for properties.
     let heaps = unsafe {
@@ -91,7 +91,7 @@ fn device_local(adapter: &wgpu::Adapter) -> Option<u64> {
     Some(heaps.iter().filter(|heap| heap.flags.as_raw() & 1 == 1).map(|heap| heap.size).sum()).filter(|sum| *sum > 0)
 }
 
-#[cfg(target_vendor = "apple")]
+#[cfg(any(target_vendor = "apple", target_arch = "wasm32"))]
 fn device_local(_: &wgpu::Adapter) -> Option<u64> {
     None
 }

@@ -1,19 +1,21 @@
 //! The way to a device and its queue. All that the GPU layer does with them goes through here, so that what goes wrong is
 //! noted in one place, and a host program that shares the device is not disturbed.
 //!
-//! A poll of wgpu that waits keeps a lock all the while which others' submissions need as soon as anybody wants to drop
-//! something. So on a host's device nobody waits in a poll: it is looked at again and again, with short sleeps between.
+//! In a page no poll waits. Elsewhere a poll of wgpu that waits keeps a lock all the while which others' submissions need as soon as anybody wants to drop
+//! something. So in a page and on a host's device nobody waits in a poll: it is looked at again and again, with short sleeps between.
 //! Nor does a poll there ask for a submission: where its time is up just as another thread's poll finds the queue empty,
-//! wgpu 30 panics. Each submission to a host's device tells by a callback that it has run.
+//! wgpu 30 panics. Each submission that is looked at so tells by a callback that it has run.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::faults::Faults;
 use super::gate::{Gate, Hold, Pass};
+use super::wait;
+use crate::platform::Instant;
 use crate::{Error, Result};
 
 /// How long a poll waits at most, on a device that is not shared.
@@ -30,7 +32,7 @@ const RECENT: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Submission {
     index: wgpu::SubmissionIndex,
-    /// Whether it has run, as somebody's poll found: on a shared device.
+    /// Whether it has run, as somebody's poll found: where [`Link::looks_again`].
     ran: Arc<AtomicBool>,
 }
 
@@ -40,7 +42,7 @@ pub(super) struct Link {
     faults: Faults,
     shared: bool,
     gate: Gate,
-    /// The last of tipi's own submissions to a queue that is shared.
+    /// The last of tipi's own submissions, where [`Link::looks_again`].
     recent: Mutex<VecDeque<Submission>>,
 }
 
@@ -74,6 +76,11 @@ impl Link {
         self.shared
     }
 
+    /// Whether nobody may wait in a poll, so that the device is looked at again and again.
+    fn looks_again(&self) -> bool {
+        self.shared || !wait::POLLS
+    }
+
     /// Does something with device and queue that neither waits nor takes long.
     pub fn with<T>(&self, work: impl FnOnce(&wgpu::Device, &wgpu::Queue) -> T) -> T {
         self.faults.scoped(&self.device, || work(&self.device, &self.queue))
@@ -100,14 +107,14 @@ impl Link {
         let index = self.with(|device, queue| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             record(&mut encoder);
-            if self.shared {
+            if self.looks_again() {
                 let ran = ran.clone();
                 encoder.on_submitted_work_done(move || ran.store(true, Ordering::Release));
             }
             queue.submit([encoder.finish()])
         });
         let submission = Submission { index, ran };
-        if self.shared {
+        if self.looks_again() {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
             recent.push_back(submission.clone());
             if recent.len() > RECENT {
@@ -184,7 +191,7 @@ impl Link {
             None => self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
         };
         for looks in 1.. {
-            let ran = if self.shared {
+            let ran = if self.looks_again() {
                 self.poll(wgpu::PollType::Poll).map(|_| targets.iter().all(|one| one.ran.load(Ordering::Acquire)))
             } else {
                 let submission_index = submission.map(|one| one.index.clone());
@@ -197,9 +204,9 @@ impl Link {
             if start.elapsed() >= patience {
                 break;
             }
-            if self.shared {
+            if self.looks_again() {
                 // The longer it takes the less does it matter to be late.
-                std::thread::sleep((start.elapsed() / 8).clamp(SLEEPS[0], SLEEPS[1]));
+                wait::nap((start.elapsed() / 8).clamp(SLEEPS[0], SLEEPS[1]));
             }
         }
         Ok(None)

@@ -1,6 +1,7 @@
 //! GPU memory itself: buffers and textures, and how they are made.
 
 use super::arena::Extent;
+use super::wait;
 use crate::{Error, Result};
 
 /// Buffers are rounded up to this many bytes, so that near-equal sizes share.
@@ -37,7 +38,7 @@ impl Memory {
             Extent::Bytes(bytes) => buffer(device, what, rounded(bytes).min(most)),
             Extent::Texels(width, height, texel) => texture(device, what, (width, height), texel),
         };
-        if pollster::block_on(scope.pop()).is_some() {
+        if wait::block_on(scope.pop()).is_some() {
             let why = "the driver has no more".into();
             return Err(Error::OutOfMemory { what: what.into(), needed: extent.bytes(), why });
         }

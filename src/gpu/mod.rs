@@ -32,6 +32,7 @@ mod stop;
 mod tensor;
 mod transfer;
 mod trials;
+mod wait;
 mod wgsl;
 
 pub use capabilities::{Capabilities, Matrices};

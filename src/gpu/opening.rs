@@ -17,6 +17,7 @@ use super::pipeline::Pipelines;
 use super::pool::FreeList;
 use super::profile::Profile;
 use super::trials::{Trials, listed};
+use super::wait;
 use crate::{Error, Result};
 
 /// How to open a device. What tipi's own program and tests set beside this is not shown, so write `..Default::default()`.
@@ -150,7 +151,7 @@ fn request(
         // bounds-checked; the kernels that use them stay within their tensors by the sizes that the host checks.
         experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
     }
-    let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+    let opened = wait::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("tipi"),
         required_features,
         required_limits: wanted.limits.clone(),

@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::device::PATIENCE;
 use super::link::{Link, Submission};
 use super::plan::Step;
 use super::recorder::SUBMIT_COST;
 use crate::Result;
+use crate::platform::Instant;
 
 /// Submissions that may be under way.
 const UNDER_WAY: usize = 2;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::link::Link;
 use super::memory::{self, Memory};
 use super::trials::{Trial, Trials};
+use super::wait;
 use super::wgsl::{Binding, Wgsl, compose};
 use crate::files::write_cache;
 use crate::{Error, Result};
@@ -175,7 +176,7 @@ impl Pipelines {
         // SAFETY: every kernel guards its indices by the sizes in its parameter block, which the modules in
         // `kernels` check against the tensors before recording; the tests run with the checks on.
         let module = unsafe { device.create_shader_module_trusted(desc, checks) };
-        if let Some(error) = pollster::block_on(scope.pop()) {
+        if let Some(error) = wait::block_on(scope.pop()) {
             return Err(error.to_string());
         }
         let entry = |binding: u32, ty: wgpu::BindingType| wgpu::BindGroupLayoutEntry {
@@ -271,7 +272,7 @@ impl Pipelines {
             layout: &pipeline.layout,
             entries: &entries,
         });
-        pollster::block_on(scope.pop()).is_none().then_some((pipeline, group))
+        wait::block_on(scope.pop()).is_none().then_some((pipeline, group))
     }
 
     /// Writes the driver's cache to disk, through a temporary file. A failure only costs the next start some time,

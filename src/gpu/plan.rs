@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::device::Gpu;
 use super::ledger::Entry;
@@ -10,6 +10,7 @@ use super::pipeline::Pipeline;
 use super::stop;
 use super::tensor::Tensor;
 use crate::Result;
+use crate::platform::Instant;
 
 pub(super) struct Step {
     pub pipeline: Arc<Pipeline>,

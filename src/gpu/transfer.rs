@@ -1,13 +1,15 @@
 //! Host to GPU and back: uploads in bounded pieces, read-backs that need not wait for later work.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::TryRecvError;
+use std::time::Duration;
 
 use super::device::{Gpu, PATIENCE};
 use super::link::Submission;
 use super::memory::Memory;
 use super::tensor::{DType, Element, Meaning, TEXEL_COLS, Tensor};
+use super::wait;
+use crate::platform::Instant;
 use crate::{Error, Result};
 
 /// Bytes of an upload that are staged at once, and that may wait in staging buffers before it waits for them to arrive: they
@@ -16,6 +18,9 @@ const STAGED: (usize, u64) = (16 << 20, 64 << 20);
 
 /// The same for a host's queue: whoever submits next, and that may be a frame, carries over what waits.
 const STAGED_SHARED: (usize, u64) = (2 << 20, 4 << 20);
+
+/// How long a read-back that has run is left before it is looked at again.
+const LOOK: Duration = Duration::from_micros(50);
 
 impl Gpu {
     /// A tensor with contents from the host.
@@ -224,10 +229,11 @@ impl Gpu {
         let start = Instant::now();
         let mapped = loop {
             self.wait_for(Some(submission))?;
-            // The callback may run on another thread that polls the same device, a moment after our wait.
-            match receiver.recv_timeout(Duration::from_millis(100)) {
+            // The callback may run on another thread that polls the same device, a moment after our wait; in a page it comes
+            // by itself.
+            match receiver.try_recv() {
                 Ok(mapped) => break mapped,
-                Err(RecvTimeoutError::Timeout) if start.elapsed() < PATIENCE => {}
+                Err(TryRecvError::Empty) if start.elapsed() < PATIENCE => wait::nap(LOOK),
                 Err(_) => return Err(Error::DeviceLost("a read-back did not finish".into())),
             }
         };

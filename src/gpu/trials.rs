@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::pipeline::Variant;
+use super::wait;
 use super::wgsl::{Binding, Wgsl};
 use crate::files::write_cache;
 use crate::input;
+use crate::platform::Instant;
 
 /// How long the tries of a variant may take together, in a process of its own.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -273,7 +275,7 @@ fn survives((program, args): (&Path, &[&str]), folder: &Path, trials: &[Trial]) 
         loop {
             match child.try_wait() {
                 Ok(Some(status)) => return status.success(),
-                Ok(None) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) if start.elapsed() < PATIENCE => wait::nap(Duration::from_millis(5)),
                 _ => {
                     let _ = child.kill();
                     let _ = child.wait();

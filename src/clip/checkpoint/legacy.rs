@@ -2,13 +2,12 @@
 //! properties, what was saved, the storages' names), and then the storages, each with its length before it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
 use super::pickle::{self, CUT};
 use super::shard::{Tensors, Unread};
 use super::torch::{self, LARGEST_PICKLE};
 use super::values::{Node, Pickled};
-use crate::input;
+use crate::input::Stored;
 
 /// The pickle of the magic number.
 const MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
@@ -19,12 +18,12 @@ pub(super) fn begins(head: &[u8]) -> bool {
 }
 
 /// Where the tensors of a file of `size` bytes lie.
-pub(super) fn read(file: &File, size: u64) -> Result<Tensors, Unread> {
+pub(super) fn read(file: &Stored, size: u64) -> Result<Tensors, Unread> {
     // The pickles end where they say; most are short.
     let mut most = 256 << 10;
     loop {
         let mut head = vec![0; most.min(size) as usize];
-        input::read_exact_at(file, &mut head, 0)?;
+        file.read_exact_at(&mut head, 0)?;
         match read_head(file, size, &head) {
             Err(Unread::Bad(reason)) if reason == CUT && most < size.min(LARGEST_PICKLE) => most *= 8,
             result => return result,
@@ -33,7 +32,7 @@ pub(super) fn read(file: &File, size: u64) -> Result<Tensors, Unread> {
 }
 
 /// The same, given the bytes in which all pickles lie.
-fn read_head(file: &File, size: u64, head: &[u8]) -> Result<Tensors, Unread> {
+fn read_head(file: &Stored, size: u64, head: &[u8]) -> Result<Tensors, Unread> {
     let mut at = MAGIC.len();
     let mut next = || -> Result<Pickled<'_>, String> {
         let pickled = pickle::read(head.get(at..).unwrap_or_default())?;
@@ -69,7 +68,7 @@ fn read_head(file: &File, size: u64, head: &[u8]) -> Result<Tensors, Unread> {
         if start.checked_add(8).is_none_or(|end| end > size) {
             return Err(cut().into());
         }
-        input::read_exact_at(file, &mut length, start)?;
+        file.read_exact_at(&mut length, start)?;
         let bytes = count.checked_mul(each).filter(|_| u64::from_le_bytes(length) == count).ok_or_else(cut)?;
         start += 8;
         if start.checked_add(bytes).is_none_or(|end| end > size) {

@@ -65,7 +65,7 @@ impl Settings {
 
 /// Whether a folder holds an adapter.
 pub(in super::super) fn is_one(folder: &Path) -> bool {
-    folder.join(CONFIG).is_file()
+    input::is_file(&folder.join(CONFIG))
 }
 
 /// The model that an adapter says it was trained on.
@@ -84,11 +84,11 @@ impl Lora {
     /// the checkpoint; the errors of opening files.
     pub fn open(folder: &Path, base: &Checkpoint) -> Result<Lora> {
         let path = folder.join(CONFIG);
-        if !path.is_file() {
+        if !input::is_file(&path) {
             return Err(Error::config(folder, format!("holds no {CONFIG}; give the folder that PEFT saved a LoRA to")));
         }
         let settings = lora_config::read(&path)?;
-        let Some(weights) = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else {
+        let Some(weights) = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| input::is_file(path)) else {
             return Err(Error::config(
                 folder,
                 format!("holds neither {} nor {}; fetch it again", WEIGHTS[0], WEIGHTS[1]),

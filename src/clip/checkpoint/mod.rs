@@ -85,7 +85,7 @@ impl Checkpoint {
     /// that was made for another model.
     pub fn of(source: &Source) -> Result<Checkpoint> {
         let weights = source.weights();
-        let mut checkpoint = if weights.is_dir() {
+        let mut checkpoint = if input::is_folder(weights) {
             Checkpoint::of_folder(weights)?
         } else if weights.to_string_lossy().ends_with(".index.json") {
             Checkpoint::open_index(weights)?
@@ -106,10 +106,10 @@ impl Checkpoint {
     pub fn of_folder(folder: &Path) -> Result<Checkpoint> {
         for whole in WHOLE {
             let (whole, index) = (folder.join(whole), folder.join(format!("{whole}.index.json")));
-            if whole.exists() {
+            if input::exists(&whole) {
                 return Checkpoint::open(&whole);
             }
-            if index.exists() {
+            if input::exists(&index) {
                 return Checkpoint::open_index(&index);
             }
         }
@@ -135,23 +135,21 @@ impl Checkpoint {
 
     /// Whether a folder holds weights by one of the names that are looked for.
     pub(super) fn is_in(folder: &Path) -> bool {
-        let there = |name: &str| folder.join(name).exists() || folder.join(format!("{name}.index.json")).exists();
+        let there =
+            |name: &str| input::exists(&folder.join(name)) || input::exists(&folder.join(format!("{name}.index.json")));
         WHOLE.iter().any(|name| there(name)) || !Checkpoint::others(folder).is_empty()
     }
 
     /// Files of torch's in a folder under names of their own, sorted.
     fn others(folder: &Path) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let torch = |path: &PathBuf| {
             // What training leaves beside the weights.
             let state =
                 path.file_stem().is_some_and(|stem| ["optimizer", "scheduler", "scaler"].iter().any(|s| stem == *s));
             let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-            !state && ["pt", "pth"].iter().any(|known| ending.eq_ignore_ascii_case(known)) && path.is_file()
+            !state && ["pt", "pth"].iter().any(|known| ending.eq_ignore_ascii_case(known)) && input::is_file(path)
         };
-        let mut all: Vec<PathBuf> = entries.filter(torch).collect();
-        all.sort();
-        all
+        input::list(folder).into_iter().filter(torch).collect()
     }
 
     /// Opens a file of safetensors or of torch's, whatever it is called; reads only what says where its tensors lie.
@@ -187,7 +185,7 @@ impl Checkpoint {
             let at = folder.join(file);
             let shard = match shards.iter().position(|s| s.path == at) {
                 Some(known) => &shards[known],
-                None if !at.is_file() => {
+                None if !input::is_file(&at) => {
                     return Err(Error::config(
                         path,
                         format!("puts tensor '{tensor}' into '{file}', which is not in the folder; fetch it"),

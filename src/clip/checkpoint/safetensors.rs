@@ -1,7 +1,6 @@
 //! The header of a safetensors file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 
 use safetensors::SafeTensorError;
@@ -9,21 +8,21 @@ use safetensors::tensor::{Metadata, SafeTensors};
 use serde::Deserialize;
 
 use super::shard::{Info, Tensors, Unread};
-use crate::input;
+use crate::input::Stored;
 
 /// The most bytes of a header, as the format has it.
 const LARGEST_HEADER: u64 = 100_000_000;
 
 /// Where the tensors of a file of `size` bytes lie; only its header is read.
-pub(super) fn read(file: &File, size: u64) -> Result<Tensors, Unread> {
+pub(super) fn read(file: &Stored, size: u64) -> Result<Tensors, Unread> {
     let Some(room) = size.checked_sub(8) else {
         return Err("shorter than its 8-byte header length; download it again".to_string().into());
     };
     let mut length = [0; 8];
-    input::read_exact_at(file, &mut length, 0)?;
+    file.read_exact_at(&mut length, 0)?;
     let header = u64::from_le_bytes(length).min(room).min(LARGEST_HEADER);
     let mut head = vec![0; 8 + header as usize];
-    input::read_exact_at(file, &mut head, 0)?;
+    file.read_exact_at(&mut head, 0)?;
     let room = room - header;
     let metadata = parse_header(&head, room).map_err(|e| {
         let cut = cut_tensor(&head, room).map(|name| format!(", and tensor '{name}' is not all there"));

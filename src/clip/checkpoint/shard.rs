@@ -2,7 +2,6 @@
 //! asked for, a piece at a time.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,8 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use super::{legacy, safetensors as header, torch};
-use crate::{Error, Result, input, numbers};
+use crate::input::{self, Stored};
+use crate::{Error, Result, numbers};
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
@@ -80,7 +80,7 @@ enum Format {
 pub(super) struct Shard {
     pub path: PathBuf,
     format: Format,
-    file: File,
+    file: Stored,
     /// Size and time of change when it was opened.
     pub stamp: Stamp,
     pub metadata: Tensors,
@@ -94,10 +94,8 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    fn of(file: &File) -> std::io::Result<Stamp> {
-        let found = file.metadata()?;
-        // Where a system keeps no times, the size has to do.
-        Ok(Stamp { size: found.len(), changed: found.modified().ok() })
+    fn of(file: &Stored) -> io::Result<Stamp> {
+        Ok(Stamp { size: file.size()?, changed: file.changed()? })
     }
 }
 
@@ -105,10 +103,10 @@ impl Shard {
     /// Opens a file; what it is, it says itself. Only what tells the tensors' places is read.
     pub fn open(path: &Path) -> Result<Shard> {
         let io = |e| Error::io(path, e);
-        let file = input::open(path)?;
+        let file = input::open_stored(path)?;
         let stamp = Stamp::of(&file).map_err(io)?;
         let mut head = vec![0; stamp.size.min(16) as usize];
-        input::read_exact_at(&file, &mut head, 0).map_err(io)?;
+        file.read_exact_at(&mut head, 0).map_err(io)?;
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         let (format, metadata) = if header::begins(&head) {
             (Format::Safetensors, header::read(&file, stamp.size))
@@ -138,7 +136,7 @@ impl Shard {
         let mut at = 0;
         while at < bytes {
             let part = &mut piece[..(bytes - at).min(PIECE)];
-            match input::read_exact_at(&self.file, part, start + at as u64) {
+            match self.file.read_exact_at(part, start + at as u64) {
                 Ok(()) => take(part),
                 Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Err(self.rewritten()),
                 Err(e) => return Err(Error::io(&self.path, e)),

@@ -2,7 +2,6 @@
 //! numbers. The pickle is read as data (`pickle`); nothing of the file is run.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
 use safetensors::Dtype;
 
@@ -10,6 +9,7 @@ use super::pickle;
 use super::shard::{Info, Tensors, Unread};
 use super::values::{Id, Node, Pickled, Tensor};
 use super::zip::{Archive, Span};
+use crate::input::Stored;
 
 /// The most bytes of a pickle: a CLIP's has some 100 kB.
 pub(super) const LARGEST_PICKLE: u64 = 16 << 20;
@@ -41,7 +41,7 @@ pub(super) fn unknown(head: &[u8]) -> String {
 }
 
 /// Where the tensors of an archive of `size` bytes lie.
-pub(super) fn read(file: &File, size: u64) -> Result<Tensors, Unread> {
+pub(super) fn read(file: &Stored, size: u64) -> Result<Tensors, Unread> {
     let archive = Archive::open(file, size)?;
     // All files are in one folder, whose name is anybody's.
     let pickles = archive.names().filter_map(|name| name.strip_suffix("data.pkl"));

@@ -2,10 +2,9 @@
 //! unpacked, so that nothing can be larger than the archive.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
 use super::shard::Unread;
-use crate::input;
+use crate::input::Stored;
 
 /// The most bytes of a directory, and files in it: a checkpoint has some hundreds of storages.
 const LARGEST_DIRECTORY: u64 = 16 << 20;
@@ -15,7 +14,7 @@ const LONGEST_END: u64 = 22 + 0xffff;
 
 /// The files of an archive.
 pub(super) struct Archive<'a> {
-    file: &'a File,
+    file: &'a Stored,
     listed: BTreeMap<String, Listed>,
     /// Where the directory begins, and files end.
     directory: u64,
@@ -52,13 +51,13 @@ fn damaged(what: &str) -> Unread {
 
 impl<'a> Archive<'a> {
     /// Reads the directory of an archive of `size` bytes.
-    pub fn open(file: &'a File, size: u64) -> Result<Archive<'a>, Unread> {
+    pub fn open(file: &'a Stored, size: u64) -> Result<Archive<'a>, Unread> {
         let read = |start: u64, bytes: u64| -> Result<Vec<u8>, Unread> {
             if start.checked_add(bytes).is_none_or(|end| end > size) {
                 return Err(damaged("the archive's directory points past its end"));
             }
             let mut record = vec![0; bytes as usize];
-            input::read_exact_at(file, &mut record, start)?;
+            file.read_exact_at(&mut record, start)?;
             Ok(record)
         };
         let tail_start = size.saturating_sub(LONGEST_END);
@@ -118,7 +117,7 @@ impl<'a> Archive<'a> {
             return Err(outside());
         }
         let mut own = vec![0; expected as usize];
-        input::read_exact_at(self.file, &mut own, listed.header)?;
+        self.file.read_exact_at(&mut own, listed.header)?;
         let (sizes, extra) = ([18, 22].map(|at| number::<4>(&own, at)), number::<2>(&own, 28).unwrap_or_default());
         // Torch writes sizes behind the bytes; where they stand before them, they must be the directory's.
         let later = number::<2>(&own, 6).unwrap_or_default() & 8 != 0;
@@ -145,7 +144,7 @@ impl<'a> Archive<'a> {
             return Err(format!("'{name}' in it has {} bytes, and {most} at most are read", span.bytes).into());
         }
         let mut bytes = vec![0; span.bytes as usize];
-        input::read_exact_at(self.file, &mut bytes, span.start)?;
+        self.file.read_exact_at(&mut bytes, span.start)?;
         Ok(bytes)
     }
 }

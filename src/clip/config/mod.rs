@@ -16,7 +16,7 @@ use super::names::Names;
 use super::preprocess::Preprocess;
 use super::source::Source;
 use crate::nn::{Hidden, Norms};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 pub use text::TextStem;
 pub use vit::{Pool, ProjectionForm, Rotary, Stem, VitConfig};
@@ -181,7 +181,7 @@ impl ClipConfig {
         let checkpoint = Checkpoint::of(source).map_err(|error| {
             let refusal = |name: &str, read: &dyn Fn(&Path) -> Result<()>| {
                 let path = folder.join(name);
-                if path.exists() { read(&path).err() } else { None }
+                if input::exists(&path) { read(&path).err() } else { None }
             };
             let open_clip = refusal(OPEN_CLIP, &|path| open_clip::read(path).map(drop));
             open_clip.or_else(|| refusal("config.json", &|path| hf::read(path).map(drop))).unwrap_or(error)
@@ -200,10 +200,10 @@ impl ClipConfig {
     pub fn of_folder(folder: &Path, checkpoint: &Checkpoint) -> Result<(ClipConfig, Preprocess)> {
         let (hf, open_clip) = (folder.join("config.json"), folder.join(OPEN_CLIP));
         let config = match checkpoint.names() {
-            Names::OpenAi if open_clip.exists() => return open_clip::read(&open_clip),
+            Names::OpenAi if input::exists(&open_clip) => return open_clip::read(&open_clip),
             // Only its configuration says which of timm's towers it is.
             Names::Timm => return open_clip::read(&open_clip),
-            Names::OpenAi if !hf.exists() => openai::infer(checkpoint)?,
+            Names::OpenAi if !input::exists(&hf) => openai::infer(checkpoint)?,
             _ => hf::read(&hf)?,
         };
         let preprocess = Preprocess::of_folder(folder, config.image_size)?;

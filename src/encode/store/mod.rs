@@ -15,7 +15,7 @@ mod shard;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -28,6 +28,7 @@ use crate::data::decode::PictureFile;
 use crate::data::walk::{self, mark_results, unmark_results};
 use crate::data::{Item, Rgb};
 use crate::files::{hex, is_part, sweep, write_atomic};
+use crate::platform::Instant;
 use crate::{Error, Result};
 
 /// Rows of a full file.

@@ -1,18 +1,19 @@
-//! JPEG by libjpeg's own code (mozjpeg's fork of libjpeg-turbo, without its assembly): its decoding is what Pillow's
-//! libjpeg-turbo gives, bit for bit, which no decoder in Rust does so far that is known to be sound.
+//! JPEG, as Pillow decodes it: natively by libjpeg's own code, to the bit, and in a page by a decoder in Rust, to a few levels.
 
-use std::panic::AssertUnwindSafe;
+#[cfg(not(target_arch = "wasm32"))]
+mod libjpeg;
+#[cfg(any(target_arch = "wasm32", test))]
+mod portable;
 
 use image::metadata::Orientation;
-use mozjpeg::{ColorSpace, Decompress, Marker};
 
-use super::colour::cmyk_to_rgb;
-use super::orientation::orientation;
-use super::{Pixels, budget, check_size};
+use super::{Pixels, check_size};
 
-/// What begins a segment of EXIF or XMP data.
-const EXIF: &[u8] = b"Exif\0\0";
-const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+#[cfg(not(target_arch = "wasm32"))]
+use libjpeg::decode as decoded;
+#[cfg(target_arch = "wasm32")]
+use portable::decode as decoded;
+
 /// The most scans that a progressive file may have. Those that programs write have about ten; libjpeg-turbo's own guard
 /// is the same.
 const MAX_SCANS: u64 = 500;
@@ -22,65 +23,33 @@ const MAX_WORK: u64 = 1 << 32;
 
 /// Decodes a JPEG file; the orientation is that of its EXIF data.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Orientation>), String> {
-    // The decoder fills what is missing with grey and says nothing; Pillow refuses such a file.
+    // Decoders fill what is missing with grey and say nothing; Pillow refuses such a file.
     let Some(scans) = scans(bytes) else {
         return Err("the JPEG data is damaged or ends early: replace or remove the file".to_owned());
     };
-    // libjpeg leaves by unwinding, with its message.
-    match std::panic::catch_unwind(AssertUnwindSafe(|| unwinding(bytes, scans))) {
-        Ok(decoded) => decoded,
-        Err(payload) => Err(failed(payload.downcast_ref::<String>().map_or("damaged", String::as_str))),
-    }
+    decoded(bytes, scans)
 }
 
 fn failed(reason: &str) -> String {
     format!("JPEG: {}; replace or remove the file", super::one_line(&reason))
 }
 
-fn unwinding(bytes: &[u8], scans: u64) -> Result<(Pixels, Option<Orientation>), String> {
-    let failed = |error: std::io::Error| failed(&error.to_string());
-    let decoder = Decompress::with_markers(&[Marker::APP(1)]).from_mem(bytes).map_err(failed)?;
-    let (width, height) = decoder.size();
-    let sides = (u32::try_from(width), u32::try_from(height));
-    let (Ok(x), Ok(y)) = sides else { return Err(super::too_large()) };
-    check_size(x, y)?;
-    let pixels = u64::from(x) * u64::from(y);
+/// Refuses pictures of no pixels or too many, and files of which decoding would take too long.
+fn check(width: u32, height: u32, scans: u64) -> Result<(), String> {
+    check_size(width, height)?;
+    let pixels = u64::from(width) * u64::from(height);
     if scans > MAX_SCANS || scans.saturating_mul(pixels) > MAX_WORK {
         return Err(format!(
-            "the JPEG has {scans} scans, more than are gone over for {x}x{y} pixels: save it anew, not progressive"
+            "the JPEG has {scans} scans, more than are gone over for {width}x{height} pixels: save it anew, not progressive"
         ));
     }
-    let segment =
-        |start: &[u8]| decoder.markers().find_map(|marker| marker.data.strip_prefix(start).map(<[u8]>::to_vec));
-    let orientation = orientation(segment(EXIF).as_deref(), segment(XMP).as_deref());
-    let inks = matches!(decoder.color_space(), ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK);
-    let wanted = match decoder.color_space() {
-        ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK => ColorSpace::JCS_CMYK,
-        ColorSpace::JCS_GRAYSCALE => ColorSpace::JCS_GRAYSCALE,
-        ColorSpace::JCS_YCbCr | ColorSpace::JCS_RGB => ColorSpace::JCS_RGB,
-        other => return Err(format!("JPEG of the kind {other:?} is not supported; convert it to PNG")),
-    };
-    // What is decoded of each pixel, and grey once more as three channels. Several scans meet in two bytes for every
-    // channel's coefficient.
-    let (channels, result) = match wanted {
-        ColorSpace::JCS_GRAYSCALE => (1, 4),
-        ColorSpace::JCS_CMYK => (4, 7),
-        _ => (3, 3),
-    };
-    let coefficients = if scans > 1 { 2 * channels } else { 0 };
-    let room = budget::decoded(pixels * (result + coefficients) + bytes.len() as u64)?;
-    let mut rows = decoder.to_colorspace(wanted).map_err(failed)?;
-    let mut data: Vec<u8> = rows.read_scanlines::<u8>().map_err(failed)?;
-    if wanted == ColorSpace::JCS_GRAYSCALE {
-        let mut rgb = Vec::with_capacity(data.len() * 3);
-        data.iter().for_each(|&sample| rgb.extend_from_slice(&[sample; 3]));
-        data = rgb;
-    } else if inks {
-        // Four channels are stored inverted, whoever wrote the file; the formula wants ink.
-        data.iter_mut().for_each(|sample| *sample = 255 - *sample);
-        data = cmyk_to_rgb(&data, 4);
-    }
-    Ok((Pixels { width, height, data, room }, orientation))
+    Ok(())
+}
+
+/// Bytes that a picture of so many channels takes while it is decoded, beside its file: several scans meet in two bytes for every
+/// channel's coefficient, and `result` are those of what comes of a pixel.
+fn needed(pixels: u64, channels: u64, result: u64, scans: u64) -> u64 {
+    pixels * (result + if scans > 1 { 2 * channels } else { 0 })
 }
 
 /// The number of scans of a JPEG file, if it runs to its end-of-image marker.

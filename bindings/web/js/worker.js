@@ -1,0 +1,149 @@
+// Runs the module, one request after the other. See tipi.js for the other side.
+
+import { desk } from './tipi-turn.js';
+import init from './tipi_web.js';
+
+/** The name of the cache that fetched models are kept in. */
+const CACHE = 'tipi-models';
+/** The most pixels that a picture of the browser's may have; the library has the same bound for files. */
+const MOST_PIXELS = 1 << 28;
+/** Milliseconds between two messages of progress. */
+const PAUSE = 50;
+
+let run;
+const ready = init().then(wasm => { run = WebAssembly.promising(wasm.tipi_run); });
+
+/** An error with a kind, as the library's have one. */
+class Failure extends Error {
+    constructor(kind, message) { super(message); this.kind = kind; }
+}
+
+/** A file from the network or from the cache, as a blob, which need not lie in memory. */
+async function fetched(url, report) {
+    const cache = await caches.open(CACHE).catch(() => undefined);
+    const known = await cache?.match(url);
+    if (known) return known.blob();
+    let answer;
+    try {
+        answer = await fetch(url);
+    } catch (error) {
+        throw new Failure('Io', `${url}: cannot be fetched (${error.message}); check the address and the connection`);
+    }
+    if (!answer.ok) throw new Failure('Io', `${url}: the server says ${answer.status} ${answer.statusText}`);
+    const total = Number(answer.headers.get('content-length')) || 0;
+    const parts = [];
+    let done = 0;
+    for (const reader = answer.body.getReader(); ;) {
+        if (desk.stopped) { await reader.cancel(); throw new Failure('Stopped', 'it was stopped'); }
+        const part = await reader.read();
+        if (part.done) break;
+        parts.push(part.value);
+        done += part.value.length;
+        report({ what: `fetching ${url.split('/').pop()}`, done, total: Math.max(total, done), words: '' });
+    }
+    const blob = new Blob(parts);
+    // A full disk keeps a model from being cached, not from being used.
+    await cache?.put(url, new Response(blob)).catch(error => desk.note(`${url} is not kept for the next time: ${error.message}`));
+    return blob;
+}
+
+/** Files by their names as the module takes them: from addresses, blobs or bytes. */
+async function files(given, report) {
+    const all = [];
+    for (const [name, file] of Object.entries(given)) {
+        if (typeof file === 'string') all.push({ name, blob: await fetched(file, report) });
+        else if (file instanceof Blob) all.push({ name, blob: file });
+        else all.push({ name, bytes: bytes(file, `files['${name}']`) });
+    }
+    return all;
+}
+
+function bytes(given, what) {
+    if (given instanceof Uint8Array) return given;
+    if (given instanceof ArrayBuffer) return new Uint8Array(given);
+    throw new Failure('Invalid', `${what}: give a Blob, an ArrayBuffer or a Uint8Array`);
+}
+
+/** A picture as the module takes it. */
+async function picture(given, at) {
+    const name = given?.name || `pictures[${at}]`;
+    if (given instanceof Blob) return { name, bytes: new Uint8Array(await given.arrayBuffer()) };
+    if (given instanceof ImageData) {
+        return { name, rgba: new Uint8Array(given.data.buffer, given.data.byteOffset, given.data.length), width: given.width, height: given.height };
+    }
+    if (given instanceof ImageBitmap) {
+        const { width, height } = given;
+        if (width * height > MOST_PIXELS) throw new Failure('Image', `${name}: ${width}x${height} is too large; scale it down`);
+        const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+        context.drawImage(given, 0, 0);
+        given.close();
+        return picture(context.getImageData(0, 0, width, height), at);
+    }
+    return { name, bytes: bytes(given, name) };
+}
+
+/** Puts a request on the desk, and takes the answer. */
+async function asked(request) {
+    Object.assign(desk, { request, answer: undefined, error: undefined });
+    await run();
+    const { answer, error } = desk;
+    Object.assign(desk, { request: undefined, answer: undefined, error: undefined });
+    if (error) throw new Failure(error.kind, error.message);
+    return answer;
+}
+
+async function answered({ request }, report) {
+    await ready;
+    const more = {};
+    if (request.files) more.files = await files(request.files, report);
+    if (request.pictures) {
+        more.pictures = [];
+        for (const [at, one] of request.pictures.entries()) {
+            const labelled = request.what === 'add';
+            const made = await picture(labelled ? one.picture : one, at);
+            more.pictures.push(labelled ? { ...made, class: one.class } : made);
+        }
+    }
+    return asked({ ...request, ...more });
+}
+
+const waiting = [];
+let working;
+
+/** Takes the requests in their order: the module does one thing at a time. */
+async function work() {
+    while (waiting.length) {
+        working = waiting.shift();
+        const { id } = working;
+        let last = -Infinity;
+        const report = progress => {
+            const now = performance.now();
+            if (now - last < PAUSE && progress.done < progress.total) return;
+            last = now;
+            postMessage({ id, progress });
+        };
+        desk.stopped = Boolean(working.stopped);
+        desk.progress = report;
+        desk.note = note => postMessage({ id, note });
+        try {
+            if (desk.stopped) throw new Failure('Stopped', 'it was stopped');
+            postMessage({ id, answer: await answered(working, report) });
+        } catch (error) {
+            // What the module panics over is an error of tipi's, and it cannot go on.
+            const kind = error.kind ?? (error instanceof WebAssembly.RuntimeError ? 'Crashed' : 'Error');
+            postMessage({ id, error: { kind, message: error.message } });
+        }
+    }
+    working = undefined;
+}
+
+onmessage = ({ data }) => {
+    if (data.stop !== undefined) {
+        if (working?.id === data.stop) desk.stopped = true;
+        const later = waiting.find(({ id }) => id === data.stop);
+        if (later) later.stopped = true;
+        return;
+    }
+    waiting.push(data);
+    if (!working) work();
+};

@@ -1,0 +1,238 @@
+// The package in a real browser: numbers are those of the program, and what goes wrong is an error that helps.
+//   node package.mjs REPOSITORY PACKAGE TIPI CHROMIUM
+// PACKAGE is what build.sh made, TIPI the program; needs playwright-core beside it.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { chromium } from 'playwright-core';
+import { serve } from './server.mjs';
+
+const [repository, built, tipi, browser] = process.argv.slice(2);
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tipi-web-'));
+const pictures = path.join(repository, 'examples/pictos/shifted');
+const CLASSES = ['apple', 'bell', 'car', 'umbrella'];
+/** How far a probability may be from the program's, on another driver: the golden cases' bound, of f32 through some blocks. */
+const NEAR = 2e-5;
+
+/** The pictures of each class, in the order of their names: three to learn from, the others to be tested with. */
+const all = Object.fromEntries(CLASSES.map(name => [name, fs.readdirSync(path.join(pictures, name)).sort().map(file => `${name}/${file}`)]));
+const learned = Object.fromEntries(CLASSES.map(name => [name, all[name].slice(0, 3)]));
+const tested = CLASSES.flatMap(name => all[name].slice(3, 9));
+
+/** What the program says of the tested pictures: class and probability. */
+function natively(...options) {
+    const run = [...options, '--json', ...tested.map(file => path.join(pictures, file))];
+    const text = execFileSync(tipi, run, { cwd: repository, env: { ...process.env, TIPI_TUNE: 'off' }, stdio: ['ignore', 'pipe', 'pipe'] });
+    return JSON.parse(text).map(({ likeliest, class: of, probability }) => ({ class: likeliest ?? of, probability }));
+}
+
+/** Whether two rows of answers say the same. */
+function same(page, program) {
+    assert.equal(page.length, program.length);
+    for (const [at, one] of page.entries()) {
+        assert.equal(one.class, program[at].class, tested[at]);
+        assert.ok(Math.abs(one.probability - program[at].probability) < NEAR, `${tested[at]}: ${one.probability}, natively ${program[at].probability}`);
+    }
+}
+
+const right = answers => answers.filter((one, at) => tested[at].startsWith(`${one.class}/`)).length;
+
+const server = await serve({ package: built, model: path.join(repository, 'weights/picto'), pictures, made: folder });
+const launched = () => chromium.launch({
+    executablePath: browser, headless: true,
+    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'],
+});
+let chrome = await launched();
+const said = [];
+const asked = new Set();
+
+/** A page with tipi in it, and helpers. */
+async function opened(context) {
+    const page = await context.newPage();
+    page.on('console', message => { if (['error', 'warning'].includes(message.type())) said.push(message.text()); });
+    page.on('pageerror', error => said.push(error.message));
+    context.on('request', request => asked.add(new URL(request.url()).origin));
+    await page.goto(server.address);
+    await page.evaluate(async () => {
+        globalThis.tipi = await import('/package/tipi.js');
+        globalThis.picture = async file => {
+            const blob = await (await fetch(`/pictures/${file}`)).blob();
+            return new File([blob], file, { type: blob.type });
+        };
+        globalThis.pictures = files => Promise.all(files.map(picture));
+        globalThis.byClass = async files => Object.fromEntries(await Promise.all(Object.entries(files).map(async ([name, of]) => [name, await pictures(of)])));
+        globalThis.answers = async (classifier, files) =>
+            (await classifier.predict(await pictures(files))).map(({ top }) => ({ class: top[0].name, probability: top[0].probability }));
+        // The kind and message of what a call fails with.
+        globalThis.failure = call => call().then(() => 'it did not fail', ({ kind, message }) => `${kind}: ${message}`);
+    });
+    return page;
+}
+
+const steps = {
+    async 'a model is fetched, and words alone classify as natively'(page) {
+        const { about, width, seen, found } = await page.evaluate(async ({ tested, classes }) => {
+            const seen = [];
+            globalThis.model = await tipi.Model.load('/model/', { onProgress: progress => seen.push(progress) });
+            globalThis.words = await model.zeroShot(classes, 'an icon of {}');
+            return { about: (await tipi.device()).about, width: model.width, seen, found: await answers(words, tested) };
+        }, { tested, classes: CLASSES });
+        console.log(`    ${about}, ${width} values`);
+        assert.ok(seen.some(({ what, done, total }) => what === 'fetching model.safetensors' && done === total && total > 1e6));
+        same(found, natively('classify', '--model', 'weights/picto', '--labels', CLASSES.join(), '--template', 'an icon of {}'));
+        console.log(`    ${right(found)} of ${tested.length} right`);
+    },
+
+    async 'examples teach a cache, whose adapter the program reads'(page) {
+        const { found, adapter } = await page.evaluate(async ({ learned, tested }) => {
+            globalThis.examples = await tipi.Examples.of(await byClass(learned));
+            const { classifier } = await model.fit('tip-adapter', examples, { template: 'an icon of {}', how: { key_views: 0 } });
+            globalThis.cache = classifier;
+            return { found: await answers(classifier, tested), adapter: [...await classifier.saveAdapter()] };
+        }, { learned, tested });
+        const file = path.join(folder, 'page.safetensors');
+        fs.writeFileSync(file, Uint8Array.from(adapter));
+        same(found, natively('predict', '--model', 'weights/picto', '--adapter', file));
+        console.log(`    ${right(found)} of ${tested.length} right`);
+    },
+
+    async 'an adapter of the program gives its answers in the page'(page) {
+        const data = path.join(folder, 'data');
+        for (const [name, files] of Object.entries(learned)) {
+            fs.mkdirSync(path.join(data, name), { recursive: true });
+            for (const file of files) fs.copyFileSync(path.join(pictures, file), path.join(data, file));
+        }
+        const file = path.join(folder, 'native.safetensors');
+        const fit = ['fit', 'tip', '--model', 'weights/picto', '--data', data, '--shots', 'all', '--template', 'an icon of {}', '--key-views', '0', '--out', file];
+        execFileSync(tipi, fit, { cwd: repository, env: { ...process.env, TIPI_TUNE: 'off' }, stdio: ['ignore', 'pipe', 'pipe'] });
+        const found = await page.evaluate(async ({ tested }) => {
+            const adapter = await (await fetch('/made/native.safetensors')).blob();
+            return answers(await model.loadAdapter(adapter), tested);
+        }, { tested });
+        same(found, natively('predict', '--model', 'weights/picto', '--adapter', file));
+    },
+
+    async 'PiNI trains, says how far it is, and stops'(page) {
+        const { losses, seen, stopped, after, found } = await page.evaluate(async ({ tested }) => {
+            const seen = [];
+            const options = { template: 'an icon of {}', settings: { epochs: 3 }, how: { augment: false } };
+            const { classifier, losses } = await model.fit('pini', examples, { ...options, onProgress: progress => seen.push(progress) });
+            const stop = new AbortController();
+            const long = { ...options, settings: { epochs: 1000 }, signal: stop.signal };
+            const begun = performance.now();
+            const stopped = failure(() => model.fit('pini', examples, {
+                ...long, onProgress: ({ done }) => { if (done > 1) { stop.abort(); globalThis.aborted ??= performance.now(); } },
+            }));
+            await stopped;
+            const after = performance.now() - (globalThis.aborted ?? begun);
+            return { losses: [...losses], seen, stopped: await stopped, after, found: await answers(classifier, tested) };
+        }, { tested });
+        assert.equal(losses.length, 3);
+        assert.ok(losses.every(Number.isFinite) && seen.length > 1, JSON.stringify({ losses, seen }));
+        assert.ok(stopped.startsWith('Stopped: '), stopped);
+        console.log(`    losses ${losses.map(loss => loss.toFixed(3)).join(', ')}; stopped after ${after.toFixed(0)} ms; ${right(found)} of ${tested.length} right`);
+    },
+
+    async 'pixels are pictures, too'(page) {
+        const [file, data, bitmap] = await page.evaluate(async file => {
+            const blob = await picture(file);
+            const image = await createImageBitmap(blob);
+            const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
+            context.drawImage(image, 0, 0);
+            const data = context.getImageData(0, 0, image.width, image.height);
+            const features = await Promise.all([blob, data, image].map(one => model.encodeImages(one)));
+            return features.map(one => [...one]);
+        }, tested[0]);
+        assert.deepEqual(data, bitmap);
+        assert.ok(file.every((value, at) => Math.abs(value - data[at]) < 1e-3), 'a file and its pixels');
+    },
+
+    async 'bad input is an error that says what is wrong'(page) {
+        const errors = await page.evaluate(async file => {
+            const good = await picture(file);
+            const text = new File(['nothing to see'], 'notes.txt');
+            const cut = new File([(await good.arrayBuffer()).slice(0, 200)], 'cut.png');
+            const [bad, half, fine] = await words.predict([text, cut, good]);
+            const config = JSON.stringify({ model_type: 'bert' });
+            const weights = await (await fetch('/model/model.safetensors')).blob();
+            return {
+                text: bad.error, cut: half.error, fine: fine.class,
+                notThere: await failure(() => tipi.Model.load('/nowhere/')),
+                noWeights: await failure(() => tipi.Model.load({ 'config.json': new Blob(['{}']) })),
+                otherFamily: await failure(() => tipi.Model.load({ 'config.json': new Blob([config]), 'model.safetensors': weights })),
+                cutWeights: await failure(async () => tipi.Model.load({ 'model.safetensors': weights.slice(0, 100000) })),
+                method: await failure(() => model.fit('magic', examples)),
+                setting: await failure(() => model.fit('pini', examples, { settings: { epochs: 0 } })),
+                oneClass: await failure(async () => model.fit('tip-adapter', { bell: [good] })),
+                notPicture: await failure(() => words.predict([42])),
+                adapter: await failure(() => model.loadAdapter(new Blob(['x']))),
+                freed: await failure(async () => { const other = await model.zeroShot(['a', 'b']); other.free(); return other.predict([good]); }),
+                stillGood: (await words.predict([good]))[0].class,
+            };
+        }, tested[0]);
+        console.log(`    ${Object.entries(errors).map(([name, error]) => `${name}: ${error}`).join('\n    ')}`);
+        const expected = {
+            text: /notes\.txt.*not a/s, cut: /cut\.png/, fine: /^apple$/, notThere: /^Io: .*nowhere.*404/, noWeights: /^Config: .*config\.json/,
+            otherFamily: /^Config: .*config\.json/, cutWeights: /^(Safetensors|Config): /, method: /^Invalid: .*magic/, setting: /^Invalid: .*epochs/,
+            oneClass: /^Invalid: .*class/, notPicture: /^Invalid: .*give a Blob/, adapter: /^AdapterFile: |^Safetensors: /, freed: /^Invalid: .*freed/, stillGood: /^apple$/,
+        };
+        for (const [name, pattern] of Object.entries(expected)) assert.match(errors[name], pattern, name);
+    },
+
+    async 'what is given back is free'(page) {
+        const [before, after] = await page.evaluate(async () => {
+            const sizes = [];
+            for (let round = 0; round < 6; round++) {
+                const other = await tipi.Model.load('/model/');
+                await other.encodeTexts(['a', 'b']);
+                other.free();
+                sizes.push((await tipi.device()).allocatedBytes);
+            }
+            return [sizes[1], sizes.at(-1)];
+        });
+        assert.ok(after <= before, `${before} bytes, then ${after}`);
+    },
+};
+
+let failed = 0;
+const context = await chrome.newContext();
+const page = await opened(context);
+for (const [name, step] of Object.entries(steps)) {
+    const begun = performance.now();
+    try {
+        await step(page);
+        console.log(`ok: ${name} (${((performance.now() - begun) / 1000).toFixed(1)} s)`);
+    } catch (error) {
+        failed++;
+        console.log(`FAILED: ${name}: ${error.stack}`);
+    }
+}
+// The model is in the browser's cache by now: a reload needs no network for it.
+const fetched = await page.evaluate(async () => (await (await caches.open('tipi-models')).keys()).map(({ url }) => new URL(url).pathname));
+if (!fetched.includes('/model/model.safetensors')) { failed++; console.log(`FAILED: the model is not kept: ${fetched}`); }
+await chrome.close();
+
+// A browser without WebGPU says what to do, and nothing else happens.
+chrome = await chromium.launch({ executablePath: browser, headless: true, args: ['--no-sandbox', '--disable-features=WebGPU', '--disable-gpu'] });
+const plain = await opened(await chrome.newContext());
+const [lack, refused] = await plain.evaluate(async () => {
+    Object.defineProperty(navigator, 'gpu', { value: undefined });
+    return [tipi.missing(), await failure(() => tipi.Model.load('/model/'))];
+});
+if (!/no WebGPU/.test(lack) || refused !== `NoDevice: ${lack}`) { failed++; console.log(`FAILED: without WebGPU: ${lack}; ${refused}`); }
+await chrome.close();
+
+const others = [...asked].filter(origin => origin !== server.address && origin !== 'null');
+if (others.length) { failed++; console.log(`FAILED: requests to ${others}`); }
+// The browser itself complains of what is asked for on purpose and is not there.
+const complaints = said.filter(text => !/404/.test(text));
+if (complaints.length) { failed++; console.log(`FAILED: the console says\n${complaints.join('\n')}`); }
+const missed = server.missed.filter(at => !at.startsWith('/nowhere/'));
+if (missed.length) { failed++; console.log(`FAILED: not served: ${missed}`); }
+server.close();
+fs.rmSync(folder, { recursive: true });
+console.log(failed ? `${failed} failed` : 'all passed');
+process.exit(failed ? 1 : 0);

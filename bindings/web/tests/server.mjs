@@ -1,0 +1,29 @@
+// A static server for the tests: the package, the bundled model and pictures, and a page.
+
+import fs from 'node:fs/promises';
+import http from 'node:http';
+import path from 'node:path';
+
+const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json', '.png': 'image/png', '.wasm': 'application/wasm' };
+const PAGE = '<!doctype html><html lang="en"><title>tipi</title><link rel="icon" href="data:,"><p>tipi</p>';
+
+/** Serves folders below the names of `mounts`; `missed` collects what was not there. */
+export async function serve(mounts) {
+    const missed = [];
+    const server = http.createServer(async (request, answer) => {
+        const { pathname } = new URL(request.url, 'http://localhost');
+        const at = decodeURIComponent(pathname);
+        if (at === '/') return answer.writeHead(200, { 'content-type': 'text/html' }).end(PAGE);
+        const mount = Object.keys(mounts).find(name => at.startsWith(`/${name}/`));
+        try {
+            const bytes = await fs.readFile(path.join(mounts[mount], path.normalize(at.slice(mount.length + 1))));
+            const type = TYPES[path.extname(at)] ?? 'application/octet-stream';
+            answer.writeHead(200, { 'content-type': type, 'content-length': bytes.length }).end(bytes);
+        } catch {
+            missed.push(at);
+            answer.writeHead(404).end();
+        }
+    });
+    await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
+    return { address: `http://127.0.0.1:${server.address().port}`, missed, close: () => server.close() };
+}
