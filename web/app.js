@@ -54,14 +54,21 @@ function watch() {
 }
 
 async function loaded(files, options) {
+    const before = [model, $('state').textContent];
     $('state').textContent = 'Loading the model…';
-    const before = model;
-    model = await timed('loading the model', () => tipi.Model.load(files, { ...watch(), ...options }));
-    before?.free();
+    try {
+        model = await timed('loading the model', () => tipi.Model.load(files, { ...watch(), ...options }));
+    } catch (error) {
+        // The model that was there is still in use.
+        $('state').textContent = before[1];
+        throw error;
+    } finally {
+        $('progress').hidden = true;
+    }
+    before[0]?.free();
     for (const one of [...classes.flatMap(({ pictures }) => pictures), ...tried]) one.features = undefined;
     learned = undefined;
     pinned = false;
-    $('progress').hidden = true;
     const all = await tipi.methods();
     $('method').replaceChildren(...all.filter(({ needsCorrection }) => !needsCorrection).map(({ name, title, about, trains }) => {
         const option = new Option(title, name, name === 'tip-adapter', name === 'tip-adapter');
@@ -94,15 +101,17 @@ async function refresh({ learn = false } = {}) {
 
 async function round(learn) {
     const of = named();
-    if (!pinned || learn) await teach(of, learn);
+    const words = !pinned || learn ? await teach(of, learn) : undefined;
     if (!learned) {
         $('state').textContent = 'Name two classes to begin.';
         return show();
     }
     await answer();
     show();
+    if (words) $('state').textContent = words;
 }
 
+/** Learns; gives what to say of it once the answers are there, too. */
 async function teach(of, learn) {
     if (of.length < 2) { learned = undefined; return; }
     const slow = chosen()?.dataset.trains === 'true';
@@ -110,8 +119,7 @@ async function teach(of, learn) {
         if (learn) throw new tipi.TipiError('Invalid', `give at least ${ENOUGH} pictures of each class to learn from`);
         learned = await timed('words alone', () => model.zeroShot(of.map(({ name }) => name), template));
         $('curve').hidden = true;
-        $('state').textContent = 'Answers by names alone.';
-        return;
+        return 'Answers by names alone.';
     }
     $('learn').disabled = true;
     $('stop').hidden = !slow;
@@ -122,12 +130,12 @@ async function teach(of, learn) {
     learned = classifier;
     pinned = learn;
     const count = of.reduce((sum, { pictures }) => sum + pictures.length, 0);
-    $('state').textContent = `Learned ${of.length} classes from ${count} pictures by ${chosen().text}.`;
     $('curve').hidden = losses.length < 2;
     if (losses.length > 1) {
         $('curve-line').setAttribute('points', lines(losses));
         $('curve-text').textContent = `Loss over ${losses.length} epochs, from ${losses[0].toFixed(3)} to ${losses.at(-1).toFixed(3)}`;
     }
+    return `Learned ${of.length} classes from ${count} pictures by ${chosen().text}.`;
 }
 
 async function answer() {

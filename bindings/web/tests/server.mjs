@@ -4,7 +4,7 @@ import fs from 'node:fs/promises';
 import http from 'node:http';
 import path from 'node:path';
 
-const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json', '.png': 'image/png', '.wasm': 'application/wasm' };
+const TYPES = { '.css': 'text/css', '.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json', '.png': 'image/png', '.wasm': 'application/wasm' };
 const PAGE = '<!doctype html><html lang="en"><title>tipi</title><link rel="icon" href="data:,"><p>tipi</p>';
 
 /** Serves folders below the names of `mounts`; `missed` collects what was not there. */
@@ -14,9 +14,10 @@ export async function serve(mounts) {
         const { pathname } = new URL(request.url, 'http://localhost');
         const at = decodeURIComponent(pathname);
         if (at === '/') return answer.writeHead(200, { 'content-type': 'text/html' }).end(PAGE);
-        const mount = Object.keys(mounts).find(name => at.startsWith(`/${name}/`));
+        // The empty name is the root.
+        const mount = Object.keys(mounts).find(name => at.startsWith(name ? `/${name}/` : '/'));
         try {
-            const bytes = await fs.readFile(path.join(mounts[mount], path.normalize(at.slice(mount.length + 1))));
+            const bytes = await fs.readFile(path.join(mounts[mount], path.normalize(at.slice(mount ? mount.length + 1 : 0))));
             const type = TYPES[path.extname(at)] ?? 'application/octet-stream';
             answer.writeHead(200, { 'content-type': type, 'content-length': bytes.length }).end(bytes);
         } catch {
