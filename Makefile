@@ -6,7 +6,7 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint guide
+.PHONY: help setup demo test bench lint guide web
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' Makefile
@@ -35,3 +35,6 @@ lint: ## check formatting, lints and documentation
 
 guide: ## build the guide into target/guide, and check its links
 	@./scripts/guide.sh
+
+web: ## build the page for browsers into target/web/site
+	@web/build.sh

@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
 # Builds the package for the web: build.sh [FOLDER], by default target/web/package.
-# Needs Rust's standard library for wasm32-unknown-unknown (`rustup target add wasm32-unknown-unknown`; where that cannot be, its
-# sources: see toolchain.sh) and wasm-bindgen of the version in Cargo.lock, which is installed to target/tools where it is missing.
-# wasm-opt, of binaryen, makes it smaller where it is there.
+# Needs Rust's standard library for wasm32-unknown-unknown (`rustup target add wasm32-unknown-unknown`; toolchain.sh knows other ways)
+# and wasm-bindgen of the version in Cargo.lock, which is installed to target/tools where it is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 out=${1:-target/web/package}
 here=bindings/web
-export CARGO_TARGET_DIR=$PWD/target/web
 source "$here/toolchain.sh"
 
 wanted=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
@@ -20,8 +18,5 @@ web_cargo build -p tipi-web --profile web
 rm -rf "$out"
 mkdir -p "$out"
 "$bindgen" --target web --no-typescript --out-dir "$out" target/web/wasm32-unknown-unknown/web/tipi_web.wasm
-if command -v wasm-opt >/dev/null; then
-    wasm-opt -O3 --all-features "$out/tipi_web_bg.wasm" -o "$out/tipi_web_bg.wasm"
-fi
 cp "$here"/js/* LICENSE-MIT LICENSE-APACHE "$out"
 printf '%s: %d bytes of code, %d gzipped\n' "$out" "$(wc -c <"$out/tipi_web_bg.wasm")" "$(gzip -9c "$out/tipi_web_bg.wasm" | wc -c)"
