@@ -117,7 +117,16 @@ pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
 }
 
 pub(super) fn names(adapters: &[wgpu::Adapter]) -> Vec<(String, wgpu::DeviceType)> {
-    adapters.iter().map(|a| a.get_info()).map(|i| (i.name, i.device_type)).collect()
+    adapters.iter().map(info_of).map(|info| (info.name, info.device_type)).collect()
+}
+
+/// What is known of a device. Browsers do not tell its name.
+pub(super) fn info_of(adapter: &wgpu::Adapter) -> wgpu::AdapterInfo {
+    let mut info = adapter.get_info();
+    if info.name.is_empty() {
+        info.name = "GPU of the browser".into();
+    }
+    info
 }
 
 /// The device asked for: by `option`, else by the environment.
@@ -136,7 +145,7 @@ pub fn list_devices() -> Result<Vec<DeviceReport>> {
         .iter()
         .enumerate()
         .map(|(index, adapter)| {
-            let info = adapter.get_info();
+            let info = info_of(adapter);
             let (features, limits) = (adapter.features(), adapter.limits());
             let capabilities = Capabilities::of(&features, &info, &limits, &adapter.cooperative_matrix_properties());
             DeviceReport {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::capabilities::Capabilities;
 use super::choices::Choices;
 use super::device::{Gpu, Inner};
-use super::devices::{OPTIONAL, asked, choose, enumerate, names};
+use super::devices::{OPTIONAL, asked, choose, enumerate, info_of, names};
 use super::environment;
 use super::ledger::{Ledger, installed};
 use super::limits::LimitSet;
@@ -230,7 +230,7 @@ impl Gpu {
         let adapters = enumerate();
         let (index, reason) = choose(&names(&adapters), asked(options.device.as_deref()).as_deref())?;
         let adapter = &adapters[index];
-        let info = adapter.get_info();
+        let info = info_of(adapter);
         let mut wanted = Wanted::of(adapter, &info, &asked_for);
         if options.profile && !wanted.features.contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(Error::Unsupported {
