@@ -1,7 +1,8 @@
 //! Opening and reading the user's files: regular files only, and never more of one than its kind may have.
 //!
-//! Everything that tipi reads comes through here, from a disk or from files that a program has itself ([`Files`]). A pipe, a device or a socket under a file's name could
-//! block for ever or never end, so each is refused by what it is; a link to a regular file is as good as the file.
+//! Everything that tipi reads comes through here, from a disk or from files that a program has itself ([`Files`]). A pipe, a
+//! device or a socket under a file's name could block for ever or never end, so each is refused by what it is; a link to a
+//! regular file is as good as the file.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};

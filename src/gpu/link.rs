@@ -1,8 +1,9 @@
 //! The way to a device and its queue. All that the GPU layer does with them goes through here, so that what goes wrong is
 //! noted in one place, and a host program that shares the device is not disturbed.
 //!
-//! In a page no poll waits. Elsewhere a poll of wgpu that waits keeps a lock all the while which others' submissions need as soon as anybody wants to drop
-//! something. So in a page and on a host's device nobody waits in a poll: it is looked at again and again, with short sleeps between.
+//! In a page no poll waits. Elsewhere a poll of wgpu that waits keeps a lock all the while which others' submissions need as
+//! soon as anybody wants to drop something. So in a page and on a host's device nobody waits in a poll: it is looked at again and
+//! again, with short sleeps between.
 //! Nor does a poll there ask for a submission: where its time is up just as another thread's poll finds the queue empty,
 //! wgpu 30 panics. Each submission that is looked at so tells by a callback that it has run.
 
