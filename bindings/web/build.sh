@@ -18,5 +18,9 @@ web_cargo build -p tipi-web --profile web
 rm -rf "$out"
 mkdir -p "$out"
 "$bindgen" --target web --no-typescript --out-dir "$out" target/web/wasm32-unknown-unknown/web/tipi_web.wasm
+# A tenth smaller, where binaryen is there (npm has it, too).
+if command -v wasm-opt >/dev/null; then
+    wasm-opt -Os --all-features "$out/tipi_web_bg.wasm" -o "$out/tipi_web_bg.wasm"
+fi
 cp "$here"/js/* LICENSE-MIT LICENSE-APACHE "$out"
 printf '%s: %d bytes of code, %d gzipped\n' "$out" "$(wc -c <"$out/tipi_web_bg.wasm")" "$(gzip -9c "$out/tipi_web_bg.wasm" | wc -c)"
