@@ -127,8 +127,6 @@ def embed(
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=gpus or None,
         num_cpus=cpus,
-        # One machine after the other, since each device is one machine's.
-        scheduling_strategy="SPREAD",
     )
 
 
