@@ -186,6 +186,12 @@ fn a_broken_picture_is_an_error_of_its_own() {
     let rest: Vec<_> = answers.into_iter().filter(Result::is_ok).collect();
     assert_eq!(scores(&rest), scores(&good));
     assert!(matches!(model().encode(&all, &mut Unwatched), Err(Error::Image { .. })));
+    let (features, read) = model().encode_all(&all, &mut Unwatched).unwrap();
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true, false]);
+    assert!(read[1].as_ref().unwrap_err().to_string().contains("torn.png"));
+    assert_eq!(bits(features.values()), bits(model().encode(&pictures(3), &mut Unwatched).unwrap().values()));
+    let (none, read) = model().encode_all(&all[4..], &mut Unwatched).unwrap();
+    assert!(none.is_empty() && matches!(&read[..], [Err(Error::Io { .. })]));
     // None that can be decoded.
     let broken = zero_shot_classifier().predict_all(&all[4..], &mut Unwatched).unwrap();
     assert!(matches!(&broken[..], [Err(Error::Io { .. })]));

@@ -320,6 +320,20 @@ impl Evaluation {
         Ok(Evaluation { folder, outcomes: records.iter().map(Outcome::of).collect(), means, overall })
     }
 
+    /// Takes results that were left in other folders, as by several machines that shared the work, into `folder`, and reads all that
+    /// is there then. Adapter files come along; features do not. A result that is in several places must be the same, but for times and
+    /// memory. The other folders stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a folder without results, or with some of other settings, pictures or numbers than are there already, for
+    /// damage, or where another program writes to `folder`; [`Error::Io`]. What was taken before stays.
+    pub fn gather<P: AsRef<Path>>(folder: impl AsRef<Path>, others: &[P]) -> Result<Evaluation> {
+        let others: Vec<PathBuf> = others.iter().map(|other| other.as_ref().to_path_buf()).collect();
+        report::check(folder.as_ref())?;
+        eval::gather(folder.as_ref(), &others)?;
+        Evaluation::open(folder)
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder

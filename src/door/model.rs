@@ -125,6 +125,32 @@ impl Model {
     /// # Errors
     /// The first picture that cannot be read or decoded; too little memory, a lost device; what `watch` gives.
     pub fn encode(&self, pictures: &[Picture], watch: &mut dyn Watch) -> Result<ImageFeatures> {
+        let sound = |read: Vec<Result<()>>| read.into_iter().collect();
+        self.encode_by(pictures, sound, watch)
+    }
+
+    /// The same, and what is wrong with one picture leaves the others alone: features `[readable pictures, width]`, and for each picture
+    /// whether it could be read. [`Model::encode`] gives a readable picture the same bits.
+    ///
+    /// # Errors
+    /// Too little memory, a lost device; what `watch` gives.
+    pub fn encode_all(&self, pictures: &[Picture], watch: &mut dyn Watch) -> Result<(ImageFeatures, Vec<Result<()>>)> {
+        let mut all = Vec::with_capacity(pictures.len());
+        let keep = |read: Vec<Result<()>>| {
+            all.extend(read);
+            Ok(())
+        };
+        let features = self.encode_by(pictures, keep, watch)?;
+        Ok((features, all))
+    }
+
+    /// Features of those that could be read; `read` is told of all, as many at a time as are encoded at once, and may end the work.
+    fn encode_by(
+        &self,
+        pictures: &[Picture],
+        mut read: impl FnMut(Vec<Result<()>>) -> Result<()>,
+        watch: &mut dyn Watch,
+    ) -> Result<ImageFeatures> {
         let mut features = Vec::with_capacity(pictures.len() * self.width());
         if !pictures.is_empty() {
             let encoder = self.0.encoders.get(
@@ -137,8 +163,10 @@ impl Model {
             let mut done = 0;
             prepared(self.clip(), pictures, encoder.batch, |batch| {
                 done += batch.pictures.len();
-                batch.pictures.into_iter().collect::<Result<()>>()?;
-                features.extend(encoder.plan().encode_pictures(&batch.samples, &mut |_| {})?.original);
+                read(batch.pictures)?;
+                if !batch.samples.is_empty() {
+                    features.extend(encoder.plan().encode_pictures(&batch.samples, &mut |_| {})?.original);
+                }
                 watch.at(done)
             })?;
             watch.end();

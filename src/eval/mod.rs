@@ -2,7 +2,8 @@
 //! split, and what people want to know of the results.
 //!
 //! [`Evaluation`] is several datasets with what they share. [`check`] looks for what would end a run later. [`run()`] takes a [`Dataset`](crate::data::Dataset) through all of it and keeps each result as soon as it is there
-//! ([`journal`]), so that a run which was ended at any point goes on where it stopped. [`summary`] makes tables of the
+//! ([`journal`]), so that a run which was ended at any point goes on where it stopped. [`gather`] brings together what several machines
+//! did. [`summary`] makes tables of the
 //! results, [`report`] a page with plots and pictures; both read only what is on disk.
 //!
 //! What lies in the output folder: `features/` ([`Store`](crate::encode::store::Store)), and for each dataset a folder with
@@ -13,6 +14,7 @@ pub mod ablation;
 pub mod correction;
 mod corrections;
 pub mod correlation;
+mod gather;
 pub mod journal;
 pub mod published;
 pub mod report;
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use ablation::{Ablation, Variant};
 pub use correction::Teaching;
 pub use corrections::Corrections;
+pub use gather::gather;
 pub use run::{Checked, Watch, check, run};
 pub use several::{Correcting, Evaluation};
 pub use trust::{Coverage, Foreign};

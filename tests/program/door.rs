@@ -290,6 +290,80 @@ fn what_is_wrong_with_an_evaluation_is_said_at_once_and_in_the_library_s_words()
 }
 
 #[test]
+fn shared_work_is_gathered_and_found_done() {
+    let data = Data::new();
+    let method = |name: &str| Method::named(name).unwrap();
+    let all = ["zero-shot", "gda", "tip-adapter"].map(method);
+    let base = |out: &str| {
+        let options = EvaluationOptions { methods: all.to_vec(), ..data.options(out) };
+        EvaluationOptions { correction: EvaluationCorrection::Nothing, ..options }
+    };
+    let run = |options: &EvaluationOptions| model().evaluate(&data.datasets(), options, &mut Unwatched).unwrap();
+    let whole = run(&base("whole"));
+    // One folder a method and seed, the last of them twice.
+    let mut parts = Vec::new();
+    for (number, (one, seed)) in all.iter().flat_map(|one| [1, 2].map(|seed| (*one, seed))).enumerate() {
+        let part = EvaluationOptions { methods: vec![one], seeds: vec![seed], ..base(&format!("part{number}")) };
+        run(&part);
+        parts.push(part.folder);
+    }
+    run(&EvaluationOptions { methods: vec![all[2]], seeds: vec![2], shots: vec![1.into()], ..base("twice") });
+    parts.push(data.at("twice"));
+    let gathered = Evaluation::gather(data.at("all"), &parts).unwrap();
+    let sorted = |mut lines: Vec<Value>| {
+        lines.sort_by_key(ToString::to_string);
+        lines
+    };
+    assert_eq!(sorted(data.lines("all")), sorted(data.lines("whole")));
+    let means = |evaluation: &Evaluation| -> Vec<String> {
+        let of = |m: &tipi::Mean| format!("{:?} {} {:?} {:?}", m.dataset, m.method, m.shots, m.accuracies);
+        evaluation.means().iter().map(of).collect()
+    };
+    assert_eq!(means(&gathered), means(&whole));
+    for name in ["zero-shot-2shot-seed1", "tip-adapter-1shot-seed2"] {
+        let adapter = |out: &str| fs::read(data.at(out).join(format!("novel/adapters/{name}.safetensors"))).unwrap();
+        assert_eq!(adapter("all"), adapter("whole"), "{name}");
+    }
+    // All is there: what asks whether it may go on is never asked.
+    let again = model().evaluate(&data.datasets(), &base("all"), &mut Impatient(0)).unwrap();
+    assert_eq!(again, gathered);
+    assert_eq!(Evaluation::gather(data.at("all"), &parts).unwrap(), gathered);
+    assert!(fs::read_to_string(again.write_report().unwrap()).unwrap().contains("Tip-Adapter"));
+
+    // What does not belong is refused, and changes nothing.
+    let before = data.lines("all");
+    let refused = |part: &str, needle: &str| {
+        let error = Evaluation::gather(data.at("all"), &[data.at(part)]).map(drop).unwrap_err().to_string();
+        assert!(error.contains(needle), "{needle}: {error}");
+        assert_eq!(data.lines("all"), before);
+    };
+    refused("novel", "there are no results here");
+    run(&EvaluationOptions { seeds: vec![3], templates: vec!["a {}".into()], ..base("other") });
+    refused("other", "other settings (templates");
+    let line = |change: &dyn Fn(&mut Value)| {
+        let path = data.at("twice/novel/results.jsonl");
+        let mut line: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut line);
+        fs::write(path, format!("{line}\n")).unwrap();
+    };
+    line(&|line| line["alpha"] = 77.0.into());
+    refused("twice", "is in");
+    refused("twice", "with another result (alpha");
+    // A result that is not there, of other pictures to learn from than those that are.
+    line(&|line| line["method"] = "prolip".into());
+    refused("twice", "prolip");
+    line(&|line| line["data"] = "0".repeat(64).into());
+    refused("twice", "has not learned from the pictures that");
+    let settings = data.at("twice/novel/settings.json");
+    let text = fs::read_to_string(&settings).unwrap().replace("\"dataset\":\"novel\"", "\"dataset\":\"../novel\"");
+    fs::write(settings, text).unwrap();
+    fs::remove_file(data.at("twice/novel/results.jsonl")).unwrap();
+    refused("twice", "a folder of results has its name");
+    fs::remove_file(data.at("part0/novel/test.json")).unwrap();
+    refused("part0", "test.json");
+}
+
+#[test]
 fn a_correction_is_the_program_s() {
     let data = Data::new();
     let (generic, out) = (data.at("generic"), data.at("program.safetensors"));

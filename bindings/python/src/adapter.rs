@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyDict};
 use tipi::{Classifier, UnknownBy};
 
 use crate::arrays::features;
-use crate::errors::{Answer, Failure, exception, invalid};
+use crate::errors::{Answer, Failure, exception, invalid, kept};
 use crate::model::Model;
 use crate::pictures::pictures;
 use crate::prediction::Predictions;
@@ -78,11 +78,7 @@ impl Adapter {
         errors: &str,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> Answer<Predictions> {
-        let keep = match errors {
-            "raise" => false,
-            "keep" => true,
-            other => return Err(invalid(format!("errors: expected 'raise' or 'keep', not '{other}'"))),
-        };
+        let keep = kept(errors)?;
         let pictures = pictures("images", images)?;
         let inner = self.inner.clone();
         let answers = watched(py, progress, move |watch| inner.predict_all(&pictures, watch))?;

@@ -43,6 +43,15 @@ pub(crate) fn invalid(reason: impl Into<String>) -> Failure {
     Failure::Library(Error::Invalid(reason.into()))
 }
 
+/// Whether what is wrong with one picture is kept beside the others' results, or raised.
+pub(crate) fn kept(errors: &str) -> Answer<bool> {
+    match errors {
+        "raise" => Ok(false),
+        "keep" => Ok(true),
+        other => Err(invalid(format!("errors: expected 'raise' or 'keep', not '{other}'"))),
+    }
+}
+
 /// A `TypeError` about an argument.
 pub(crate) fn wrong_type(reason: impl Into<String>) -> Failure {
     Failure::Python(PyTypeError::new_err(reason.into()))

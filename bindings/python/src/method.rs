@@ -71,7 +71,7 @@ pub(crate) fn methods(py: Python<'_>) -> Answer<Vec<Method>> {
 }
 
 /// A JSON value as Python's.
-fn of_json(py: Python<'_>, value: &Value) -> PyResult<Py<PyAny>> {
+pub(crate) fn of_json(py: Python<'_>, value: &Value) -> PyResult<Py<PyAny>> {
     Ok(py.import("json")?.call_method1("loads", (value.to_string(),))?.unbind())
 }
 

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use numpy::PyArray2;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMapping, PyString};
-use tipi::{CorrectionOptions, Depth, FitOptions, Precision};
+use tipi::{CorrectionOptions, Depth, EvaluationOptions, FitOptions, Precision};
 
 use crate::adapter::Adapter;
 use crate::arrays::matrix;
 use crate::correction::Correction;
 use crate::device::Device;
-use crate::errors::{Answer, if_type, invalid, type_name, wrong_type};
+use crate::errors::{Answer, exception, if_type, invalid, kept, type_name, wrong_type};
+use crate::evaluation::{self, Dataset, Evaluation, all_shots, with_methods};
 use crate::examples::Examples;
 use crate::method::json;
 use crate::pictures::{path, pictures};
@@ -119,20 +120,28 @@ impl Model {
     ///
     /// images: a list of paths, files' bytes, PIL images and arrays of uint8 (height, width, 3), (height, width, 4) or (height,
     /// width), in any mixture; or an array (n, height, width, 3).
+    /// errors: with "raise", the first picture that cannot be read raises. With "keep" the result is a pair: features of the others
+    /// [m, width], and a list that has for each picture None or what is wrong with it.
     /// progress: called with a `Progress` where that has changed; what it raises stops the work.
-    ///
-    /// Raises for the first picture that cannot be read.
-    #[pyo3(signature = (images, *, progress=None))]
+    #[pyo3(signature = (images, *, errors="raise", progress=None))]
     fn encode_images<'py>(
         &self,
         py: Python<'py>,
         images: &Bound<'py, PyAny>,
+        errors: &str,
         progress: Option<&Bound<'py, PyAny>>,
-    ) -> Answer<Bound<'py, PyArray2<f32>>> {
+    ) -> Answer<Bound<'py, PyAny>> {
+        let keep = kept(errors)?;
         let pictures = pictures("images", images)?;
-        let model = self.inner.clone();
-        let features = watched(py, progress, move |watch| model.encode(&pictures, watch))?;
-        Ok(matrix(py, features.into_values(), self.inner.width())?)
+        let (model, width) = (self.inner.clone(), self.inner.width());
+        if !keep {
+            let features = watched(py, progress, move |watch| model.encode(&pictures, watch))?;
+            return Ok(matrix(py, features.into_values(), width)?.into_any());
+        }
+        let (features, read) = watched(py, progress, move |watch| model.encode_all(&pictures, watch))?;
+        let wrong = |one: tipi::Result<()>| one.err().map(|error| exception(py, &error)).transpose();
+        let errors = read.into_iter().map(wrong).collect::<PyResult<Vec<_>>>()?;
+        Ok((matrix(py, features.into_values(), width)?, errors).into_pyobject(py)?.into_any())
     }
 
     /// Un-normalised features of texts, float32 [n, width]. What is longer than the model reads is cut.
@@ -247,6 +256,65 @@ impl Model {
         let (examples, model) = (Examples::of("examples", examples)?, self.inner.clone());
         let (made, report) = watched(py, progress, move |watch| model.fit_correction(&examples, &options, watch))?;
         Correction::new(py, (made, Some(report)))
+    }
+
+    /// Runs the papers' protocol, as `tipi eval` does: every method on few-shot choices of several seeds and numbers of shots, and the
+    /// whole test parts. Each result is kept as soon as it is there: a run that was stopped goes on where it was.
+    ///
+    /// datasets: a list of `Dataset`, or of paths of some.
+    /// folder: where results and features go: outside all folders that pictures are taken from.
+    /// methods: names of `tipi.methods()`; None takes all that do not choose among others, without those that need a correction where
+    /// there is none. settings: a dict of methods' names and their settings.
+    /// shots: pictures per class to learn from; None among them stands for all. seeds: of the choice, of views and of training.
+    /// templates, words, how: as `fit` takes them; None takes each dataset's own prompts.
+    /// correction: for methods that need one.
+    /// features: where features are kept, to share them between folders one after the other; None takes a folder in `folder`.
+    /// adapters: keep what each method learned. strict: fail for a picture that cannot be decoded, or a class with too few.
+    /// batch: pictures per step of the tower. foreign: a folder of pictures of no class.
+    #[pyo3(signature = (
+        datasets, folder, *, methods=None, shots=None, seeds=None, settings=None, templates=None, words=None, how=None,
+        correction=None, features=None, adapters=false, strict=false, batch=None, foreign=None, progress=None
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn evaluate(
+        &self,
+        py: Python<'_>,
+        datasets: &Bound<'_, PyAny>,
+        folder: PathBuf,
+        methods: Option<Vec<String>>,
+        shots: Option<&Bound<'_, PyAny>>,
+        seeds: Option<Vec<u64>>,
+        settings: Option<&Bound<'_, PyAny>>,
+        templates: Option<&Bound<'_, PyAny>>,
+        words: Option<String>,
+        how: Option<&Bound<'_, PyAny>>,
+        correction: Option<&Bound<'_, Correction>>,
+        features: Option<PathBuf>,
+        adapters: bool,
+        strict: bool,
+        batch: Option<usize>,
+        foreign: Option<PathBuf>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> Answer<Evaluation> {
+        let datasets = Dataset::all("datasets", datasets)?;
+        let mut options = with_methods(EvaluationOptions::new(folder), methods, settings)?;
+        match templates {
+            None => {}
+            Some(one) if one.is_instance_of::<PyString>() => options = options.with_template(&one.extract::<String>()?),
+            Some(several) => options.templates = texts("templates", several)?,
+        }
+        if let Some(shots) = shots {
+            options.shots = all_shots("shots", shots)?;
+        }
+        if let Some(how) = how {
+            options.how = FitOptions::new(tipi::Method::named("zero-shot")?).with_how(&json("how", how)?)?.how;
+        }
+        options.seeds = seeds.unwrap_or(options.seeds);
+        options.words = words.or(options.words);
+        options.correction = evaluation::correction(correction);
+        let options = EvaluationOptions { features, adapters, strict, batch, foreign, ..options };
+        let model = self.inner.clone();
+        Ok(watched(py, progress, move |watch| model.evaluate(&datasets, &options, watch))?.into())
     }
 
     /// Reads an adapter that `Adapter.save` or `tipi fit` wrote for this model: a path, or the file's bytes.

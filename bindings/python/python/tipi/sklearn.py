@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -22,16 +21,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 import tipi
+from tipi._models import loaded
 from tipi.types import How, OnProgress, Pictures, Settings
 
 # Of each model what was computed of pictures, so that folds that share pictures compute each once.
 _remembered: weakref.WeakKeyDictionary[tipi.Model, tipi.Examples] = weakref.WeakKeyDictionary()
-
-
-@functools.lru_cache(maxsize=1)
-def _load(model: str, device: str | int | None, precision: Literal["f32", "f16", "int8"]) -> tipi.Model:
-    """The model that estimators name; the last one stays loaded, since clones of one estimator name the same."""
-    return tipi.Model(model, device=device, precision=precision)
 
 
 def _list(X: Pictures) -> list[Any]:
@@ -116,7 +110,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self.model
         if isinstance(self.device, tipi.Device):
             return tipi.Model(self.model, device=self.device, precision=self.precision)
-        return _load(str(self.model), self.device, self.precision)
+        return loaded(str(self.model), self.device, self.precision)
 
     def fit(self, X: Pictures, y: npt.ArrayLike) -> FewShotClassifier:
         """Learns from pictures X and their labels y [n]."""

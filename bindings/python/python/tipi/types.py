@@ -63,3 +63,30 @@ class Evidence(TypedDict):
 
     validation: int
     left_out: int
+
+
+class Coverage(TypedDict):
+    """How often sets of classes hold the right one."""
+
+    wanted: float
+    """The probability that was asked for."""
+    held: float
+    """The share of test pictures whose set held the right class."""
+    size: float
+    """Mean number of classes in a set."""
+    supported: bool
+    """Whether the evidence was enough; otherwise sets hold all classes."""
+
+
+class Foreign(TypedDict):
+    """How well pictures of no class are told from test pictures."""
+
+    by: str
+    auroc: float
+    """The probability that a test picture is more familiar than a foreign one."""
+    kept: float
+    """The share of test pictures that are kept where 95 % are to be."""
+    refused: float
+    """The share of foreign pictures that are refused then."""
+    pictures: int
+    supported: bool
