@@ -1,4 +1,4 @@
-"""Measures what a test has no time for; figures are in docs/src/many.md and python.md. Run by hand:
+"""Measures what a test has no time for. Run by hand, on a machine that does nothing else:
 
     many.py embed [--pictures 2000]     a cluster of two machines: 1 and 2 workers, and one of them killed in the middle
     many.py sweep                       cells of an evaluation on it: 1 and 2 at a time, and one after the other without Ray
