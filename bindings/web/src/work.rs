@@ -45,9 +45,9 @@ fn keep(held: Held) -> JsValue {
 
 /// A clone of what a number stands for: it is at hand however long the work takes, and whatever the page gives back meanwhile.
 fn take<T>(request: &JsValue, name: &str, of: impl FnOnce(&Held) -> Option<T>) -> Result<T> {
-    let wrong = |_| Error::Invalid(format!("{name}: it was freed, or is no {name}"));
-    let number = number(request, name).map_err(wrong)? as u32;
-    TABLE.with_borrow(|table| table.held.get(&number).and_then(of)).ok_or(()).map_err(|()| wrong(Error::Stopped))
+    let wrong = || Error::Invalid(format!("{name}: it was freed, or is no {name}"));
+    let number = number(request, name).map_err(|_| wrong())? as u32;
+    TABLE.with_borrow(|table| table.held.get(&number).and_then(of)).ok_or_else(wrong)
 }
 
 fn model(request: &JsValue) -> Result<Model> {
