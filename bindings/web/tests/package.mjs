@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import zlib from 'node:zlib';
 import { chromium } from 'playwright-core';
 import { serve } from './server.mjs';
 
@@ -36,6 +37,26 @@ function same(page, program) {
         assert.equal(one.class, program[at].class, tested[at]);
         assert.ok(Math.abs(one.probability - program[at].probability) < NEAR, `${tested[at]}: ${one.probability}, natively ${program[at].probability}`);
     }
+}
+
+/** A PNG of so many pixels, white and of one bit each: a small file for a large picture. */
+function large(width, height) {
+    const chunk = (type, data) => {
+        const body = Buffer.concat([Buffer.from(type), data]);
+        const ends = Buffer.alloc(8);
+        ends.writeUInt32BE(data.length);
+        ends.writeUInt32BE(zlib.crc32(body), 4);
+        return Buffer.concat([ends.subarray(0, 4), body, ends.subarray(4)]);
+    };
+    const head = Buffer.alloc(13);
+    head.writeUInt32BE(width);
+    head.writeUInt32BE(height, 4);
+    head[8] = 1;
+    const row = Buffer.alloc(1 + Math.ceil(width / 8), 0xff);
+    row[0] = 0;
+    const rows = Buffer.concat(Array(height).fill(row));
+    const start = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+    return Buffer.concat([start, chunk('IHDR', head), chunk('IDAT', zlib.deflateSync(rows, { level: 1 })), chunk('IEND', Buffer.alloc(0))]);
 }
 
 const right = answers => answers.filter((one, at) => tested[at].startsWith(`${one.class}/`)).length;
@@ -182,6 +203,34 @@ const steps = {
         for (const [name, pattern] of Object.entries(expected)) assert.match(errors[name], pattern, name);
     },
 
+    async 'a picture of a hundred megapixels is answered, and one of a thousand refused'(page) {
+        fs.writeFileSync(path.join(folder, '100.png'), large(10_000, 10_000));
+        fs.writeFileSync(path.join(folder, '1000.png'), large(40_000, 25_000));
+        const [hundred, thousand, good] = await page.evaluate(async file => {
+            const given = await Promise.all(['100.png', '1000.png'].map(async name => new File([await (await fetch(`/made/${name}`)).blob()], name)));
+            return words.predict([...given, await picture(file)]);
+        }, tested[0]);
+        assert.ok(hundred.top.length === CLASSES.length && good.class === 'apple', JSON.stringify([hundred, good]));
+        assert.match(thousand.error, /1000\.png.*(large|memory)/);
+        console.log(`    ${thousand.error}`);
+    },
+
+    async 'a full disk keeps the model from being kept, not from being used'(page) {
+        const context = await chrome.newContext();
+        const other = await opened(context);
+        const session = await context.newCDPSession(other);
+        await session.send('Storage.overrideQuotaForOrigin', { origin: server.address, quotaSize: 100_000 });
+        const { notes, found } = await other.evaluate(async file => {
+            const notes = [];
+            const model = await tipi.Model.load('/model/', { onNote: note => notes.push(note) });
+            const [found] = await (await model.zeroShot(['apple', 'bell'], 'an icon of {}')).predict([await picture(file)]);
+            return { notes, found: found.class };
+        }, tested[0]);
+        await context.close();
+        assert.equal(found, 'apple');
+        assert.ok(notes.some(note => /model\.safetensors is not kept/.test(note)), JSON.stringify(notes));
+    },
+
     async 'what is given back is free'(page) {
         const [before, after] = await page.evaluate(async () => {
             const sizes = [];
@@ -194,6 +243,22 @@ const steps = {
             return [sizes[1], sizes.at(-1)];
         });
         assert.ok(after <= before, `${before} bytes, then ${after}`);
+    },
+
+    // The last: the browser's process for the GPU ends, and with it everything that was on it.
+    async 'a lost device is told, and loading again helps'(page) {
+        const crash = await chrome.newPage();
+        await crash.goto('chrome://gpucrash').catch(() => {});
+        await crash.close().catch(() => {});
+        const [lost, again] = await page.evaluate(async file => {
+            const lost = await failure(async () => words.predict([await picture(file)]));
+            const model = await tipi.Model.load('/model/');
+            const [again] = await (await model.zeroShot(['apple', 'bell'], 'an icon of {}')).predict([await picture(file)]);
+            return [lost, again.class];
+        }, tested[0]);
+        console.log(`    ${lost}`);
+        assert.match(lost, /^DeviceLost: /);
+        assert.equal(again, 'apple');
     },
 };
 
