@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
-# Checks that the library and the package's module compile for the web, without warnings. Where they cannot be compiled at all, it says
-# so and ends well.
+# Checks that the library and the package's module compile for the web. Where nothing can be compiled for it, it says so and ends well.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source bindings/web/toolchain.sh || { echo 'THE WEB IS NOT CHECKED'; exit 0; }
-export RUSTFLAGS="$RUSTFLAGS -D warnings"
 web_cargo check -p tipi-web
