@@ -155,23 +155,21 @@ pub(crate) fn sound<T: Send>(
     };
     let look = |i: usize, item: &Item| if ended.load(Ordering::Relaxed) { Err(Error::Stopped) } else { check(i, item) };
     let mut stopped = Ok(());
-    if !THREADS {
-        let checked = map_items(items, strict, &progress, look);
-        watch.at(items.len())?;
-        watch.end();
-        return checked;
-    }
-    let checked = std::thread::scope(|scope| {
-        let work = scope.spawn(|| map_items(items, strict, &progress, look));
-        while !work.is_finished() {
-            if stopped.is_ok() {
-                stopped = watch.at(done.load(Ordering::Relaxed));
-                ended.store(stopped.is_err(), Ordering::Relaxed);
+    let all = || map_items(items, strict, &progress, look);
+    let checked = match THREADS {
+        false => all(),
+        true => std::thread::scope(|scope| {
+            let work = scope.spawn(all);
+            while !work.is_finished() {
+                if stopped.is_ok() {
+                    stopped = watch.at(done.load(Ordering::Relaxed));
+                    ended.store(stopped.is_err(), Ordering::Relaxed);
+                }
+                std::thread::sleep(Duration::from_millis(5));
             }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
+            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }),
+    };
     stopped?;
     watch.at(items.len())?;
     watch.end();

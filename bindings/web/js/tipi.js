@@ -116,14 +116,6 @@ class Held {
 const listed = given => (Array.isArray(given) ? given : [given]);
 const prompts = given => (given === undefined ? [] : listed(given));
 
-/** Bytes of a file that a person chose or a page has. */
-async function bytesOf(given, what) {
-    if (given instanceof Blob) return new Uint8Array(await given.arrayBuffer());
-    if (given instanceof ArrayBuffer) return new Uint8Array(given);
-    if (given instanceof Uint8Array) return given;
-    throw new TipiError('Invalid', `${what}: give a Blob, an ArrayBuffer or a Uint8Array`);
-}
-
 /** The names of a model's files that lie below an address. */
 const USUAL = ['config.json', 'preprocessor_config.json', 'tokenizer.json', 'model.safetensors'];
 
@@ -179,13 +171,11 @@ export class Model extends Held {
     }
 
     async loadAdapter(adapter, { name = adapter?.name ?? 'adapter.safetensors' } = {}) {
-        const bytes = await bytesOf(adapter, 'adapter');
-        return new Classifier(await worker.ask({ what: 'openAdapter', model: this.number, name, bytes }));
+        return new Classifier(await worker.ask({ what: 'openAdapter', model: this.number, name, bytes: adapter }));
     }
 
     async loadCorrection(correction, { name = correction?.name ?? 'correction.safetensors' } = {}) {
-        const bytes = await bytesOf(correction, 'correction');
-        return new Correction(await worker.ask({ what: 'openCorrection', model: this.number, name, bytes }));
+        return new Correction(await worker.ask({ what: 'openCorrection', model: this.number, name, bytes: correction }));
     }
 
     /** Gives back the GPU memory that is kept for the next pictures. */

@@ -58,6 +58,11 @@ async function files(given, report) {
     return all;
 }
 
+/** All bytes of a blob or of what a page has. */
+async function whole(given, what) {
+    return given instanceof Blob ? new Uint8Array(await given.arrayBuffer()) : bytes(given, what);
+}
+
 function bytes(given, what) {
     if (given instanceof Uint8Array) return given;
     if (given instanceof ArrayBuffer) return new Uint8Array(given);
@@ -67,7 +72,6 @@ function bytes(given, what) {
 /** A picture as the module takes it. */
 async function picture(given, at) {
     const name = given?.name || `pictures[${at}]`;
-    if (given instanceof Blob) return { name, bytes: new Uint8Array(await given.arrayBuffer()) };
     if (given instanceof ImageData) {
         return { name, rgba: new Uint8Array(given.data.buffer, given.data.byteOffset, given.data.length), width: given.width, height: given.height };
     }
@@ -79,7 +83,7 @@ async function picture(given, at) {
         given.close();
         return picture(context.getImageData(0, 0, width, height), at);
     }
-    return { name, bytes: bytes(given, name) };
+    return { name, bytes: await whole(given, name) };
 }
 
 /** Puts a request on the desk, and takes the answer. */
@@ -96,6 +100,7 @@ async function answered({ request }, report) {
     await ready;
     const more = {};
     if (request.files) more.files = await files(request.files, report);
+    if ('bytes' in request) more.bytes = await whole(request.bytes, request.name);
     if (request.pictures) {
         more.pictures = [];
         for (const [at, one] of request.pictures.entries()) {

@@ -9,7 +9,7 @@ use mozjpeg::{ColorSpace, Decompress, Marker};
 use super::super::colour::cmyk_to_rgb;
 use super::super::orientation::orientation;
 use super::super::{Pixels, budget, too_large};
-use super::{check, failed, needed};
+use super::{check, failed, grey_to_rgb, needed};
 
 /// What begins a segment of EXIF or XMP data.
 const EXIF: &[u8] = b"Exif\0\0";
@@ -51,9 +51,7 @@ fn unwinding(bytes: &[u8], scans: u64) -> Result<(Pixels, Option<Orientation>), 
     let mut rows = decoder.to_colorspace(wanted).map_err(failed)?;
     let mut data: Vec<u8> = rows.read_scanlines::<u8>().map_err(failed)?;
     if wanted == ColorSpace::JCS_GRAYSCALE {
-        let mut rgb = Vec::with_capacity(data.len() * 3);
-        data.iter().for_each(|&sample| rgb.extend_from_slice(&[sample; 3]));
-        data = rgb;
+        data = grey_to_rgb(&data);
     } else if inks {
         // Four channels are stored inverted, whoever wrote the file; the formula wants ink.
         data.iter_mut().for_each(|sample| *sample = 255 - *sample);

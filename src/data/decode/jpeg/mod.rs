@@ -52,6 +52,13 @@ fn needed(pixels: u64, channels: u64, result: u64, scans: u64) -> u64 {
     pixels * (result + if scans > 1 { 2 * channels } else { 0 })
 }
 
+/// Every sample as three equal channels.
+fn grey_to_rgb(samples: &[u8]) -> Vec<u8> {
+    let mut rgb = Vec::with_capacity(samples.len() * 3);
+    samples.iter().for_each(|&sample| rgb.extend_from_slice(&[sample; 3]));
+    rgb
+}
+
 /// The number of scans of a JPEG file, if it runs to its end-of-image marker.
 ///
 /// Walks the segments by their lengths, so that the thumbnail in an EXIF segment is not mistaken for the picture;

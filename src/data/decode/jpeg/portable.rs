@@ -8,7 +8,7 @@ use image::{ColorType, ImageDecoder};
 
 use super::super::orientation::orientation;
 use super::super::{Pixels, budget};
-use super::{check, failed, needed};
+use super::{check, failed, grey_to_rgb, needed};
 
 /// Decodes a file of so many scans.
 pub(super) fn decode(bytes: &[u8], scans: u64) -> Result<(Pixels, Option<Orientation>), String> {
@@ -30,7 +30,7 @@ pub(super) fn decode(bytes: &[u8], scans: u64) -> Result<(Pixels, Option<Orienta
     let mut data = vec![0; pixels as usize * channels as usize];
     decoder.read_image(&mut data).map_err(bad)?;
     if grey {
-        data = data.iter().flat_map(|sample| [*sample; 3]).collect();
+        data = grey_to_rgb(&data);
     }
     Ok((Pixels { width: width as usize, height: height as usize, data, room }, orientation))
 }
