@@ -144,7 +144,7 @@ impl<'a> Rehearsal<'a> {
 /// As [`Setting::check`].
 pub fn needs(clip: &Clip, setting: Setting) -> Result<Vec<Need>> {
     setting.check()?;
-    let clip = clip.rehearsal();
+    let clip = &*clip.rehearsal();
     let Setting { batch, classes, .. } = setting;
     let need = |what, work: &dyn Fn() -> Result<()>| {
         clip.gpu.forget_peak();

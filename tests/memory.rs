@@ -162,6 +162,12 @@ fn running_out_is_foreseen() {
     let fits: usize = why.split("a batch of ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!((1..250).contains(&fits), "{why}");
     assert_eq!(clip.largest_batch(500, None).unwrap(), fits);
+    // Threads that ask at the same time do not count what the others rehearse.
+    std::thread::scope(|scope| {
+        let ask = || (0..8).all(|_| clip.largest_batch(500, None).unwrap() == fits);
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+    });
     assert!(clip.image_encoder(fits + 1).is_err());
     let size = 3 * clip.preprocess.size.pow(2);
     let features = clip.image_encoder(fits).unwrap().encode(&vec![0.5; size], &mut |_| {}).unwrap();

@@ -230,7 +230,7 @@ pub type PixelSource<'a> = dyn FnMut(usize, &[usize]) -> Result<Vec<f32>> + 'a;
 
 /// Makes all that training `n` pictures at a time needs, in a rehearsal.
 pub(crate) fn rehearse(clip: &Clip, classes: usize, config: &Config, n: usize) -> Result<()> {
-    let clip = clip.rehearsal();
+    let clip = &*clip.rehearsal();
     let head = Trainer::fresh_head(clip, classes, config.seed)?;
     Trainer::new(clip, Correction::init(clip, config)?, head)?.step(n, config.dropout()).map(drop)
 }

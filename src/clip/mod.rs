@@ -37,7 +37,7 @@ pub use encoder::{BatchPlan, Features, ImageEncoder};
 pub use frame::{Clean, Frame, Pad};
 pub use image_plan::{ImagePlan, Kept, Samples};
 pub use image_tower::{ImageTower, Projection};
-pub use model::{Clip, ModelId};
+pub use model::{Clip, ModelId, Rehearsed};
 pub use names::Names;
 pub use pixel_noise::{Drawn, PixelNoise};
 pub use preprocess::{Preprocess, Resize};

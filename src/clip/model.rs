@@ -1,7 +1,8 @@
 //! A CLIP loaded from a folder.
 
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -55,7 +56,26 @@ pub struct Clip {
     checkpoint: Arc<Checkpoint>,
     id: OnceLock<ModelId>,
     /// The model itself in a rehearsal; none in that one.
-    rehearsal: Option<Box<Clip>>,
+    rehearsal: Option<Box<Mutex<Clip>>>,
+}
+
+/// A model in a rehearsal, for one thread at a time: what two make of it at once would be counted as one's.
+pub enum Rehearsed<'a> {
+    /// A model that was loaded for a rehearsal only.
+    Itself(&'a Clip),
+    /// That of a model on a device.
+    Of(MutexGuard<'a, Clip>),
+}
+
+impl Deref for Rehearsed<'_> {
+    type Target = Clip;
+
+    fn deref(&self) -> &Clip {
+        match self {
+            Rehearsed::Itself(clip) => clip,
+            Rehearsed::Of(clip) => clip,
+        }
+    }
 }
 
 /// What a model is loaded from.
@@ -188,14 +208,17 @@ impl Clip {
         }
         let mut clip = parts.load(gpu)?;
         rehearsal.rehearsal = None;
-        clip.rehearsal = Some(Box::new(rehearsal));
+        clip.rehearsal = Some(Box::new(Mutex::new(rehearsal)));
         Ok(clip)
     }
 
     /// The same model in a rehearsal ([`Gpu::rehearsal`]): what is made of it takes no memory and runs nothing, but says
-    /// what it would need.
-    pub fn rehearsal(&self) -> &Clip {
-        self.rehearsal.as_deref().unwrap_or(self)
+    /// what it would need. Waits while another thread rehearses with this model.
+    pub fn rehearsal(&self) -> Rehearsed<'_> {
+        match &self.rehearsal {
+            Some(clip) => Rehearsed::Of(clip.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => Rehearsed::Itself(self),
+        }
     }
 
     /// What it was loaded from: the model's folder or file, or a LoRA's folder that names its model.
@@ -346,7 +369,7 @@ impl Clip {
     fn try_encoder(&self, make: &dyn Fn(&Clip) -> Result<ImageEncoder<'_>>) -> Result<()> {
         let rehearsal = self.rehearsal();
         let before = rehearsal.gpu.allocated_bytes();
-        let encoder = make(rehearsal)?;
+        let encoder = make(&rehearsal)?;
         let needed = rehearsal.gpu.allocated_bytes() - before;
         drop(encoder);
         // What else was made of the real model by now.

@@ -162,7 +162,7 @@ pub type CropSource<'a> = dyn FnMut(usize, &[usize]) -> Result<Vec<Vec<f32>>> + 
 
 /// Makes all that training `n` pictures at a time needs, in a rehearsal.
 pub(crate) fn rehearse(clip: &Clip, config: &Config, settings: &SelfSupervised, n: usize) -> Result<()> {
-    Trainer::fresh(clip.rehearsal(), config, settings)?.step(n).map(drop)
+    Trainer::fresh(&clip.rehearsal(), config, settings)?.step(n).map(drop)
 }
 
 /// Checks before anything is made that the head fits with `n` pictures at a time, and says what would where it does not.

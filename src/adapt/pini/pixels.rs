@@ -176,7 +176,7 @@ impl PixelStep {
 
 /// Makes all that training on `n` pictures at a time needs, in a rehearsal.
 pub(crate) fn rehearse(clip: &Clip, classes: usize, config: &Config, n: usize) -> Result<()> {
-    let clip = clip.rehearsal();
+    let clip = &*clip.rehearsal();
     let text = clip.gpu.zeros("texts", &[classes, clip.config.embedding])?;
     PixelTrainer::new(clip, &text, fresh(&clip.gpu, config)?)?.step(n, config.draws, true).map(drop)
 }

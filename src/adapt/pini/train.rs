@@ -311,7 +311,7 @@ impl Step {
 
 /// Makes all that training on `n` pictures at a time needs, in a rehearsal.
 pub(crate) fn rehearse(clip: &Clip, prompts: &NoisyPrompts, config: &Config, n: usize) -> Result<()> {
-    let clip = clip.rehearsal();
+    let clip = &*clip.rehearsal();
     let params = Params::fresh(clip, prompts.noisy, config)?;
     Trainer::new(clip, prompts.clone(), params)?.step(n, config.draws, true).map(drop)
 }
