@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Makes what a release has for this machine: the program, the libraries for C, and the wheel for Python. Prints their sizes.
-#   release.sh [FOLDER] [PART...]     FOLDER: target/dist by default. PART: program, c, python; all by default
+#   release.sh [FOLDER] [PART...]     FOLDER: target/archives by default. PART: program, c, python; all by default
 # Environment
-#   TIPI_PROFILE      cargo's profile (default release)
+#   TIPI_PROFILE      cargo's profile (default dist: small, slow to build)
 #   TIPI_MANYLINUX    on Linux, the wheel's policy, as 2_28 (default: what the C library of this machine allows). With `zig` installed
 #                     (pip install ziglang) an older one can be asked for than the machine's.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-out=${1:-target/dist}
+out=${1:-target/archives}
 [ $# -eq 0 ] || shift
 [ $# -gt 0 ] || set -- program c python
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-profile=${TIPI_PROFILE:-release}
+profile=${TIPI_PROFILE:-dist}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 target=$(rustc -vV | sed -n 's/^host: //p')
 built=${CARGO_TARGET_DIR:-$PWD/target}/$([ "$profile" = dev ] && echo debug || echo "$profile")

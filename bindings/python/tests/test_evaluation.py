@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import pytest
 
@@ -77,6 +78,23 @@ def test_parts_are_gathered(model, whole, dataset, tmp_path):
     model.evaluate([dataset], tmp_path / "other", methods=["zero-shot"], shots=[1], seeds=[3], templates="a {}", how=HOW)
     with pytest.raises(tipi.errors.DataError, match="other settings"):
         tipi.Evaluation.gather(out, [tmp_path / "other"])
+    # A result that is there already must be the same, and one that is new must have learned from the same pictures.
+    few = tmp_path / "few"
+    tipi.Evaluation.gather(few, parts[:1])
+    before = lines(few, dataset.name)
+    for part, field, value, says in [
+        (parts[0], "temperature", 3.25, "is in .*few.* with another result .temperature "),
+        (parts[2], "data", "0" * 64, "gda.* has not learned from the pictures that zero-shot.* learned from"),
+    ]:
+        changed = tmp_path / f"changed-{field}"
+        shutil.copytree(part, changed)
+        journal = changed / dataset.name / "results.jsonl"
+        records = [json.loads(line) for line in journal.read_text().splitlines()]
+        records[0][field] = value
+        journal.write_text("".join(json.dumps(record) + "\n" for record in records))
+        with pytest.raises(tipi.errors.DataError, match=says):
+            tipi.Evaluation.gather(few, [changed])
+        assert lines(few, dataset.name) == before
 
 
 def test_wrong_arguments_are_named(model, dataset, tmp_path):
