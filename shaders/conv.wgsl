@@ -1,8 +1,6 @@
-// The data movements of a convolutional tower; each convolution itself is a GEMM on unfolded rows. Between layers
+// The data movements of a convolutional tower; each convolution itself is a GEMM on unfolded rows (unfold.wgsl). Between layers
 // pictures are rows of channels, [batch, height, width, channels].
 //
-// unfold: x → rows [batch·out², side²·channels], in the order (row, column, channel) of the kernel; zeros outside the
-//         picture. Pixels come as [batch, 3, size, size], which other strides express. `batch` rows from row `first` on.
 // turn:   weight [outputs, side²·inputs] → [inputs, side²·outputs], cells in the opposite order: the weight of the convolution
 //         that takes gradients back. `batch` outputs, `channels` inputs.
 // pool:   y[b,i,j,c] = mean of x over the side × side window at (side·i, side·j); what is left over is dropped.
@@ -15,42 +13,13 @@ struct Params {
     out: u32,      // of the output
     channels: u32,
     side: u32,     // of the window
-    stride: u32,
-    pad: u32,
-    first: u32,    // unfold: the row to begin with; tokens: the picture of y
-    image_step: u32,
-    row_step: u32,
-    column_step: u32,
-    channel_step: u32,
+    first: u32,    // tokens: the picture of y
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> position: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-
-@compute @workgroup_size(64)
-fn unfold(id: Invocation) {
-    let i = number_of(id);
-    let depth = p.side * p.side * p.channels;
-    if i >= p.batch * depth {
-        return;
-    }
-    let within = i % depth;
-    let channel = within % p.channels;
-    let cell = within / p.channels;
-    let row = p.first + i / depth;
-    let image = row / (p.out * p.out);
-    let at = row % (p.out * p.out);
-    // Shifted by the padding, so that nothing is negative.
-    let py = (at / p.out) * p.stride + cell / p.side;
-    let px = (at % p.out) * p.stride + cell % p.side;
-    var value = 0.0;
-    if py >= p.pad && px >= p.pad && py - p.pad < p.size && px - p.pad < p.size {
-        value = x[image * p.image_step + (py - p.pad) * p.row_step + (px - p.pad) * p.column_step + channel * p.channel_step];
-    }
-    y[i] = value;
-}
 
 @compute @workgroup_size(64)
 fn turn(id: Invocation) {

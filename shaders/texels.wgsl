@@ -1,7 +1,7 @@
 // A matrix of a buffer, staged as texels: y [rows, cols/4], four columns a texel, the last filled up with zeros.
 //
 // stage: y = x [rows, cols]. stage_transposed: y = xᵀ for x [cols, rows].
-// `first` is where the rows that are staged begin in x.
+// `first` is where the rows that are staged begin in x. FOUR: cols is a multiple of four, and stage reads four at once.
 //# import linear
 
 struct Params {
@@ -11,8 +11,21 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var y: texture_storage_2d<rgba32float, write>;
+
+//# if FOUR
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn stage(id: Invocation) {
+    let i = number_of(id);
+    let width = p.cols / 4u;
+    if i < p.rows * width {
+        textureStore(y, vec2<u32>(i % width, i / width), x[p.first * width + i]);
+    }
+}
+//# else
+@group(0) @binding(1) var<storage, read> x: array<f32>;
 
 @compute @workgroup_size(64)
 fn stage(id: Invocation) {
@@ -56,3 +69,4 @@ fn stage_transposed(id: Invocation) {
     }
     textureStore(y, vec2<u32>(i / p.rows, row), v);
 }
+//# end

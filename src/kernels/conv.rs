@@ -1,5 +1,5 @@
 //! Convolutions as products of unfolded rows, average pooling, and the tokens of attention pooling
-//! (`shaders/conv.wgsl`). A tower's convolutions are frozen, and so is all below them: [`forward`] is all that they need. One
+//! (`shaders/conv.wgsl`, `shaders/unfold.wgsl`). A tower's convolutions are frozen, and so is all below them: [`forward`] is all that they need. One
 //! that trains keeps the size of its pictures and has a backward: [`same`], [`same_input`], [`same_weight`].
 
 use std::ops::Range;
@@ -10,9 +10,16 @@ use crate::gpu::{Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
 static SHADER: Shader = shader("conv");
+static UNFOLD: Shader = shader("unfold");
 
 pub(super) fn variants() -> Vec<Variant> {
-    ["unfold", "turn", "pool", "tokens"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
+    let plain = ["turn", "pool", "tokens"].map(|entry| Variant::new(&SHADER, entry, &[]));
+    plain.into_iter().chain([false, true].map(unfolding)).collect()
+}
+
+/// The kernel that unfolds, one number after the other or four at once.
+fn unfolding(four: bool) -> Variant {
+    Variant::new(&UNFOLD, "main", &[("FOUR", u32::from(four))])
 }
 
 /// A convolution's window; square, the same both ways.
@@ -53,13 +60,44 @@ struct Params {
     out: u32,
     channels: u32,
     side: u32,
+    first: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct UnfoldParams {
+    rows: u32,
+    first: u32,
+    size: u32,
+    out: u32,
+    channels: u32,
+    side: u32,
     stride: u32,
     pad: u32,
-    first: u32,
     image_step: u32,
     row_step: u32,
     column_step: u32,
     channel_step: u32,
+    channel_add: u32,
+    column_add: u32,
+    row_add: u32,
+    across_add: u32,
+    down_add: u32,
+    image_add: u32,
+}
+
+/// Numbers of unfolded rows that an invocation writes, or fours of them.
+const EACH: usize = 8;
+
+/// The digits of `number`, the last first, each with as many values as `bases` says, and what is left before them.
+fn digits<const N: usize>(number: usize, bases: [usize; N]) -> ([u32; N], u32) {
+    let mut rest = number;
+    let all = bases.map(|base| {
+        let digit = rest % base;
+        rest /= base;
+        digit as u32
+    });
+    (all, rest as u32)
 }
 
 /// Sides and channels of square pictures: (batch, size, channels).
@@ -108,25 +146,45 @@ fn unfold(rec: &mut Recorder, x: &Tensor, order: Order, window: Window, rows: Ra
     let (_, size, channels) = dims(x, order)?;
     let depth = window.side * window.side * channels;
     let unfolded = rec.temp("unfold", &[rows.len(), depth])?;
+    let four = order == Order::ChannelsLast && channels.is_multiple_of(4);
+    let channels = if four { channels / 4 } else { channels };
     let (row_step, column_step, channel_step) = match order {
         Order::ChannelsFirst => (size, 1, size * size),
         Order::ChannelsLast => (size * channels, channels, 1),
     };
-    let params = Params {
-        batch: rows.len() as u32,
+    let out = window.positions(size);
+    let (add, image_add) = digits(64, [channels, window.side, window.side, out, out]);
+    let [channel_add, column_add, row_add, across_add, down_add] = add;
+    let params = UnfoldParams {
+        rows: rows.len() as u32,
+        first: rows.start as u32,
         size: size as u32,
-        out: window.positions(size) as u32,
+        out: out as u32,
         channels: channels as u32,
         side: window.side as u32,
         stride: window.stride as u32,
         pad: window.pad as u32,
-        first: rows.start as u32,
         image_step: (size * size * channels) as u32,
         row_step: row_step as u32,
         column_step: column_step as u32,
         channel_step: channel_step as u32,
+        channel_add,
+        column_add,
+        row_add,
+        across_add,
+        down_add,
+        image_add,
     };
-    dispatch(rec, "unfold", "conv unfold", &params, &[x, &unfolded], rows.len() * depth)?;
+    let numbers = rows.len() * window.side * window.side * channels;
+    rec.dispatch(&Dispatch {
+        variant: unfolding(four),
+        label: "conv unfold",
+        params: bytemuck::bytes_of(&params),
+        bindings: &[x, &unfolded],
+        grid: Grid::cover(numbers, 64 * EACH),
+        flops: 0.0,
+        bytes: 4.0 * (x.len() + unfolded.len()) as f64,
+    })?;
     Ok(unfolded)
 }
 

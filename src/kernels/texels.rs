@@ -9,7 +9,12 @@ use crate::{Error, Result};
 static SHADER: Shader = shader("texels");
 
 pub(super) fn variants() -> Vec<Variant> {
-    ["stage", "stage_transposed"].map(|entry| Variant::new(&SHADER, entry, &[])).to_vec()
+    [("stage", true), ("stage", false), ("stage_transposed", false)].map(|(entry, four)| variant(entry, four)).to_vec()
+}
+
+/// A kernel, with or without reading four numbers at once.
+fn variant(entry: &'static str, four: bool) -> Variant {
+    Variant::new(&SHADER, entry, &[("FOUR", u32::from(four))])
 }
 
 /// Rows `rows` of the matrix x, whose leading dimensions are folded into rows, as texels `[rows, cols]`.
@@ -44,7 +49,7 @@ fn record(rec: &mut Recorder, entry: &'static str, x: &Tensor, shape: [usize; 2]
     let [rows, cols] = shape;
     let params = [rows, cols, first, 0].map(|v| v as u32);
     rec.dispatch(&Dispatch {
-        variant: Variant::new(&SHADER, entry, &[]),
+        variant: variant(entry, entry == "stage" && cols.is_multiple_of(4)),
         label: "stage texels",
         params: bytemuck::bytes_of(&params),
         bindings: &[x, &y],

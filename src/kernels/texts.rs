@@ -16,7 +16,7 @@ static TEXTS: &[(&str, &str)] = texts![
     "gemm" "gemm_columns" "gemm_matrix" "gemm_matrix16" "gemm_matrix8" "gemm_matrix8_half" "gemm_rows" "gemm_staged"
     "gemm_subgroup" "gemm_texel" "gemm_tile" "layernorm" "layernorm_texel" "linear" "loss" "nearest" "noise" "normal" "normalize" "optim"
     "pairs" "patch" "peak" "philox" "planes" "pooling" "quads" "reduce" "rotary" "samples" "search" "slices" "softmax" "subgroup" "subgroups" "swiglu"
-    "texels" "workgroup"
+    "texels" "unfold" "workgroup"
 ];
 
 /// The shader of this name, which is also its text's.

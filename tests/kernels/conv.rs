@@ -23,6 +23,9 @@ fn convolutions_equal_their_definition() {
             shape(3, 8, 5, 4, 3, 1, 1),
             shape(2, 9, 2, 3, 5, 3, 2),
             shape(1, 6, 33, 17, 2, 1, 0),
+            shape(3, 7, 8, 5, 3, 2, 1),
+            shape(2, 1, 4, 3, 1, 1, 1),
+            shape(1, 6, 68, 2, 3, 1, 1),
         ] {
             let x = random.vector(s.batch * s.size * s.size * s.input);
             let w = random.vector(s.output * s.side * s.side * s.input);
