@@ -2,6 +2,8 @@
 // picture. Pixels come as [batch, 3, size, size], which other strides express. `rows` rows from row `first` on.
 //
 // FOUR: where channels lie side by side and are a multiple of four, a number is four of them, and `channels` and strides count these.
+// EACH: numbers that an invocation writes, 64 apart, so that neighbours write neighbours. Divisions are dear, to CPUs above all: only
+// the first number is taken apart, and what is added to its digits is the same for all.
 //# import linear
 
 //# if FOUR
@@ -36,9 +38,13 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Number>;
 @group(0) @binding(2) var<storage, read_write> y: array<Number>;
 
-// Numbers that an invocation writes, 64 apart, so that neighbours write neighbours. Divisions are dear, to CPUs above all: only
-// the first number is taken apart, and what is added to its digits is the same for all.
-const EACH = 8u;
+// Adds to a digit that has so many values, and returns what goes over to the next.
+fn carried(digit: ptr<function, u32>, add: u32, values: u32) -> u32 {
+    *digit += add;
+    let over = *digit >= values;
+    *digit -= select(0u, values, over);
+    return u32(over);
+}
 
 @compute @workgroup_size(64)
 fn main(id: Invocation) {
@@ -65,21 +71,11 @@ fn main(id: Invocation) {
         }
         y[i] = value;
         i += 64u;
-        channel += p.channel_add;
-        let over_channels = channel >= p.channels;
-        channel -= select(0u, p.channels, over_channels);
-        column += p.column_add + u32(over_channels);
-        let over_columns = column >= p.side;
-        column -= select(0u, p.side, over_columns);
-        row += p.row_add + u32(over_columns);
-        let over_rows = row >= p.side;
-        row -= select(0u, p.side, over_rows);
-        across += p.across_add + u32(over_rows);
-        let over_across = across >= p.out;
-        across -= select(0u, p.out, over_across);
-        down += p.down_add + u32(over_across);
-        let over_down = down >= p.out;
-        down -= select(0u, p.out, over_down);
-        image += p.image_add + u32(over_down);
+        let channels = carried(&channel, p.channel_add, p.channels);
+        let columns = carried(&column, p.column_add + channels, p.side);
+        let rows = carried(&row, p.row_add + columns, p.side);
+        let acrosses = carried(&across, p.across_add + rows, p.out);
+        let downs = carried(&down, p.down_add + acrosses, p.out);
+        image += p.image_add + downs;
     }
 }

@@ -1,34 +1,54 @@
 #!/usr/bin/env python3
-"""The same as speed.mjs, natively, by the package for Python: speed.py REPOSITORY
+"""What speed.mjs measures of tipi, natively, by the package for Python: the same rows.
 
-VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json takes Chromium's own driver for the processor, TIPI_LIMITS=webgpu a
-browser's limits.
+    speed.py --pictures FOLDER --model FOLDER --name NAME [--precision f16] [--count 64] [--shots 4] [--epochs 12]
+
+--epochs 0 leaves PiNI out. VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json takes Chromium's own driver for the
+processor, TIPI_LIMITS=webgpu a browser's limits.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
 import tipi
 
-repository = Path(sys.argv[1])
-pictures = repository / "examples/pictos/shifted"
-classes = sorted(folder.name for folder in pictures.iterdir() if folder.is_dir())[:8]
-files = [[path.read_bytes() for path in sorted((pictures / name).iterdir())[:8]] for name in classes]
-everything = [one for of in files for one in of]
+TEMPLATE = "an icon of {}"
+
+parser = argparse.ArgumentParser()
+for name in ("pictures", "model", "name"):
+    parser.add_argument(f"--{name}", required=True)
+parser.add_argument("--precision", default="f32")
+for name, default in (("count", 64), ("shots", 4), ("epochs", 12)):
+    parser.add_argument(f"--{name}", type=int, default=default)
+given = parser.parse_args()
+
+folders = sorted(folder for folder in Path(given.pictures).iterdir() if folder.is_dir())[:8]
+classes = [folder.name for folder in folders]
+each = max(given.shots, -(-given.count // len(classes)))
+files = [[path.read_bytes() for path in sorted(folder.iterdir())[:each]] for folder in folders]
+pictures = [one for of in files for one in of][: given.count]
 
 
-def timed(what, work):
+def timed(work):
     begun = time.perf_counter()
     result = work()
-    print(f"{what}: {1000 * (time.perf_counter() - begun):.1f} ms")
-    return result
+    return time.perf_counter() - begun, result
 
 
-model = timed("load", lambda: tipi.Model(str(repository / "weights/picto")))
-timed("first answer", lambda: model.zero_shot(classes, "an icon of {}").predict(everything[:1]))
-timed("first 64 pictures", lambda: model.encode_images(everything))
-timed("64 pictures", lambda: model.encode_images(everything))
+def steady(work):
+    """The best of three times, or of as many as fit into a minute."""
+    times = []
+    while len(times) < 3 and sum(times) < 60:
+        times.append(timed(work)[0])
+    return min(times)
+
+
+load, model = timed(lambda: tipi.Model(given.model, precision=given.precision))
+answer, _ = timed(lambda: model.zero_shot(classes, TEMPLATE).predict(pictures[:1]))
+first, _ = timed(lambda: model.encode_images(pictures))
+rate = len(pictures) / steady(lambda: model.encode_images(pictures))
+cells = [f"{load:.2f}", f"{answer:.2f}", f"{first:.2f}", f"{rate:.2f}"]
 steps = []
 
 
@@ -37,13 +57,18 @@ def progress(now):
         steps.append((now.done, time.perf_counter()))
 
 
-model.fit(
-    {name: of[:4] for name, of in zip(classes, files)},
-    "pini",
-    templates="an icon of {}",
-    settings={"epochs": 12},
-    how={"augment": False, "key_views": 0, "judge_by": "validation"},
-    progress=progress,
-)
-late = steps[len(steps) // 2 :]
-print(f"a step of PiNI: {1000 * (late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]):.1f} ms")
+if given.epochs:
+    model.fit(
+        {name: of[: given.shots] for name, of in zip(classes, files)},
+        "pini",
+        templates=TEMPLATE,
+        settings={"epochs": given.epochs},
+        how={"augment": False, "key_views": 0, "judge_by": "validation"},
+        progress=progress,
+    )
+    # Without the first half, which compiles kernels.
+    late = steps[len(steps) // 2 :]
+    cells.append(f"{(late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]):.3f}")
+else:
+    cells.append("")
+print(f"| {' | '.join([given.name, f'tipi {given.precision}, natively on {model.device.name}', *cells])} |")

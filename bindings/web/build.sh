@@ -1,26 +1,42 @@
 #!/usr/bin/env bash
-# Builds the package for the web: build.sh [FOLDER], by default target/web/package.
-# Needs Rust's standard library for wasm32-unknown-unknown (`rustup target add wasm32-unknown-unknown`; toolchain.sh knows other ways)
-# and wasm-bindgen of the version in Cargo.lock, which is installed to target/tools where it is missing.
+# Builds the package for the web: build.sh [--quick] [FOLDER], by default target/web/package.
+# Needs Rust's standard library for wasm32-unknown-unknown (`rustup target add wasm32-unknown-unknown`; toolchain.sh knows other ways).
+# binaryen's wasm-opt makes the module smaller; it is taken from npm where there is none. --quick does without, and without optimising the
+# whole: for tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+profile=web
+[ "${1:-}" != --quick ] || { profile=web-quick; shift; }
 out=${1:-target/web/package}
 here=bindings/web
+tools=$PWD/target/tools
 source "$here/toolchain.sh"
 
-wanted=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
-bindgen=$PWD/target/tools/bin/wasm-bindgen
-if ! "$bindgen" --version 2>/dev/null | grep -qF " $wanted"; then
-    env -u RUSTFLAGS CARGO_TARGET_DIR="$PWD/target/tools/build" cargo install --quiet --root target/tools wasm-bindgen-cli --version "$wanted"
-fi
-
-web_cargo build -p tipi-web --profile web
+# The other half of wasm-bindgen is a program for this machine.
+env -u RUSTFLAGS CARGO_TARGET_DIR="$tools/glue" cargo build --quiet --manifest-path $here/glue/Cargo.toml
+web_cargo build -p tipi-web --profile $profile
 rm -rf "$out"
 mkdir -p "$out"
-"$bindgen" --target web --no-typescript --out-dir "$out" target/web/wasm32-unknown-unknown/web/tipi_web.wasm
-# A tenth smaller, where binaryen is there (npm has it, too).
-if command -v wasm-opt >/dev/null; then
-    wasm-opt -Os --all-features "$out/tipi_web_bg.wasm" -o "$out/tipi_web_bg.wasm"
+"$tools/glue/debug/tipi-web-glue" "$CARGO_TARGET_DIR/wasm32-unknown-unknown/$profile/tipi_web.wasm" "$out"
+
+# smaller FROM TO: by wasm-opt, of this machine or of npm; fails where there is neither.
+smaller() {
+    local optimise=(wasm-opt)
+    if ! command -v wasm-opt >/dev/null; then
+        command -v npm >/dev/null || return 1
+        mkdir -p "$tools/node"
+        (cd "$tools/node" && npm install --silent --no-audit --no-fund binaryen@132 >/dev/null) || return 1
+        optimise=(node "$tools/node/node_modules/binaryen/bin/wasm-opt")
+    fi
+    "${optimise[@]}" -Os --all-features --strip-debug --strip-producers "$1" -o "$2"
+}
+module=$out/tipi_web_bg.wasm
+if [ $profile = web ]; then
+    if smaller "$module" "$module.smaller"; then
+        mv "$module.smaller" "$module"
+    else
+        echo 'without wasm-opt the module is 7 % larger: install binaryen, or npm'
+    fi
 fi
 cp "$here"/js/* LICENSE-MIT LICENSE-APACHE "$out"
-printf '%s: %d bytes of code, %d gzipped\n' "$out" "$(wc -c <"$out/tipi_web_bg.wasm")" "$(gzip -9c "$out/tipi_web_bg.wasm" | wc -c)"
+printf '%s: %d bytes of code, %d gzipped\n' "$out" "$(wc -c <"$module")" "$(gzip -9c "$module" | wc -c)"

@@ -1,6 +1,6 @@
 //! Convolutions as products of unfolded rows, average pooling, and the tokens of attention pooling
-//! (`shaders/conv.wgsl`, `shaders/unfold.wgsl`). A tower's convolutions are frozen, and so is all below them: [`forward`] is all that they need. One
-//! that trains keeps the size of its pictures and has a backward: [`same`], [`same_input`], [`same_weight`].
+//! (`shaders/conv.wgsl`, `shaders/unfold.wgsl`). A tower's convolutions are frozen, and so is all below them: [`forward`] is all
+//! that they need. One that trains keeps the size of its pictures and has a backward: [`same`], [`same_input`], [`same_weight`].
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub(super) fn variants() -> Vec<Variant> {
 
 /// The kernel that unfolds, one number after the other or four at once.
 fn unfolding(four: bool) -> Variant {
-    Variant::new(&UNFOLD, "main", &[("FOUR", u32::from(four))])
+    Variant::new(&UNFOLD, "main", &[("FOUR", u32::from(four)), ("EACH", EACH as u32)])
 }
 
 /// A convolution's window; square, the same both ways.

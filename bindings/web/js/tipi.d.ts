@@ -42,8 +42,8 @@ export type ModelFile = string | URL | Blob | ArrayBuffer | Uint8Array;
 export declare class Model {
     private constructor();
     /**
-     * Loads a model: from a folder's address, whose config.json, preprocessor_config.json, tokenizer.json and model.safetensors are
-     * fetched and kept in the browser's cache; from files that a person chose; or from an object of files by their names.
+     * Loads a model: from a folder's address, whose config.json, preprocessor_config.json, tokenizer.json and model.safetensors (or
+     * model.safetensors.index.json and its shards) are fetched and kept in the browser's cache; from files that a person chose; or from an object of files by their names.
      */
     static load(
         files: string | URL | FileList | File[] | Record<string, ModelFile>,
@@ -58,6 +58,11 @@ export declare class Model {
     readonly width: number;
     /** Un-normalised features, [n, width] in rows. */
     encodeImages(pictures: Picture | Picture[], watch?: Watch): Promise<Float32Array>;
+    /**
+     * Un-normalised features, [n, width] in rows, of pictures that were prepared elsewhere: values [n, 3, R, R], normalised, as the
+     * checkpoint's own preprocessor makes them.
+     */
+    encodePixels(values: Float32Array, watch?: Watch): Promise<Float32Array>;
     /** Un-normalised features, [n, width] in rows. What is longer than the model reads is cut. */
     encodeTexts(texts: string | string[], watch?: Watch): Promise<Float32Array>;
     /** A classifier from words alone. Templates have {} where the class's name goes; several are averaged. */

@@ -116,9 +116,6 @@ class Held {
 const listed = given => (Array.isArray(given) ? given : [given]);
 const prompts = given => (given === undefined ? [] : listed(given));
 
-/** The names of a model's files that lie below an address. */
-const USUAL = ['config.json', 'preprocessor_config.json', 'tokenizer.json', 'model.safetensors'];
-
 export class Model extends Held {
     #width;
 
@@ -128,23 +125,27 @@ export class Model extends Held {
     }
 
     static async load(files, { name = 'model', precision = 'f32', ...watch } = {}) {
-        let given = files;
+        const request = { what: 'load', name, precision };
         if (typeof files === 'string' || files instanceof URL) {
             const base = new URL(String(files).replace(/\/*$/, '/'), globalThis.location?.href);
-            given = Object.fromEntries(USUAL.map(file => [file, new URL(file, base).href]));
-            name = base.pathname.split('/').filter(Boolean).pop() ?? name;
+            request.folder = base.href;
+            request.name = base.pathname.split('/').filter(Boolean).pop() ?? name;
         } else if (Array.isArray(files) || globalThis.FileList && files instanceof FileList) {
-            given = Object.fromEntries([...files].map(file => [file.name, file]));
+            request.files = Object.fromEntries([...files].map(file => [file.name, file]));
         } else {
-            given = Object.fromEntries(Object.entries(files).map(([file, from]) => [file, from instanceof URL ? from.href : from]));
+            request.files = Object.fromEntries(Object.entries(files).map(([file, from]) => [file, from instanceof URL ? from.href : from]));
         }
-        return new Model(await worker.ask({ what: 'load', name, precision, files: given }, watch));
+        return new Model(await worker.ask(request, watch));
     }
 
     get width() { return this.#width; }
 
     encodeImages(pictures, watch) {
         return worker.ask({ what: 'encodeImages', model: this.number, pictures: listed(pictures) }, watch);
+    }
+
+    encodePixels(values, watch) {
+        return worker.ask({ what: 'encodePixels', model: this.number, values }, watch);
     }
 
     encodeTexts(texts, watch) {

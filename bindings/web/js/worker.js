@@ -18,8 +18,8 @@ class Failure extends Error {
     constructor(kind, message) { super(message); this.kind = kind; }
 }
 
-/** A file from the network or from the cache, as a blob, which need not lie in memory. */
-async function fetched(url, report) {
+/** A file from the network or from the cache, as a blob, which need not lie in memory; nothing where it `may` be missing and is. */
+async function fetched(url, report, may = false) {
     const cache = await caches.open(CACHE).catch(() => undefined);
     const known = await cache?.match(url);
     if (known) return known.blob();
@@ -29,6 +29,7 @@ async function fetched(url, report) {
     } catch (error) {
         throw new Failure('Io', `${url}: cannot be fetched (${error.message}); check the address and the connection`);
     }
+    if (answer.status === 404 && may) return undefined;
     if (!answer.ok) throw new Failure('Io', `${url}: the server says ${answer.status} ${answer.statusText}`);
     const total = Number(answer.headers.get('content-length')) || 0;
     const parts = [];
@@ -45,6 +46,38 @@ async function fetched(url, report) {
     // A full disk keeps a model from being cached, not from being used.
     await cache?.put(url, new Response(blob)).catch(error => desk.note(`${url} is not kept for the next time: ${error.message}`));
     return blob;
+}
+
+/** The names of the files that hold a model's sharded weights, of their index. */
+async function shards(index, url) {
+    let named;
+    try {
+        named = Object.values(JSON.parse(await index.text()).weight_map);
+    } catch (error) {
+        throw new Failure('Config', `${url}: is no index of sharded weights (${error.message})`);
+    }
+    // Files beside it, and nothing else that an address could lead to.
+    const strange = named.find(name => !/^[\w-][\w.-]*$/.test(name));
+    if (strange !== undefined) throw new Failure('Config', `${url}: '${strange}' is no name of a file`);
+    return [...new Set(named)].sort();
+}
+
+/** The files of a model's folder on a server. */
+async function folder(base, report) {
+    const all = [], index = 'model.safetensors.index.json';
+    const put = async (name, may) => {
+        const blob = await fetched(new URL(name, base).href, report, may);
+        if (blob) all.push({ name, blob });
+        return blob;
+    };
+    for (const name of ['config.json', 'preprocessor_config.json', 'tokenizer.json']) await put(name);
+    // A model that is kept with an index is not looked for otherwise: there may be no network.
+    const kept = await caches.match(new URL(index, base).href, { cacheName: CACHE }).catch(() => undefined);
+    if (!kept && await put('model.safetensors', true)) return all;
+    const found = await put(index, true);
+    if (!found) throw new Failure('Io', `${base}: the server has neither model.safetensors nor ${index} there`);
+    for (const name of await shards(found, new URL(index, base).href)) await put(name);
+    return all;
 }
 
 /** Files by their names as the module takes them: from addresses, blobs or bytes. */
@@ -99,6 +132,7 @@ async function asked(request) {
 async function answered({ request }, report) {
     await ready;
     const more = {};
+    if (request.folder) more.files = await folder(request.folder, report);
     if (request.files) more.files = await files(request.files, report);
     if ('bytes' in request) more.bytes = await whole(request.bytes, request.name);
     if (request.pictures) {

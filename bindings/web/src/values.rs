@@ -1,6 +1,6 @@
 //! JavaScript's values as Rust's.
 
-use js_sys::{Array, Reflect, Uint8Array};
+use js_sys::{Array, Float32Array, Reflect, Uint8Array};
 use tipi::{Error, Result};
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -42,6 +42,12 @@ pub fn texts(object: &JsValue, name: &str) -> Result<Vec<String>> {
 /// Bytes.
 pub fn bytes(object: &JsValue, name: &str) -> Result<Vec<u8>> {
     let given: Uint8Array = field(object, name).dyn_into().map_err(|_| wrong(name, "a Uint8Array"))?;
+    Ok(given.to_vec())
+}
+
+/// Numbers.
+pub fn floats(object: &JsValue, name: &str) -> Result<Vec<f32>> {
+    let given: Float32Array = field(object, name).dyn_into().map_err(|_| wrong(name, "a Float32Array"))?;
     Ok(given.to_vec())
 }
 

@@ -13,7 +13,10 @@ use wasm_bindgen::JsValue;
 use crate::desk::Watching;
 use crate::files::files;
 use crate::pictures::{picture, pictures};
-use crate::values::{bytes, field, list, number, object, text, text_or_none, texts, words};
+use crate::values::{bytes, field, floats, list, number, object, text, text_or_none, texts, words};
+
+/// Prepared pictures that the image tower takes at once.
+const AT_ONCE: usize = 32;
 
 /// What the page holds, by numbers.
 enum Held {
@@ -100,6 +103,12 @@ pub fn answer(request: &JsValue) -> Result<JsValue> {
         "encodeImages" => {
             let features = model(request)?.encode(&pictures(request)?, &mut watch)?;
             Ok(Float32Array::from(features.values()).into())
+        }
+        "encodePixels" => {
+            let (model, values) = (model(request)?, floats(request, "values")?);
+            let clip = model.clip();
+            let mut encoder = clip.image_encoder(clip.largest_batch(AT_ONCE, None)?)?;
+            Ok(Float32Array::from(&*encoder.encode(&values, &mut |_| {})?).into())
         }
         "encodeTexts" => {
             let features = model(request)?.encode_texts(&texts(request, "texts")?)?;

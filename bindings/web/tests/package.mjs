@@ -10,10 +10,12 @@ import path from 'node:path';
 import zlib from 'node:zlib';
 import { chromium } from 'playwright-core';
 import { serve } from './server.mjs';
+import { floats, shard } from './tensors.mjs';
 
 const [repository, built, tipi, browser, only] = process.argv.slice(2);
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tipi-web-'));
 const pictures = path.join(repository, 'examples/pictos/shifted');
+const golden = path.join(repository, 'tests/golden');
 const CLASSES = ['apple', 'bell', 'car', 'umbrella'];
 /** How far a probability may be from the program's, on another driver: the golden cases' bound, of f32 through some blocks. */
 const NEAR = 2e-5;
@@ -61,7 +63,7 @@ function large(width, height) {
 
 const right = answers => answers.filter((one, at) => tested[at].startsWith(`${one.class}/`)).length;
 
-const server = await serve({ package: built, model: path.join(repository, 'weights/picto'), pictures, made: folder });
+const server = await serve({ package: built, model: path.join(repository, 'weights/picto'), pictures, golden, made: folder });
 const OPTIONS = {
     executablePath: browser, headless: true,
     args: ['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'],
@@ -155,6 +157,63 @@ const steps = {
         assert.ok(losses.every(Number.isFinite) && seen.length > 1, JSON.stringify({ losses, seen }));
         assert.ok(stopped.startsWith('Stopped: '), stopped);
         console.log(`    losses ${losses.map(loss => loss.toFixed(3)).join(', ')}; stopped after ${after.toFixed(0)} ms; ${right(found)} of ${tested.length} right`);
+    },
+
+    // Both towers of the small models that all tests know, against f64, by the manifest's bound.
+    async 'golden cases hold in the page'(page) {
+        const { cases } = JSON.parse(fs.readFileSync(path.join(golden, 'manifest.json')));
+        const towers = cases.filter(({ kind }) => kind === 'clip_forward');
+        assert.ok(towers.length >= 3);
+        for (const { name, model, file, params: { texts }, tensors } of towers) {
+            const wanted = floats(path.join(golden, file));
+            const files = Object.fromEntries(fs.readdirSync(path.join(golden, model)).map(one => [one, `${server.address}/golden/${model}/${one}`]));
+            const given = { files, texts, pixels: [...wanted['in.pixel_values']] };
+            const found = await page.evaluate(async ({ files, texts, pixels }) => {
+                const of = async precision => {
+                    const model = await tipi.Model.load(files, { precision });
+                    const features = [await model.encodePixels(Float32Array.from(pixels)), await model.encodeTexts(texts)];
+                    model.free();
+                    return features.map(one => [...one]);
+                };
+                return { exact: await of('f32'), coarse: await of('int8') };
+            }, given);
+            for (const [at, tensor] of ['out.image_features', 'out.text_features'].entries()) {
+                const { f32_err, max_abs } = tensors[tensor];
+                const bound = 10 * f32_err + 2e-6 * max_abs;
+                const share = of => Math.max(...wanted[tensor].map((value, at) => Math.abs(of[at] - value))) / bound;
+                assert.equal(found.exact[at].length, wanted[tensor].length);
+                const [exact, coarse] = [share(found.exact[at]), share(found.coarse[at])];
+                assert.ok(exact <= 1, `${name}, ${tensor}: ${exact} times its bound`);
+                // The comparison sees an error: weights of 8 bits.
+                assert.ok(coarse > 100, `${name}, ${tensor}: ${coarse} of its bound with int8`);
+                console.log(`    ${name}, ${tensor}: ${exact.toFixed(3)} of its bound`);
+            }
+        }
+    },
+
+    async 'weights may come in shards'(page) {
+        const wanted = { whole: path.join(repository, 'weights/picto'), sharded: path.join(folder, 'sharded') };
+        shard(wanted.whole, wanted.sharded, 3);
+        fs.cpSync(wanted.sharded, path.join(folder, 'astray'), { recursive: true });
+        const index = JSON.stringify({ weight_map: { 'logit_scale': '../model/model.safetensors' } });
+        fs.writeFileSync(path.join(folder, 'astray', 'model.safetensors.index.json'), index);
+        const { same, again, astray } = await page.evaluate(async file => {
+            const good = await picture(file);
+            const features = async at => {
+                const model = await tipi.Model.load(at);
+                const features = await model.encodeImages(good);
+                model.free();
+                return String(features);
+            };
+            const sharded = await features('/made/sharded/');
+            return {
+                same: sharded === await features('/model/'), again: sharded === await features('/made/sharded/'),
+                astray: await failure(() => tipi.Model.load('/made/astray/')),
+            };
+        }, tested[0]);
+        assert.ok(same, 'the same bits from shards');
+        assert.ok(again, 'and from the cache');
+        assert.match(astray, /^Config: .*index\.json.*'\.\.\/model/);
     },
 
     async 'pixels are pictures, too'(page) {
@@ -303,7 +362,7 @@ if (others.length) { failed++; console.log(`FAILED: requests to ${others}`); }
 // The browser itself complains of what is asked for on purpose and is not there.
 const complaints = said.filter(text => !/404/.test(text));
 if (complaints.length) { failed++; console.log(`FAILED: the console says\n${complaints.join('\n')}`); }
-const missed = server.missed.filter(at => !at.startsWith('/nowhere/'));
+const missed = server.missed.filter(at => !at.startsWith('/nowhere/') && !/^\/made\/.*\/model\.safetensors$/.test(at));
 if (missed.length) { failed++; console.log(`FAILED: not served: ${missed}`); }
 server.close();
 fs.rmSync(folder, { recursive: true });
