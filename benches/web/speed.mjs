@@ -124,7 +124,7 @@ async function inPage(work, argument, prepare = () => {}) {
 }
 
 function row(engine, [load, answer, first, rate, step]) {
-    const cells = [load.toFixed(2), answer.toFixed(2), first.toFixed(2), rate.toFixed(2), step?.toFixed(3) ?? ''];
+    const cells = [load, answer, first, rate, step].map(value => value?.toPrecision(3) ?? '');
     console.log(`| ${[given.name, engine, ...cells].join(' | ')} |`);
 }
 

@@ -48,7 +48,7 @@ load, model = timed(lambda: tipi.Model(given.model, precision=given.precision))
 answer, _ = timed(lambda: model.zero_shot(classes, TEMPLATE).predict(pictures[:1]))
 first, _ = timed(lambda: model.encode_images(pictures))
 rate = len(pictures) / steady(lambda: model.encode_images(pictures))
-cells = [f"{load:.2f}", f"{answer:.2f}", f"{first:.2f}", f"{rate:.2f}"]
+cells = [f"{value:.3g}" for value in (load, answer, first, rate)]
 steps = []
 
 
@@ -68,7 +68,7 @@ if given.epochs:
     )
     # Without the first half, which compiles kernels.
     late = steps[len(steps) // 2 :]
-    cells.append(f"{(late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]):.3f}")
+    cells.append(f"{(late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]):.3g}")
 else:
     cells.append("")
 print(f"| {' | '.join([given.name, f'tipi {given.precision}, natively on {model.device.name}', *cells])} |")

@@ -6,8 +6,8 @@
 # Needs node with npm, chromium with SwiftShader beside it, and two Pythons: PYTHON (python3) with what models.py needs, and TIPI_PYTHON
 # (target/python/bin/python: bindings/python/test.sh makes it) with tipi. The native runs are on Chromium's driver, with a browser's limits,
 # and on the machine's own; DRIVER names the file of another for the second.
-# It takes an hour of an otherwise idle machine of two cores, most of it ViT-B/32 on SwiftShader. There its weights are kept in f32, as
-# SwiftShader takes minutes to compile kernels that read f16 in a page, and a step of PiNI is left out: it would take ten minutes.
+# It takes an hour of an otherwise idle machine of two cores, most of it on SwiftShader. There ViT-B/32's weights are kept in f32, as
+# SwiftShader takes minutes to compile kernels that read f16 in a page, it gets one picture, and PiNI is left out, whose steps take minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
@@ -31,13 +31,14 @@ cp benches/web/speed.mjs bindings/web/tests/server.mjs "$work"
 }
 
 printf '| model | engine | load s | first answer s | first pictures s | pictures/s | PiNI step s |\n| --- | --- | --- | --- | --- | --- | --- |\n'
-# of NAME FOLDER [OPTION...]: a model's rows.
+# of NAME FOLDER OWN [OPTION...]: a model's rows; OWN are options for the machine's own driver alone.
 of() {
-    local all=(--name "$1" --model "$2" --pictures "$pictures" "${@:3}")
+    local all=(--name "$1" --model "$2" --pictures "$pictures" "${@:4}")
     node "$work/speed.mjs" --package "$package" --chromium "$browser" "${all[@]}" \
         --onnx "$work/onnx/$1.onnx" --runtime "$work/node_modules/onnxruntime-web/dist"
     VK_ICD_FILENAMES=$driver TIPI_LIMITS=webgpu "$python" benches/web/speed.py "${all[@]}"
-    env ${DRIVER:+VK_ICD_FILENAMES="$DRIVER"} "$python" benches/web/speed.py "${all[@]}"
+    # shellcheck disable=SC2086 # options are several words
+    env ${DRIVER:+VK_ICD_FILENAMES="$DRIVER"} "$python" benches/web/speed.py "${all[@]}" $3
 }
-of picto "$root/weights/picto"
-of vitb32 "$work/vitb32" --count 1 --epochs 0
+of picto "$root/weights/picto" ''
+of vitb32 "$work/vitb32" '--shots 1 --epochs 4' --count 1 --epochs 0

@@ -15,7 +15,7 @@ use crate::files::files;
 use crate::pictures::{picture, pictures};
 use crate::values::{bytes, field, floats, list, number, object, text, text_or_none, texts, words};
 
-/// Prepared pictures that the image tower takes at once.
+/// Prepared pictures that the image tower takes at once, at most.
 const AT_ONCE: usize = 32;
 
 /// What the page holds, by numbers.
@@ -107,7 +107,8 @@ pub fn answer(request: &JsValue) -> Result<JsValue> {
         "encodePixels" => {
             let (model, values) = (model(request)?, floats(request, "values")?);
             let clip = model.clip();
-            let mut encoder = clip.image_encoder(clip.largest_batch(AT_ONCE, None)?)?;
+            let pictures = values.len() / (3 * clip.config.image_size.pow(2));
+            let mut encoder = clip.image_encoder(clip.largest_batch(pictures.min(AT_ONCE), None)?)?;
             Ok(Float32Array::from(&*encoder.encode(&values, &mut |_| {})?).into())
         }
         "encodeTexts" => {
