@@ -14,7 +14,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
-import { serve } from './server.mjs';
+import { chromiumOf, serve } from './server.mjs';
 
 const text = { type: 'string' };
 const { values: given } = parseArgs({
@@ -32,10 +32,7 @@ const { image_size: size } = JSON.parse(fs.readFileSync(path.join(given.model, '
 const server = await serve({
     package: given.package, model: given.model, pictures: given.pictures, runtime: given.runtime ?? '', onnx: path.dirname(given.onnx ?? ''),
 });
-const chrome = await chromium.launch({
-    executablePath: given.chromium, headless: true,
-    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'],
-});
+const chrome = await chromium.launch(chromiumOf(given.chromium));
 
 /** What both engines' pages have: clocks, and prepared pixels. */
 function helpers() {

@@ -25,6 +25,8 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
 node=$PWD/target/tools/node
 mkdir -p "$node"
 (cd "$node" && npm install --silent --no-audit --no-fund playwright-core@1 axe-core@4 >/dev/null) || skip 'npm cannot install playwright-core and axe-core'
+cp bindings/web/tests/*.mjs web/tests/*.mjs "$node"
+lack=$(node "$node/webgpu.mjs" "$browser") || skip "$browser: $lack"
 
 built=target/web
 [ "$how" != --quick ] || built=target/web/quick
@@ -34,6 +36,5 @@ if [ "$how" != --built ]; then
     bindings/web/build.sh ${how:+"$how"} "$built/package"
 fi
 web/build.sh --package "$built/package" "$built/site"
-cp bindings/web/tests/*.mjs web/tests/*.mjs "$node"
 node "$node/package.mjs" "$PWD" "$PWD/$built/package" "$tipi" "$browser"
 node "$node/page.mjs" "$PWD" "$PWD/$built/site" "$tipi" "$browser" ${shots:+"$shots"}

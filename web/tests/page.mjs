@@ -9,20 +9,17 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
-import { serve } from './server.mjs';
+import { chromiumOf, serve } from './server.mjs';
 
 const [repository, site, tipi, browser, shots] = process.argv.slice(2);
 const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'tipi-page-'));
 const pictures = path.join(repository, 'examples/pictos/shifted');
-/** Some seconds of a slow machine's. */
-const PATIENCE = 120_000;
+/** Some seconds of a slow and busy machine's. */
+const PATIENCE = 300_000;
 
 const server = await serve({ '': site });
-const chrome = await chromium.launch({
-    executablePath: browser, headless: true,
-    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'],
-});
+const chrome = await chromium.launch(chromiumOf(browser));
 const said = [];
 const asked = new Set();
 const context = await chrome.newContext({ viewport: { width: 1100, height: 900 }, colorScheme: 'light' });

@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import zlib from 'node:zlib';
 import { chromium } from 'playwright-core';
-import { serve } from './server.mjs';
+import { chromiumOf, serve } from './server.mjs';
 import { floats, shard } from './tensors.mjs';
 
 const [repository, built, tipi, browser, only] = process.argv.slice(2);
@@ -64,10 +64,7 @@ function large(width, height) {
 const right = answers => answers.filter((one, at) => tested[at].startsWith(`${one.class}/`)).length;
 
 const server = await serve({ package: built, model: path.join(repository, 'weights/picto'), pictures, golden, made: folder });
-const OPTIONS = {
-    executablePath: browser, headless: true,
-    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'],
-};
+const OPTIONS = chromiumOf(browser);
 let chrome = await chromium.launch(OPTIONS);
 const said = [];
 const asked = new Set();

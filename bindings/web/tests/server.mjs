@@ -1,4 +1,4 @@
-// A static server for the tests: the package, the bundled model and pictures, and a page.
+// A static server for the tests (the package, the bundled model and pictures, and a page), and how their browser is started.
 
 import fs from 'node:fs/promises';
 import http from 'node:http';
@@ -6,6 +6,12 @@ import path from 'node:path';
 
 const TYPES = { '.css': 'text/css', '.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json', '.png': 'image/png', '.wasm': 'application/wasm' };
 const PAGE = '<!doctype html><html lang="en"><title>tipi</title><link rel="icon" href="data:,"><p>tipi</p>';
+
+/** Chromium with its own driver for the processor, where there is no GPU that it takes. */
+export const chromiumOf = executablePath => ({
+    executablePath, headless: true,
+    args: ['--no-sandbox', '--disable-dev-shm-usage', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'],
+});
 
 /** Serves folders below the names of `mounts`; `missed` collects what was not there. */
 export async function serve(mounts) {
