@@ -2,8 +2,8 @@
 //   node speed.mjs --package FOLDER --chromium FILE --pictures FOLDER --model FOLDER --name NAME
 //       [--precision f16] [--count 64] [--shots 4] [--epochs 12] [--onnx FILE --runtime FOLDER [--threads 2]]
 // FOLDERs: what bindings/web/build.sh made; pictures by class; a model. FILE is the model's image tower of models.py, --runtime the `dist`
-// of onnxruntime-web, with its package.json above it. --epochs 0 leaves PiNI out. Needs playwright-core beside it, and server.mjs of
-// bindings/web/tests. Rows of a table come out:
+// of onnxruntime-web, with its package.json above it. --epochs 0 leaves PiNI out; else give at least 3.
+// Needs playwright-core beside it, and server.mjs of bindings/web/tests. Rows of a table come out:
 //   | model | engine | load s | first answer s | first pictures s | pictures/s | PiNI step s |
 // tipi's first answer is a classifier from 8 names and its word on one picture's file, and its pictures are files, too. onnxruntime-web has
 // the image tower alone: its first answer is one picture's features, and it gets prepared values, so that no words are read, no file is
@@ -68,13 +68,17 @@ async function ofTipi({ classes, files, size, count, shots, epochs, precision })
     const rate = count / await steady(() => model.encodeImages(pictures));
     const features = [...await model.encodePixels(pixels(1, size))], { about } = await tipi.device();
     if (!epochs) return { about, features, times: [load, answer, first, rate] };
-    const steps = [];
+    // When each epoch, here of one step, was first seen to be done.
+    const ends = new Map();
     await model.fit('pini', Object.fromEntries(classes.map((name, at) => [name, all[at].slice(0, shots)])), {
         template, settings: { epochs }, how: { augment: false, key_views: 0, judge_by: 'validation' },
-        onProgress: ({ words, done }) => { if (/epoch/.test(words)) steps.push([done, performance.now()]); },
+        onProgress: ({ words }) => {
+            const epoch = Number(words.match(/epoch (\d+)/)?.[1]);
+            if (epoch && !ends.has(epoch)) ends.set(epoch, performance.now());
+        },
     });
     // Without the first half, which compiles kernels.
-    const late = steps.slice(steps.length / 2 | 0);
+    const late = [...ends].slice(ends.size / 2 | 0);
     const step = (late.at(-1)[1] - late[0][1]) / 1000 / (late.at(-1)[0] - late[0][0]);
     return { about, features, times: [load, answer, first, rate, step] };
 }

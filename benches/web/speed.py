@@ -3,11 +3,12 @@
 
     speed.py --pictures FOLDER --model FOLDER --name NAME [--precision f16] [--count 64] [--shots 4] [--epochs 12]
 
---epochs 0 leaves PiNI out. VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json takes Chromium's own driver for the
-processor, TIPI_LIMITS=webgpu a browser's limits.
+--epochs 0 leaves PiNI out; else give at least 3. VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json takes
+Chromium's own driver for the processor, TIPI_LIMITS=webgpu a browser's limits.
 """
 
 import argparse
+import re
 import time
 from pathlib import Path
 
@@ -49,12 +50,13 @@ answer, _ = timed(lambda: model.zero_shot(classes, TEMPLATE).predict(pictures[:1
 first, _ = timed(lambda: model.encode_images(pictures))
 rate = len(pictures) / steady(lambda: model.encode_images(pictures))
 cells = [f"{value:.3g}" for value in (load, answer, first, rate)]
-steps = []
+# When each epoch, here of one step, was first seen to be done.
+ends = {}
 
 
 def progress(now):
-    if "epoch" in now.beside:
-        steps.append((now.done, time.perf_counter()))
+    if epoch := re.search(r"epoch (\d+)", now.beside):
+        ends.setdefault(int(epoch[1]), time.perf_counter())
 
 
 if given.epochs:
@@ -67,7 +69,7 @@ if given.epochs:
         progress=progress,
     )
     # Without the first half, which compiles kernels.
-    late = steps[len(steps) // 2 :]
+    late = list(ends.items())[len(ends) // 2 :]
     cells.append(f"{(late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]):.3g}")
 else:
     cells.append("")

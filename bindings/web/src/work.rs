@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use js_sys::{Array, Float32Array, Float64Array, Uint8Array};
 use tipi::{
     Classifier, Correction, DeviceOptions, Error, Examples, FitOptions, Gpu, Method, Model, Precision, Prediction,
-    Result,
+    Result, Watch,
 };
 use wasm_bindgen::JsValue;
 
@@ -104,13 +104,7 @@ pub fn answer(request: &JsValue) -> Result<JsValue> {
             let features = model(request)?.encode(&pictures(request)?, &mut watch)?;
             Ok(Float32Array::from(features.values()).into())
         }
-        "encodePixels" => {
-            let (model, values) = (model(request)?, floats(request, "values")?);
-            let clip = model.clip();
-            let pictures = values.len() / (3 * clip.config.image_size.pow(2));
-            let mut encoder = clip.image_encoder(clip.largest_batch(pictures.min(AT_ONCE), None)?)?;
-            Ok(Float32Array::from(&*encoder.encode(&values, &mut |_| {})?).into())
-        }
+        "encodePixels" => encode_pixels(request, &mut watch),
         "encodeTexts" => {
             let features = model(request)?.encode_texts(&texts(request, "texts")?)?;
             Ok(Float32Array::from(features.values()).into())
@@ -178,6 +172,26 @@ fn methods() -> JsValue {
         ])
     };
     Method::all().map(of).collect::<Array>().into()
+}
+
+/// Features of prepared pixels, some pictures after the others.
+fn encode_pixels(request: &JsValue, watch: &mut Watching) -> Result<JsValue> {
+    let (model, values) = (model(request)?, floats(request, "values")?);
+    let clip = model.clip();
+    let one = 3 * clip.config.image_size.pow(2);
+    let pictures = values.len().div_ceil(one);
+    let mut features = Vec::with_capacity(pictures * model.width());
+    if pictures > 0 {
+        let batch = clip.largest_batch(pictures.min(AT_ONCE), None)?;
+        let mut encoder = clip.image_encoder(batch)?;
+        watch.begin("encoding pictures", pictures);
+        for (at, chunk) in values.chunks(one * batch).enumerate() {
+            features.extend(encoder.encode(chunk, &mut |_| {})?);
+            watch.at(pictures.min((at + 1) * batch))?;
+        }
+        watch.end();
+    }
+    Ok(Float32Array::from(&*features).into())
 }
 
 /// Adds pictures, to learn from or to validate on.
