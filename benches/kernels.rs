@@ -105,8 +105,13 @@ fn products(c: &mut Criterion) {
     }
     let (a, b, bias, residual) =
         (bench.tensor(&[320, 768]), bench.tensor(&[768, 768]), bench.tensor(&[768]), bench.tensor(&[320, 768]));
-    let epilogue =
-        Epilogue { bias: Some(&bias), activation: Some(Activation::QuickGelu), residual: Some(&residual), alpha: 1.0 };
+    let epilogue = Epilogue {
+        bias: Some(&bias),
+        activation: Some(Activation::QuickGelu),
+        residual: Some(&residual),
+        alpha: 1.0,
+        half: false,
+    };
     bench.run(c, group, "bias, QuickGELU, residual 320x768x768", None, |rec| {
         gemm::matmul(rec, Layout::Nt, &a, &b, &epilogue)
     });

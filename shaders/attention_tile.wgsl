@@ -2,12 +2,16 @@
 // for dK and dV, of what attends to it), both in workgroup memory. Four invocations share a row: each computes four of its
 // scores, and a quarter of what the row gathers.
 //
-// Open constants: HEAD (head width, a multiple of 16), CAUSAL, BLOCK (rows per workgroup).
+// Open constants: HEAD (head width, a multiple of 16), CAUSAL, BLOCK (rows per workgroup), HALF (what forward gives is f16).
 //# import attention_blocks
 
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> dy: array<vec4<f32>>; // gradient of the output [rows, width]
-@group(0) @binding(9) var<storage, read_write> out: array<vec4<f32>>;   // forward: [rows, width]
+//# if HALF
+@group(0) @binding(9) var<storage, read_write> out: array<vec2<u32>>; // forward: [rows, width], two f16 to a word
+//# else
+@group(0) @binding(9) var<storage, read_write> out: array<vec4<f32>>; // forward: [rows, width]
+//# end
 @group(0) @binding(10) var<storage, read_write> dqkv_fours: array<vec4<f32>>; // backward: [rows, 3·width]
 
 const KEYS: u32 = 16u;
@@ -138,7 +142,12 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     }
     if mine < b.rows {
         for (var y = 0u; y < SHARE; y++) {
-            out[(row * p.heads + head) * FOURS + quarter * SHARE + y] = acc[y] / sum;
+            let mixed = acc[y] / sum;
+            //# if HALF
+            out[(row * p.heads + head) * FOURS + quarter * SHARE + y] = vec2<u32>(pack2x16float(mixed.xy), pack2x16float(mixed.zw));
+            //# else
+            out[(row * p.heads + head) * FOURS + quarter * SHARE + y] = mixed;
+            //# end
         }
         if quarter == 0u {
             lse[row * p.heads + head] = top + log(sum);

@@ -6,7 +6,7 @@
 // the product, whose sum is scaled once at its end (SCALED); else it is a step of k, and scaled as it is read. Who imports
 // this text binds the scales, and reads them by `scale_of`.
 //
-// Open constants: BIAS, RESIDUAL, SCALED (0 or 1), ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU, 4 tanh-GELU).
+// Open constants: BIAS, RESIDUAL, SCALED, HALF_C (C is f16; 0 or 1), ACT (0 none, 1 QuickGELU, 2 erf-GELU, 3 ReLU, 4 tanh-GELU).
 //# import gelu
 
 struct Params {
@@ -25,7 +25,11 @@ struct Params {
 //# if RESIDUAL
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
 //# end
+//# if HALF_C
+@group(0) @binding(5) var<storage, read_write> c: array<f16>;
+//# else
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;
+//# end
 
 fn bias_of(col: u32) -> f32 {
     //# if BIAS

@@ -48,7 +48,12 @@ fn write_slots(tile: vec2<u32>, turn: u32, count: u32, row: u32, col: u32, index
         let to_row = tile.x + (part / PARTS_ACROSS) * PART_M + row + r;
         let to_col = tile.y + (part % PARTS_ACROSS) * PART_N + col + x;
         if to_row < p.m && to_col < p.n {
-            c[to_row * p.n + to_col] = epilogue(slots[part * SLOT + r * STRIDE_C + x], to_row, to_col);
+            let v = epilogue(slots[part * SLOT + r * STRIDE_C + x], to_row, to_col);
+            //# if HALF_C
+            c[to_row * p.n + to_col] = f16(v);
+            //# else
+            c[to_row * p.n + to_col] = v;
+            //# end
         }
     }
 }

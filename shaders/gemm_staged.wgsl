@@ -8,11 +8,16 @@
 //
 // Open constants: TILE_M, TILE_N, DEPTH, LOADS_A, LOADS_B, TRANS_A (A is stored [k,m]), TRANS_B (B is stored [n,k]), HALF_B (B is f16, two to a word, rows padded to
 // whole words), BYTE_B (B is whole numbers of 8 bits, four to a word, rows padded to whole words, times their scales), SCALED (the
-// scales are those of columns), FOUR_A and FOUR_B (the operand's rows are whole fours, which are loaded at once).
+// scales are those of columns), FOUR_A and FOUR_B (the operand's rows are whole fours, which are loaded at once), HALF_A (A is f16,
+// in whole fours).
 //# import gemm
 
 //# if FOUR_A
+//# if HALF_A
+@group(0) @binding(1) var<storage, read> a: array<vec2<u32>>;
+//# else
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+//# end
 //# else
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 //# end
@@ -43,7 +48,12 @@ fn fetch_a(row: u32, kk: u32, inside: bool) -> vec4<f32> {
     let width = select(p.k, p.m, TRANS_A == 1u);
     //# if FOUR_A
     if inside || (line < lines && at < width) {
+        //# if HALF_A
+        let halves = a[(line * width + at) / 4u];
+        return vec4<f32>(unpack2x16float(halves.x), unpack2x16float(halves.y));
+        //# else
         return a[(line * width + at) / 4u];
+        //# end
     }
     return vec4<f32>(0.0);
     //# else

@@ -4,7 +4,7 @@
 // behind their branches); stats [rows,2] keeps mean and rstd for backward.
 // backward, for a frozen gain: dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) with g = dy·gain, plus `base` (the gradient
 // that reaches x past the norm, on the residual stream) when BASE is 1.
-// Open constant: BASE.
+// Open constants: BASE, HALF (y is f16, two to a word; rows are of an even number).
 //# import rowwise
 
 struct Params {
@@ -22,8 +22,21 @@ struct Params {
 @group(0) @binding(5) var<storage, read> base: array<f32>;
 //# end
 @group(0) @binding(6) var<storage, read_write> stats: array<f32>;
+//# if HALF
+@group(0) @binding(7) var<storage, read_write> y: array<u32>;
+//# else
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
+//# end
 @group(0) @binding(8) var<storage, read_write> dx: array<f32>;
+
+fn normal(at: u32, i: u32, mean: f32, rstd: f32) -> f32 {
+    let v = (x[at + i] - mean) * rstd * gain[i] + shift[i];
+    //# if BASE
+    return v + base[at + i];
+    //# else
+    return v;
+    //# end
+}
 
 @compute @workgroup_size(LANES)
 fn forward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
@@ -45,13 +58,16 @@ fn forward(id: Workgroup, @builtin(local_invocation_index) lid: u32) {
         squares += d * d;
     }
     let rstd = inverseSqrt(total(squares, lid) / width + p.eps);
-    for (var i = lid; i < p.width; i += LANES) {
-        var v = (x[at + i] - mean) * rstd * gain[i] + shift[i];
-        //# if BASE
-        v += base[at + i];
-        //# end
-        y[at + i] = v;
+    //# if HALF
+    for (var i = 2u * lid; i < p.width; i += 2u * LANES) {
+        let pair = vec2<f32>(normal(at, i, mean, rstd), normal(at, i + 1u, mean, rstd));
+        y[(at + i) / 2u] = pack2x16float(pair);
     }
+    //# else
+    for (var i = lid; i < p.width; i += LANES) {
+        y[at + i] = normal(at, i, mean, rstd);
+    }
+    //# end
     if lid == 0u {
         stats[row * 2u] = mean;
         stats[row * 2u + 1u] = rstd;

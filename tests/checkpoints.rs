@@ -83,16 +83,20 @@ fn halves(name: &str) -> String {
 
 /// Fails unless loading fails in time, with all of `parts` in the message and nothing taken of the GPU's memory.
 fn refuses(folder: &Path, parts: &[&str]) {
+    // Opening the device takes what it takes.
+    let gpu = gpu();
     let start = Instant::now();
-    let error = match Clip::load(gpu(), folder) {
+    let error = match Clip::load(gpu, folder) {
         Ok(_) => panic!("loaded where an error with {parts:?} was expected"),
         Err(error) => error.to_string(),
     };
-    assert!(start.elapsed() < Duration::from_secs(1), "{error}: after {:?}", start.elapsed());
+    // It takes milliseconds; a machine that does other things may hold it up for seconds. What reads or asks for all that a
+    // file claims takes longer, or does not come back.
+    assert!(start.elapsed() < Duration::from_secs(20), "{error}: after {:?}", start.elapsed());
     for part in parts {
         assert!(error.contains(part), "'{error}' does not name '{part}'");
     }
-    assert_eq!(gpu().peak_bytes(), 0, "{error}: memory was taken");
+    assert_eq!(gpu.peak_bytes(), 0, "{error}: memory was taken");
 }
 
 const LAYER: &str = "vision_model.encoder.layers.1.mlp.fc1.weight";

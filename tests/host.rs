@@ -494,7 +494,7 @@ fn frames_are_drawn_while_tipi_works() {
         frames.len(),
         frames[frames.len() / 2]
     );
-    assert!(frames.len() > 3 && longest < Duration::from_secs(2), "{longest:?}");
+    assert!(frames.len() > 3 && longest < Duration::from_secs(5), "{longest:?}");
     assert_eq!(host.heard(), (0, 0));
 }
 

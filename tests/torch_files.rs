@@ -222,7 +222,7 @@ fn refuses(path: &Path, lora: Option<&Path>, parts: &[&str]) -> String {
         Ok(()) => panic!("opened where an error with {parts:?} was expected"),
         Err(error) => error.to_string(),
     };
-    assert!(took < Duration::from_secs(1), "{error}: after {took:?}");
+    assert!(took < Duration::from_secs(20), "{error}: after {took:?}");
     // What other tests ask for beside this one is small.
     assert!(asked < 64 << 20, "{error}: asked for {asked} bytes");
     for part in parts {

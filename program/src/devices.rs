@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// What tipi would use: the GEMM that promises most for a large product (`tipi tune` measures), and optional features.
 fn uses(device: &DeviceReport) -> Vec<&'static str> {
-    let large = Problem { layout: Layout::Nt, m: 1024, n: 1024, k: 1024, b: DType::F32 };
+    let large = Problem { layout: Layout::Nt, m: 1024, n: 1024, k: 1024, a: DType::F32, b: DType::F32 };
     let gemm = match Kernel::groups(&device.capabilities, &large).concat().first().copied() {
         Some(Kernel::Tile | Kernel::Wide | Kernel::Thin) => "GEMM in workgroup tiles",
         Some(Kernel::Matrix | Kernel::MatrixWide) => "GEMM by matrix units",

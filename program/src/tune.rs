@@ -33,16 +33,25 @@ fn problems(rows: &[usize]) -> Vec<Problem> {
     for b in [DType::F32, DType::F16, DType::I8] {
         for m in rows.iter().copied() {
             for (n, k) in [(512, 512), (768, 3072), (3072, 768), (100, 512)] {
-                all.push(Problem { layout: Layout::Nt, m, n, k, b });
+                all.push(Problem { layout: Layout::Nt, m, n, k, a: DType::F32, b });
+                // Rows for matrix units.
+                all.push(Problem { layout: Layout::Nt, m, n, k, a: DType::F16, b });
                 if m > 1 {
-                    all.push(Problem { layout: Layout::Nn, m, n: k, k: n, b });
+                    all.push(Problem { layout: Layout::Nn, m, n: k, k: n, a: DType::F32, b });
                 }
             }
         }
         if b == DType::F32 {
             // Weight gradients: the rows are what is summed over.
             for k in rows.iter().copied() {
-                all.extend([(512, 512), (768, 64)].map(|(m, n)| Problem { layout: Layout::Tn, m, n, k, b }));
+                all.extend([(512, 512), (768, 64)].map(|(m, n)| Problem {
+                    layout: Layout::Tn,
+                    m,
+                    n,
+                    k,
+                    a: DType::F32,
+                    b,
+                }));
             }
         }
     }

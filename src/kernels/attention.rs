@@ -2,7 +2,7 @@
 
 use super::texts::shader;
 use super::{expect, expect_matrix, texels};
-use crate::gpu::{Capabilities, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
+use crate::gpu::{Capabilities, DType, Dispatch, Gpu, Grid, Recorder, Shader, Tensor, Variant};
 use crate::{Error, Result};
 
 static SHADER: Shader = shader("attention");
@@ -83,11 +83,16 @@ const ENTRIES: [&str; 5] = ["forward", "weights", "dot_rows", "backward_q", "bac
 const MAIN_ENTRIES: [&str; 3] = ["forward", "backward_q", "backward_kv"];
 
 fn variant(kernel: Kernel, entry: &'static str, head: usize, causal: bool) -> Variant {
-    let consts = [("HEAD", head as u32), ("CAUSAL", u32::from(causal)), ("BLOCK", kernel.rows() as u32)];
+    variant_of(kernel, entry, head, (causal, false))
+}
+
+fn variant_of(kernel: Kernel, entry: &'static str, head: usize, (causal, half): (bool, bool)) -> Variant {
+    let form = [("HEAD", head as u32), ("CAUSAL", u32::from(causal))];
+    let consts = [form[0], form[1], ("BLOCK", kernel.rows() as u32), ("HALF", u32::from(half))];
     match kernel {
         Kernel::Texel => Variant::new(&TEXEL, entry, &consts[..2]),
         Kernel::Tile => Variant::new(&TILE, entry, &consts),
-        Kernel::Rows8 | Kernel::Rows32 => Variant::new(&SHADER, entry, &consts),
+        Kernel::Rows8 | Kernel::Rows32 => Variant::new(&SHADER, entry, &consts[..3]),
     }
 }
 
@@ -106,6 +111,7 @@ pub(super) fn variants() -> Vec<Variant> {
             all.extend(MAIN_ENTRIES.map(|entry| variant(Kernel::Texel, entry, head, causal)));
             if head.is_multiple_of(16) {
                 all.extend(MAIN_ENTRIES.map(|entry| variant(Kernel::Tile, entry, head, causal)));
+                all.push(variant_of(Kernel::Tile, "forward", head, (causal, true)));
             }
         }
     }
@@ -277,18 +283,33 @@ fn params(pattern: &Pattern, heads: usize, keys: usize) -> [u32; 4] {
 /// # Errors
 /// Shapes that do not fit; out of memory.
 pub fn forward(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize) -> Result<Attended> {
+    attend(rec, qkv, pattern, heads, false)
+}
+
+/// As [`forward`], with the heads' mixtures as f16 where the kernel for them stores such: for nothing but a product by matrix
+/// units ([`super::gemm::takes_half`]), and not for [`backward`].
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_half(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize) -> Result<Attended> {
+    attend(rec, qkv, pattern, heads, true)
+}
+
+fn attend(rec: &mut Recorder, qkv: &Tensor, pattern: &Pattern, heads: usize, half: bool) -> Result<Attended> {
     let f = form(qkv, pattern, heads)?;
-    let y = rec.temp("attention", &[pattern.rows, f.width])?;
-    let lse = rec.temp("attention lse", &[pattern.rows, heads])?;
     let (kernel, [from, _]) = operands(rec, pattern, &f, ("forward", [qkv, qkv]))?;
+    let half = half && kernel == Kernel::Tile;
+    let stored = if half { DType::F16 } else { DType::F32 };
+    let y = rec.temp_of("attention", &[pattern.rows, f.width], stored)?;
+    let lse = rec.temp("attention lse", &[pattern.rows, heads])?;
     rec.dispatch(&Dispatch {
-        variant: variant(kernel, "forward", f.head, pattern.causal),
+        variant: variant_of(kernel, "forward", f.head, (pattern.causal, half)),
         label: "attention",
         params: bytemuck::bytes_of(&params(pattern, heads, 0)),
         bindings: &[&pattern.blocks, &from, &lse, &y],
         grid: Grid::Cube(pattern.count, heads, 1),
         flops: 4.0 * pattern.pairs * f.width as f64,
-        bytes: 4.0 * (qkv.len() + y.len()) as f64,
+        bytes: (qkv.bytes() + y.bytes()) as f64,
     })?;
     Ok(Attended { y, lse })
 }

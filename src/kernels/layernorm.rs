@@ -11,8 +11,8 @@ static SHADER: Rowwise = rowwise!("layernorm");
 static TEXEL: Shader = shader("layernorm_texel");
 
 pub(super) fn variants() -> Vec<Variant> {
-    let mut all = [("forward", 0), ("forward", 1), ("backward", 0), ("backward", 1)]
-        .map(|(e, base)| SHADER.all(e, &[("BASE", base)]))
+    let mut all = [("forward", 0, 0), ("forward", 0, 1), ("forward", 1, 0), ("backward", 0, 0), ("backward", 1, 0)]
+        .map(|(entry, base, half)| SHADER.all(entry, &[("BASE", base), ("HALF", half)]))
         .concat();
     all.push(Variant::new(&TEXEL, "forward", &[]));
     all
@@ -42,6 +42,18 @@ pub fn forward(rec: &mut Recorder, x: &Tensor, gain: &Tensor, shift: &Tensor, ep
     forward_onto(rec, x, (gain, shift), eps, None)
 }
 
+/// As [`forward`], with y as f16: what a product by matrix units reads ([`super::gemm::takes_half`]). Rows of an even number
+/// only.
+///
+/// # Errors
+/// As [`forward`]; rows of an odd number.
+pub fn forward_half(rec: &mut Recorder, x: &Tensor, gain: &Tensor, shift: &Tensor, eps: f32) -> Result<Normed> {
+    if !x.cols().is_multiple_of(2) {
+        return Err(Error::invalid(format!("layernorm: rows of {} numbers are not stored as f16", x.cols())));
+    }
+    normed(rec, x, (gain, shift), eps, (None, DType::F16))
+}
+
 /// As [`forward`], plus `base` where given.
 ///
 /// # Errors
@@ -53,6 +65,16 @@ pub fn forward_onto(
     eps: f32,
     base: Option<&Tensor>,
 ) -> Result<Normed> {
+    normed(rec, x, (gain, shift), eps, (base, DType::F32))
+}
+
+fn normed(
+    rec: &mut Recorder,
+    x: &Tensor,
+    (gain, shift): (&Tensor, &Tensor),
+    eps: f32,
+    (base, stored): (Option<&Tensor>, DType),
+) -> Result<Normed> {
     let (rows, width) = (x.rows(), x.cols());
     expect("layernorm", "gain", gain, &[width])?;
     expect("layernorm", "shift", shift, &[width])?;
@@ -60,16 +82,17 @@ pub fn forward_onto(
         expect_matrix("layernorm", "base", base, rows, width)?;
     }
     let caps = *rec.gpu().capabilities();
-    let y = rec.temp("layernorm", x.shape())?;
+    let y = rec.temp_of("layernorm", x.shape(), stored)?;
+    let consts = [("BASE", u32::from(base.is_some())), ("HALF", u32::from(stored == DType::F16))];
     let stats = rec.temp("layernorm stats", &[rows, 2])?;
     rec.dispatch(&Dispatch {
-        variant: SHADER.variant(&caps, "forward", &[("BASE", u32::from(base.is_some()))]),
+        variant: SHADER.variant(&caps, "forward", &consts),
         label: "layernorm",
         params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps }),
         bindings: &[&[x, gain, shift][..], base.as_slice(), &[&stats, &y]].concat(),
         grid: Grid::Linear(rows),
         flops: 8.0 * x.len() as f64,
-        bytes: 8.0 * x.len() as f64,
+        bytes: (x.bytes() + y.bytes()) as f64,
     })?;
     Ok(Normed { y, stats })
 }
@@ -122,7 +145,7 @@ pub fn backward(
     let caps = *rec.gpu().capabilities();
     let dx = rec.temp("layernorm dx", x.shape())?;
     rec.dispatch(&Dispatch {
-        variant: SHADER.variant(&caps, "backward", &[("BASE", u32::from(base.is_some()))]),
+        variant: SHADER.variant(&caps, "backward", &[("BASE", u32::from(base.is_some())), ("HALF", 0)]),
         label: "layernorm dx",
         params: bytemuck::bytes_of(&Params { rows: rows as u32, width: width as u32, eps: 0.0 }),
         bindings: &[&[x, gain, dy][..], base.as_slice(), &[stats, &dx]].concat(),

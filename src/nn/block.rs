@@ -5,7 +5,7 @@ mod adapted;
 mod taps;
 
 use super::{FrozenLinear, LayerNorm};
-use crate::gpu::{Gpu, Recorder, Tensor};
+use crate::gpu::{DType, Gpu, Recorder, Tensor};
 use crate::kernels::activation::{self, Activation};
 use crate::kernels::attention::{self, Attended, Pattern};
 use crate::kernels::gemm::Epilogue;
@@ -169,7 +169,7 @@ impl Transformer {
         pattern: &Pattern,
         picked: Option<&Picked>,
     ) -> Result<Tensor> {
-        Ok(self.attend_saved(rec, block, x, pattern, picked)?.0)
+        Ok(self.attended(rec, block, x, pattern, (picked, false))?.0)
     }
 
     /// base + layer(x), with the norm where it stands behind, and then also what that took and its statistics.
@@ -205,9 +205,26 @@ impl Transformer {
         pattern: &Pattern,
         picked: Option<&Picked>,
     ) -> Result<(Tensor, SavedAttention)> {
+        self.attended(rec, block, x, pattern, (picked, true))
+    }
+
+    /// x + attention(ln1 x); `saved`, if it will be looked at.
+    fn attended(
+        &self,
+        rec: &mut Recorder,
+        block: &Block,
+        x: &Tensor,
+        pattern: &Pattern,
+        (picked, saved): (Option<&Picked>, bool),
+    ) -> Result<(Tensor, SavedAttention)> {
         let (n1, before) = self.before(rec, &block.ln1, x, &block.qkv)?;
         let qkv = self.qkv(rec, block, &n1)?;
-        let attended = attention::forward(rec, &qkv, pattern, self.heads)?;
+        // Nobody but the output projection reads the heads' mixtures then.
+        let alone = !saved && picked.is_none() && block.mixed.is_none();
+        let attended = match alone && block.out.takes_half(rec.gpu(), qkv.rows())? {
+            true => attention::forward_half(rec, &qkv, pattern, self.heads)?,
+            false => attention::forward(rec, &qkv, pattern, self.heads)?,
+        };
         let (y, residual) = match picked {
             None => (attended.y.clone(), x.clone()),
             Some(picked) => (picked.of(rec, &attended.y)?, picked.of(rec, x)?),
@@ -299,7 +316,10 @@ impl Transformer {
         let (n2, _) = self.before(rec, &block.ln2, mid, &block.up)?;
         let hidden = match self.hidden {
             Hidden::Activated(activation) => {
-                let epilogue = Epilogue { activation: Some(activation), ..Epilogue::default() };
+                // Matrix units, which alone store f16, read such rows.
+                let by_matrix_units = n2.dtype() == DType::F16;
+                let half = by_matrix_units && block.hidden.is_none() && block.down.takes_half(rec.gpu(), n2.rows())?;
+                let epilogue = Epilogue { activation: Some(activation), half, ..Epilogue::default() };
                 block.up.forward(rec, &n2, &epilogue)?
             }
             Hidden::Gated => {

@@ -75,7 +75,7 @@ impl Bottleneck {
     /// s·(hidden·upᵀ + b) + base. The epilogue's factor is on the product only, so the bias gets its own.
     fn raise(&self, rec: &mut Recorder, hidden: &Tensor, base: Option<&Tensor>) -> Result<Tensor> {
         let bias = reduce::scaled(rec, &self.up.bias, self.scale)?;
-        let epilogue = Epilogue { alpha: self.scale, bias: Some(&bias), residual: base, activation: None };
+        let epilogue = Epilogue { alpha: self.scale, bias: Some(&bias), residual: base, activation: None, half: false };
         matmul(rec, Layout::Nt, hidden, &self.up.weight, &epilogue)
     }
 

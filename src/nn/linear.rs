@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::gpu::{Gpu, Recorder, Tensor};
-use crate::kernels::gemm::{Epilogue, Layout, matmul};
+use crate::kernels::gemm::{Epilogue, Layout, matmul, takes_half};
 use crate::kernels::{layernorm, reduce};
 
 /// y = x·Wᵀ + b with W `[out,in]`; neither trains.
@@ -21,6 +21,14 @@ impl FrozenLinear {
     /// Shapes that do not fit; out of memory.
     pub fn forward(&self, rec: &mut Recorder, x: &Tensor, extra: &Epilogue<'_>) -> Result<Tensor> {
         matmul(rec, Layout::Nt, x, &self.weight, &Epilogue { bias: self.bias.as_ref(), ..*extra })
+    }
+
+    /// Whether so many rows that are made for this layer alone should be stored as f16.
+    ///
+    /// # Errors
+    /// A device that fails while its matrix units are tried.
+    pub fn takes_half(&self, gpu: &Gpu, rows: usize) -> Result<bool> {
+        takes_half(gpu, rows, &self.weight)
     }
 
     /// dX `[rows, in]` from dY `[rows, out]`. There is no other gradient: the layer is frozen.
@@ -75,6 +83,9 @@ impl LayerNorm {
     pub fn forward_for(&self, rec: &mut Recorder, x: &Tensor, layer: &FrozenLinear) -> Result<layernorm::Normed> {
         if layer.weight.dtype().is_texture() && rec.gpu().capabilities().holds_texels(x.rows(), x.cols()) {
             return layernorm::forward_texels(rec, x, &self.gain, &self.shift, self.eps);
+        }
+        if layer.takes_half(rec.gpu(), x.rows())? {
+            return layernorm::forward_half(rec, x, &self.gain, &self.shift, self.eps);
         }
         self.forward(rec, x)
     }

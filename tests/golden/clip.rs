@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tipi::low_level::clip::{Clip, ImageConfig, Prompts, TowerConfig};
-use tipi::low_level::gpu::{DeviceOptions, Gpu, Tensor};
+use tipi::low_level::gpu::{DType, DeviceOptions, Gpu, Tensor};
 use tipi::low_level::kernels::gemm::{self, Kernel, Layout, Precision, Problem};
 
 use crate::{Case, cases, chosen, gpu, host, own, product, unit};
@@ -50,8 +50,14 @@ fn clip_features_by_every_kernel() {
             let encode = |precision| {
                 let clip = Clip::load_as(&gpu, &folder, precision).unwrap();
                 let weight = &clip.text.transformer.blocks[0].up.weight;
-                let problem =
-                    Problem { layout: Layout::Nt, m: 50, n: weight.rows(), k: weight.cols(), b: weight.dtype() };
+                let problem = Problem {
+                    layout: Layout::Nt,
+                    m: 50,
+                    n: weight.rows(),
+                    k: weight.cols(),
+                    a: DType::F32,
+                    b: weight.dtype(),
+                };
                 if kernel.is_some_and(|kernel| gemm::choose(&gpu, &problem).ok() != Some(kernel)) {
                     return None;
                 }

@@ -4,7 +4,7 @@ use tipi::low_level::kernels::attention::{self, Pattern, Span};
 
 use crate::twins::attention::{Heads, Ragged};
 use crate::twins::{Random, Tracked, check, check_rejects, widen};
-use crate::{bits, gpu, run, twins, up};
+use crate::{bits, check_half, gpu, run, run1_half, twins, up};
 
 fn pattern(r: &Ragged, kernel: attention::Kernel) -> Pattern {
     let prefix = (r.prefix > 0).then_some(Span { start: 0, len: r.prefix });
@@ -40,6 +40,10 @@ fn attention_case_by(random: &mut Random, ragged: &Ragged, heads: Heads, size: f
         let dqkv = attention::backward(rec, &qkv_g, &out, &dy_g, &pattern, heads.count)?;
         Ok([out.y, out.lse, weights, dqkv])
     });
+    if kernel == attention::Kernel::Tile && heads.head.is_multiple_of(16) {
+        let half = run1_half(|rec| Ok(attention::forward_half(rec, &qkv_g, &pattern, heads.count)?.y));
+        check_half(&format!("{what} as f16"), &half, &y);
+    }
     let (qkv, dy) = (widen::<Tracked>(&qkv), widen::<Tracked>(&dy));
     let (y_t, lse_t) = twins::attention::forward(&qkv, ragged, heads);
     check(&what, &y, &y_t);

@@ -69,7 +69,7 @@ fn rows_are_written_one_piece_after_another() {
         // Read through products with the unit matrix, by all kernels that take this form here.
         let unit: Vec<f32> = (0..cols * cols).map(|i| f32::from(i % (cols + 1) == 0)).collect();
         let unit = up(&unit, &[cols, cols]);
-        let problem = gemm::Problem { layout: Layout::Nt, m: cols, n: rows, k: cols, b: dtype };
+        let problem = gemm::Problem { layout: Layout::Nt, m: cols, n: rows, k: cols, a: DType::F32, b: dtype };
         for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.takes(gpu.capabilities(), &problem)) {
             let y = run1(|rec| gemm::matmul_with(rec, kernel, Layout::Nt, &unit, &x, &Epilogue::default()));
             let got: Vec<f32> = (0..rows * cols).map(|i| y[i % cols * rows + i / cols]).collect();

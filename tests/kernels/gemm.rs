@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use tipi::low_level::gpu::{DType, Matrices, Recorder};
+use tipi::low_level::gpu::{DType, Matrices, Recorder, Tensor};
 use tipi::low_level::kernels::activation::{self, Activation};
 use tipi::low_level::kernels::gemm::{self, Bytes, Epilogue, Kernel, Layout, Precision};
 
 use crate::twins::{Random, Real, Tracked, check, check_rejects, widen};
-use crate::{ACTIVATIONS, bits, gpu, invalid, run, run1, twins, up, with_and_without_features};
+use crate::{ACTIVATIONS, bits, check_half, gpu, invalid, run, run1, run1_half, twins, up, with_and_without_features};
 
 #[test]
 fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
@@ -29,7 +29,7 @@ fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
                 Layout::Tn => ([k, m], [k, n]),
             };
             let (a_g, b_g) = (up(&a, &a_shape), up(&b, &b_shape));
-            let problem = gemm::Problem { layout, m, n, k, b: DType::F32 };
+            let problem = gemm::Problem { layout, m, n, k, a: DType::F32, b: DType::F32 };
             // What the first kernel of an order gave, by epilogue.
             let mut first: HashMap<(gemm::Order, usize), Vec<u32>> = HashMap::new();
             for kernel in Kernel::ALL.into_iter().filter(|k| k.takes(gpu().capabilities(), &problem)) {
@@ -53,6 +53,7 @@ fn gemm_in_all_layouts_by_all_kernels_with_all_epilogues() {
                         bias: with_bias.then_some(&bias_g),
                         activation,
                         residual: with_residual.then_some(&residual_g),
+                        half: false,
                     };
                     let got = run1(|rec| gemm::matmul_with(rec, kernel, layout, &a_g, &b_g, &epilogue));
                     let same = first.entry((kernel.order(), code)).or_insert_with(|| bits(&got));
@@ -128,7 +129,7 @@ fn gemm_of_frozen_operands_by_all_kernels() {
             // What the first kernel of an order gave, by whether B was rounded.
             let mut first: HashMap<(gemm::Order, bool), Vec<u32>> = HashMap::new();
             for (b_g, values) in forms {
-                let problem = gemm::Problem { layout, m, n, k, b: b_g.dtype() };
+                let problem = gemm::Problem { layout, m, n, k, a: DType::F32, b: b_g.dtype() };
                 for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.takes(caps, &problem)) {
                     let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, B in {:?}", b_g.dtype());
                     let (bias_g, residual_g) = (up(&bias, &[n]), up(&residual, &[m, n]));
@@ -137,6 +138,7 @@ fn gemm_of_frozen_operands_by_all_kernels() {
                         bias: Some(&bias_g),
                         activation: Some(Activation::Gelu),
                         residual: Some(&residual_g),
+                        half: false,
                     };
                     // Matrix units that take f16 take A in it, too.
                     let halves = kernel.by_matrix_units() && caps.matrices.is_some_and(Matrices::half);
@@ -168,9 +170,53 @@ fn gemm_of_frozen_operands_by_all_kernels() {
         }
     }
     // Kernels of textures need subgroups of eight, and those of f16 in buffers some workgroup memory.
-    let b = |b| gemm::Problem { layout: Layout::Nt, m: 1, n: 1, k: 1, b };
+    let b = |b| gemm::Problem { layout: Layout::Nt, m: 1, n: 1, k: 1, a: DType::F32, b };
     let any = |dtype| Kernel::ALL.into_iter().any(|kernel| kernel.takes(caps, &b(dtype)));
     assert_eq!(taken > 0, any(DType::F16) || any(DType::Texels));
+}
+
+/// Rows that are made for matrix units alone: f16 in place of f32 changes nothing, since they round to it.
+#[test]
+fn gemm_of_rows_in_f16_gives_the_bits_of_rounded_ones() {
+    let mut random = Random::new(47);
+    let caps = gpu().capabilities();
+    for [m, n, k] in [[1, 4, 4], [3, 36, 12], [70, 132, 68], [132, 136, 132]] {
+        let (a, b) = (random.vector(m * k), random.vector(n * k));
+        let (bias, residual) = (up(&random.vector(n), &[n]), up(&random.vector(m * n), &[m, n]));
+        let half: Vec<half::f16> = a.iter().map(|v| half::f16::from_f32(*v)).collect();
+        let rounded: Vec<f32> = half.iter().map(|v| v.to_f32()).collect();
+        let (half_g, rounded_g) = (gpu().upload("test", &half, &[m, k]).unwrap(), up(&rounded, &[m, k]));
+        let weights: Vec<half::f16> = b.iter().map(|v| half::f16::from_f32(*v)).collect();
+        let bytes = Bytes::of(&b, k).unwrap().upload(gpu(), "test", [n, k], false).unwrap();
+        for b_g in [gpu().upload("test", &weights, &[n, k]).unwrap(), bytes] {
+            let problem = gemm::Problem { layout: Layout::Nt, m, n, k, a: DType::F16, b: b_g.dtype() };
+            let (takes, not): (Vec<_>, Vec<_>) = Kernel::ALL.into_iter().partition(|k| k.takes(caps, &problem));
+            assert!(!gemm::takes_half(gpu(), m, &b_g).unwrap() || !takes.is_empty());
+            for kernel in takes {
+                let what = format!("{kernel:?} {m}×{n}×{k}, B in {:?}", b_g.dtype());
+                let activation = Some(Activation::QuickGelu);
+                let added = Epilogue { bias: Some(&bias), residual: Some(&residual), ..Epilogue::default() };
+                let of =
+                    |a: &Tensor, e: &Epilogue<'_>| run1(|rec| gemm::matmul_with(rec, kernel, Layout::Nt, a, &b_g, e));
+                let whole = of(&rounded_g, &added);
+                assert_eq!(bits(&of(&half_g, &added)), bits(&whole), "{what}");
+                let plain = Epilogue { residual: None, ..added };
+                assert_ne!(bits(&of(&half_g, &plain)), bits(&whole), "{what}: sees no residual");
+                // And stored as f16, for the next product.
+                let hidden = Epilogue { activation, ..plain };
+                let stored = Epilogue { half: true, ..hidden };
+                let got = run1_half(|rec| gemm::matmul_with(rec, kernel, Layout::Nt, &half_g, &b_g, &stored));
+                check_half(&what, &got, &of(&half_g, &hidden));
+            }
+            for kernel in not {
+                let mut rec = Recorder::new(gpu());
+                let plain = Epilogue::default();
+                invalid("rows of f16", gemm::matmul_with(&mut rec, kernel, Layout::Nt, &half_g, &b_g, &plain));
+                let stored = Epilogue { half: true, ..plain };
+                invalid("f16 stored", gemm::matmul_with(&mut rec, kernel, Layout::Nt, &rounded_g, &b_g, &stored));
+            }
+        }
+    }
 }
 
 /// Rows of very different sizes, each with a scale of its own; one of nothing.
@@ -222,6 +268,7 @@ fn gemm_of_bytes_by_all_kernels() {
             bias: Some(&bias_g),
             activation: Some(Activation::Gelu),
             residual: Some(&residual_g),
+            half: false,
         };
         for layout in [Layout::Nt, Layout::Nn] {
             let shape = if layout == Layout::Nt { [n, k] } else { [k, n] };
@@ -230,7 +277,7 @@ fn gemm_of_bytes_by_all_kernels() {
             let mut first: HashMap<(gemm::Order, bool), Vec<u32>> = HashMap::new();
             for texels in [false, true] {
                 let b_g = stored.upload(gpu(), "test", shape, texels).unwrap();
-                let problem = gemm::Problem { layout, m, n, k, b: b_g.dtype() };
+                let problem = gemm::Problem { layout, m, n, k, a: DType::F32, b: b_g.dtype() };
                 let (takes, not): (Vec<_>, Vec<_>) = Kernel::ALL.into_iter().partition(|k| k.takes(caps, &problem));
                 for (kernel, fused) in takes.into_iter().flat_map(|kernel| [(kernel, false), (kernel, true)]) {
                     let what = format!("{kernel:?} {layout:?} {m}×{n}×{k}, B in {:?}, fused {fused}", b_g.dtype());
@@ -302,7 +349,8 @@ fn layers_in_int8_are_within_half_a_step_of_their_weights() {
                 let a_g = up(a, &[rows, sizes[2]]);
                 let got = run1(|rec| gemm::matmul(rec, layout, &a_g, &frozen, &Epilogue::default()));
                 let what = format!("{layout:?} {sizes:?} by {:?}", frozen.dtype());
-                let problem = gemm::Problem { layout, m: rows, n: sizes[1], k: sizes[2], b: frozen.dtype() };
+                let problem =
+                    gemm::Problem { layout, m: rows, n: sizes[1], k: sizes[2], a: DType::F32, b: frozen.dtype() };
                 let units = gemm::choose(gpu(), &problem).unwrap().by_matrix_units();
                 let halves = units && gpu().capabilities().matrices.is_some_and(Matrices::half);
                 let round = |v: f32| if halves { half::f16::from_f32(v).to_f32() } else { v };

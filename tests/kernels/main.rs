@@ -103,6 +103,22 @@ fn run1(record: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<f32> {
     y
 }
 
+/// As [`run1`], of a result that is stored as f16.
+fn run1_half(record: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<f32> {
+    let (plan, [y]) = plan_on(gpu(), |rec| Ok([record(rec)?]));
+    plan.run().unwrap();
+    gpu().read::<half::f16>(&y).unwrap().into_iter().map(half::f16::to_f32).collect()
+}
+
+/// That numbers stored as f16 are those of f32, each rounded to one of its two neighbours: which, is left to devices.
+fn check_half(what: &str, half: &[f32], whole: &[f32]) {
+    assert_eq!(half.len(), whole.len(), "{what}");
+    for (i, (half, whole)) in half.iter().zip(whole).enumerate() {
+        let step = whole.abs().max(2f32.powi(-14)) * 2f32.powi(-10);
+        assert!((half - whole).abs() <= step, "{what} at {i}: {half} as f16, {whole} as f32");
+    }
+}
+
 fn invalid<T>(what: &str, result: Result<T>) {
     match result {
         Err(Error::Invalid(_)) => {}

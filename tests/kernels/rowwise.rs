@@ -1,12 +1,13 @@
 //! What takes a row at a time: LayerNorm, normalisation, softmax, cross-entropy.
 
+use tipi::low_level::gpu::Recorder;
 use tipi::low_level::kernels::activation::{self, Activation};
 use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout};
 use tipi::low_level::kernels::{layernorm, loss, normalize, softmax};
 
 use crate::twins::rowwise::Flaw;
 use crate::twins::{Random, Real, Tracked, assert_close, check, check_rejects, tolerance, values, widen};
-use crate::{gpu, run, run1, twins, up, up_u32, with_and_without_features};
+use crate::{check_half, gpu, invalid, run, run1, run1_half, twins, up, up_u32, with_and_without_features};
 
 const ROWS: [usize; 4] = [1, 3, 33, 67];
 const WIDTHS: [usize; 7] = [1, 5, 12, 33, 64, 150, 192];
@@ -63,6 +64,13 @@ fn layernorm_forward_and_backward() {
                             let wrong = twins::rowwise::layernorm(&x, &gain, &shift, eps, Flaw::Sample).0;
                             check_rejects(&format!("{what} as texels"), "variance over n − 1", &y, &wrong);
                         }
+                    }
+                    let half = |rec: &mut Recorder| layernorm::forward_half(rec, &x_g, &gain_g, &shift_g, eps);
+                    if width % 2 == 0 {
+                        check_half(&format!("{what} as f16"), &run1_half(|rec| Ok(half(rec)?.y)), &y);
+                        check(&format!("{what} stats beside f16"), &run1(|rec| Ok(half(rec)?.stats)), &stats_t);
+                    } else {
+                        invalid("an odd width", half(&mut Recorder::new(gpu())));
                     }
                     let dx_t = twins::rowwise::layernorm_backward(&x, &gain, &dy, eps, None);
                     check(&format!("{what} dx"), &dx, &dx_t);

@@ -406,7 +406,7 @@ fn a_server_is_left_alone_as_long_as_it_asks() {
     server.fault("GET", "/revision/main", Fault::Status(429, "Retry-After: 3600\r\n"), 1);
     let start = Instant::now();
     let message = refusal(&server.hub(cache.path()));
-    assert!(message.contains("3600 s") && start.elapsed() < Duration::from_secs(3), "{message}");
+    assert!(message.contains("3600 s") && start.elapsed() < Duration::from_secs(60), "{message}");
     assert_eq!(server.seen().len(), 1);
 }
 

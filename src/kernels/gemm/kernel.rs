@@ -46,6 +46,8 @@ pub struct Problem {
     pub n: usize,
     /// Length of the sums.
     pub k: usize,
+    /// What A is stored as: f32, or f16 where matrix units round it to that anyway. Texels count as f32.
+    pub a: DType,
     /// What B is stored as.
     pub b: DType,
 }
@@ -62,7 +64,8 @@ impl Problem {
     pub fn class(&self) -> String {
         // Powers of four: the best kernel changes slowly, and measuring takes time.
         let size = |n: usize| 1usize << (2 * n.max(1).ilog2().div_ceil(2)).clamp(4, 12);
-        format!("{:?} {:?} {}x{}x{}", self.layout, self.b, size(self.m), size(self.n), size(self.k))
+        let a = if self.a == DType::F16 { " of F16" } else { "" };
+        format!("{:?} {:?}{a} {}x{}x{}", self.layout, self.b, size(self.m), size(self.n), size(self.k))
     }
 }
 
@@ -113,6 +116,7 @@ impl Kernel {
     /// Whether the kernel runs on a device and can take the problem.
     pub fn takes(self, caps: &Capabilities, problem: &Problem) -> bool {
         self.runs_on(caps)
+            && (problem.a != DType::F16 || self.takes_half_a(caps, problem))
             && match (self, problem.b) {
                 (Kernel::Texel, dtype) if dtype.is_texture() => problem.layout != Layout::Tn,
                 // Operands in buffers are staged as textures first, B and A's transpose in one piece.
@@ -133,6 +137,16 @@ impl Kernel {
                 }
                 _ => false,
             }
+    }
+
+    /// Whether the kernel reads rows of f16: only where it would round f32 to that.
+    fn takes_half_a(self, caps: &Capabilities, problem: &Problem) -> bool {
+        self.stores_half(caps) && problem.layout == Layout::Nt && problem.k.is_multiple_of(4)
+    }
+
+    /// Whether the kernel can store the product as f16, for another that takes it so.
+    pub fn stores_half(self, caps: &Capabilities) -> bool {
+        self.by_matrix_units() && caps.matrices.is_some_and(Matrices::half)
     }
 
     /// Whether it is the matrix units that compute.
@@ -289,12 +303,15 @@ pub(super) struct Parts {
     pub bias: bool,
     pub activation: Option<Activation>,
     pub residual: bool,
+    /// C is stored as f16.
+    pub half: bool,
 }
 
 /// How a product's operands are stored.
 #[derive(Clone, Copy)]
 pub(super) struct Form {
     pub layout: Layout,
+    pub a: DType,
     pub b: DType,
     /// Whether rows of A and of B, as stored, are whole fours. Rows of bytes always are.
     pub fours: (bool, bool),
@@ -302,14 +319,14 @@ pub(super) struct Form {
 
 impl Form {
     pub fn of(problem: &Problem) -> Form {
-        let Problem { layout, m, n, k, b } = *problem;
+        let Problem { layout, m, n, k, a, b } = *problem;
         let (a_width, b_width) = (if layout == Layout::Tn { m } else { k }, if layout == Layout::Nt { k } else { n });
-        Form { layout, b, fours: (a_width.is_multiple_of(4), b.is_bytes() || b_width.is_multiple_of(4)) }
+        Form { layout, a, b, fours: (a_width.is_multiple_of(4), b.is_bytes() || b_width.is_multiple_of(4)) }
     }
 }
 
 pub(super) fn variant(kernel: Kernel, form: Form, parts: Parts, matrices: Option<Matrices>) -> Variant {
-    let Form { layout, b, fours } = form;
+    let Form { layout, a, b, fours } = form;
     let shader = match kernel {
         Kernel::Tile | Kernel::Wide | Kernel::Thin => &TILE,
         Kernel::Matrix | Kernel::MatrixWide => match matrices {
@@ -331,11 +348,13 @@ pub(super) fn variant(kernel: Kernel, form: Form, parts: Parts, matrices: Option
         ("BIAS", u32::from(parts.bias)),
         ("ACT", parts.activation.map_or(0, Activation::code)),
         ("RESIDUAL", u32::from(parts.residual)),
+        ("HALF_C", u32::from(parts.half)),
     ];
     let tiling = kernel.tiling(matrices);
     let mut consts = [&tiling.consts()[..], &form].concat();
     if tiling.depth > 0 {
         consts.extend([("FOUR_A", u32::from(fours.0)), ("FOUR_B", u32::from(fours.1))]);
+        consts.push(("HALF_A", u32::from(a == DType::F16)));
     }
     if kernel.by_matrix_units() {
         consts.push(("WIDE", u32::from(kernel == Kernel::MatrixWide)));
@@ -376,6 +395,15 @@ pub(in crate::low_level::kernels) fn variants() -> Vec<Variant> {
         (Kernel::Texel, DType::F32, None),
         (Kernel::Texel, DType::ByteTexels, None),
     ];
+    // What towers do with rows of f16: to residuals, to the next product's rows, and neither.
+    for (kernel, b, matrices) in forms.into_iter().filter(|(.., matrices)| matrices.is_some_and(Matrices::half)) {
+        for (half, activation, residual) in
+            [(false, None, false), (false, None, true), (true, Some(Activation::QuickGelu), false)]
+        {
+            let form = Form { layout: Layout::Nt, a: DType::F16, b, fours: (true, true) };
+            all.push(variant(kernel, form, Parts { bias: true, activation, residual, half }, matrices));
+        }
+    }
     for (kernel, b, matrices) in forms {
         for layout in Layout::ALL {
             if layout == Layout::Tn && (kernel.by_matrix_units() || kernel == Kernel::Texel || b.is_bytes()) {
@@ -393,8 +421,8 @@ pub(in crate::low_level::kernels) fn variants() -> Vec<Variant> {
                     for activation in std::iter::once(None).chain(Activation::ALL.map(Some)) {
                         for residual in [false, true] {
                             if number == 0 || (bias == residual && bias == (activation == Some(Activation::Gelu))) {
-                                let parts = Parts { bias, activation, residual };
-                                all.push(variant(kernel, Form { layout, b, fours }, parts, matrices));
+                                let parts = Parts { bias, activation, residual, half: false };
+                                all.push(variant(kernel, Form { layout, a: DType::F32, b, fours }, parts, matrices));
                             }
                         }
                     }
@@ -425,7 +453,7 @@ mod tests {
     }
 
     fn problem(layout: Layout, m: usize, n: usize, k: usize, b: DType) -> Problem {
-        Problem { layout, m, n, k, b }
+        Problem { layout, m, n, k, a: DType::F32, b }
     }
 
     /// As a device chooses, from what was measured.
@@ -546,6 +574,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn rows_of_f16_go_to_matrix_units_that_round_to_it() {
+        let of = |k, b| Problem { a: DType::F16, ..problem(Layout::Nt, 512, 768, k, b) };
+        for matrices in [Matrices::Square16, Matrices::Half8] {
+            let caps = gpu(Some(matrices));
+            assert!(first(&caps, of(768, DType::F16)).is_some_and(Kernel::by_matrix_units));
+            assert!(first(&caps, of(768, DType::I8)).is_some_and(Kernel::by_matrix_units));
+            assert_eq!(first(&caps, of(770, DType::F16)), None);
+            assert_eq!(first(&caps, Problem { layout: Layout::Nn, ..of(768, DType::F16) }), None);
+        }
+        for caps in [LAVAPIPE, gpu(None), gpu(Some(Matrices::Square8))] {
+            assert_eq!(first(&caps, of(768, DType::F16)), None);
+        }
+        assert_ne!(of(768, DType::F16).class(), problem(Layout::Nt, 512, 768, 768, DType::F16).class());
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Layout {
     }
 }
 
-/// What is done to each element on its way out: act(alpha·x + bias) + residual.
+/// What is done to each element on its way out: act(alpha·x + bias) + residual, and how that is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Epilogue<'a> {
     /// Factor on the product.
@@ -53,11 +53,14 @@ pub struct Epilogue<'a> {
     pub activation: Option<Activation>,
     /// `[m,n]`, added last.
     pub residual: Option<&'a Tensor>,
+    /// Stored as f16, as a product by matrix units reads it ([`takes_half`]). Only a product by such units stores it so, of
+    /// whole fours of columns.
+    pub half: bool,
 }
 
 impl Default for Epilogue<'_> {
     fn default() -> Self {
-        Epilogue { alpha: 1.0, bias: None, activation: None, residual: None }
+        Epilogue { alpha: 1.0, bias: None, activation: None, residual: None, half: false }
     }
 }
 
@@ -131,7 +134,7 @@ pub fn freeze_rows(
 ) -> Result<Tensor> {
     let caps = gpu.capabilities();
     let [n, k] = shape;
-    let large = Problem { layout: Layout::Nt, m: 512, n, k, b: DType::F32 };
+    let large = Problem { layout: Layout::Nt, m: 512, n, k, a: DType::F32, b: DType::F32 };
     // The form decides how LayerNorm adds up what it hands to this matrix, so it follows from what the device is and not
     // from the clock.
     let asked = Problem { n: 1024, k: 1024, ..large };
@@ -210,6 +213,25 @@ pub fn choose(gpu: &Gpu, problem: &Problem) -> Result<Kernel> {
     }
 }
 
+/// Whether who makes `rows` rows for nothing but the product with Bᵀ, `weight` as [`freeze`] left it, should store them as
+/// f16: matrix units will compute it, which round them to that anyway.
+///
+/// # Errors
+/// As [`choose`], but for operands that no kernel takes or that every kernel multiplies wrongly: f32 may still do.
+pub fn takes_half(gpu: &Gpu, rows: usize, weight: &Tensor) -> Result<bool> {
+    let (n, k, b) = (weight.rows(), weight.cols(), weight.dtype());
+    let problem = Problem { layout: Layout::Nt, m: rows, n, k, a: DType::F16, b };
+    let caps = gpu.capabilities();
+    if !Kernel::ALL.iter().any(|kernel| kernel.takes(caps, &problem)) {
+        return Ok(false);
+    }
+    match choose(gpu, &problem) {
+        Ok(_) => Ok(true),
+        Err(Error::Invalid(_) | Error::Unsupported { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The kernel that was asked for by name.
 fn forced(gpu: &Gpu) -> Result<Option<Kernel>> {
     let Some(name) = gpu.asked_kernel() else { return Ok(None) };
@@ -262,7 +284,8 @@ fn problem(layout: Layout, a: &Tensor, b: &Tensor) -> Result<Problem> {
         let (a, b) = (a.shape(), b.shape());
         return Err(Error::invalid(format!("{}: {a:?} and {b:?} do not share their inner dimension", layout.label())));
     }
-    Ok(Problem { layout, m, n, k, b: b.dtype() })
+    let half = if a.dtype() == DType::F16 { DType::F16 } else { DType::F32 };
+    Ok(Problem { layout, m, n, k, a: half, b: b.dtype() })
 }
 
 fn record(
@@ -284,13 +307,18 @@ fn record(
     if let Some(residual) = epilogue.residual {
         expect_matrix(layout.label(), "residual", residual, m, n)?;
     }
-    let parts =
-        Parts { bias: epilogue.bias.is_some(), activation: epilogue.activation, residual: epilogue.residual.is_some() };
+    let half = epilogue.half;
+    if half && !(kernel.stores_half(&caps) && n.is_multiple_of(4)) {
+        return Err(Error::invalid(format!("{}: {kernel:?} does not store {n} columns as f16 here", layout.label())));
+    }
+    let (bias, residual) = (epilogue.bias.is_some(), epilogue.residual.is_some());
+    let parts = Parts { bias, activation: epilogue.activation, residual, half };
     if b.dtype().is_bytes() && b.scales().is_none() {
         return Err(Error::invalid(format!("{}: B's bytes have no scales", layout.label())));
     }
     let variant = variant(kernel, Form::of(problem), parts, caps.matrices);
-    let c = rec.temp(layout.label(), &[m, n])?;
+    let c = rec.temp_of(layout.label(), &[m, n], if half { DType::F16 } else { DType::F32 })?;
+    let width = |half: bool| if half { 2.0 } else { 4.0 };
     let dispatch = |rec: &mut Recorder, a: &Tensor, b: &Tensor, first: usize, rows: usize| {
         let (mf, nf, kf) = (rows as f64, n as f64, k as f64);
         rec.dispatch(&Dispatch {
@@ -313,7 +341,7 @@ fn record(
             .concat(),
             grid: kernel.grid(rows, n, caps.matrices),
             flops: 2.0 * mf * nf * kf,
-            bytes: 4.0 * (mf * kf + mf * nf) + b.bytes() as f64,
+            bytes: mf * kf * width(problem.a == DType::F16) + mf * nf * width(half) + b.bytes() as f64,
         })
     };
     if kernel != Kernel::Texel {

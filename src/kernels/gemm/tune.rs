@@ -80,7 +80,8 @@ fn usable(gpu: &Gpu, problem: &Problem) -> Vec<Vec<Kernel>> {
 fn none_right(gpu: &Gpu, problem: &Problem, tried: &[Kernel]) -> Error {
     let label = problem.layout.label();
     if tried.is_empty() {
-        return Error::invalid(format!("{label}: no kernel takes B as {:?}", problem.b));
+        let a = if problem.a == DType::F16 { "A as F16 and " } else { "" };
+        return Error::invalid(format!("{label}: no kernel takes {a}B as {:?}", problem.b));
     }
     let names: Vec<_> = tried.iter().map(|kernel| kernel.name()).collect();
     let reason = format!(
@@ -167,8 +168,16 @@ impl Operands {
             DType::I8 | DType::ByteTexels => bytes()?.upload(gpu, "tune", b, p.b.is_texture())?,
             DType::U32 => return Err(Error::invalid("gemm: no products of u32")),
         };
+        let rows = noise_values(a[0] * a[1]);
+        let a = match p.a {
+            DType::F16 => {
+                let half: Vec<_> = rows.iter().map(|v| half::f16::from_f32(*v)).collect();
+                gpu.upload("tune", &half, &a)?
+            }
+            _ => gpu.upload("tune", &rows, &a)?,
+        };
         Ok(Operands {
-            a: gpu.upload("tune", &noise_values(a[0] * a[1]), &a)?,
+            a,
             b,
             bias: gpu.upload("tune", &noise_values(p.n), &[p.n])?,
             residual: gpu.upload("tune", &noise_values(p.m * p.n), &[p.m, p.n])?,
@@ -183,6 +192,7 @@ fn record(rec: &mut Recorder, kernel: Kernel, layout: Layout, operands: &Operand
         bias: Some(&operands.bias),
         activation: Some(Activation::QuickGelu),
         residual: Some(&operands.residual),
+        half: false,
     };
     matmul_with(rec, kernel, layout, &operands.a, &operands.b, &epilogue)
 }
@@ -225,7 +235,7 @@ fn product(gpu: &Gpu, kernel: Kernel, problem: &Problem, [m, n, k]: [usize; 3]) 
 impl Product {
     /// Whether it is right. Drivers have been wrong before.
     fn is_right(&self) -> bool {
-        let Problem { layout, m, n, k, b } = self.problem;
+        let Problem { layout, m, n, k, b, .. } = self.problem;
         let (a, from, bias, residual) =
             (noise_values(m * k), noise_values(n * k), noise_values(n), noise_values(m * n));
         let bytes = if b.is_bytes() { Bytes::of(&from, if layout == Layout::Nt { k } else { n }).ok() } else { None };
