@@ -89,9 +89,21 @@ apt_of() {
         -o Debug::NoLocking=1 "$@"
 }
 
+# alone COMMAND...: not while another script of this folder does such a thing.
+alone() {
+    if command -v flock >/dev/null 2>&1; then
+        exec 9>"$cache/lock"
+        flock 9
+    fi
+    "$@"
+    exec 9>&-
+}
+
 # unpacked SUITE NAME [--alone] PACKAGE...: packages of a suite of Debian, with all they depend on (or --alone), unpacked into
 # $cache/NAME-SUITE; sets `root`. Neither root nor a chroot is needed. What is there is kept: remove the folder for newer ones.
-unpacked() {
+unpacked() { alone unpack "$@"; }
+
+unpack() {
     local suite=$1 name=$2 folder deb dependencies=(install)
     shift 2
     [ "$1" != --alone ] || { dependencies=(download); shift; }
@@ -126,7 +138,9 @@ unpacked() {
 }
 
 # npm_package NAME VERSION: fetches a package of npm's; sets `npm`, the folder that holds node_modules, and `npm_version`.
-npm_package() {
+npm_package() { alone npm_fetch "$@"; }
+
+npm_fetch() {
     installed npm npm nodejs
     npm=$cache/npm-$1-$2 npm_version=$2
     [ ! -e "$npm/node_modules/$1/package.json" ] || return 0
@@ -136,11 +150,10 @@ npm_package() {
         { tail -5 "$cache/npm.log" >&2; skip "$1 $2 cannot be fetched"; }
 }
 
-# shaders_written: writes every variant's texts to the folder `shaders`, by the test that does so.
+# shaders_written: writes every variant's texts to a folder, which `shaders` names, by the test that does so.
 shaders_written() {
     built shaders
-    shaders=$cache/shaders
-    rm -rf "$shaders"
+    shaders=$TIPI_CACHE_DIR/shaders
     TIPI_SHADERS=$shaders "${binary[shaders]}" --ignored --exact write_shaders >"$cache/shaders.log" 2>&1 ||
         { tail -5 "$cache/shaders.log" >&2; broken "the variants cannot be written"; }
     [ -s "$shaders/list.json" ] || broken "tests/shaders.rs wrote no list"
@@ -205,7 +218,7 @@ built() {
     command -v cargo >/dev/null 2>&1 || skip "there is neither cargo nor TIPI_BINARIES"
     # With the packages that the caller tests, so that nothing is built a second time.
     # shellcheck disable=SC2086
-    (cd "$repo" && cargo test --no-run --message-format=json ${TEST_ARGS:-} "${wanted[@]}") >"$cache/messages" || status=$?
+    (cd "$repo" && cargo test --no-run --message-format=json ${TEST_ARGS:-} "${wanted[@]}") >"$TIPI_CACHE_DIR/messages" || status=$?
     [ $status -eq 0 ] || broken "the tests do not build"
     # Each line of cargo's is one JSON object; executables are named in lines about artifacts.
     while IFS=$'\t' read -r kind name path; do
@@ -214,7 +227,7 @@ built() {
             lib) binary[lib]=$path ;;
             bin) binary[tipi]=$path ;;
         esac
-    done < <(sed -nE 's/.*"reason":"compiler-artifact".*"target":\{"kind":\["([a-z]+)"\].*"name":"([a-z_0-9]+)".*"executable":"([^"]+)".*/\1\t\2\t\3/p' "$cache/messages")
+    done < <(sed -nE 's/.*"reason":"compiler-artifact".*"target":\{"kind":\["([a-z]+)"\].*"name":"([a-z_0-9]+)".*"executable":"([^"]+)".*/\1\t\2\t\3/p' "$TIPI_CACHE_DIR/messages")
     for name in "$@"; do [ -x "${binary[$name]:-}" ] || broken "cargo built no $name"; done
 }
 
