@@ -1,15 +1,21 @@
 //! tipi's times for `benches/peers/compare.py` and `benches/gpu/run.sh`: one JSON object a line, {"engine", "case", "seconds"},
 //! with "work" and its "unit" for what is done in that time.
 //!
-//! `cargo bench --bench probe -- gemm|image|pini CLASSES|pixels [BATCH]|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]|dino [PICTURES]`
+//! `cargo bench --bench probe -- gemm|image|pini CLASSES|pixels [BATCH]|products [SIDE]|towers [BATCH,BATCH…] [NAME…]|cache [KEYS]|dino [PICTURES]|timeline [PICTURES] [BATCH] [NAME]`
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
+
+use std::path::Path;
+use std::time::Instant;
 
 use support::best;
 
 use tipi::low_level::adapt::dino::{SelfSupervised, Trainer};
 use tipi::low_level::adapt::overlap::Config;
+use tipi::low_level::clip::Clip;
+use tipi::low_level::data::{Folder, Item};
+use tipi::low_level::encode::{Views, encode};
 use tipi::low_level::gpu::{DeviceOptions, Gpu, Plan, Recorder};
 use tipi::low_level::kernels::gemm::{self, Epilogue, Kernel, Layout, Precision};
 use tipi::low_level::kernels::{affinity, peak, search};
@@ -148,6 +154,49 @@ fn dino(gpu: &Gpu, pictures: usize) {
     report(&format!("dino {pictures}"), "tipi", seconds, &done);
 }
 
+/// When the device works and when it waits while pictures become features, as `tipi embed image` makes them: of the bundled model, or
+/// of one of random weights by its name.
+fn timeline(gpu: &Gpu, pictures: usize, batch: usize, name: Option<&str>) {
+    let clip = match [support::B32, support::B16, support::L14].iter().find(|size| Some(size.name) == name) {
+        Some(size) => support::clip(gpu, size, Precision::F32),
+        None => Clip::load(gpu, Path::new("weights/picto")).unwrap(),
+    };
+    let found = Folder::open("examples/pictos/shifted").unwrap();
+    let items: Vec<Item> = found.items.into_iter().cycle().take(pictures).collect();
+    let mut encoder = clip.image_encoder(batch).unwrap();
+    let views = Views::Center;
+    // Kernels are compiled before.
+    encode(&mut encoder, &items[..batch.min(pictures)], &views, true, &mut |_| {}).unwrap();
+    gpu.begin_timeline().unwrap();
+    let start = Instant::now();
+    encode(&mut encoder, &items, &views, true, &mut |_| {}).unwrap();
+    let wall = start.elapsed().as_secs_f64();
+    let spans = gpu.end_timeline().unwrap();
+    let busy: f64 = spans.iter().map(|span| span.end - span.begin).sum();
+    let mut gaps: Vec<f64> = spans.windows(2).map(|pair| (pair[1].begin - pair[0].end).max(0.0)).collect();
+    let (idle, count) = (gaps.iter().sum::<f64>(), spans.len());
+    gaps.sort_by(f64::total_cmp);
+    let (half, most) = gaps.last().map_or((0.0, 0.0), |most| (gaps[gaps.len() / 2], *most));
+    let found = format!(
+        ", \"submissions\": {count}, \"busy\": {busy}, \"idle\": {idle}, \"gap\": {half}, \"longest gap\": {most}"
+    );
+    report(
+        &format!("timeline {pictures} by {batch}"),
+        "tipi",
+        wall,
+        &format!("{}{found}", work(pictures as f64, "pictures")),
+    );
+    // A character for a hundredth of the time: how much of it the device worked.
+    let end = spans.iter().map(|span| span.end).fold(0.0, f64::max) / 100.0;
+    let share = |i: usize| {
+        let (from, to) = (i as f64 * end, (i + 1) as f64 * end);
+        spans.iter().map(|span| (span.end.min(to) - span.begin.max(from)).max(0.0)).sum::<f64>() / end
+    };
+    let line: String =
+        (0..100).map(|i| [' ', '░', '▒', '▓', '█'][(share(i) * 4.0).round().clamp(0.0, 4.0) as usize]).collect();
+    eprintln!("|{line}| {:.2} s, {:.1} % of them idle", 100.0 * end, 100.0 * idle / (100.0 * end));
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let gpu = Gpu::open(&DeviceOptions { checked: Some(false), ..Default::default() }).unwrap();
@@ -190,8 +239,14 @@ fn main() {
         Some("products") => products(&gpu, args.get(1).and_then(|s| s.parse().ok()).unwrap_or(4096)),
         Some("towers") => towers(&gpu, args.get(1).map_or("1,8,64", String::as_str), args.get(2..).unwrap_or_default()),
         Some("cache") => cache(&gpu, args.get(1).and_then(|k| k.parse().ok()).unwrap_or(16_000)),
+        Some("timeline") => {
+            let number = |at: usize, or| args.get(at).and_then(|n| n.parse().ok()).unwrap_or(or);
+            timeline(&gpu, number(1, 512), number(2, 32), args.get(3).map(String::as_str));
+        }
         Some("dino") => dino(&gpu, args.get(1).and_then(|n| n.parse().ok()).unwrap_or(2)),
         // As `cargo test --benches` and a bare `cargo bench` call it: that it starts is all there is to see.
-        _ => println!("say what to time: gemm, image, pini CLASSES, pixels, products, towers, cache or dino PICTURES"),
+        _ => println!(
+            "say what to time: gemm, image, pini CLASSES, pixels, products, towers, cache, dino PICTURES or timeline"
+        ),
     }
 }

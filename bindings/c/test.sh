@@ -56,6 +56,8 @@ done
 sanitize=
 if echo 'int main(void) { return 0; }' | cc -fsanitize=address,undefined -x c - -o "$work/try" 2>/dev/null && "$work/try"; then
     sanitize='-fsanitize=address,undefined -fno-sanitize-recover=all -g'
+    cc -std=c11 -O1 -c bindings/c/tests/keep.c -o "$work/keep.o"
+    sanitize+=" -rdynamic $work/keep.o"
     # What drivers leave when the process ends is not ours. Memory of tipi's that is lost has tipi in its trace.
     printf 'leak:%s\n' libvulkan libLLVM libdrm libgallium swrast radeonsi dl_init dlopen >"$work/leaks"
     export LSAN_OPTIONS=suppressions=$work/leaks:print_suppressions=0 ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
@@ -80,7 +82,7 @@ for class in apple bell camera car fish umbrella; do
 done
 pictures=("$data"/bell/*.png "$data"/car/*.png "$data"/apple/*.png)
 cp Cargo.toml "$work/broken.png"
-"$work/fewshot" $model $data tip-adapter "$work/c.safetensors" "${pictures[@]}" "$work/broken.png" /no/such.png >"$work/c.txt"
+"$work/fewshot" $model $data tip-adapter "$work/c.safetensors" "${pictures[@]}" "$work/broken.png" /no/such.png >"$work/c.txt" 2>"$work/c.err"
 "$work/fewshot-cpp" $model $data tip-adapter "$work/cpp.safetensors" "${pictures[@]}" "$work/broken.png" /no/such.png >"$work/cpp.txt" 2>"$work/cpp.err"
 "$work/fewshot-static" $model $data tip-adapter "$work/static.safetensors" "${pictures[@]}" >/dev/null 2>&1
 grep -q 'stopped: no patience' "$work/cpp.err"

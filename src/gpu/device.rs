@@ -14,6 +14,7 @@ use super::pace::Pace;
 use super::pipeline::Pipelines;
 use super::pool::FreeList;
 use super::profile::Profile;
+use super::timeline::Timeline;
 use super::trials::Trials;
 use crate::Result;
 
@@ -28,6 +29,7 @@ pub(super) struct Inner {
     pub pipelines: Pipelines,
     pub trials: Trials,
     pub profile: Option<Mutex<Profile>>,
+    pub timeline: Timeline,
     pub info: wgpu::AdapterInfo,
     pub limits: wgpu::Limits,
     pub capabilities: Capabilities,

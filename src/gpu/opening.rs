@@ -16,6 +16,7 @@ use super::pace::Pace;
 use super::pipeline::Pipelines;
 use super::pool::FreeList;
 use super::profile::Profile;
+use super::timeline::Timeline;
 use super::trials::{Trials, listed};
 use super::wait;
 use crate::{Error, Result};
@@ -274,6 +275,7 @@ impl Gpu {
         let period = |_: &wgpu::Device, queue: &wgpu::Queue| queue.get_timestamp_period();
         let inner = Inner {
             profile: profiles.then(|| Mutex::new(Profile::new(link.with(period)))),
+            timeline: Timeline::default(),
             pipelines,
             trials,
             measures,

@@ -89,7 +89,7 @@ impl Pace {
             }
         }
         let since = Instant::now();
-        let submission = link.submit_with(&pass, |encoder| Step::encode(steps.iter().copied(), encoder));
+        let submission = link.submit_with(&pass, |encoder| Step::encode(steps.iter().copied(), encoder, None));
         queue.under_way.push_back(UnderWay { submission, work: steps.iter().map(|step| step.cost()).sum(), since });
         link.check()
     }

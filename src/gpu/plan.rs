@@ -29,9 +29,14 @@ impl Step {
         self.flops + 10.0 * self.bytes
     }
 
-    /// Puts steps into one pass.
-    pub fn encode<'s>(steps: impl Iterator<Item = &'s Step>, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    /// Puts steps into one pass, between two timestamps where somebody wants them.
+    pub fn encode<'s>(
+        steps: impl Iterator<Item = &'s Step>,
+        encoder: &mut wgpu::CommandEncoder,
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) {
+        let wanted = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+        let mut pass = encoder.begin_compute_pass(&wanted);
         for step in steps {
             pass.set_pipeline(&step.pipeline.compute);
             pass.set_bind_group(0, &step.group, &[]);
@@ -109,7 +114,13 @@ impl Plan {
         }
         let mut before: Vec<&Step> = before.collect();
         for chunk in self.steps.split_inclusive(|s| s.cut) {
-            gpu.link.submit(|encoder| Step::encode(before.drain(..).chain(chunk), encoder));
+            let place = gpu.timeline.next();
+            let marks = place.as_ref().map(|(query_set, first)| wgpu::ComputePassTimestampWrites {
+                query_set,
+                beginning_of_pass_write_index: Some(*first),
+                end_of_pass_write_index: Some(first + 1),
+            });
+            gpu.link.submit(|encoder| Step::encode(before.drain(..).chain(chunk), encoder, marks));
         }
         gpu.link.look();
         self.gpu.check()

@@ -1,11 +1,11 @@
 //! Recorder and plans: equal bits from run to run, places shared, submissions cut.
 
-use tipi::Result;
 use tipi::low_level::gpu::{DeviceOptions, Dispatch, Gpu, Grid, Plan, Recorder, Shader, Tensor, Variant};
 use tipi::low_level::kernels::activation::{self, Activation};
 use tipi::low_level::kernels::attention::{self, Pattern};
 use tipi::low_level::kernels::gemm::{self, Epilogue, Layout};
 use tipi::low_level::kernels::{layernorm, softmax};
+use tipi::{Error, Result};
 
 use crate::twins::Random;
 use crate::{bits, gpu, invalid, plan_on, up};
@@ -174,6 +174,35 @@ fn a_plan_in_several_submissions_gives_equal_bits() {
     assert_eq!(results.iter().map(|r| r.0).collect::<Vec<_>>(), [1, 2, 4]);
     assert_eq!(results[0].1, results[1].1);
     assert_eq!(results[0].1, results[2].1);
+}
+
+/// Submissions run one after the other, and a timeline holds those between its beginning and its end.
+#[test]
+fn a_timeline_says_when_submissions_ran() {
+    // Of its own: others' submissions would be in it.
+    let gpu = Gpu::open(&DeviceOptions { checked: Some(true), tune: Some(false), ..Default::default() }).unwrap();
+    invalid("no timeline", gpu.end_timeline());
+    match gpu.begin_timeline() {
+        Err(Error::Unsupported { .. }) => return,
+        begun => begun.unwrap(),
+    }
+    invalid("two timelines", gpu.begin_timeline());
+    assert_eq!(gpu.end_timeline().unwrap(), []);
+    let x = gpu.upload("x", &[1.0f32; 8], &[8]).unwrap();
+    let (plan, _out) = plan_on(&gpu, |rec| Ok([twice(rec, &x, 3e10).and_then(|x| twice(rec, &x, 3e10))?]));
+    plan.run().unwrap();
+    gpu.begin_timeline().unwrap();
+    let before = std::time::Instant::now();
+    (0..5).for_each(|_| plan.run().unwrap());
+    let spans = gpu.end_timeline().unwrap();
+    let wall = before.elapsed().as_secs_f64();
+    assert_eq!(spans.len(), 5 * plan.submissions());
+    assert!(spans.iter().all(|span| span.begin <= span.end), "{spans:?}");
+    assert!(spans.windows(2).all(|pair| pair[0].begin <= pair[1].begin), "{spans:?}");
+    let last = spans.iter().map(|span| span.end).fold(0.0, f64::max);
+    assert!(spans[0].begin == 0.0 && last <= wall, "{spans:?} within {wall} s");
+    plan.run().unwrap();
+    invalid("it has ended", gpu.end_timeline());
 }
 
 #[test]

@@ -3,10 +3,15 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 # Nothing is measured while tests run, so that they take the same kernels every time.
 os.environ.setdefault("TIPI_TUNE", "off")
+
+# A shell starts what runs in the background deaf to Ctrl-C, which some tests press.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 
