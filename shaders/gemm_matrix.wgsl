@@ -39,10 +39,10 @@ fn put_b(e: u32, four: vec4<f32>) {
     }
 }
 
-// Writes a matrix of each part of a turn from the slots; `row` and `col` are where it lies in its part.
+// Writes a matrix of each of `count` parts from the slots; `row` and `col` are where it lies in its part.
 fn write_slots(tile: vec2<u32>, turn: u32, count: u32, row: u32, col: u32, index: u32) {
-    for (var e = index; e < min(count, PARTS) * SIDE * SIDE; e += INVOCATIONS) {
-        let part = (turn + e / (SIDE * SIDE)) % PARTS;
+    for (var e = index; e < count * SIDE * SIDE; e += INVOCATIONS) {
+        let part = turn + e / (SIDE * SIDE);
         let r = (e / SIDE) % SIDE;
         let x = e % SIDE;
         let to_row = tile.x + (part / PARTS_ACROSS) * PART_M + row + r;
@@ -69,9 +69,12 @@ fn main(
     let col0 = wid.x * TILE_N;
     let tile = vec2<u32>(row0, col0);
     let whole = row0 + TILE_M <= p.m && col0 + TILE_N <= p.n;
-    // As many subgroups as parts take one each; fewer take several, one after the other, and more do some twice.
+    // As many subgroups as parts take one each; fewer take several, one after the other. What subgroups are left over do what
+    // another does, and store nothing: two that store the same race, even with the same numbers.
     for (var turn = 0u; turn < PARTS; turn += subgroups) {
         let part = (turn + subgroup) % PARTS;
+        let stores = turn + subgroup < PARTS;
+        let count = min(subgroups, PARTS - turn);
         let row = (part / PARTS_ACROSS) * PART_M;
         let col = (part % PARTS_ACROSS) * PART_N;
         var c00 = MatrixC();
@@ -134,38 +137,54 @@ fn main(
         }
         let slot = part * SLOT;
         let stride_c = STRIDE_C;
-        coopStoreT(c00, &slots[slot], stride_c);
+        if stores {
+            coopStoreT(c00, &slots[slot], stride_c);
+        }
         workgroupBarrier();
-        write_slots(tile, turn, subgroups, 0u, 0u, index);
+        write_slots(tile, turn, count, 0u, 0u, index);
         workgroupBarrier();
-        coopStoreT(c01, &slots[slot], stride_c);
+        if stores {
+            coopStoreT(c01, &slots[slot], stride_c);
+        }
         workgroupBarrier();
-        write_slots(tile, turn, subgroups, 0u, SIDE, index);
+        write_slots(tile, turn, count, 0u, SIDE, index);
         workgroupBarrier();
-        coopStoreT(c10, &slots[slot], stride_c);
+        if stores {
+            coopStoreT(c10, &slots[slot], stride_c);
+        }
         workgroupBarrier();
-        write_slots(tile, turn, subgroups, SIDE, 0u, index);
+        write_slots(tile, turn, count, SIDE, 0u, index);
         workgroupBarrier();
-        coopStoreT(c11, &slots[slot], stride_c);
+        if stores {
+            coopStoreT(c11, &slots[slot], stride_c);
+        }
         workgroupBarrier();
-        write_slots(tile, turn, subgroups, SIDE, SIDE, index);
+        write_slots(tile, turn, count, SIDE, SIDE, index);
         workgroupBarrier();
         //# if WIDE
-        coopStoreT(c02, &slots[slot], stride_c);
+        if stores {
+            coopStoreT(c02, &slots[slot], stride_c);
+        }
         workgroupBarrier();
-        write_slots(tile, turn, subgroups, 0u, 2u * SIDE, index);
+        write_slots(tile, turn, count, 0u, 2u * SIDE, index);
         workgroupBarrier();
-        coopStoreT(c03, &slots[slot], stride_c);
+        if stores {
+            coopStoreT(c03, &slots[slot], stride_c);
+        }
         workgroupBarrier();
-        write_slots(tile, turn, subgroups, 0u, 3u * SIDE, index);
+        write_slots(tile, turn, count, 0u, 3u * SIDE, index);
         workgroupBarrier();
-        coopStoreT(c12, &slots[slot], stride_c);
+        if stores {
+            coopStoreT(c12, &slots[slot], stride_c);
+        }
         workgroupBarrier();
-        write_slots(tile, turn, subgroups, SIDE, 2u * SIDE, index);
+        write_slots(tile, turn, count, SIDE, 2u * SIDE, index);
         workgroupBarrier();
-        coopStoreT(c13, &slots[slot], stride_c);
+        if stores {
+            coopStoreT(c13, &slots[slot], stride_c);
+        }
         workgroupBarrier();
-        write_slots(tile, turn, subgroups, SIDE, 3u * SIDE, index);
+        write_slots(tile, turn, count, SIDE, 3u * SIDE, index);
         workgroupBarrier();
         //# end
     }

@@ -37,7 +37,7 @@ install -m 755 benches/gpu/run.sh "$kit/run.sh"
 if [ $files = yes ]; then
     # What these tests and benches read, and nothing else.
     mkdir "$kit/tree"
-    cp --parents -r tests/golden tests/fixtures weights/picto benches/peers/pytorch.py "$kit/tree"
+    cp --parents -r tests/golden tests/fixtures weights/picto examples/pictos/shifted benches/peers/pytorch.py "$kit/tree"
 fi
 # The tests look for their files where they were built; run.sh puts a link there.
 echo "$repo" >"$kit/root"

@@ -10,6 +10,7 @@
 # Environment (all optional)
 #   TOTAL      seconds for all of it (default 580), STRETCH a factor on each step's own limit (default 1; more on CPU drivers)
 #   SIDE, BATCHES, CLASSES, KEYS   sizes of products, towers, pini and cache (4096; 1,8,64; 100,1000; 16000)
+#   TIMELINE                       the model whose timeline is taken (ViT-B-32)
 #   TOWERS     which towers (default: ViT-B-32 ViT-B-16 ViT-L-14)
 #   PYTHON     a python3 with PyTorch for CUDA; without one PyTorch's side is left out
 #   TREE       tipi's working tree, where the kit has no files of its own (default: the current folder)
@@ -168,6 +169,8 @@ case_of products 60 products "$SIDE"
 case_of towers 120 towers "$BATCHES" ${TOWERS:-}
 for classes in ${CLASSES//,/ }; do case_of pini 40 pini "$classes"; done
 case_of cache 40 cache "$KEYS"
+# When the device waits for pictures. The bundled model is for machines without a GPU.
+wanted timeline && step timeline 60 "$kit/bin/probe" timeline 512 "$largest" "${TIMELINE:-ViT-B-32}"
 
 # ---- What is left of the time ---------------------------------------------------------------------------------------
 wanted training && step training 40 "$kit/bin/training"

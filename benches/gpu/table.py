@@ -32,6 +32,12 @@ def cases(rows):
             share = f"{100 * row['of_f32_peak']:.1f} %" if "of_f32_peak" in row else ""
             beside = "" if own is None or row["engine"].startswith("tipi") else f"{row['seconds'] / own:.2f} times as fast"
             print(f"| {name} | {row['engine']} | {row['seconds']:.4g} | {rate} | {share} | {beside} |")
+    for row in rows:
+        if "idle" in row:
+            print(
+                f"\nIn {row['case']} the device worked {row['busy']:.3g} s and waited {row['idle']:.3g} s between {row['submissions']} "
+                f"submissions, {1e3 * row['gap']:.3g} ms in the middle, {1e3 * row['longest gap']:.3g} ms at most."
+            )
 
 
 def kernels(measured):
