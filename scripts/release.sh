@@ -83,7 +83,8 @@ for part in "$@"; do
             python3 -m venv "$python"
             "$python/bin/pip" install --quiet --disable-pip-version-check 'maturin>=1.9,<2' 2>/dev/null ||
                 "$python/Scripts/pip" install --quiet --disable-pip-version-check 'maturin>=1.9,<2'
-            maturin=$(ls "$python"/bin/maturin "$python"/Scripts/maturin.exe 2>/dev/null | head -1)
+            maturin=$python/bin/maturin
+            [ -x "$maturin" ] || maturin=$python/Scripts/maturin.exe
             options=(--profile "$profile" --manifest-path bindings/python/Cargo.toml --out "$out")
             [ -z "${TIPI_MANYLINUX:-}" ] || options+=(--compatibility "manylinux_$TIPI_MANYLINUX")
             [ -z "${TIPI_MANYLINUX:-}" ] || ! python3 -c 'import ziglang' 2>/dev/null || options+=(--zig)
