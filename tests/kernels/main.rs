@@ -113,10 +113,14 @@ fn run1_half(record: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<f32> {
 /// That numbers stored as f16 are those of f32, each rounded to one of its two neighbours: which, is left to devices.
 fn check_half(what: &str, half: &[f32], whole: &[f32]) {
     assert_eq!(half.len(), whole.len(), "{what}");
+    let near = |half: f32, whole: f32| (half - whole).abs() <= whole.abs().max(2f32.powi(-14)) * 2f32.powi(-10);
     for (i, (half, whole)) in half.iter().zip(whole).enumerate() {
-        let step = whole.abs().max(2f32.powi(-14)) * 2f32.powi(-10);
-        assert!((half - whole).abs() <= step, "{what} at {i}: {half} as f16, {whole} as f32");
+        assert!(near(*half, *whole), "{what} at {i}: {half} as f16, {whole} as f32");
     }
+    // Halves of words that are swapped would be seen.
+    let swapped = half.chunks_exact(2).zip(whole.chunks_exact(2));
+    let mut swapped = swapped.map(|(half, whole)| near(half[1], whole[0]) && near(half[0], whole[1]));
+    assert!(!swapped.all(|near| near), "{what}: the comparison does not see swapped halves");
 }
 
 fn invalid<T>(what: &str, result: Result<T>) {
