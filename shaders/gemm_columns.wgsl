@@ -1,7 +1,8 @@
 // Operands in buffers, and four columns of B, for the kernels whose invocations keep columns of C in registers.
 //
-// Open constants: TRANS_A (A is stored [k,m]), TRANS_B (B is stored [n,k]), BYTE_B (B is whole numbers of 8 bits, four to a word,
-// rows padded to whole words, times their scales), SCALED (the scales are those of columns).
+// Open constants: TRANS_A (A is stored [k,m]), TRANS_B (B is stored [n,k]), HALF_B (B is f16, two to a word, rows padded to whole
+// words), BYTE_B (B is whole numbers of 8 bits, four to a word, rows padded to whole words, times their scales), SCALED (the scales
+// are those of columns).
 //# import gemm, quads
 
 @group(0) @binding(1) var<storage, read> a: array<f32>;
@@ -17,12 +18,21 @@ fn byte_of(at: u32) -> f32 {
     return f32(extractBits(bitcast<i32>(b[at / 4u]), 8u * (at % 4u), 8u));
 }
 //# else
+//# if HALF_B
+@group(0) @binding(2) var<storage, read> b: array<u32>;
+
+fn half_of(at: u32) -> f32 {
+    return unpack2x16float(b[at / 2u] >> (16u * (at % 2u))).x;
+}
+//# else
 @group(0) @binding(2) var<storage, read> b: array<f32>;
+//# end
 //# end
 
 // Numbers from one row of B to the next, if a row has `width` that count.
 fn stride_of(width: u32) -> u32 {
-    return select(width, (width + 3u) / 4u * 4u, BYTE_B == 1u);
+    let whole = select(1u, 2u, HALF_B == 1u) * select(1u, 4u, BYTE_B == 1u);
+    return (width + whole - 1u) / whole * whole;
 }
 
 // Where four columns of B start.
@@ -40,6 +50,10 @@ fn load_b(at: vec4<u32>, kk: u32) -> vec4<f32> {
     return four * scale_of(kk);
     //# end
     //# else
+    //# if HALF_B
+    return vec4<f32>(half_of(at.x), half_of(at.y), half_of(at.z), half_of(at.w));
+    //# else
     return vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
+    //# end
     //# end
 }

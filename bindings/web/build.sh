@@ -28,7 +28,9 @@ smaller() {
         (cd "$tools/node" && npm install --silent --no-audit --no-fund binaryen@132 >/dev/null) || return 1
         optimise=(node "$tools/node/node_modules/binaryen/bin/wasm-opt")
     fi
-    "${optimise[@]}" -Os --all-features --strip-debug --strip-producers "$1" -o "$2"
+    # By name what browsers have and rustc uses: with all features there are imports that no browser reads.
+    local features=(bulk-memory bulk-memory-opt call-indirect-overlong multivalue mutable-globals nontrapping-float-to-int reference-types sign-ext)
+    "${optimise[@]}" -Os "${features[@]/#/--enable-}" --strip-debug --strip-producers "$1" -o "$2"
 }
 module=$out/tipi_web_bg.wasm
 if [ $profile = web ]; then

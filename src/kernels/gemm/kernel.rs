@@ -131,7 +131,7 @@ impl Kernel {
                 (Kernel::Matrix | Kernel::MatrixWide, DType::F32) => {
                     caps.matrices == Some(Matrices::Square8) && problem.layout != Layout::Tn
                 }
-                (Kernel::Rows | Kernel::Subgroup, DType::F32) => true,
+                (Kernel::Rows | Kernel::Subgroup, DType::F32 | DType::F16) => true,
                 (Kernel::Tile | Kernel::Wide | Kernel::Thin | Kernel::Rows | Kernel::Subgroup, DType::I8) => {
                     problem.layout != Layout::Tn
                 }
@@ -389,8 +389,10 @@ pub(in crate::low_level::kernels) fn variants() -> Vec<Variant> {
         (Kernel::MatrixWide, DType::I8, Some(Matrices::Half8)),
         (Kernel::MatrixWide, DType::I8, Some(Matrices::Square8)),
         (Kernel::Rows, DType::F32, None),
+        (Kernel::Rows, DType::F16, None),
         (Kernel::Rows, DType::I8, None),
         (Kernel::Subgroup, DType::F32, None),
+        (Kernel::Subgroup, DType::F16, None),
         (Kernel::Subgroup, DType::I8, None),
         (Kernel::Texel, DType::F32, None),
         (Kernel::Texel, DType::ByteTexels, None),
@@ -474,8 +476,10 @@ mod tests {
         // An operand past what a texture holds.
         assert_eq!(first(&LAVAPIPE, problem(Layout::Nt, 10, 20_000, 768, DType::F32)), Some(Kernel::Subgroup));
         assert_eq!(first(&LAVAPIPE, problem(Layout::Tn, 64, 768, 20_000, DType::F32)), Some(Kernel::Subgroup));
-        assert_eq!(first(&LAVAPIPE, problem(Layout::Nt, 10, 20_000, 768, DType::I8)), Some(Kernel::Subgroup));
-        assert_eq!(first(&sixteen, problem(Layout::Nn, 10, 768, 768, DType::I8)), Some(Kernel::Rows));
+        for b in [DType::F16, DType::I8] {
+            assert_eq!(first(&LAVAPIPE, problem(Layout::Nt, 10, 20_000, 768, b)), Some(Kernel::Subgroup));
+            assert_eq!(first(&sixteen, problem(Layout::Nn, 10, 768, 768, b)), Some(Kernel::Rows));
+        }
     }
 
     #[test]
