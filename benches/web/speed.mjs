@@ -31,7 +31,7 @@ const { image_size: size } = JSON.parse(fs.readFileSync(path.join(given.model, '
 
 const server = await serve({
     package: given.package, model: given.model, pictures: given.pictures, runtime: given.runtime ?? '', onnx: path.dirname(given.onnx ?? ''),
-});
+}, true);
 const chrome = await chromium.launch(chromiumOf(given.chromium));
 
 /** What both engines' pages have: clocks, and prepared pixels. */
@@ -101,20 +101,9 @@ async function ofRuntime({ file, provider, threads, size, count }) {
     return { isolated: crossOriginIsolated, features: [...features], times: [load, answer, first, rate] };
 }
 
-/** Threads need a page apart from all others; and the server does not know that .mjs is JavaScript. */
-async function isolated(context) {
-    await context.route(/\/$|\.mjs$/, async route => {
-        const response = await route.fetch();
-        const more = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
-        if (route.request().url().endsWith('.mjs')) more['content-type'] = 'text/javascript';
-        await route.fulfill({ response, headers: { ...response.headers(), ...more } });
-    });
-}
-
 /** Does the work in a page of its own. */
-async function inPage(work, argument, prepare = () => {}) {
+async function inPage(work, argument) {
     const context = await chrome.newContext();
-    await prepare(context);
     const page = await context.newPage();
     page.on('console', message => { if (['error', 'warning'].includes(message.type())) console.error(message.text()); });
     await page.goto(server.address);
@@ -134,7 +123,7 @@ row(`tipi ${given.precision}, in Chromium on ${tipi.about}`, tipi.times);
 if (given.onnx) {
     const { version } = JSON.parse(fs.readFileSync(path.join(given.runtime, '../package.json')));
     for (const [provider, threads] of [['wasm', 1], ['wasm', Number(given.threads)], ['webgpu', 1]]) {
-        const found = await inPage(ofRuntime, { file: `/onnx/${path.basename(given.onnx)}`, provider, threads, size, count }, isolated);
+        const found = await inPage(ofRuntime, { file: `/onnx/${path.basename(given.onnx)}`, provider, threads, size, count });
         assert.ok(found.isolated, 'threads');
         row(`onnxruntime-web ${version} f32, image tower, ${provider}${provider === 'wasm' ? `, threads: ${threads}` : ''}`, found.times);
         // The same tower by another engine has the same features.

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds the package for the web: build.sh [--quick] [FOLDER], by default target/web/package.
 # Needs Rust's standard library for wasm32-unknown-unknown (`rustup target add wasm32-unknown-unknown`; toolchain.sh knows other ways).
-# binaryen's wasm-opt makes the module smaller; it is taken from npm where there is none. --quick does without, and without optimising the
-# whole: for tests.
+# binaryen's wasm-opt makes the module smaller; it is taken from npm where there is none. --quick is for tests: the whole is not optimised, and
+# wasm-opt writes it as it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-profile=web
-[ "${1:-}" != --quick ] || { profile=web-quick; shift; }
+profile=web level=-Os
+[ "${1:-}" != --quick ] || { profile=web-quick level=-O0; shift; }
 out=${1:-target/web/package}
 here=bindings/web
 tools=$PWD/target/tools
@@ -30,15 +30,13 @@ smaller() {
     fi
     # By name what browsers have and rustc uses: with all features there are imports that no browser reads.
     local features=(bulk-memory bulk-memory-opt call-indirect-overlong multivalue mutable-globals nontrapping-float-to-int reference-types sign-ext)
-    "${optimise[@]}" -Os "${features[@]/#/--enable-}" --strip-debug --strip-producers "$1" -o "$2"
+    "${optimise[@]}" $level "${features[@]/#/--enable-}" --strip-debug --strip-producers "$1" -o "$2"
 }
 module=$out/tipi_web_bg.wasm
-if [ $profile = web ]; then
-    if smaller "$module" "$module.smaller"; then
-        mv "$module.smaller" "$module"
-    else
-        echo 'without wasm-opt the module is 7 % larger: install binaryen, or npm'
-    fi
+if smaller "$module" "$module.smaller"; then
+    mv "$module.smaller" "$module"
+else
+    echo 'without wasm-opt the module is 7 % larger: install binaryen, or npm'
 fi
 cp "$here"/js/* LICENSE-MIT LICENSE-APACHE "$out"
 printf '%s: %d bytes of code, %d gzipped\n' "$out" "$(wc -c <"$module")" "$(gzip -9c "$module" | wc -c)"

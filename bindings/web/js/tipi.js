@@ -26,6 +26,8 @@ class Worker_ {
     #worker;
     #waiting = new Map();
     #last = 0;
+    /** Which worker it is, of all that were started: what one held, the next does not know, and it numbers its own anew. */
+    era = 0;
 
     #started() {
         if (this.#worker) return this.#worker;
@@ -49,6 +51,7 @@ class Worker_ {
     }
 
     #end(message) {
+        if (this.#worker) this.era++;
         this.#worker?.terminate();
         this.#worker = undefined;
         for (const { reject } of this.#waiting.values()) reject(new TipiError('Crashed', message));
@@ -77,9 +80,9 @@ class Worker_ {
         }
     }
 
-    /** Gives something back, where there is still a worker to hold it. */
-    free(number) {
-        if (this.#worker) this.ask({ what: 'free', number }).catch(() => {});
+    /** Gives something back, where the worker that holds it is still there. */
+    free({ number, era }) {
+        if (this.#worker && era === this.era) this.ask({ what: 'free', number }).catch(() => {});
     }
 
     stop() {
@@ -89,27 +92,28 @@ class Worker_ {
 
 const worker = new Worker_();
 // What a page forgets is given back; `free` does it at once.
-const forgotten = new FinalizationRegistry(number => worker.free(number));
+const forgotten = new FinalizationRegistry(held => worker.free(held));
 
 /** Something that the worker holds. */
 class Held {
-    #number;
+    #held;
 
     constructor(number) {
-        this.#number = number;
-        forgotten.register(this, number, this);
+        this.#held = { number, era: worker.era };
+        forgotten.register(this, this.#held, this);
     }
 
     get number() {
-        if (this.#number === undefined) throw new TipiError('Invalid', `this ${this.constructor.name} was freed`);
-        return this.#number;
+        if (!this.#held) throw new TipiError('Invalid', `this ${this.constructor.name} was freed`);
+        if (this.#held.era !== worker.era) throw new TipiError('Crashed', `this ${this.constructor.name} was lost with its worker: make it again`);
+        return this.#held.number;
     }
 
     free() {
-        if (this.#number === undefined) return;
+        if (!this.#held) return;
         forgotten.unregister(this);
-        worker.free(this.#number);
-        this.#number = undefined;
+        worker.free(this.#held);
+        this.#held = undefined;
     }
 }
 

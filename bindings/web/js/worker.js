@@ -18,10 +18,13 @@ class Failure extends Error {
     constructor(kind, message) { super(message); this.kind = kind; }
 }
 
+/** The cache of models, where the browser grants one, and what it keeps under an address. */
+const cache = () => caches.open(CACHE).catch(() => undefined);
+const kept = async url => (await cache())?.match(url);
+
 /** A file from the network or from the cache, as a blob, which need not lie in memory; nothing where it `may` be missing and is. */
 async function fetched(url, report, may = false) {
-    const cache = await caches.open(CACHE).catch(() => undefined);
-    const known = await cache?.match(url);
+    const known = await kept(url);
     if (known) return known.blob();
     let answer;
     try {
@@ -44,7 +47,7 @@ async function fetched(url, report, may = false) {
     }
     const blob = new Blob(parts);
     // A full disk keeps a model from being cached, not from being used.
-    await cache?.put(url, new Response(blob)).catch(error => desk.note(`${url} is not kept for the next time: ${error.message}`));
+    await (await cache())?.put(url, new Response(blob)).catch(error => desk.note(`${url} is not kept for the next time: ${error.message}`));
     return blob;
 }
 
@@ -72,8 +75,8 @@ async function folder(base, report) {
     };
     for (const name of ['config.json', 'preprocessor_config.json', 'tokenizer.json']) await put(name);
     // A model that is kept with an index is not looked for otherwise: there may be no network.
-    const kept = await caches.match(new URL(index, base).href, { cacheName: CACHE }).catch(() => undefined);
-    if (!kept && await put('model.safetensors', true)) return all;
+    const sharded = await kept(new URL(index, base).href);
+    if (!sharded && await put('model.safetensors', true)) return all;
     const found = await put(index, true);
     if (!found) throw new Failure('Io', `${base}: the server has neither model.safetensors nor ${index} there`);
     for (const name of await shards(found, new URL(index, base).href)) await put(name);

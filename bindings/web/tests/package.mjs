@@ -227,6 +227,54 @@ const steps = {
         assert.ok(file.every((value, at) => Math.abs(value - data[at]) < 1e-3), 'a file and its pixels');
     },
 
+    async 'encoding stops when it is asked to'(page) {
+        const [images, pixels] = await page.evaluate(async file => {
+            const good = await picture(file);
+            const stopped = async work => {
+                const stop = new AbortController();
+                let told = 0;
+                const error = await failure(() => work({ signal: stop.signal, onProgress: ({ done, total }) => { told = total; if (done < total) stop.abort(); } }));
+                return { error, told };
+            };
+            const values = new Float32Array(256 * 3 * 64 * 64);
+            return [
+                await stopped(watch => model.encodeImages(Array(256).fill(good), watch)),
+                await stopped(watch => model.encodePixels(values, watch)),
+            ];
+        }, tested[0]);
+        for (const { error, told } of [images, pixels]) assert.ok(error.startsWith('Stopped: ') && told === 256, `${error}, of ${told}`);
+    },
+
+    // A browser may freeze a tab that nobody looks at.
+    async 'a tab that was frozen goes on where it was'(page) {
+        const session = await page.context().newCDPSession(page);
+        await page.evaluate(async ({ learned }) => {
+            globalThis.job = model.fit('pini', await byClass(learned), { template: 'an icon of {}', settings: { epochs: 3 }, how: { augment: false, key_views: 0 } });
+        }, { learned });
+        await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+        await new Promise(resolve => setTimeout(resolve, 2000));
+        await session.send('Page.setWebLifecycleState', { state: 'active' });
+        const losses = await page.evaluate(async () => [...(await job).losses]);
+        assert.ok(losses.length === 3 && losses.every(Number.isFinite), `${losses}`);
+    },
+
+    // Each worker numbers what it holds anew.
+    async 'what was lost with a worker is not mistaken for what the next one holds'() {
+        const context = await chrome.newContext();
+        const other = await opened(context);
+        const [lost, width] = await other.evaluate(async () => {
+            const old = await tipi.Model.load('/model/');
+            tipi.close();
+            const next = await tipi.Model.load('/model/');
+            const lost = await failure(async () => old.encodeTexts(['a']));
+            old.free();
+            return [lost, (await next.encodeTexts(['a'])).length];
+        });
+        await context.close();
+        assert.match(lost, /^Crashed: this Model was lost/);
+        assert.ok(width > 0);
+    },
+
     async 'bad input is an error that says what is wrong'(page) {
         const errors = await page.evaluate(async file => {
             const good = await picture(file);
