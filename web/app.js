@@ -25,7 +25,7 @@ async function safely(work) {
     } catch (error) {
         if (error.kind === 'Stopped') return $('state').textContent = 'Stopped. What was learned before stays.';
         $('fault-text').textContent = error.message;
-        $('again').hidden = !['DeviceLost', 'Crashed'].includes(error.kind);
+        $('again').hidden = Boolean(model) && !['DeviceLost', 'Crashed'].includes(error.kind);
         $('fault').hidden = false;
         if (!error.kind) console.error(error);
     }
@@ -53,6 +53,23 @@ function watch() {
     };
 }
 
+/** One after the other: what a round uses must not change below it. */
+let last = Promise.resolve();
+function inTurn(work) {
+    const mine = last.then(work);
+    last = mine.catch(() => {});
+    return mine;
+}
+
+/** Takes another classifier, and gives the one before back. */
+function teachBy(next) {
+    if (next !== learned) learned?.free();
+    learned = next;
+}
+
+/** What the model was loaded from: "Start again" loads it anew. */
+let source = ['model/'];
+
 async function loaded(files, options) {
     const before = [model, $('state').textContent];
     $('state').textContent = 'Loading the model…';
@@ -65,9 +82,10 @@ async function loaded(files, options) {
     } finally {
         $('progress').hidden = true;
     }
+    source = [files, options];
     before[0]?.free();
     for (const one of [...classes.flatMap(({ pictures }) => pictures), ...tried]) one.features = undefined;
-    learned = undefined;
+    teachBy(undefined);
     pinned = false;
     const all = await tipi.methods();
     $('method').replaceChildren(...all.filter(({ needsCorrection }) => !needsCorrection).map(({ name, title, about, trains }) => {
@@ -89,7 +107,7 @@ async function refresh({ learn = false } = {}) {
     if (running) { running.again = true; running.learn ||= learn; return; }
     do {
         running = { again: false, learn: false };
-        await safely(() => round(learn));
+        await inTurn(() => safely(() => round(learn)));
         learn = running.learn;
     } while (running.again);
     running = undefined;
@@ -113,11 +131,16 @@ async function round(learn) {
 
 /** Learns; gives what to say of it once the answers are there, too. */
 async function teach(of, learn) {
-    if (of.length < 2) { learned = undefined; return; }
+    if (of.length < 2) { teachBy(undefined); return; }
+    const twice = of.find(({ name }, at) => of.findIndex(one => one.name === name) < at);
+    if (twice) throw new tipi.TipiError('Invalid', `two classes are called '${twice.name}': rename one`);
     const slow = chosen()?.dataset.trains === 'true';
+    // What took long to learn stays until other classes or a person ask for more.
+    const same = learned?.method && learned.classes.length === of.length && of.every(({ name }) => learned.classes.includes(name));
+    if (slow && !learn && same) return 'Answers by what was learned before. Press Learn to learn anew.';
     if (!taught() || (slow && !learn)) {
         if (learn) throw new tipi.TipiError('Invalid', `give at least ${ENOUGH} pictures of each class to learn from`);
-        learned = await timed('words alone', () => model.zeroShot(of.map(({ name }) => name), template));
+        teachBy(await timed('words alone', () => model.zeroShot(of.map(({ name }) => name), template)));
         $('curve').hidden = true;
         return 'Answers by names alone.';
     }
@@ -126,9 +149,14 @@ async function teach(of, learn) {
     const examples = Object.fromEntries(of.map(({ name, pictures }) => [name, pictures.map(({ file }) => file)]));
     const method = chosen().value;
     const options = { template, how: { key_views: 0, augment: false }, ...watch() };
-    const { classifier, losses } = await timed(`learning (${chosen().text})`, () => model.fit(method, examples, options));
-    learned = classifier;
+    // Set before: what changes meanwhile takes it back.
+    const was = pinned;
     pinned = learn;
+    const { classifier, losses } = await timed(`learning (${chosen().text})`, () => model.fit(method, examples, options)).catch(error => {
+        pinned &&= was;
+        throw error;
+    });
+    teachBy(classifier);
     const count = of.reduce((sum, { pictures }) => sum + pictures.length, 0);
     $('curve').hidden = losses.length < 2;
     if (losses.length > 1) {
@@ -178,7 +206,7 @@ function added(name = '') {
     find('.name').oninput = ({ target }) => { one.name = target.value.trim(); changed(); };
     find('.more').onclick = () => find('.pictures').click();
     find('.pictures').onchange = ({ target }) => { put(one, target.files); target.value = ''; };
-    find('.gone').onclick = () => { classes.splice(classes.indexOf(one), 1); card.remove(); labelled(); changed(); };
+    find('.gone').onclick = () => { forgotten(one.pictures); classes.splice(classes.indexOf(one), 1); card.remove(); labelled(); changed(); };
     dropped(card, files => put(one, files));
     classes.push(one);
     $('classes').append(card);
@@ -197,6 +225,7 @@ function labelled() {
 }
 
 const pictured = file => ({ file, url: URL.createObjectURL(file) });
+const forgotten = pictures => pictures.forEach(({ url }) => URL.revokeObjectURL(url));
 
 function put(one, files) {
     for (const file of files) {
@@ -206,7 +235,7 @@ function put(one, files) {
         const image = Object.assign(new Image(), { src: picture.url, alt: `example of ${one.name || 'this class'}: ${file.name}` });
         const gone = Object.assign(document.createElement('button'), { type: 'button', textContent: '×' });
         gone.setAttribute('aria-label', `Remove ${file.name}`);
-        gone.onclick = () => { one.pictures.splice(one.pictures.indexOf(picture), 1); item.remove(); changed(); };
+        gone.onclick = () => { forgotten([picture]); one.pictures.splice(one.pictures.indexOf(picture), 1); item.remove(); changed(); };
         item.append(image, gone);
         one.card.querySelector('.thumbs').append(item);
     }
@@ -245,10 +274,12 @@ async function camera() {
     const stream = await navigator.mediaDevices.getUserMedia({ video: true }).catch(error => {
         throw new tipi.TipiError('Io', `the camera cannot be used (${error.message}); allow it in the browser's settings for this page`);
     });
+    // Another press while the browser asked for permission.
+    $('video').srcObject?.getTracks().forEach(track => track.stop());
     $('video').srcObject = stream;
     $('shot-for').replaceChildren(new Option('trying', ''), ...named().map(({ name }) => new Option(name, name)));
     $('shot').onclose = () => { stream.getTracks().forEach(track => track.stop()); };
-    $('shot').showModal();
+    if (!$('shot').open) $('shot').showModal();
 }
 
 async function take() {
@@ -267,8 +298,11 @@ function save(bytes, name) {
 }
 
 async function opened(file) {
-    learned = await model.loadAdapter(file);
-    pinned = true;
+    await inTurn(async () => {
+        if (!model) throw new tipi.TipiError('Invalid', 'there is no model to open it with: load one first');
+        teachBy(await model.loadAdapter(file));
+        pinned = true;
+    });
     $('curve').hidden = true;
     await refresh();
     $('state').textContent = `${file.name}: ${learned.classes.length} classes (${learned.classes.slice(0, 8).join(', ')}${learned.classes.length > 8 ? ', …' : ''}).`;
@@ -282,7 +316,7 @@ $('method').onchange = () => { told(); changed(); };
 $('template').onchange = ({ target }) => { template = target.value; changed(); };
 $('pick').onclick = () => $('files').click();
 $('files').onchange = ({ target }) => { test(target.files); target.value = ''; };
-$('clear').onclick = () => { tried.length = 0; show(); };
+$('clear').onclick = () => { forgotten(tried); tried.length = 0; show(); };
 $('unknown').onchange = () => refresh();
 $('camera').onclick = () => safely(camera);
 $('take').onclick = () => safely(take);
@@ -294,12 +328,21 @@ $('model').onclick = () => $('model-files').click();
 $('model-files').onchange = ({ target }) => {
     const files = [...target.files];
     target.value = '';
-    safely(async () => { await loaded(files, { precision: 'f16' }); await refresh(); });
+    safely(async () => { await inTurn(() => loaded(files, { precision: 'f16' })); await refresh(); });
 };
 $('fault-close').onclick = () => { $('fault').hidden = true; };
 $('again').onclick = () => {
     $('fault').hidden = true;
-    safely(async () => { tipi.close(); model = machine = undefined; await loaded('model/'); await refresh(); });
+    safely(async () => {
+        tipi.close();
+        model = machine = undefined;
+        await inTurn(() => {
+            // What was under way has failed meanwhile, and said so.
+            $('fault').hidden = true;
+            return loaded(...source);
+        });
+        await refresh();
+    });
 };
 dropped($('drop'), test);
 // A picture that misses its place must not replace the page.
@@ -313,7 +356,11 @@ if (lack) {
     $('lack').hidden = false;
     $('state').textContent = 'Nothing can be learned in this browser.';
 } else {
-    safely(async () => { await loaded('model/'); await refresh(); });
+    safely(async () => { await inTurn(() => loaded(...source)); await refresh(); });
     // After the first visit the page needs no network.
     navigator.serviceWorker?.register('offline.js').catch(error => console.warn(`not kept for offline use: ${error.message}`));
 }
+// Pictures and what was learned are nowhere but here.
+addEventListener('beforeunload', event => {
+    if (classes.some(({ pictures }) => pictures.length) || learned?.method) event.preventDefault();
+});

@@ -41,4 +41,6 @@ printf '{"classes": {%s},\n "tests": [%s]}\n' "$(IFS=,; echo "${classes[*]}")" "
 # What is kept for when there is no network; the model has a cache of its own.
 (cd "$out" && printf '["./"' && find . -type f ! -path './model/*' ! -name '*LICENSE*' ! -name '*.md' ! -name '*.d.ts' ! -name 'package.json' ! -name 'offline.js*' | LC_ALL=C sort | while read -r file; do printf ',\n "%s"' "${file#./}"; done && printf ']\n') >"$out.offline.json"
 mv "$out.offline.json" "$out/offline.json"
+# A browser installs it anew where its bytes are others.
+printf '// %s\n' "$(cd "$out" && find . -type f ! -path './model/*' ! -name offline.js | LC_ALL=C sort | xargs cat | cksum)" >>"$out/offline.js"
 printf '%s: %s in all\n' "$out" "$(du -sh "$out" | cut -f1)"

@@ -55,11 +55,20 @@ const steps = {
         await state(page, /Name two classes/);
         const names = await page.$$('.class .name');
         await names[0].fill('bell');
+        await names[1].fill('bell');
+        await page.waitForFunction(() => /called 'bell'/.test(document.getElementById('fault-text').textContent));
+        await page.click('#fault-close');
         await names[1].fill('car');
         await state(page, /by names alone/);
         await page.setInputFiles('#files', ['bell/lucide-bell.png', 'car/lucide-car.png'].map(file => path.join(pictures, file)));
         const found = await answers(page, 2);
         assert.ok(found.every(({ file, name }) => file.includes(name)), JSON.stringify(found));
+        // Names have learned nothing that could tell what is unknown.
+        await page.check('#unknown');
+        await answers(page, 2);
+        await page.uncheck('#unknown');
+        await answers(page, 2);
+        assert.ok(await page.isDisabled('#export'));
         await page.click('#clear');
     },
 
@@ -71,6 +80,11 @@ const steps = {
         const sure = found.map(one => one.sure);
         assert.deepEqual(sure, [...sure].sort((a, b) => b - a));
         await shot(page, 'learned');
+        // Choosing another method loses nothing.
+        await page.selectOption('#method', 'pini');
+        await state(page, /learned before/);
+        assert.deepEqual(await answers(page, 8), found);
+        assert.ok(!await page.isDisabled('#export'));
     },
 
     async 'PiNI shows how far it is, stops, and keeps what was learned'(page) {
@@ -112,9 +126,18 @@ const steps = {
         await page.click('#clear');
         const text = path.join(folder, 'notes.png');
         fs.writeFileSync(text, 'nothing to see');
-        await page.setInputFiles('#files', [text, path.join(pictures, 'bell/lucide-bell.png')]);
-        const found = await answers(page, 2);
+        const changed = path.join(folder, 'changed.png');
+        fs.copyFileSync(path.join(pictures, 'car/lucide-car.png'), changed);
+        await page.setInputFiles('#files', [text, path.join(pictures, 'bell/lucide-bell.png'), changed]);
+        const found = await answers(page, 3);
         assert.equal(found.filter(({ error }) => /notes\.png/.test(error ?? '')).length, 1, JSON.stringify(found));
+        // A file that was written to meanwhile is no longer the one that was chosen.
+        fs.writeFileSync(changed, 'something else, and longer');
+        fs.utimesSync(changed, 1e9, 1e9);
+        await page.check('#unknown');
+        await page.waitForFunction(() => /changed\.png.*choose it again/.test(document.getElementById('answers').textContent));
+        await page.uncheck('#unknown');
+        await answers(page, 3);
         await page.setInputFiles('#adapter', text);
         await page.waitForFunction(() => !document.getElementById('fault').hidden);
         assert.match(await fault(page), /notes\.png/);

@@ -25,14 +25,17 @@ export interface Progress {
 
 /** What watches a call. */
 export interface Watch {
-    /** Stops the call within one submission to the GPU; it then rejects with the kind Stopped. */
+    /**
+     * Stops the call within one submission to the GPU; it then rejects with the kind Stopped. `load`, `zeroShot` and `encodeTexts` are stopped
+     * while they fetch or wait, not once the GPU is at work.
+     */
     signal?: AbortSignal;
     onProgress?: (progress: Progress) => void;
     /** Something that people should know. */
     onNote?: (note: string) => void;
 }
 
-/** A picture: a file (PNG, JPEG, WebP, GIF, BMP, TIFF) as a blob or as bytes, or pixels. An ImageBitmap is closed. */
+/** A picture: a file (PNG, JPEG, WebP, GIF, BMP, TIFF) as a blob or as bytes, or pixels. An ImageBitmap is copied: close it yourself. */
 export type Picture = Blob | ArrayBuffer | Uint8Array | ImageData | ImageBitmap;
 
 /** A model's file: its address, a blob (of which only what is needed comes into memory) or its bytes. */
@@ -43,7 +46,7 @@ export declare class Model {
     private constructor();
     /**
      * Loads a model: from a folder's address, whose config.json, preprocessor_config.json, tokenizer.json and model.safetensors (or
-     * model.safetensors.index.json and its shards) are fetched and kept in the browser's cache; from files that a person chose; or from an object of files by their names.
+     * model.safetensors.index.json and its shards) are fetched and kept in the browser's cache until the server has others; from files that a person chose; or from an object of files by their names.
      */
     static load(
         files: string | URL | FileList | File[] | Record<string, ModelFile>,

@@ -43,7 +43,7 @@ class Worker_ {
             if (error) {
                 waiting.reject(new TipiError(error.kind, error.message));
                 // A module that panicked is no use any more; the next call gets a new one.
-                if (error.kind === 'Crashed') this.#end('tipi crashed, and what it held is lost: load the model again');
+                if (error.kind === 'Crashed') this.#end(`tipi crashed (${error.message}), and what it held is lost: load the model again`);
             } else waiting.resolve(answer);
         };
         worker.onerror = event => this.#end(event.message || 'the worker cannot be loaded: is worker.js beside tipi.js?');
@@ -128,37 +128,39 @@ export class Model extends Held {
         this.#width = width;
     }
 
-    static async load(files, { name = 'model', precision = 'f32', ...watch } = {}) {
-        const request = { what: 'load', name, precision };
+    static async load(files, { name, precision = 'f32', ...watch } = {}) {
+        const request = { what: 'load', name: name ?? 'model', precision };
+        // Addresses are the page's; the worker has another.
+        const absolute = address => new URL(address, globalThis.location?.href).href;
         if (typeof files === 'string' || files instanceof URL) {
-            const base = new URL(String(files).replace(/\/*$/, '/'), globalThis.location?.href);
-            request.folder = base.href;
-            request.name = base.pathname.split('/').filter(Boolean).pop() ?? name;
+            request.folder = absolute(String(files).replace(/\/*$/, '/'));
+            request.name = name ?? new URL(request.folder).pathname.split('/').filter(Boolean).pop() ?? 'model';
         } else if (Array.isArray(files) || globalThis.FileList && files instanceof FileList) {
             request.files = Object.fromEntries([...files].map(file => [file.name, file]));
         } else {
-            request.files = Object.fromEntries(Object.entries(files).map(([file, from]) => [file, from instanceof URL ? from.href : from]));
+            request.files = Object.fromEntries(Object.entries(files).map(([file, from]) => [file, typeof from === 'string' || from instanceof URL ? absolute(from) : from]));
         }
         return new Model(await worker.ask(request, watch));
     }
 
     get width() { return this.#width; }
 
-    encodeImages(pictures, watch) {
+    async encodeImages(pictures, watch) {
         return worker.ask({ what: 'encodeImages', model: this.number, pictures: listed(pictures) }, watch);
     }
 
-    encodePixels(values, watch) {
+    async encodePixels(values, watch) {
         return worker.ask({ what: 'encodePixels', model: this.number, values }, watch);
     }
 
-    encodeTexts(texts, watch) {
+    async encodeTexts(texts, watch) {
         return worker.ask({ what: 'encodeTexts', model: this.number, texts: listed(texts) }, watch);
     }
 
     async zeroShot(classes, templates = 'a photo of a {}.', watch) {
         const request = { what: 'zeroShot', model: this.number, classes, templates: listed(templates) };
-        return new Classifier(await worker.ask(request, watch));
+        // Nothing was learned.
+        return new Classifier({ ...await worker.ask(request, watch), method: null });
     }
 
     async fit(method, examples, { settings, how, template, words, seed = 1, correction, ...watch } = {}) {
@@ -184,7 +186,7 @@ export class Model extends Held {
     }
 
     /** Gives back the GPU memory that is kept for the next pictures. */
-    release() {
+    async release() {
         return worker.ask({ what: 'release', model: this.number });
     }
 }
@@ -201,7 +203,12 @@ export class Examples extends Held {
     /** Of an object of classes' names and lists of pictures. */
     static async of(pictures) {
         const examples = await Examples.create();
-        for (const [name, all] of Object.entries(pictures)) await examples.add(name, all);
+        try {
+            for (const [name, all] of Object.entries(pictures)) await examples.add(name, all);
+        } catch (error) {
+            examples.free();
+            throw error;
+        }
         return examples;
     }
 
@@ -237,7 +244,7 @@ export class Classifier extends Held {
     }
 
     /** The adapter as a file's bytes: the same file that `tipi fit` writes. */
-    saveAdapter() {
+    async saveAdapter() {
         return worker.ask({ what: 'save', classifier: this.number });
     }
 }

@@ -11,7 +11,12 @@ const MOST_PIXELS = 1 << 28;
 const PAUSE = 50;
 
 let run;
-const ready = init().then(wasm => { run = WebAssembly.promising(wasm.tipi_run); });
+const ready = init().then(wasm => { run = WebAssembly.promising(wasm.tipi_run); }, error => {
+    const why = "is it beside worker.js, and does the page's policy allow 'wasm-unsafe-eval'?";
+    throw new Failure('Crashed', `tipi_web_bg.wasm cannot be loaded (${error.message}); ${why}`);
+});
+// Who asks is told.
+ready.catch(() => {});
 
 /** An error with a kind, as the library's have one. */
 class Failure extends Error {
@@ -22,24 +27,46 @@ class Failure extends Error {
 const cache = () => caches.open(CACHE).catch(() => undefined);
 const kept = async url => (await cache())?.match(url);
 
+/** What tells one version of a file from another. */
+const marks = ({ headers }) => JSON.stringify(['etag', 'last-modified', 'content-length'].map(name => headers.get(name)));
+/** Where marks are kept. */
+const MARKS = 'tipi-marks';
+
+/** What is kept, unless the server has another by now. Without a network it counts. */
+async function current(url) {
+    const known = await kept(url);
+    if (!known) return undefined;
+    const now = await fetch(url, { method: 'HEAD', cache: 'no-cache', signal: AbortSignal.timeout(5000) }).catch(() => undefined);
+    return now?.ok && marks(now) !== known.headers.get(MARKS) ? undefined : known;
+}
+
+/** Ends the download that is under way. */
+let halt = () => {};
+
+/** Fails where the page does not want it any more. */
+function heed() {
+    if (desk.stopped) throw new Failure('Stopped', 'it was stopped');
+}
+
 /** A file from the network or from the cache, as a blob, which need not lie in memory; nothing where it `may` be missing and is. */
 async function fetched(url, report, may = false) {
-    const known = await kept(url);
+    heed();
+    const known = await current(url);
     if (known) return known.blob();
-    let answer;
-    try {
-        answer = await fetch(url);
-    } catch (error) {
+    const stop = new AbortController();
+    halt = () => stop.abort();
+    const failed = error => {
+        heed();
         throw new Failure('Io', `${url}: cannot be fetched (${error.message}); check the address and the connection`);
-    }
+    };
+    const answer = await fetch(url, { cache: 'no-cache', signal: stop.signal }).catch(failed);
     if (answer.status === 404 && may) return undefined;
     if (!answer.ok) throw new Failure('Io', `${url}: the server says ${answer.status} ${answer.statusText}`);
     const total = Number(answer.headers.get('content-length')) || 0;
     const parts = [];
     let done = 0;
     for (const reader = answer.body.getReader(); ;) {
-        if (desk.stopped) { await reader.cancel(); throw new Failure('Stopped', 'it was stopped'); }
-        const part = await reader.read();
+        const part = await reader.read().catch(failed);
         if (part.done) break;
         parts.push(part.value);
         done += part.value.length;
@@ -47,7 +74,7 @@ async function fetched(url, report, may = false) {
     }
     const blob = new Blob(parts);
     // A full disk keeps a model from being cached, not from being used.
-    await (await cache())?.put(url, new Response(blob)).catch(error => desk.note(`${url} is not kept for the next time: ${error.message}`));
+    await (await cache())?.put(url, new Response(blob, { headers: { [MARKS]: marks(answer) } })).catch(error => desk.note(`${url} is not kept for the next time: ${error.message}`));
     return blob;
 }
 
@@ -95,8 +122,12 @@ async function files(given, report) {
 }
 
 /** All bytes of a blob or of what a page has. */
-async function whole(given, what) {
-    return given instanceof Blob ? new Uint8Array(await given.arrayBuffer()) : bytes(given, what);
+async function whole(given, what, kind = 'Io') {
+    if (!(given instanceof Blob)) return bytes(given, what);
+    const read = await given.arrayBuffer().catch(error => {
+        throw new Failure(kind, `${what}: cannot be read (${error.message}); choose it again`);
+    });
+    return new Uint8Array(read);
 }
 
 function bytes(given, what) {
@@ -113,19 +144,23 @@ async function picture(given, at) {
     }
     if (given instanceof ImageBitmap) {
         const { width, height } = given;
-        if (width * height > MOST_PIXELS) throw new Failure('Image', `${name}: ${width}x${height} is too large; scale it down`);
+        if (width * height > MOST_PIXELS) {
+            given.close();
+            throw new Failure('Image', `${name}: ${width}x${height} is too large; scale it down`);
+        }
         const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
         context.drawImage(given, 0, 0);
         given.close();
         return picture(context.getImageData(0, 0, width, height), at);
     }
-    return { name, bytes: await whole(given, name) };
+    return { name, bytes: await whole(given, name, 'Image') };
 }
 
 /** Puts a request on the desk, and takes the answer. */
 async function asked(request) {
     Object.assign(desk, { request, answer: undefined, error: undefined });
-    await run();
+    // Whatever leaves it left the module in the middle of something.
+    await run().catch(error => { throw new Failure('Crashed', error.message); });
     const { answer, error } = desk;
     Object.assign(desk, { request: undefined, answer: undefined, error: undefined });
     if (error) throw new Failure(error.kind, error.message);
@@ -134,7 +169,7 @@ async function asked(request) {
 
 async function answered({ request }, report) {
     await ready;
-    const more = {};
+    const more = {}, unread = new Map();
     if (request.folder) more.files = await folder(request.folder, report);
     if (request.files) more.files = await files(request.files, report);
     if ('bytes' in request) more.bytes = await whole(request.bytes, request.name);
@@ -142,11 +177,21 @@ async function answered({ request }, report) {
         more.pictures = [];
         for (const [at, one] of request.pictures.entries()) {
             const labelled = request.what === 'add';
-            const made = await picture(labelled ? one.picture : one, at);
-            more.pictures.push(labelled ? { ...made, class: one.class } : made);
+            try {
+                const made = await picture(labelled ? one.picture : one, at);
+                more.pictures.push(labelled ? { ...made, class: one.class } : made);
+            } catch (error) {
+                // Answers come for each picture by itself.
+                if (request.what !== 'predict' || error.kind !== 'Image') throw error;
+                unread.set(at, { error: error.message, kind: error.kind });
+            }
         }
     }
-    return asked({ ...request, ...more });
+    heed();
+    if (!unread.size) return asked({ ...request, ...more });
+    const answers = more.pictures.length ? await asked({ ...request, ...more }) : [];
+    for (const [at, one] of unread) answers.splice(at, 0, one);
+    return answers;
 }
 
 const waiting = [];
@@ -168,12 +213,10 @@ async function work() {
         desk.progress = report;
         desk.note = note => postMessage({ id, note });
         try {
-            if (desk.stopped) throw new Failure('Stopped', 'it was stopped');
+            heed();
             postMessage({ id, answer: await answered(working, report) });
         } catch (error) {
-            // What the module panics over is an error of tipi's, and it cannot go on.
-            const kind = error.kind ?? (error instanceof WebAssembly.RuntimeError ? 'Crashed' : 'Error');
-            postMessage({ id, error: { kind, message: error.message } });
+            postMessage({ id, error: { kind: error.kind ?? 'Error', message: error.message } });
         }
     }
     working = undefined;
@@ -181,7 +224,7 @@ async function work() {
 
 onmessage = ({ data }) => {
     if (data.stop !== undefined) {
-        if (working?.id === data.stop) desk.stopped = true;
+        if (working?.id === data.stop) { desk.stopped = true; halt(); }
         const later = waiting.find(({ id }) => id === data.stop);
         if (later) later.stopped = true;
         return;

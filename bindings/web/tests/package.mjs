@@ -213,6 +213,50 @@ const steps = {
         assert.match(astray, /^Config: .*index\.json.*'\.\.\/model/);
     },
 
+    async 'a model that changed on the server is fetched anew'(page) {
+        const at = path.join(folder, 'changing'), config = path.join(at, 'config.json');
+        fs.cpSync(path.join(repository, 'weights/picto'), at, { recursive: true });
+        const load = () => page.evaluate(() => failure(async () => { (await tipi.Model.load('/made/changing/')).free(); }));
+        assert.equal(await load(), 'it did not fail');
+        const before = fs.readFileSync(config);
+        fs.writeFileSync(config, '{}');
+        assert.match(await load(), /^Config: /);
+        fs.writeFileSync(config, before);
+        assert.equal(await load(), 'it did not fail');
+        fs.rmSync(at, { recursive: true });
+        assert.equal(await load(), 'it did not fail', 'what is kept counts where the server has nothing');
+    },
+
+    async 'addresses are those of the page'(page) {
+        const found = await page.evaluate(() => failure(async () => {
+            const names = ['config.json', 'preprocessor_config.json', 'tokenizer.json', 'model.safetensors'];
+            (await tipi.Model.load(Object.fromEntries(names.map(name => [name, `model/${name}`])))).free();
+        }));
+        assert.equal(found, 'it did not fail');
+    },
+
+    async 'a download that hangs is stopped, and a module that did not come is fetched again'() {
+        const context = await chrome.newContext(), before = said.length;
+        await context.route('**/made/hanging/**', () => {});
+        let refuse = true;
+        await context.route('**/*.wasm', route => (refuse ? route.abort() : route.continue()));
+        const other = await opened(context);
+        const first = await other.evaluate(() => failure(() => tipi.methods()));
+        assert.match(first, /^Crashed: .*tipi_web_bg\.wasm cannot be loaded/);
+        refuse = false;
+        const [stopped, after] = await other.evaluate(async () => {
+            const stop = new AbortController();
+            setTimeout(() => stop.abort(), 500);
+            const stopped = await failure(() => tipi.Model.load('/made/hanging/', { signal: stop.signal }));
+            return [stopped, (await tipi.methods()).length];
+        });
+        await context.close();
+        // The browser complains of what did not come.
+        said.length = before;
+        assert.match(stopped, /^Stopped: /);
+        assert.ok(after > 5);
+    },
+
     async 'pixels are pictures, too'(page) {
         const [file, data, bitmap] = await page.evaluate(async file => {
             const blob = await picture(file);
@@ -407,7 +451,7 @@ if (others.length) { failed++; console.log(`FAILED: requests to ${others}`); }
 // The browser itself complains of what is asked for on purpose and is not there.
 const complaints = said.filter(text => !/404/.test(text));
 if (complaints.length) { failed++; console.log(`FAILED: the console says\n${complaints.join('\n')}`); }
-const missed = server.missed.filter(at => !at.startsWith('/nowhere/') && !/^\/made\/.*\/model\.safetensors$/.test(at));
+const missed = server.missed.filter(at => !/^\/(nowhere|made\/changing)\//.test(at) && !/^\/made\/.*\/model\.safetensors$/.test(at));
 if (missed.length) { failed++; console.log(`FAILED: not served: ${missed}`); }
 server.close();
 fs.rmSync(folder, { recursive: true });
