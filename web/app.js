@@ -65,6 +65,7 @@ function inTurn(work) {
 function teachBy(next) {
     if (next !== learned) learned?.free();
     learned = next;
+    $('export').disabled = !next?.method;
 }
 
 /** What the model was loaded from: "Start again" loads it anew. */
@@ -114,7 +115,6 @@ async function refresh({ learn = false } = {}) {
     $('progress').hidden = true;
     $('stop').hidden = true;
     $('learn').disabled = false;
-    $('export').disabled = !learned?.method;
 }
 
 async function round(learn) {
@@ -298,22 +298,25 @@ function save(bytes, name) {
 }
 
 async function opened(file) {
-    await inTurn(async () => {
+    const of = await inTurn(async () => {
         if (!model) throw new tipi.TipiError('Invalid', 'there is no model to open it with: load one first');
         teachBy(await model.loadAdapter(file));
         pinned = true;
+        return learned.classes;
     });
     $('curve').hidden = true;
     await refresh();
-    $('state').textContent = `${file.name}: ${learned.classes.length} classes (${learned.classes.slice(0, 8).join(', ')}${learned.classes.length > 8 ? ', …' : ''}).`;
+    $('state').textContent = `${file.name}: ${of.length} classes (${of.slice(0, 8).join(', ')}${of.length > 8 ? ', …' : ''}).`;
 }
 
 $('add-class').onclick = () => added().card.querySelector('.name').focus();
 $('sample').onclick = () => safely(sample);
 $('learn').onclick = () => refresh({ learn: true });
 $('stop').onclick = () => stopper?.abort();
-$('method').onchange = () => { told(); changed(); };
-$('template').onchange = ({ target }) => { template = target.value; changed(); };
+// Where there is nothing to learn from, what was learned or opened stays.
+const otherwise = () => { if (taught() || !learned?.method) changed(); };
+$('method').onchange = () => { told(); otherwise(); };
+$('template').onchange = ({ target }) => { template = target.value; otherwise(); };
 $('pick').onclick = () => $('files').click();
 $('files').onchange = ({ target }) => { test(target.files); target.value = ''; };
 $('clear').onclick = () => { forgotten(tried); tried.length = 0; show(); };
@@ -336,11 +339,9 @@ $('again').onclick = () => {
     safely(async () => {
         tipi.close();
         model = machine = undefined;
-        await inTurn(() => {
-            // What was under way has failed meanwhile, and said so.
-            $('fault').hidden = true;
-            return loaded(...source);
-        });
+        await inTurn(() => loaded(...source));
+        // What was under way has failed meanwhile, and said so.
+        $('fault').hidden = true;
         await refresh();
     });
 };

@@ -22,7 +22,8 @@ mkdir -p "$out"
 # smaller FROM TO: by wasm-opt, of this machine or of npm; fails where there is neither.
 smaller() {
     local optimise=(wasm-opt)
-    if ! command -v wasm-opt >/dev/null; then
+    # An old one does not know all that is named below.
+    if [[ $(wasm-opt --help 2>/dev/null) != *--enable-call-indirect-overlong* ]]; then
         command -v npm >/dev/null || return 1
         mkdir -p "$tools/node"
         (cd "$tools/node" && npm install --silent --no-audit --no-fund binaryen@132 >/dev/null) || return 1

@@ -117,6 +117,8 @@ const steps = {
         await state(page, /Name two classes/);
         await page.setInputFiles('#adapter', adapter);
         await state(page, /adapter\.safetensors: 4 classes/);
+        // What was opened stays when another method is chosen.
+        await page.selectOption('#method', 'gda');
         await page.setInputFiles('#files', files);
         const again = await answers(page, 8);
         assert.deepEqual(again.map(({ file, name }) => `${file} ${name}`).sort(), learned.map(({ file, name }) => `${file} ${name}`).sort());
@@ -128,7 +130,7 @@ const steps = {
         fs.writeFileSync(text, 'nothing to see');
         const changed = path.join(folder, 'changed.png');
         fs.copyFileSync(path.join(pictures, 'car/lucide-car.png'), changed);
-        await page.setInputFiles('#files', [text, path.join(pictures, 'bell/lucide-bell.png'), changed]);
+        await page.setInputFiles('#files', [text, changed, path.join(pictures, 'bell/lucide-bell.png')]);
         const found = await answers(page, 3);
         assert.equal(found.filter(({ error }) => /notes\.png/.test(error ?? '')).length, 1, JSON.stringify(found));
         // A file that was written to meanwhile is no longer the one that was chosen.
@@ -136,6 +138,7 @@ const steps = {
         fs.utimesSync(changed, 1e9, 1e9);
         await page.check('#unknown');
         await page.waitForFunction(() => /changed\.png.*choose it again/.test(document.getElementById('answers').textContent));
+        assert.ok((await answers(page, 3)).some(({ file, error }) => /bell/.test(file ?? '') && !error));
         await page.uncheck('#unknown');
         await answers(page, 3);
         await page.setInputFiles('#adapter', text);

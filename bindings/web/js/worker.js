@@ -28,16 +28,21 @@ const cache = () => caches.open(CACHE).catch(() => undefined);
 const kept = async url => (await cache())?.match(url);
 
 /** What tells one version of a file from another. */
-const marks = ({ headers }) => JSON.stringify(['etag', 'last-modified', 'content-length'].map(name => headers.get(name)));
+const marks = ({ headers }) => {
+    // Lengths and strong tags are not the same for HEAD where a server compresses.
+    const named = [headers.get('etag')?.replace(/^W\//, ''), headers.get('last-modified')];
+    return JSON.stringify(named.some(Boolean) ? named : headers.get('content-length'));
+};
 /** Where marks are kept. */
 const MARKS = 'tipi-marks';
 
-/** What is kept, unless the server has another by now. Without a network it counts. */
+/** What is kept, unless the server has another by now, or none any more. Without a network it counts. */
 async function current(url) {
     const known = await kept(url);
     if (!known) return undefined;
     const now = await fetch(url, { method: 'HEAD', cache: 'no-cache', signal: AbortSignal.timeout(5000) }).catch(() => undefined);
-    return now?.ok && marks(now) !== known.headers.get(MARKS) ? undefined : known;
+    const gone = [404, 410].includes(now?.status), other = now?.ok && marks(now) !== known.headers.get(MARKS);
+    return gone || other ? undefined : known;
 }
 
 /** Ends the download that is under way. */
@@ -52,6 +57,7 @@ function heed() {
 async function fetched(url, report, may = false) {
     heed();
     const known = await current(url);
+    heed();
     if (known) return known.blob();
     const stop = new AbortController();
     halt = () => stop.abort();
@@ -102,7 +108,7 @@ async function folder(base, report) {
     };
     for (const name of ['config.json', 'preprocessor_config.json', 'tokenizer.json']) await put(name);
     // A model that is kept with an index is not looked for otherwise: there may be no network.
-    const sharded = await kept(new URL(index, base).href);
+    const sharded = await current(new URL(index, base).href);
     if (!sharded && await put('model.safetensors', true)) return all;
     const found = await put(index, true);
     if (!found) throw new Failure('Io', `${base}: the server has neither model.safetensors nor ${index} there`);
