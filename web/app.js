@@ -63,7 +63,7 @@ function inTurn(work) {
 
 /** Takes another classifier, and gives the one before back. */
 function teachBy(next) {
-    if (next !== learned) learned?.free();
+    learned?.free();
     learned = next;
     $('export').disabled = !next?.method;
 }
@@ -269,16 +269,18 @@ async function sample() {
     test(await files(tests));
 }
 
+const ended = stream => stream?.getTracks().forEach(track => track.stop());
+
 /** The camera, as long as its window is open. */
 async function camera() {
     const stream = await navigator.mediaDevices.getUserMedia({ video: true }).catch(error => {
         throw new tipi.TipiError('Io', `the camera cannot be used (${error.message}); allow it in the browser's settings for this page`);
     });
     // Another press while the browser asked for permission.
-    $('video').srcObject?.getTracks().forEach(track => track.stop());
+    ended($('video').srcObject);
     $('video').srcObject = stream;
     $('shot-for').replaceChildren(new Option('trying', ''), ...named().map(({ name }) => new Option(name, name)));
-    $('shot').onclose = () => { stream.getTracks().forEach(track => track.stop()); };
+    $('shot').onclose = () => ended(stream);
     if (!$('shot').open) $('shot').showModal();
 }
 
